@@ -1,0 +1,32 @@
+"""TWIN and TWIN-V2: click-through-rate models over a user's whole life of behaviours.
+
+Importing this package costs no TensorFlow. It selects the Keras 2 API (`tf_keras`), which tensorflow-recommenders
+needs, before TensorFlow can latch onto Keras 3; public names are loaded on first use.
+"""
+
+import importlib
+import os
+from typing import Any
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "FeatureSchema": "twin_tf.schema",
+    "load_schema": "twin_tf.schema",
+    "FeatureEncoder": "twin_tf.encoders",
+    "Config": "twin_tf.config",
+    "load_config": "twin_tf.config",
+    "TwinModel": "twin_tf.model",
+    "train": "twin_tf.train",
+    "evaluate": "twin_tf.evaluate",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'twin_tf' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

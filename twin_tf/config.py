@@ -1,0 +1,164 @@
+"""Model, training and serving settings: frozen dataclasses, read from YAML, changed by `--set a.b=c`.
+
+A configuration file has up to four sections, each with defaults: `schema` (see `twin_tf.schema`), `model`, `training` and
+`serving`.
+
+Example:
+    >>> config = load_config("twin_tf/configs/complete_journey.yaml", ["model.heads=2", "training.epochs=1"])
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from twin_tf.schema import FeatureSchema, schema_from_mapping
+from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        search: the GSU strategy, a name of `twin_tf.search` (`consistent` is TWIN, `recent` is DIN).
+        history_length: L, how many of a target's latest behaviours the GSU sees.
+        retrieved: behaviours the GSU hands to the ESU (paper: 100).
+        heads: attention heads (paper: 4).
+        head_size: d_k, the width of a projected query and item per head, and of a value per head.
+        bias: whether cross features bias the relevance (eq. 6); off is the paper's ablation.
+        projection_start: `per_feature` starts head a as the inner product of the a-th inherent feature's embedding
+            (W^q = W^h = a selection of its columns); `equal` starts W^q = W^h at one random matrix; `unrelated` at two.
+        evidence: show the mixer, per head, log-sum-exp and maximum of the finalists' relevance, which the softmax
+            forgets. Beyond the paper.
+        short_term_length: the latest behaviours attended by the short-term block (paper: 50); 0 leaves the block out.
+        mixer: widths of the dense + ReLU layers under the logit.
+        embedding_scale: expected norm of a new embedding of an inherent feature.
+    """
+
+    search: str = "consistent"
+    history_length: int = 10_000
+    retrieved: int = 100
+    heads: int = 4
+    head_size: int = 16
+    bias: bool = True
+    projection_start: Literal["per_feature", "equal", "unrelated"] = "equal"
+    evidence: bool = False
+    short_term_length: int = 50
+    mixer: tuple[int, ...] = (128, 64)
+    embedding_scale: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("history_length", "retrieved", "heads", "head_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.short_term_length < 0:
+            raise ConfigError(f"short_term_length must not be negative, not {self.short_term_length}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The trainer.
+
+    Attributes:
+        epochs: passes over the training records.
+        batch_records: records (users' stretches, each with up to `schema.targets.per_record` targets) in a batch.
+        embedding_learning_rate: AdaGrad's rate for the embedding tables (paper: 0.05).
+        dense_learning_rate: Adam's rate for everything else (paper: 5e-6 on a warm model; 1e-3 suits public data).
+        schedule: `cosine` lets both rates fall to 2 % over the run; `constant` keeps them.
+        seed: of every random choice (start, shuffling).
+    """
+
+    epochs: int = 1
+    batch_records: int = 8
+    embedding_learning_rate: float = 0.05
+    dense_learning_rate: float = 1e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_records < 1:
+            raise ConfigError(f"epochs {self.epochs} and batch_records {self.batch_records} must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingConfig:
+    """The exported model.
+
+    Attributes:
+        warmup_lengths: history widths that warm-up requests carry.
+        warmup_candidates: candidate counts that warm-up requests carry.
+        probes: requests with the trainer's own scores that `validate` replays.
+    """
+
+    warmup_lengths: tuple[int, ...] = (1, 1000)
+    warmup_candidates: tuple[int, ...] = (1, 100)
+    probes: int = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One configuration file; `schema` is None where the file leaves it to the prepared data."""
+
+    schema: FeatureSchema | None = None
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The mapping that `config_from_mapping` reads back."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+    def save(self, path: str | Path) -> None:
+        """Writes the configuration as YAML."""
+        Path(path).write_text(yaml.safe_dump(self.to_plain(), sort_keys=False), encoding="utf-8")
+
+
+_SECTIONS = {"model": ModelConfig, "training": TrainingConfig, "serving": ServingConfig}
+
+
+def config_from_mapping(data: dict[str, Any]) -> Config:
+    """Builds a configuration from a plain mapping.
+
+    Raises:
+        ConfigError: an unknown key (the nearest known one is named) or a wrong value.
+    """
+    for key in data:
+        if key not in ("schema", *_SECTIONS):
+            raise ConfigError(f"the configuration has an unknown section {key!r}{nearest(key, ('schema', *_SECTIONS))}")
+    sections = {name: build(cls, data.get(name) or {}, name) for name, cls in _SECTIONS.items()}
+    schema = schema_from_mapping(data["schema"]) if data.get("schema") is not None else None
+    return Config(schema=schema, **sections)  # type: ignore[arg-type]
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration and applies overrides.
+
+    Args:
+        path: a YAML file; the name of one shipped in `twin_tf/configs` (without `.yaml`); or None for the defaults.
+        overrides: `section.key=value` each, the value read as YAML.
+
+    Raises:
+        ConfigError: a file that cannot be read, an unknown key, a wrong value.
+    """
+    data = read_yaml(_resolve(path)) if path is not None else {}
+    for override in overrides:
+        name, separator, text = override.partition("=")
+        keys = name.split(".")
+        if not separator or len(keys) < 2:
+            raise ConfigError(f"--set {override!r} must read section.key=value, for example training.epochs=2")
+        place = data
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {override!r}: {key!r} is not a section")
+        place[keys[-1]] = yaml.safe_load(text)
+    return config_from_mapping(data)
+
+
+def _resolve(path: str | Path) -> Path:
+    shipped = Path(__file__).parent / "configs" / f"{path}.yaml"
+    return shipped if not Path(path).exists() and shipped.exists() else Path(path)

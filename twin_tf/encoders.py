@@ -1,0 +1,172 @@
+"""Raw values to indices: one implementation for the pipelines and the clients, so the two cannot differ.
+
+TensorFlow-free, and free of pyarrow unless it is handed pyarrow arrays. Every index obeys the schema's index space:
+0 padding, 1 unknown (also for null and NaN), known values from 2.
+
+Example:
+    >>> encoder = FeatureEncoder.load("prepared")           # reads schema.yaml and vocabularies/
+    >>> encoder.encode("brand", ["National", "no such brand"])
+    array([2, 1], dtype=int32)
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn, load_schema
+from twin_tf.strict_yaml import ConfigError
+
+IntArray = npt.NDArray[np.int32]
+IdArray = npt.NDArray[np.int64]
+
+
+def hash_id(text: str) -> int:
+    """A string id as a non-negative int64: the low 63 bits of BLAKE2b-64 of its UTF-8 bytes, little-endian."""
+    digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def encode_ids(column: IdColumn, values: Any) -> IdArray:
+    """Raw ids to int64: integers as they are, strings through `hash_id`.
+
+    Args:
+        column: the id column; its type says which.
+        values: a sequence, NumPy array or pyarrow array without nulls.
+
+    Returns:
+        int64 of the same length.
+    """
+    if column.type == "int":
+        return np.asarray(values, dtype=np.int64)
+    distinct, positions = _distinct(values)
+    return np.array([hash_id(str(value)) for value in distinct], dtype=np.int64)[positions]
+
+
+class FeatureEncoder:
+    """Encodes every stored feature of a schema.
+
+    Args:
+        schema: the feature schema.
+        fitted: feature name -> vocabulary values in index order (list of text) for vocabularies, or boundaries (list of
+            floats) for numeric features with quantiles. Every feature whose encoding is `fitted` must be there.
+
+    Raises:
+        ConfigError: a fitted feature is missing.
+    """
+
+    def __init__(self, schema: FeatureSchema, fitted: Mapping[str, Sequence[Any]]) -> None:
+        self.schema = schema
+        self.fitted = {name: list(values) for name, values in fitted.items()}
+        missing = [f.name for f in schema.features if f.encoding_or_fail.fitted and f.name not in self.fitted]
+        if missing:
+            raise ConfigError(f"no fitted vocabulary or boundaries for {', '.join(missing)}")
+        self._index: dict[str, dict[str, int]] = {
+            f.name: {value: row for row, value in enumerate(self.fitted[f.name], FIRST_KNOWN)}
+            for f in schema.features
+            if f.encoding_or_fail.kind == "vocabulary"
+        }
+
+    def cardinality(self, feature: Feature) -> int:
+        """Rows of the feature's embedding table, padding and unknown included."""
+        encoding = feature.encoding_or_fail
+        if not encoding.fitted:
+            return encoding.cardinality()
+        extra = 1 if encoding.kind == "numeric" else 0
+        return FIRST_KNOWN + len(self.fitted[feature.name]) + extra
+
+    def boundaries(self, feature: Feature) -> list[float]:
+        """The rising boundaries of a numeric feature, given or found."""
+        encoding = feature.encoding_or_fail
+        return list(encoding.boundaries if encoding.boundaries is not None else self.fitted[feature.name])
+
+    def encode(self, name: str, values: Any) -> IntArray:
+        """Encodes raw values of the feature `name`.
+
+        Args:
+            name: a feature with a column (not a derived one).
+            values: sequence, NumPy array or pyarrow array; None, null and NaN are unknown.
+
+        Returns:
+            int32 indices of the same length.
+
+        Raises:
+            ConfigError: no such feature, or values that are no numbers where numbers are needed.
+        """
+        feature = self.schema.feature(name)
+        encoding = feature.encoding_or_fail
+        if encoding.kind in ("numeric", "identity"):
+            numbers = _numbers(name, values)
+            known = np.isfinite(numbers)
+            if encoding.kind == "numeric":
+                rows = FIRST_KNOWN + np.searchsorted(np.asarray(self.boundaries(feature)), numbers, side="right")
+            else:
+                size = int(encoding.size or 0)
+                known &= (numbers >= 0) & (numbers < size) & (numbers == np.floor(numbers))
+                rows = FIRST_KNOWN + np.where(known, numbers, 0).astype(np.int64)
+            return np.where(known, rows, UNKNOWN).astype(np.int32)
+        distinct, positions = _distinct(values)
+        if encoding.kind == "vocabulary":
+            index = self._index[name]
+            rows = [UNKNOWN if v is None else index.get(str(v), UNKNOWN) for v in distinct]
+        else:
+            buckets = int(encoding.buckets or 1)
+            rows = [UNKNOWN if v is None else FIRST_KNOWN + hash_id(str(v)) % buckets for v in distinct]
+        return np.array(rows, dtype=np.int32)[positions]
+
+    def save(self, directory: str | Path) -> None:
+        """Writes `schema.yaml` and `vocabularies/<feature>.json`."""
+        import yaml
+
+        root = Path(directory)
+        (root / "vocabularies").mkdir(parents=True, exist_ok=True)
+        (root / "schema.yaml").write_text(yaml.safe_dump(self.schema.to_plain(), sort_keys=False), encoding="utf-8")
+        for feature in self.schema.features:
+            if feature.encoding_or_fail.fitted:
+                content = {"kind": feature.encoding_or_fail.kind, "values": self.fitted[feature.name]}
+                path = root / "vocabularies" / f"{feature.name}.json"
+                path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "FeatureEncoder":
+        """Reads what `save` wrote.
+
+        Raises:
+            ConfigError: the directory holds no schema, or a fitted feature has no file.
+        """
+        root = Path(directory)
+        schema = load_schema(root / "schema.yaml")
+        fitted: dict[str, list[Any]] = {}
+        for feature in schema.features:
+            path = root / "vocabularies" / f"{feature.name}.json"
+            if feature.encoding_or_fail.fitted and path.exists():
+                fitted[feature.name] = json.loads(path.read_text(encoding="utf-8"))["values"]
+        return cls(schema, fitted)
+
+
+def _distinct(values: Any) -> tuple[list[Any], npt.NDArray[np.int64]]:
+    """Distinct values and, for each value, its position among them."""
+    if hasattr(values, "dictionary_encode"):  # a pyarrow array or chunked array
+        if hasattr(values, "combine_chunks"):
+            values = values.combine_chunks()
+        encoded = values if hasattr(values, "dictionary") else values.dictionary_encode(null_encoding="encode")
+        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    seen: dict[Any, int] = {}
+    plain = values.tolist() if hasattr(values, "tolist") else list(values)
+    positions = np.fromiter((seen.setdefault(v, len(seen)) for v in plain), dtype=np.int64, count=len(plain))
+    return list(seen), positions
+
+
+def _numbers(name: str, values: Any) -> npt.NDArray[np.float64]:
+    if hasattr(values, "to_numpy") and hasattr(values, "null_count"):
+        values = values.to_numpy(zero_copy_only=False) if not hasattr(values, "num_chunks") else values.to_numpy()
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iufb":
+        return values.astype(np.float64)
+    try:
+        return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"feature {name!r} needs numbers: {error}") from error

@@ -1,0 +1,364 @@
+"""The feature schema: what the raw logs hold, what each column means to the model, and how it becomes an index.
+
+A schema is written in YAML and travels with everything made from it (prepared data, run, exported model). This module
+imports no TensorFlow, so pipelines and clients share it.
+
+Index space of every feature: row 0 is padding, row 1 is unknown (OOV), known values start at row 2.
+
+Example:
+    >>> schema = load_schema("twin_tf/configs/complete_journey.yaml")
+    >>> [feature.name for feature in schema.inherent]
+    ['product', 'category', 'department', 'brand', 'manufacturer']
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
+
+PADDING = 0
+UNKNOWN = 1
+FIRST_KNOWN = 2
+
+Role = Literal["inherent", "cross", "user", "context"]
+Derivation = Literal["age", "hour_of_day", "day_of_week"]
+ValueType = Literal["int", "float", "string"]
+
+
+@dataclasses.dataclass(frozen=True)
+class IdColumn:
+    """A column of ids. `string` ids become int64 by `twin_tf.encoders.hash_id`, in the pipeline and in the client."""
+
+    column: str
+    type: Literal["int", "string"] = "int"
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeColumn:
+    """The event time: a whole number of `unit` since 1970 (UTC). Records and requests keep the unit of the logs."""
+
+    column: str
+    unit: Literal["s", "ms"] = "s"
+    utc_offset_hours: float = 0.0
+
+    @property
+    def per_second(self) -> int:
+        """Time units in a second."""
+        return 1000 if self.unit == "ms" else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelColumn:
+    """The label: which raw values are allowed, and which of them are a click."""
+
+    column: str
+    values: tuple[int, ...] = (0, 1)
+    positive: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        if not set(self.positive) < set(self.values):
+            raise ConfigError(f"positive {list(self.positive)} must be some, not all, of values {list(self.values)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Events:
+    """The columns every event row must have."""
+
+    user: IdColumn
+    item: IdColumn
+    time: TimeColumn
+    label: LabelColumn
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """Which events are behaviours, and how many a target may look back on.
+
+    Attributes:
+        where: column -> allowed values; an event is a behaviour if every column holds one of its values.
+        max_length: a target sees at most its latest `max_length` behaviours (the paper's L; 10^4, cap 10^5).
+    """
+
+    where: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    max_length: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.max_length < 1:
+            raise ConfigError(f"max_length must be at least 1, not {self.max_length}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """Which events are predicted, and how many share one record (one stretch of a user's history)."""
+
+    where: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    per_record: int = 64
+
+    def __post_init__(self) -> None:
+        if self.per_record < 1:
+            raise ConfigError(f"per_record must be at least 1, not {self.per_record}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Split by time: the first `train` share of the targets trains, the next `valid` share validates, the rest tests.
+
+    `valid_from` and `test_from` (in the unit of the logs) name the moments outright and override the shares.
+    """
+
+    train: float = 0.8
+    valid: float = 0.1
+    valid_from: int | None = None
+    test_from: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 < self.train < 1 and 0 <= self.valid < 1 and self.train + self.valid <= 1):
+            raise ConfigError(f"shares train={self.train}, valid={self.valid} must be positive and add up to at most 1")
+        if (self.valid_from is None) != (self.test_from is None):
+            raise ConfigError("valid_from and test_from go together: give both or neither")
+        if self.valid_from is not None and self.test_from is not None and self.valid_from > self.test_from:
+            raise ConfigError(f"valid_from {self.valid_from} must not be later than test_from {self.test_from}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How a raw value becomes an index.
+
+    Attributes:
+        kind: `vocabulary` (values counted by the pipeline), `hash` (`buckets`), `numeric` (`boundaries`, or `quantiles`
+            found by the pipeline) or `identity` (whole numbers 0 to `size` - 1).
+        min_count: a vocabulary keeps values seen at least this often.
+        source: where a vocabulary counts: `events` of the training window, or the rows of the `items` log (a catalogue
+            that is known ahead of its sales, so new items keep an identity of their own).
+    """
+
+    kind: Literal["vocabulary", "hash", "numeric", "identity"]
+    min_count: int = 1
+    source: Literal["events", "items"] = "events"
+    buckets: int | None = None
+    boundaries: tuple[float, ...] | None = None
+    quantiles: int | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind == "hash" and not self.buckets:
+            raise ConfigError("a hash encoding needs 'buckets'")
+        if self.kind == "identity" and not self.size:
+            raise ConfigError("an identity encoding needs 'size'")
+        if self.kind == "numeric":
+            if (self.boundaries is None) == (self.quantiles is None):
+                raise ConfigError("a numeric encoding needs either 'boundaries' or 'quantiles'")
+            if self.boundaries is not None and list(self.boundaries) != sorted(set(self.boundaries)):
+                raise ConfigError(f"boundaries must rise, not {list(self.boundaries)}")
+            if self.quantiles is not None and self.quantiles < 2:
+                raise ConfigError(f"quantiles must be at least 2, not {self.quantiles}")
+
+    @property
+    def fitted(self) -> bool:
+        """True if the pipeline must look at the data (vocabulary, quantiles) before it can encode."""
+        return self.kind == "vocabulary" or self.quantiles is not None
+
+    def cardinality(self) -> int:
+        """Rows of the embedding table, padding and unknown included; only for encodings that are not `fitted`."""
+        if self.kind == "hash":
+            return FIRST_KNOWN + int(self.buckets or 0)
+        if self.kind == "identity":
+            return FIRST_KNOWN + int(self.size or 0)
+        if self.boundaries is not None:
+            return FIRST_KNOWN + len(self.boundaries) + 1
+        raise ConfigError(f"the size of a {self.kind} encoding is only known after the pipeline has fitted it")
+
+
+_DERIVED_ENCODINGS = {
+    "hour_of_day": Encoding(kind="identity", size=24),
+    "day_of_week": Encoding(kind="identity", size=7),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One feature.
+
+    Attributes:
+        name: the name in records, tensors and signatures.
+        role: `inherent` (a property of the item), `cross` (how the user met the item), `user` or `context`.
+        column: the raw column; the name if left out.
+        type: the raw column's type; string for vocabulary and hash, float for numeric, int for identity if left out.
+        derived: computed in the graph from the times instead of read: `age` (target time minus behaviour time, in
+            seconds; cross only), `hour_of_day` or `day_of_week` (of the behaviour for cross, of the target for context).
+        encoding: how the value becomes an index; not for hour_of_day and day_of_week.
+        dim: width of the embedding (the paper: 64 for ids with a large vocabulary, 8 for everything else).
+    """
+
+    name: str
+    role: Role
+    column: str = ""
+    type: ValueType | None = None
+    derived: Derivation | None = None
+    encoding: Encoding | None = None
+    dim: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("_", "").isalnum() or self.name in {"item", "time", "length", "count", "label", "id"}:
+            raise ConfigError(f"feature name {self.name!r} must be letters, digits and _ and none of the reserved names")
+        if self.derived is None and self.encoding is None:
+            raise ConfigError(f"feature {self.name!r} needs an 'encoding'")
+        if self.derived is not None:
+            allowed = ("cross",) if self.derived == "age" else ("cross", "context")
+            if self.role not in allowed:
+                raise ConfigError(f"feature {self.name!r}: derived {self.derived} needs role {' or '.join(allowed)}")
+            if self.derived in _DERIVED_ENCODINGS:
+                if self.encoding not in (None, _DERIVED_ENCODINGS[self.derived]):
+                    raise ConfigError(f"feature {self.name!r}: {self.derived} has an encoding of its own; leave it out")
+                object.__setattr__(self, "encoding", _DERIVED_ENCODINGS[self.derived])
+            elif self.encoding is None or self.encoding.boundaries is None:
+                raise ConfigError(f"feature {self.name!r}: derived age needs a numeric encoding with boundaries in seconds")
+        elif not self.column:
+            object.__setattr__(self, "column", self.name)
+        if self.dim < 1:
+            raise ConfigError(f"feature {self.name!r}: dim must be at least 1, not {self.dim}")
+        if self.type is None:
+            types: dict[str, ValueType] = {"numeric": "float", "identity": "int"}
+            object.__setattr__(self, "type", types.get(self.encoding_or_fail.kind, "string"))
+
+    @property
+    def encoding_or_fail(self) -> Encoding:
+        """The encoding; every feature has one after construction."""
+        if self.encoding is None:
+            raise ConfigError(f"feature {self.name!r} has no encoding")
+        return self.encoding
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSchema:
+    """The whole schema; `features` keep their order, which is the order of concatenation in the model."""
+
+    name: str
+    events: Events
+    features: tuple[Feature, ...]
+    items: IdColumn | None = None
+    users: IdColumn | None = None
+    history: History = dataclasses.field(default_factory=History)
+    targets: Targets = dataclasses.field(default_factory=Targets)
+    split: Split = dataclasses.field(default_factory=Split)
+
+    def __post_init__(self) -> None:
+        names = [f.name for f in self.features]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"feature {name!r} is listed twice")
+        if not self.inherent:
+            raise ConfigError("at least one inherent feature is needed: the relevance of an item starts from them")
+        if self.users is None and any(f.role == "user" for f in self.features):
+            raise ConfigError("user features need a users log: give 'users: {column: <its id column>}'")
+        item_id = self.items.column if self.items is not None else None
+        if item_id is None and any(f.column != self.events.item.column for f in self.inherent):
+            raise ConfigError("inherent features other than the item id need an items log: give 'items: {column: ...}'")
+
+    def of_role(self, role: Role) -> tuple[Feature, ...]:
+        """The features of one role, in order."""
+        return tuple(f for f in self.features if f.role == role)
+
+    @cached_property
+    def inherent(self) -> tuple[Feature, ...]:
+        """Item features, the H of K_h."""
+        return self.of_role("inherent")
+
+    @cached_property
+    def cross(self) -> tuple[Feature, ...]:
+        """All cross features, the J columns of K_c: stored, derived from the behaviour's time, and relative."""
+        return self.of_role("cross")
+
+    @cached_property
+    def stored_cross(self) -> tuple[Feature, ...]:
+        """Cross features that records and requests carry as `history/<name>`."""
+        return tuple(f for f in self.cross if f.derived is None)
+
+    @cached_property
+    def user(self) -> tuple[Feature, ...]:
+        """User features, `user/<name>`."""
+        return self.of_role("user")
+
+    @cached_property
+    def context(self) -> tuple[Feature, ...]:
+        """All context features."""
+        return self.of_role("context")
+
+    @cached_property
+    def stored_context(self) -> tuple[Feature, ...]:
+        """Context features that records and requests carry as `target/<name>`."""
+        return tuple(f for f in self.context if f.derived is None)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The mapping that `build` reads back."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change whenever anything in the schema does."""
+        text = json.dumps(self.to_plain(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def event_columns(self) -> dict[str, ValueType]:
+        """Raw column -> type, for every column that an event row must have."""
+        events = self.events
+        columns: dict[str, ValueType] = {
+            events.user.column: events.user.type,
+            events.item.column: events.item.type,
+            events.time.column: "int",
+            events.label.column: "int",
+        }
+        for feature in (*self.stored_cross, *self.stored_context):
+            columns[feature.column] = feature.type or "string"
+        for where in (self.history.where, self.targets.where):
+            for column, values in where.items():
+                columns.setdefault(column, "int" if all(isinstance(v, int) for v in values) else "string")
+        return columns
+
+    def item_columns(self) -> dict[str, ValueType]:
+        """Raw column -> type of the items log; the id column first, empty without an items log."""
+        if self.items is None:
+            return {}
+        columns: dict[str, ValueType] = {self.items.column: self.items.type}
+        columns.update({f.column: f.type or "string" for f in self.inherent if f.column not in columns})
+        return columns
+
+    def user_columns(self) -> dict[str, ValueType]:
+        """Raw column -> type of the users log; the id column first, empty without a users log."""
+        if self.users is None:
+            return {}
+        columns: dict[str, ValueType] = {self.users.column: self.users.type}
+        columns.update({f.column: f.type or "string" for f in self.user if f.column not in columns})
+        return columns
+
+    def feature(self, name: str) -> Feature:
+        """The feature called `name`.
+
+        Raises:
+            ConfigError: there is none; the nearest name is given.
+        """
+        for feature in self.features:
+            if feature.name == name:
+                return feature
+        raise ConfigError(f"no feature {name!r}{nearest(name, [f.name for f in self.features])}")
+
+
+def schema_from_mapping(data: Any) -> FeatureSchema:
+    """Builds a schema from a plain mapping (what YAML or a manifest holds)."""
+    return build(FeatureSchema, data, "schema")
+
+
+def load_schema(path: str | Path) -> FeatureSchema:
+    """Reads a schema from its own YAML file, or from the `schema` section of a configuration file.
+
+    Raises:
+        ConfigError: the file cannot be read, or breaks a rule.
+    """
+    data = read_yaml(path)
+    return schema_from_mapping(data.get("schema", data))
