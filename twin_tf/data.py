@@ -1,0 +1,160 @@
+"""Prepared data to batches: a pure function of (files, seed, epoch).
+
+Records of similar history length are batched together, so that little of a batch is padding. What no target of a record can
+see is dropped before batching.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from twin_tf import records
+from twin_tf.batch import Batch, History, Targets
+from twin_tf.keras_api import tf
+from twin_tf.records import Manifest, SplitName
+from twin_tf.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
+from twin_tf.strict_yaml import ConfigError
+
+SHUFFLE_RECORDS = 4096
+BUCKETS_PER_DOUBLING = 2
+SHORTEST_BUCKET = 32
+
+
+def make_dataset(
+    manifest: Manifest, split: SplitName, window: int, batch_records: int, *, shuffle_seed: int | None = None, epoch: int = 0
+) -> tf.data.Dataset:
+    """The batches of one pass over a split.
+
+    Args:
+        manifest: of the prepared data.
+        split: `train`, `valid`, `test` or `histories`.
+        window: behaviours that the model looks back on; older ones are dropped.
+        batch_records: records in a batch.
+        shuffle_seed: None keeps the order of the files; otherwise order depends on this and `epoch` alone.
+        epoch: which pass.
+
+    Returns:
+        Elements are `Batch`; the last of each length bucket may be smaller.
+
+    Raises:
+        ConfigError: the split has no records.
+    """
+    schema = manifest.schema
+    paths = [str(path) for path in manifest.shard_paths(split)]
+    if not any(shard.records for shard in manifest.splits.get(split, ())):
+        raise ConfigError(f"the {split} split of {manifest.directory} has no records; check the split times and filters")
+    if shuffle_seed is not None:
+        seed = (shuffle_seed * 1_000_003 + epoch) % 2**31
+        paths = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
+    dataset = tf.data.TFRecordDataset(paths)
+    if shuffle_seed is not None:
+        dataset = dataset.shuffle(SHUFFLE_RECORDS, seed=seed, reshuffle_each_iteration=False)
+    dataset = dataset.map(partial(_parse, schema, window), num_parallel_calls=2, deterministic=True)
+    longest = max(shard.longest for shard in manifest.splits[split])
+    boundaries = _bucket_boundaries(min(longest, window + schema.targets.per_record))
+    dataset = dataset.bucket_by_sequence_length(
+        lambda record: tf.cast(record[records.HISTORY_LENGTH], tf.int32),
+        bucket_boundaries=boundaries,
+        bucket_batch_sizes=[batch_records] * (len(boundaries) + 1),
+        no_padding=True,
+    )
+    return dataset.map(partial(_to_batch, schema), num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def load_item_features(
+    directory: str | Path, schema: FeatureSchema
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """The catalogue.
+
+    Args:
+        directory: prepared data or a run; both hold `items/items.parquet`.
+        schema: their schema.
+
+    Returns:
+        int32 `(items, inherent features)` by item row, rows 0 (padding) and 1 (unknown) included; int64 `(items,)` raw ids by
+        row, -1 in the first two.
+    """
+    table = pq.read_table(Path(directory) / records.ITEMS)
+    rows = table["row"].to_numpy()
+    features = np.zeros((len(rows) + FIRST_KNOWN, len(schema.inherent)), np.int32)
+    features[UNKNOWN] = UNKNOWN
+    ids = np.full(len(rows) + FIRST_KNOWN, -1, np.int64)
+    ids[rows] = table["id"].to_numpy()
+    for column, feature in enumerate(schema.inherent):
+        features[rows, column] = table[feature.name].to_numpy()
+    return features, ids
+
+
+def _bucket_boundaries(longest: int) -> list[int]:
+    boundaries, width = [], float(SHORTEST_BUCKET)
+    while width < longest:
+        boundaries.append(round(width))
+        width *= 2 ** (1 / BUCKETS_PER_DOUBLING)
+    return boundaries
+
+
+def _packed_keys(schema: FeatureSchema) -> tuple[dict[str, tf.DType], dict[str, tf.DType]]:
+    """Packed arrays of the history and of the targets: key -> dtype."""
+    history = {records.HISTORY_ITEM: tf.int32, records.HISTORY_TIME: tf.int64}
+    history.update({records.history_key(f.name): tf.int32 for f in schema.stored_cross})
+    target = {
+        records.TARGET_ITEM: tf.int32,
+        records.TARGET_TIME: tf.int64,
+        records.TARGET_LABEL: tf.int32,
+        records.TARGET_HISTORY_END: tf.int32,
+    }
+    target.update({records.target_key(f.name): tf.int32 for f in schema.stored_context})
+    return history, target
+
+
+def _parse(schema: FeatureSchema, window: int, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """One record, still packed, without the behaviours that no target of it can see."""
+    history, target = _packed_keys(schema)
+    scalars = [records.USER_ID, records.HISTORY_LENGTH, records.TARGET_LENGTH]
+    scalars += [records.user_key(f.name) for f in schema.user]
+    spec: dict[str, tf.io.FixedLenFeature] = {key: tf.io.FixedLenFeature([], tf.int64) for key in scalars}
+    spec.update({key: tf.io.FixedLenFeature([], tf.string) for key in (*history, *target)})
+    record = tf.io.parse_single_example(serialized, spec)
+    ends = tf.io.decode_raw(record[records.TARGET_HISTORY_END], tf.int32)
+    length = tf.cast(record[records.HISTORY_LENGTH], tf.int32)
+    first = tf.cond(tf.size(ends) > 0, lambda: tf.reduce_min(ends), lambda: length)
+    dropped = tf.maximum(first - window, 0)
+    for key, dtype in history.items():
+        record[key] = tf.strings.substr(record[key], dropped * dtype.size, (length - dropped) * dtype.size)
+    record[records.HISTORY_LENGTH] = tf.cast(length - dropped, tf.int64)
+    record["dropped"] = dropped
+    return record
+
+
+def _to_batch(schema: FeatureSchema, record: dict[str, tf.Tensor]) -> Batch:
+    """Packed records to tensors, padded with zeros to the longest of the batch (at least one column)."""
+    history_length = tf.cast(record[records.HISTORY_LENGTH], tf.int32)
+    target_length = tf.cast(record[records.TARGET_LENGTH], tf.int32)
+
+    def unpack(key: str, dtype: tf.DType, length: tf.Tensor) -> tf.Tensor:
+        return tf.io.decode_raw(record[key], dtype, fixed_length=tf.maximum(tf.reduce_max(length), 1) * dtype.size)
+
+    history = History(
+        item=unpack(records.HISTORY_ITEM, tf.int32, history_length),
+        time=unpack(records.HISTORY_TIME, tf.int64, history_length),
+        cross={f.name: unpack(records.history_key(f.name), tf.int32, history_length) for f in schema.stored_cross},
+        length=history_length,
+    )
+    end = unpack(records.TARGET_HISTORY_END, tf.int32, target_length) - record["dropped"][:, None]
+    targets = Targets(
+        item=unpack(records.TARGET_ITEM, tf.int32, target_length),
+        time=unpack(records.TARGET_TIME, tf.int64, target_length),
+        end=tf.maximum(end, 0),
+        context={f.name: unpack(records.target_key(f.name), tf.int32, target_length) for f in schema.stored_context},
+        count=target_length,
+    )
+    return Batch(
+        history=history,
+        targets=targets,
+        user={f.name: tf.cast(record[records.user_key(f.name)], tf.int32) for f in schema.user},
+        user_id=record[records.USER_ID],
+        label=tf.cast(unpack(records.TARGET_LABEL, tf.int32, target_length), tf.float32),
+    )

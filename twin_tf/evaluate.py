@@ -1,0 +1,97 @@
+"""Evaluation: every target of a split, scored once, exact metrics over all of them."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twin_tf.data import make_dataset
+from twin_tf.keras_api import tf
+from twin_tf.metrics import Metrics, compute_metrics
+from twin_tf.model import TwinModel
+from twin_tf.progress import progress_bar
+from twin_tf.records import Manifest, SplitName
+from twin_tf.runs import load_run
+from twin_tf.strict_yaml import ConfigError
+
+LENGTH_EDGES = (0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102400)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Every target of a split, `(n,)` each.
+
+    Attributes:
+        user: int64 raw user ids.
+        item: int32 item rows.
+        label: float32.
+        probability: float32.
+        history_end: int32, behaviours in sight of the target before the window cuts them.
+        metrics: over all of them.
+    """
+
+    user: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int32]
+    label: npt.NDArray[np.float32]
+    probability: npt.NDArray[np.float32]
+    history_end: npt.NDArray[np.int32]
+    metrics: Metrics
+
+    def by_history_length(self) -> list[dict[str, Any]]:
+        """AUC and GAUC of the targets in classes of history length; classes without both labels are left out."""
+        rows = []
+        for low, high in zip(LENGTH_EDGES, (*LENGTH_EDGES[1:], None), strict=True):
+            inside = self.history_end >= low
+            if high is not None:
+                inside &= self.history_end < high
+            if len(np.unique(self.label[inside])) == 2:
+                metrics = compute_metrics(self.label[inside], self.probability[inside], self.user[inside])
+                rows.append({"from": low, "to": high, **metrics.to_plain()})
+        return rows
+
+
+def evaluate_model(model: TwinModel, manifest: Manifest, split: SplitName, batch_records: int) -> Predictions:
+    """Scores every target of a split with the model's live weights.
+
+    Raises:
+        ConfigError: the split is empty.
+    """
+    full = manifest.schema.history.max_length
+    dataset = make_dataset(manifest, split, min(full, 10**9), batch_records)
+    predict = tf.function(lambda batch: tf.sigmoid(model(batch)), input_signature=[dataset.element_spec])
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    total = sum(shard.records for shard in manifest.splits[split])
+    with progress_bar(f"evaluate {split}", total) as advance:
+        for batch in dataset:
+            count = batch.targets.count.numpy()
+            real = np.arange(batch.label.shape[1])[None, :] < count[:, None]
+            columns = (batch.targets.item, batch.label, predict(batch), batch.targets.end)
+            parts.append((np.repeat(batch.user_id.numpy(), count), *(column.numpy()[real] for column in columns)))
+            advance(len(count), "")
+    user, item, label, probability, end = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Predictions(user, item, label, probability, end, compute_metrics(label, probability, user))
+
+
+def evaluate(run: str | Path, prepared: str | Path, split: SplitName = "test") -> dict[str, Any]:
+    """Evaluates a trained run on prepared data and writes `evaluation-<split>.json` into the run.
+
+    Returns:
+        The file's content: `metrics` and `by_history_length`.
+
+    Raises:
+        ConfigError: not a finished run, other data than it was trained on, or an empty split.
+    """
+    loaded, manifest = load_run(run), Manifest.load(prepared)
+    if manifest.schema_fingerprint != loaded.info.schema_fingerprint:
+        raise ConfigError(f"{prepared} was prepared with another schema than the run {run} was trained with")
+    predictions = evaluate_model(loaded.model, manifest, split, loaded.config.training.batch_records)
+    result = {
+        "split": split,
+        "metrics": predictions.metrics.to_plain(),
+        "by_history_length": predictions.by_history_length(),
+    }
+    (Path(run) / f"evaluation-{split}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result

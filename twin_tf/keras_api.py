@@ -1,0 +1,22 @@
+"""The one place that imports Keras and tensorflow-recommenders.
+
+Both must be the Keras 2 API (`tf_keras`): tensorflow-recommenders refuses Keras 3. All model code imports
+`keras`, `tf` and `tfrs` from here, so a later change of Keras touches one file.
+"""
+
+import os
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+import tensorflow as tf
+import tf_keras as keras
+
+if tf.keras.layers.Layer is not keras.layers.Layer:
+    raise ImportError(
+        "twin_tf needs the Keras 2 API, but this process already uses tf.keras as Keras 3; "
+        "import twin_tf before tensorflow or set TF_USE_LEGACY_KERAS=1"
+    )
+
+import tensorflow_recommenders as tfrs
+
+__all__ = ["keras", "tf", "tfrs"]

@@ -1,0 +1,151 @@
+"""Embedding tables: items from their inherent features, cross features of behaviours, and single features."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from twin_tf.keras_api import keras, tf
+from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, TimeColumn
+
+CROSS_STDDEV = 0.05
+
+
+def gather_rows(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """Rows of an embedding table; indices out of range read the unknown row instead of failing or wrapping around."""
+    rows = tf.shape(table)[0]
+    known = (index >= 0) & (index < rows)
+    return tf.gather(table, tf.where(known, index, UNKNOWN))
+
+
+class ItemEmbedding(keras.layers.Layer):
+    """An item row to the concatenation of its inherent features' embeddings, a row of K_h.
+
+    Args:
+        features: inherent features in order.
+        cardinalities: feature name -> rows of its table.
+        item_features: int32 `(items, features)`: item row -> feature indices; rows 0 and 1 are padding and unknown.
+        norm: expected norm of each feature's embedding at the start.
+
+    Example:
+        >>> layer = ItemEmbedding(schema.inherent, {"product": 5}, np.zeros((5, 1), np.int32), norm=2.0)
+        >>> layer(tf.constant([[2, 3]])).shape
+        TensorShape([1, 2, 16])
+    """
+
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        cardinalities: Mapping[str, int],
+        item_features: npt.NDArray[np.int32],
+        norm: float,
+        name: str = "item_embedding",
+    ) -> None:
+        super().__init__(name=name)
+        self.features = tuple(features)
+        self.width = sum(feature.dim for feature in features)
+        self.item_features = tf.Variable(item_features, trainable=False, name="item_features", dtype=tf.int32)
+        self.tables = [
+            self.add_weight(
+                name=f"embedding_{feature.name}",
+                shape=(cardinalities[feature.name], feature.dim),
+                initializer=keras.initializers.RandomNormal(stddev=norm / np.sqrt(feature.dim)),
+            )
+            for feature in features
+        ]
+
+    def call(self, rows: tf.Tensor) -> tf.Tensor:
+        """int `(...)` item rows -> float `(..., H)`; rows out of range are the unknown item."""
+        index = gather_rows(self.item_features, rows)
+        parts = [gather_rows(table, index[..., column]) for column, table in enumerate(self.tables)]
+        return tf.concat(parts, axis=-1)
+
+
+class CrossEmbedding(keras.layers.Layer):
+    """The embeddings E_j of the cross features, and the indices of those derived from times.
+
+    Derived features are computed here, from the two times, so that training and serving cannot differ: `hour_of_day` and
+    `day_of_week` of the behaviour, and `age` = target time - behaviour time in seconds.
+
+    Args:
+        features: cross features in order.
+        cardinalities: feature name -> rows of its table.
+        time: the schema's time column (unit and UTC offset).
+    """
+
+    def __init__(
+        self, features: Sequence[Feature], cardinalities: Mapping[str, int], time: TimeColumn, name: str = "cross_embedding"
+    ) -> None:
+        super().__init__(name=name)
+        self.time = time
+        self.behaviour_features = tuple(f for f in features if f.derived != "age")
+        self.relative_features = tuple(f for f in features if f.derived == "age")
+        self.tables = {
+            feature.name: self.add_weight(
+                name=f"embedding_{feature.name}",
+                shape=(cardinalities[feature.name], feature.dim),
+                initializer=keras.initializers.RandomNormal(stddev=CROSS_STDDEV),
+            )
+            for feature in features
+        }
+
+    def behaviour_index(self, feature: Feature, cross: Mapping[str, tf.Tensor], history_time: tf.Tensor) -> tf.Tensor:
+        """int32 `(B, L)` indices of a feature that belongs to the behaviour alone."""
+        if feature.derived is None:
+            return cross[feature.name]
+        return clock_index(feature, history_time, self.time)
+
+    def relative_index(self, feature: Feature, target_time: tf.Tensor, history_time: tf.Tensor) -> tf.Tensor:
+        """int32 indices of an age feature.
+
+        Args:
+            feature: a relative feature.
+            target_time: int64, broadcastable against `history_time`.
+            history_time: int64.
+
+        Returns:
+            int32 of the broadcast shape; ages below zero count as zero.
+        """
+        age = tf.maximum(target_time - history_time, 0) // self.time.per_second
+        return bucketize(feature, age)
+
+
+def bucketize(feature: Feature, value: tf.Tensor) -> tf.Tensor:
+    """Index of a number among the feature's boundaries: first known row + how many boundaries it has reached."""
+    boundaries = list(feature.encoding_or_fail.boundaries or ())
+    return FIRST_KNOWN + tf.raw_ops.Bucketize(input=value, boundaries=boundaries)
+
+
+def clock_index(feature: Feature, time: tf.Tensor, column: TimeColumn) -> tf.Tensor:
+    """Index of the hour of the day (0 to 23) or the day of the week (0 = Monday) of a time.
+
+    Args:
+        feature: a feature derived as `hour_of_day` or `day_of_week`.
+        time: int64 in the unit of `column`.
+        column: the schema's time column.
+
+    Returns:
+        int32 of the same shape.
+    """
+    seconds = time // column.per_second + int(column.utc_offset_hours * 3600)
+    if feature.derived == "hour_of_day":
+        value = (seconds // 3600) % 24
+    else:
+        value = (seconds // 86400 + 3) % 7  # 1970-01-01 was a Thursday
+    return FIRST_KNOWN + tf.cast(value, tf.int32)
+
+
+class FeatureEmbedding(keras.layers.Layer):
+    """One table for one user or context feature: int `(...)` -> float `(..., dim)`."""
+
+    def __init__(self, feature: Feature, cardinality: int) -> None:
+        super().__init__(name=f"feature_{feature.name}")
+        self.table = self.add_weight(
+            name=f"embedding_{feature.name}",
+            shape=(cardinality, feature.dim),
+            initializer=keras.initializers.RandomNormal(stddev=CROSS_STDDEV),
+        )
+
+    def call(self, index: tf.Tensor) -> tf.Tensor:
+        """Looks the indices up; out of range is unknown."""
+        return gather_rows(self.table, index)

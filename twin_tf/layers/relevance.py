@@ -1,0 +1,146 @@
+"""The one relevance metric of both stages (TWIN, eq. 5 and 6).
+
+    alpha = (K_h W^h)(q^T W^q)^T / sqrt(d_k) + (K_c W^c) beta                                     (6)
+
+The item half `K_h W^h` depends on the item alone: `project_items` computes it, a table can hold it. The bias half shrinks each
+cross feature to one number: W^c is block diagonal with blocks w_j, so `(K_c W^c) beta = sum_j beta_j (E_j[index_j] . w_j)`,
+which `bias_table` folds into one scalar per head and bucket. The bias stands outside the 1 / sqrt(d_k).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from twin_tf.keras_api import keras, tf
+from twin_tf.layers.projection import project
+
+
+class Relevance(keras.layers.Layer):
+    """W^q, W^h, w_j^c and beta of all heads.
+
+    Args:
+        heads: A.
+        head_size: d_k.
+        inherent_dims: widths of the inherent features' embeddings, in order; their sum is H.
+        cross_dims: cross feature -> width of its embedding, in order.
+        start: how W^q and W^h begin: `per_feature`, `equal` or `unrelated`, see `starting_kernels`.
+        bias: whether cross features bias the relevance.
+        seed: of the random starts.
+
+    Example:
+        >>> relevance = Relevance(4, 16, [16, 8], {"quantity": 8}, "equal", bias=True, seed=1)
+        >>> relevance.project_items(tf.ones([3, 24])).shape
+        TensorShape([3, 64])
+
+    References:
+        TWIN, arXiv 2302.02352, section 4.2.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        head_size: int,
+        inherent_dims: Sequence[int],
+        cross_dims: Mapping[str, int],
+        start: str,
+        *,
+        bias: bool,
+        seed: int,
+        name: str = "relevance",
+    ) -> None:
+        super().__init__(name=name)
+        self.heads = heads
+        self.head_size = head_size
+        self.bias = bias and bool(cross_dims)
+        query, item = starting_kernels(heads, head_size, inherent_dims, start, seed)
+        self.query_kernel = self.add_weight("query_kernel", query.shape, initializer=keras.initializers.Constant(query))
+        self.item_kernel = self.add_weight("item_kernel", item.shape, initializer=keras.initializers.Constant(item))
+        self.cross_names = tuple(cross_dims) if self.bias else ()
+        self.cross_kernels = {
+            cross: self.add_weight(
+                f"cross_kernel_{cross}",
+                (cross_dims[cross], heads),
+                initializer=keras.initializers.RandomNormal(stddev=0.3, seed=seed + 1 + position),
+            )
+            for position, cross in enumerate(self.cross_names)
+        }
+        if self.bias:
+            self.beta = self.add_weight("beta", (len(cross_dims),), initializer=keras.initializers.Constant(0.3))
+
+    def project_items(self, items: tf.Tensor) -> tf.Tensor:
+        """K_h W^h of all heads: float `(..., H)` -> `(..., heads * head_size)`. A function of the item alone."""
+        return project(items, self.item_kernel)
+
+    def project_queries(self, items: tf.Tensor) -> tf.Tensor:
+        """q^T W^q of all heads: float `(..., H)` -> `(..., heads * head_size)`."""
+        return project(items, self.query_kernel)
+
+    def similarity(self, queries: tf.Tensor, projected: tf.Tensor) -> tf.Tensor:
+        """The first term of eq. 6 for every pair.
+
+        Args:
+            queries: float `(B, C, heads * head_size)` from `project_queries`.
+            projected: float `(B, L, heads * head_size)` from `project_items` or a table of its results.
+
+        Returns:
+            float `(B, heads, C, L)`.
+        """
+        scaled = queries * (1.0 / float(np.sqrt(self.head_size)))
+        return tf.matmul(self._split(scaled), self._split(projected), transpose_b=True)
+
+    def bias_table(self, cross: str, embeddings: tf.Tensor) -> tf.Tensor:
+        """beta_j (E_j . w_j): a cross feature folded to one scalar per bucket and head.
+
+        Args:
+            cross: the feature's name.
+            embeddings: its table E_j, float `(rows, dim)`.
+
+        Returns:
+            float `(rows, heads)`.
+        """
+        return tf.matmul(embeddings, self.cross_kernels[cross]) * self.beta[self.cross_names.index(cross)]
+
+    def _split(self, rows: tf.Tensor) -> tf.Tensor:
+        shape = tf.shape(rows)
+        return tf.transpose(tf.reshape(rows, [shape[0], shape[1], self.heads, self.head_size]), [0, 2, 1, 3])
+
+
+def starting_kernels(
+    heads: int, head_size: int, inherent_dims: Sequence[int], start: str, seed: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """W^q and W^h at the start.
+
+    `unrelated` draws two random matrices. `equal` draws one with orthonormal columns per head and uses it twice, so relevance
+    starts as an inner product and similar items attract from the first step. `per_feature` does the same with head a looking at
+    the a-th inherent feature alone (in turn, where there are more heads than features), so that "same product", "same
+    category", ... are separate evidence from the first step. In the last two the projection keeps the expected squared norm
+    of one feature's embedding.
+
+    Returns:
+        Two float32 `(H, heads * head_size)`.
+    """
+    generator = np.random.default_rng(seed)
+    width = sum(inherent_dims)
+    if start == "unrelated":
+        query, item = (generator.normal(0.0, 1.0 / np.sqrt(width), (width, heads * head_size)) for _ in range(2))
+        return query.astype(np.float32), item.astype(np.float32)
+    offsets = np.concatenate([[0], np.cumsum(inherent_dims)])
+    kernel = np.zeros((width, heads, head_size))
+    for head in range(heads):
+        if start == "per_feature":
+            feature = head % len(inherent_dims)
+            rows = slice(offsets[feature], offsets[feature + 1])
+            kernel[rows, head] = _isometry(inherent_dims[feature], head_size, generator)
+        else:
+            kernel[:, head] = _isometry(width, head_size, generator) / np.sqrt(len(inherent_dims))
+    flat = kernel.reshape(width, heads * head_size).astype(np.float32)
+    return flat, flat.copy()
+
+
+def _isometry(rows: int, columns: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
+    """A matrix that keeps the expected squared norm of a random vector: the identity where it fits, else orthonormal."""
+    if rows <= columns:
+        return np.eye(rows, columns)
+    orthonormal, _ = np.linalg.qr(generator.normal(size=(rows, columns)))
+    return np.asarray(orthonormal * np.sqrt(rows / columns))

@@ -1,0 +1,51 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere; always on stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 20.0
+
+Advance = Callable[[int, str], None]
+
+
+@contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Advance]:
+    """Shows how far a piece of work has come.
+
+    Args:
+        description: what is being done.
+        total: how many units there are.
+
+    Yields:
+        `advance(units, note)`: units done since the last call, and a short text to show beside the bar.
+    """
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(description, total=total, note="")
+            yield lambda units, note: bar.update(task, advance=units, note=note)
+        return
+    done, started, last = 0, time.monotonic(), time.monotonic()
+
+    def advance(units: int, note: str) -> None:
+        nonlocal done, last
+        done += units
+        now = time.monotonic()
+        if now - last >= PLAIN_SECONDS:
+            last = now
+            print(f"{description}: {done:,} of {total:,} ({now - started:.0f} s) {note}", file=sys.stderr, flush=True)
+
+    yield advance
+    print(f"{description}: {done:,} done in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

@@ -1,0 +1,143 @@
+"""A run directory: everything that training leaves behind and export needs, and nothing else.
+
+    run/config.yaml     model, training and serving settings, with the schema
+        schema.yaml, vocabularies/, items/items.parquet     copied from the prepared data
+        run.json        cardinalities, fingerprint, weights version, where the data were
+        checkpoints/    tf.train.Checkpoint
+        tensorboard/    summaries
+        report.json     what training measured
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from twin_tf import records
+from twin_tf.config import Config, load_config
+from twin_tf.data import load_item_features
+from twin_tf.encoders import FeatureEncoder
+from twin_tf.keras_api import tf
+from twin_tf.model import TwinModel
+from twin_tf.records import Manifest
+from twin_tf.schema import FeatureSchema
+from twin_tf.strict_yaml import ConfigError, build, to_plain
+
+CONFIG = "config.yaml"
+RUN = "run.json"
+REPORT = "report.json"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """The content of `run.json`.
+
+    Attributes:
+        schema_fingerprint: of the schema that the run was trained with.
+        cardinalities: feature -> rows of its embedding table.
+        prepared: the directory of prepared data it was trained on.
+        weights_version: UTC seconds when training ended; 0 while it has not.
+        steps: optimiser steps done.
+    """
+
+    schema_fingerprint: str
+    cardinalities: Mapping[str, int]
+    prepared: str
+    weights_version: int = 0
+    steps: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A trained run, loaded.
+
+    Attributes:
+        directory: where it lies.
+        config: its settings; `config.schema` is set.
+        info: `run.json`.
+        model: with the trained weights.
+        item_ids: int64 `(items,)` raw ids by item row, -1 in rows 0 and 1.
+    """
+
+    directory: Path
+    config: Config
+    info: RunInfo
+    model: TwinModel
+    item_ids: npt.NDArray[np.int64]
+
+    @property
+    def schema(self) -> FeatureSchema:
+        """The feature schema."""
+        return schema_of(self.config)
+
+
+def schema_of(config: Config) -> FeatureSchema:
+    """The schema of a configuration that must have one."""
+    if config.schema is None:
+        raise ConfigError("the configuration has no schema section")
+    return config.schema
+
+
+def create_run(directory: Path, manifest: Manifest, config: Config) -> None:
+    """Makes a run directory ready for training.
+
+    Raises:
+        ConfigError: the directory exists and is not empty.
+    """
+    if directory.exists() and any(directory.iterdir()):
+        raise ConfigError(f"the run directory {directory} exists; name a new one, or remove it first")
+    directory.mkdir(parents=True, exist_ok=True)
+    source = Path(manifest.directory)
+    FeatureEncoder.load(source).save(directory)
+    (directory / records.ITEMS).parent.mkdir()
+    shutil.copyfile(source / records.ITEMS, directory / records.ITEMS)
+    dataclasses.replace(config, schema=manifest.schema).save(directory / CONFIG)
+    save_info(directory, RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(source)))
+
+
+def save_info(directory: Path, info: RunInfo) -> None:
+    """Writes `run.json` by rename, so that readers see the old or the new one."""
+    temporary = directory / f".{RUN}.tmp"
+    temporary.write_text(json.dumps(to_plain(info), indent=1) + "\n", encoding="utf-8")
+    temporary.replace(directory / RUN)
+
+
+def load_info(directory: Path) -> RunInfo:
+    """Reads `run.json`.
+
+    Raises:
+        ConfigError: the directory is not a run.
+    """
+    path = directory / RUN
+    if not path.is_file():
+        raise ConfigError(f"{directory} is not a run: it has no {RUN}; run `twin-tf train` first")
+    return build(RunInfo, json.loads(path.read_text(encoding="utf-8")), str(path))
+
+
+def build_model(directory: Path, config: Config, info: RunInfo) -> tuple[TwinModel, npt.NDArray[np.int64]]:
+    """The untrained model of a run, and its item ids by row."""
+    features, ids = load_item_features(directory, schema_of(config))
+    model = TwinModel(schema_of(config), config.model, features, info.cardinalities, config.training.seed)
+    return model, ids
+
+
+def load_run(directory: str | Path) -> Run:
+    """Loads a trained run.
+
+    Raises:
+        ConfigError: the directory is not a run, or training has not ended.
+    """
+    root = Path(directory)
+    info = load_info(root)
+    config = load_config(root / CONFIG)
+    model, ids = build_model(root, config, info)
+    checkpoint = tf.train.latest_checkpoint(str(root / CHECKPOINTS))
+    if checkpoint is None or not info.weights_version:
+        raise ConfigError(f"{root} has no finished training: train it to the end first")
+    tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial().assert_existing_objects_matched()
+    return Run(root, config, info, model, ids)

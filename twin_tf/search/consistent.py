@@ -1,0 +1,12 @@
+"""TWIN's own search (CP-GSU): the ESU's metric, merged over the heads. The stages are twins."""
+
+from twin_tf.layers.gsu import Finalists, merge_heads
+from twin_tf.search.protocol import SearchInputs, SearchStrategy
+
+
+class ConsistentSearch(SearchStrategy):
+    """The `retrieved` behaviours of highest relevance by the very metric that the ESU attends with."""
+
+    def find(self, inputs: SearchInputs) -> Finalists:
+        """See `SearchStrategy`."""
+        return merge_heads(inputs.relevance(), self.retrieved)

@@ -1,0 +1,45 @@
+"""What a search strategy gets and gives."""
+
+import abc
+from collections.abc import Callable
+from typing import NamedTuple
+
+from twin_tf.keras_api import tf
+from twin_tf.layers.gsu import Finalists
+
+
+class SearchInputs(NamedTuple):
+    """What a strategy may look at.
+
+    Attributes:
+        relevance: computes the ESU's own metric for every visible behaviour, without gradient: float `(B, heads, C, L)`,
+            `MASKED_SCORE` where a behaviour is not in sight. A function, so that strategies that do not need it pay nothing.
+        end: int32 `(B, C)` or `(B, 1)`, behaviours before each target.
+        columns: L, the width of the history tensor.
+    """
+
+    relevance: Callable[[], tf.Tensor]
+    end: tf.Tensor
+    columns: tf.Tensor
+
+
+class SearchStrategy(abc.ABC):
+    """Chooses the finalists of every target.
+
+    Args:
+        retrieved: K, how many.
+        history_length: L, how many of the latest behaviours are in sight.
+    """
+
+    def __init__(self, retrieved: int, history_length: int) -> None:
+        self.retrieved = retrieved
+        self.history_length = history_length
+
+    @property
+    def window(self) -> int:
+        """How many of the latest behaviours the strategy looks at; readers may drop everything older."""
+        return self.history_length
+
+    @abc.abstractmethod
+    def find(self, inputs: SearchInputs) -> Finalists:
+        """The finalists, `(B, C, K)` or `(B, 1, K)` where they do not depend on the target."""
