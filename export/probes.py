@@ -1,7 +1,8 @@
 """Requests with the trainer's own probabilities, which the gate replays against the exported model.
 
 Each probe is a moment of the test split: the user's history until then, and the targets shown at that moment. The
-expected probabilities come from the training graph on the training layout (whole records, many targets, live projections).
+expected probabilities come from the training graph on the training layout (whole records, many targets, live
+projections).
 """
 
 from pathlib import Path
@@ -20,7 +21,10 @@ Request = dict[str, Array]
 
 
 def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
-    """Writes `probes.npz`: `input/<name>` for every input of serving_default, and `expected/probability`.
+    """Writes `probes.npz`.
+
+    It holds `input/<name>` for every input of serving_default, `expected/probability`, and `expected/position`, the
+    trainer's finalists, -1 where none.
 
     Args:
         run: trained.
@@ -32,23 +36,30 @@ def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
     """
     wanted = run.config.serving.probes
     dataset = make_dataset(manifest, "test", manifest.schema.history.max_length, run.config.training.batch_records)
-    predict = tf.function(lambda batch: tf.sigmoid(run.model(batch)), input_signature=[dataset.element_spec])
+
+    def score(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        scores = run.model.score(batch)
+        found = scores.long_term.finalists
+        return tf.sigmoid(scores.logit), tf.where(found.valid, found.position, -1)
+
+    predict = tf.function(score, input_signature=[dataset.element_spec])
     records = max(1, sum(shard.records for shard in manifest.splits["test"]))
     per_record = -(-wanted // records)
     requests: list[Request] = []
     for batch in dataset:
-        probability = predict(batch).numpy()
-        requests += _requests(run, tf.nest.map_structure(lambda tensor: tensor.numpy(), batch), probability, per_record)
+        plain = tf.nest.map_structure(lambda tensor: tensor.numpy(), batch)
+        probability, position = (tensor.numpy() for tensor in predict(batch))
+        requests += _requests(run, plain, probability, position, per_record)
         if len(requests) >= wanted:
             break
     stacked = _stack(requests[:wanted])
-    expected = stacked.pop("expected")
+    expected = {f"expected/{name}": stacked.pop(name) for name in ("probability", "position")}
     arrays = {f"input/{name}": value for name, value in stacked.items()}
-    np.savez_compressed(path, allow_pickle=False, **arrays, **{"expected/probability": expected})
+    np.savez_compressed(path, allow_pickle=False, **arrays, **expected)
     return stacked
 
 
-def _requests(run: Run, batch: Batch, probability: Array, per_record: int) -> list[Request]:
+def _requests(run: Run, batch: Batch, probability: Array, position: Array, per_record: int) -> list[Request]:
     schema, requests = run.schema, []
     for user in range(len(batch.user_id)):
         count = int(batch.targets.count[user])
@@ -62,14 +73,15 @@ def _requests(run: Run, batch: Batch, probability: Array, per_record: int) -> li
             request: Request = {
                 "history_item": run.item_ids[batch.history.item[user, past]],
                 "history_time": batch.history.time[user, past],
-                "history_length": np.int32(int(seen) - start),
-                "request_time": np.int64(moment),
+                "history_length": np.array(int(seen) - start, np.int32),
+                "request_time": np.array(moment, np.int64),
                 "candidate_item": run.item_ids[batch.targets.item[user, shown]],
-                "candidate_count": np.int32(len(shown)),
-                "expected": probability[user, shown],
+                "candidate_count": np.array(len(shown), np.int32),
+                "probability": probability[user, shown],
+                "position": np.where(position[user, shown] >= 0, position[user, shown] - start, -1),
             }
             request.update({f"history_{f.name}": batch.history.cross[f.name][user, past] for f in schema.stored_cross})
-            request.update({f"user_{f.name}": np.int32(batch.user[f.name][user]) for f in schema.user})
+            request.update({f"user_{f.name}": np.array(batch.user[f.name][user], np.int32) for f in schema.user})
             request.update(
                 {f"context_{f.name}": batch.targets.context[f.name][user, shown[0]] for f in schema.stored_context}
             )
@@ -85,9 +97,9 @@ def _stack(requests: list[Request]) -> Request:
         if values[0].ndim == 0:
             stacked[name] = np.array(values)
             continue
-        width = max(1, max(len(value) for value in values))
-        padded = np.zeros((len(values), width), values[0].dtype)
+        shape = np.maximum(1, np.max([value.shape for value in values], axis=0))
+        padded = np.full((len(values), *shape), -1 if name == "position" else 0, values[0].dtype)
         for row, value in enumerate(values):
-            padded[row, : len(value)] = value
+            padded[row][tuple(slice(size) for size in value.shape)] = value
         stacked[name] = padded
     return stacked

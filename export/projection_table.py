@@ -1,7 +1,7 @@
 """The projection table: K_h W^h of every item, a variable beside the weights it was computed from, and its self-check.
 
-A request's ids are looked up in the graph: sorted raw ids and a binary search, so that the catalogue is data (variables that a
-refresh rewrites), not graph.
+A request's ids are looked up in the graph: sorted raw ids and a binary search, so that the catalogue is data
+(variables that a refresh rewrites), not graph.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ SAMPLE = 1024
 WHOLE_TABLE = -1
 
 
-class ItemLookup(tf.Module):  # type: ignore[misc]
+class ItemLookup(tf.Module):
     """Raw item ids to item rows and back.
 
     Args:
@@ -42,7 +42,7 @@ class ItemLookup(tf.Module):  # type: ignore[misc]
         return tf.reshape(tf.where(found, tf.gather(self.sorted_rows, place), UNKNOWN), tf.shape(ids))
 
 
-class ProjectionTable(tf.Module):  # type: ignore[misc]
+class ProjectionTable(tf.Module):
     """The table and its self-check.
 
     Args:

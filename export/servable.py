@@ -19,8 +19,8 @@ Tensors = dict[str, tf.Tensor]
 def request_spec(schema: FeatureSchema) -> dict[str, tf.TensorSpec]:
     """Inputs of `serving_default` and `retrieve`, by name.
 
-    `B` users, `L` behaviours oldest first, `C` candidates. `history_<cross>`, `user_<feature>` and `context_<feature>` are
-    indices as `twin_tf.encoders.FeatureEncoder` gives them; times are in the unit of the logs.
+    `B` users, `L` behaviours oldest first, `C` candidates. `history_<cross>`, `user_<feature>` and
+    `context_<feature>` are indices as `twin_tf.encoders.FeatureEncoder` gives them; times are in the unit of the logs.
     """
     return {
         name: tf.TensorSpec([None] * contract.rank, tf.dtypes.as_dtype(contract.dtype), name=name)
@@ -28,7 +28,7 @@ def request_spec(schema: FeatureSchema) -> dict[str, tf.TensorSpec]:
     }
 
 
-class Servable(tf.Module):  # type: ignore[misc]
+class Servable(tf.Module):
     """What is saved: all variables, and the four signatures over them.
 
     Args:
@@ -51,7 +51,6 @@ class Servable(tf.Module):  # type: ignore[misc]
         self._schema = schema
         # The variables are tracked one by one, under stable names; the Keras object itself stays out of the SavedModel.
         self.weights = {_unique_name(i, variable): variable for i, variable in enumerate(model.variables)}
-        self.item_features = model.item_embedding.item_features
         self.lookup = ItemLookup(item_ids)
         self.projection = ProjectionTable(model)
         self.raw_ids = tf.Variable(item_ids, trainable=False, name="raw_ids", dtype=tf.int64)

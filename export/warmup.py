@@ -1,7 +1,7 @@
 """Warm-up requests that TensorFlow Serving replays before it serves a version; any failing one refuses the version.
 
-One request per bucket shape (so that the first real request of a shape is not the slow one), the self-check over the whole
-table, and one call of each other signature.
+One request per bucket shape (so that the first real request of a shape is not the slow one), the self-check over the
+whole table, and one call of each other signature.
 """
 
 from pathlib import Path

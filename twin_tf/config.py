@@ -1,7 +1,7 @@
 """Model, training and serving settings: frozen dataclasses, read from YAML, changed by `--set a.b=c`.
 
-A configuration file has up to four sections, each with defaults: `schema` (see `twin_tf.schema`), `model`, `training` and
-`serving`.
+A configuration file has up to four sections, each with defaults: `schema` (see `twin_tf.schema`), `model`, `training`
+and `serving`.
 
 Example:
     >>> config = load_config("twin_tf/configs/complete_journey.yaml", ["model.heads=2", "training.epochs=1"])
@@ -117,7 +117,7 @@ class Config:
         Path(path).write_text(yaml.safe_dump(self.to_plain(), sort_keys=False), encoding="utf-8")
 
 
-_SECTIONS = {"model": ModelConfig, "training": TrainingConfig, "serving": ServingConfig}
+_SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
 
 
 def config_from_mapping(data: dict[str, Any]) -> Config:
@@ -127,11 +127,14 @@ def config_from_mapping(data: dict[str, Any]) -> Config:
         ConfigError: an unknown key (the nearest known one is named) or a wrong value.
     """
     for key in data:
-        if key not in ("schema", *_SECTIONS):
-            raise ConfigError(f"the configuration has an unknown section {key!r}{nearest(key, ('schema', *_SECTIONS))}")
-    sections = {name: build(cls, data.get(name) or {}, name) for name, cls in _SECTIONS.items()}
-    schema = schema_from_mapping(data["schema"]) if data.get("schema") is not None else None
-    return Config(schema=schema, **sections)  # type: ignore[arg-type]
+        if key not in _SECTIONS:
+            raise ConfigError(f"the configuration has an unknown section {key!r}{nearest(key, _SECTIONS)}")
+    return Config(
+        schema=schema_from_mapping(data["schema"]) if data.get("schema") is not None else None,
+        model=build(ModelConfig, data.get("model") or {}, "model"),
+        training=build(TrainingConfig, data.get("training") or {}, "training"),
+        serving=build(ServingConfig, data.get("serving") or {}, "serving"),
+    )
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:

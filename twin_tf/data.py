@@ -1,7 +1,7 @@
 """Prepared data to batches: a pure function of (files, seed, epoch).
 
-Records of similar history length are batched together, so that little of a batch is padding. What no target of a record can
-see is dropped before batching.
+Records of similar history length are batched together, so that little of a batch is padding. What no target of a
+record can see is dropped before batching.
 """
 
 from functools import partial
@@ -24,7 +24,13 @@ SHORTEST_BUCKET = 32
 
 
 def make_dataset(
-    manifest: Manifest, split: SplitName, window: int, batch_records: int, *, shuffle_seed: int | None = None, epoch: int = 0
+    manifest: Manifest,
+    split: SplitName,
+    window: int,
+    batch_records: int,
+    *,
+    shuffle_seed: int | None = None,
+    epoch: int = 0,
 ) -> tf.data.Dataset:
     """The batches of one pass over a split.
 
@@ -45,7 +51,9 @@ def make_dataset(
     schema = manifest.schema
     paths = [str(path) for path in manifest.shard_paths(split)]
     if not any(shard.records for shard in manifest.splits.get(split, ())):
-        raise ConfigError(f"the {split} split of {manifest.directory} has no records; check the split times and filters")
+        raise ConfigError(
+            f"the {split} split of {manifest.directory} has no records; check the split times and filters"
+        )
     if shuffle_seed is not None:
         seed = (shuffle_seed * 1_000_003 + epoch) % 2**31
         paths = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
@@ -74,8 +82,8 @@ def load_item_features(
         schema: their schema.
 
     Returns:
-        int32 `(items, inherent features)` by item row, rows 0 (padding) and 1 (unknown) included; int64 `(items,)` raw ids by
-        row, -1 in the first two.
+        int32 `(items, inherent features)` by item row, rows 0 (padding) and 1 (unknown) included; int64 `(items,)`
+        raw ids by row, -1 in the first two.
     """
     table = pq.read_table(Path(directory) / records.ITEMS)
     rows = table["row"].to_numpy()

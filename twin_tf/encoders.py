@@ -112,11 +112,11 @@ class FeatureEncoder:
         distinct, positions = _distinct(values)
         if encoding.kind == "vocabulary":
             index = self._index[name]
-            rows = [UNKNOWN if v is None else index.get(str(v), UNKNOWN) for v in distinct]
+            known_rows = [UNKNOWN if v is None else index.get(str(v), UNKNOWN) for v in distinct]
         else:
             buckets = int(encoding.buckets or 1)
-            rows = [UNKNOWN if v is None else FIRST_KNOWN + hash_id(str(v)) % buckets for v in distinct]
-        return np.array(rows, dtype=np.int32)[positions]
+            known_rows = [UNKNOWN if v is None else FIRST_KNOWN + hash_id(str(v)) % buckets for v in distinct]
+        return np.array(known_rows, dtype=np.int32)[positions]
 
     def save(self, directory: str | Path) -> None:
         """Writes `schema.yaml` and `vocabularies/<feature>.json`."""

@@ -1,7 +1,7 @@
 """The CTR network: long-term block, short-term block and other features into a mixer; one sigmoid (TWIN, section 4).
 
-Only `model.search` differs between systems. Training, evaluation and serving call the same `score`; serving hands it the
-projection table.
+Only `model.search` differs between systems. Training, evaluation and serving call the same `score`; serving hands it
+the projection table.
 """
 
 from collections.abc import Mapping
@@ -33,13 +33,14 @@ class Scores(NamedTuple):
     long_term: Attended
 
 
-class TwinModel(tfrs.Model):  # type: ignore[misc]
+class TwinModel(tfrs.Model):
     """TWIN, or with another `search` one of its baselines.
 
     Args:
         schema: the feature schema.
         config: the network's settings.
-        item_features: int32 `(items, inherent features)`; item row -> feature indices, rows 0 and 1 padding and unknown.
+        item_features: int32 `(items, inherent features)`; item row -> feature indices, rows 0 and 1 padding and
+            unknown.
         cardinalities: feature name -> rows of its table.
         seed: of the starting weights.
     """
@@ -68,7 +69,9 @@ class TwinModel(tfrs.Model):  # type: ignore[misc]
             self.short_term = self._block("short_term", recent, seed + 1000)
         self.user_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name]) for f in schema.user}
         self.context_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name]) for f in schema.context}
-        self.mixer = [keras.layers.Dense(width, activation="relu", name=f"mixer_{i}") for i, width in enumerate(config.mixer)]
+        self.mixer = [
+            keras.layers.Dense(width, activation="relu", name=f"mixer_{i}") for i, width in enumerate(config.mixer)
+        ]
         self.output_layer = keras.layers.Dense(1, name="logit")
         self.task = tfrs.tasks.Ranking(loss=keras.losses.BinaryCrossentropy(from_logits=True))
         width = self._mixer_input_width()
@@ -160,9 +163,7 @@ class TwinModel(tfrs.Model):  # type: ignore[misc]
         parts += [self.user_embeddings[f.name](batch.user[f.name])[:, None, :] for f in self.schema.user]
         parts += [self._context(batch, f.name) for f in self.schema.context]
         pairs = tf.shape(batch.targets.item)
-        mixed = tf.concat(
-            [tf.broadcast_to(part, [pairs[0], pairs[1], part.shape[-1]]) for part in parts], axis=-1
-        )
+        mixed = tf.concat([tf.broadcast_to(part, [pairs[0], pairs[1], part.shape[-1]]) for part in parts], axis=-1)
         for layer in self.mixer:
             mixed = layer(mixed)
         return Scores(self.output_layer(mixed)[..., 0], long_term)

@@ -1,11 +1,11 @@
 """A run directory: everything that training leaves behind and export needs, and nothing else.
 
-    run/config.yaml     model, training and serving settings, with the schema
-        schema.yaml, vocabularies/, items/items.parquet     copied from the prepared data
-        run.json        cardinalities, fingerprint, weights version, where the data were
-        checkpoints/    tf.train.Checkpoint
-        tensorboard/    summaries
-        report.json     what training measured
+run/config.yaml     model, training and serving settings, with the schema
+    schema.yaml, vocabularies/, items/items.parquet     copied from the prepared data
+    run.json        cardinalities, fingerprint, weights version, where the data were
+    checkpoints/    tf.train.Checkpoint
+    tensorboard/    summaries
+    report.json     what training measured
 """
 
 import dataclasses

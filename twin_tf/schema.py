@@ -174,6 +174,7 @@ class Encoding:
         raise ConfigError(f"the size of a {self.kind} encoding is only known after the pipeline has fitted it")
 
 
+_RESERVED = {"item", "time", "length", "count", "label", "id", "history_end"}
 _DERIVED_ENCODINGS = {
     "hour_of_day": Encoding(kind="identity", size=24),
     "day_of_week": Encoding(kind="identity", size=7),
@@ -190,7 +191,8 @@ class Feature:
         column: the raw column; the name if left out.
         type: the raw column's type; string for vocabulary and hash, float for numeric, int for identity if left out.
         derived: computed in the graph from the times instead of read: `age` (target time minus behaviour time, in
-            seconds; cross only), `hour_of_day` or `day_of_week` (of the behaviour for cross, of the target for context).
+            seconds; cross only), `hour_of_day` or `day_of_week` (of the behaviour for cross, of the target for
+            context).
         encoding: how the value becomes an index; not for hour_of_day and day_of_week.
         dim: width of the embedding (the paper: 64 for ids with a large vocabulary, 8 for everything else).
     """
@@ -204,8 +206,10 @@ class Feature:
     dim: int = 8
 
     def __post_init__(self) -> None:
-        if not self.name.replace("_", "").isalnum() or self.name in {"item", "time", "length", "count", "label", "id"}:
-            raise ConfigError(f"feature name {self.name!r} must be letters, digits and _ and none of the reserved names")
+        if not self.name.replace("_", "").isalnum() or self.name in _RESERVED:
+            raise ConfigError(
+                f"feature name {self.name!r} must be letters, digits and _ and none of the reserved names"
+            )
         if self.derived is None and self.encoding is None:
             raise ConfigError(f"feature {self.name!r} needs an 'encoding'")
         if self.derived is not None:
@@ -217,7 +221,9 @@ class Feature:
                     raise ConfigError(f"feature {self.name!r}: {self.derived} has an encoding of its own; leave it out")
                 object.__setattr__(self, "encoding", _DERIVED_ENCODINGS[self.derived])
             elif self.encoding is None or self.encoding.boundaries is None:
-                raise ConfigError(f"feature {self.name!r}: derived age needs a numeric encoding with boundaries in seconds")
+                raise ConfigError(
+                    f"feature {self.name!r}: derived age needs a numeric encoding with boundaries in seconds"
+                )
         elif not self.column:
             object.__setattr__(self, "column", self.name)
         if self.dim < 1:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,17 @@ class Trainer:
         legacy = keras.optimizers.legacy
         self.optimizer = tfrs.experimental.optimizers.CompositeOptimizer(
             [
-                (legacy.Adagrad(lambda: config.embedding_learning_rate * self.rate), lambda: model.embedding_variables),
-                (legacy.Adam(lambda: config.dense_learning_rate * self.rate), lambda: model.dense_variables),
+                (legacy.Adagrad(self._scaled(config.embedding_learning_rate)), lambda: model.embedding_variables),
+                (legacy.Adam(self._scaled(config.dense_learning_rate)), lambda: model.dense_variables),
             ]
         )
+
+    def _scaled(self, start: float) -> Callable[[], tf.Tensor]:
+        @tf.autograph.experimental.do_not_convert
+        def rate() -> tf.Tensor:
+            return start * self.rate
+
+        return rate
 
     def compile(self, element_spec: Any) -> None:
         """Traces the step for batches of this structure; one trace serves every width."""
@@ -74,7 +82,11 @@ class Trainer:
             loss = self.model.compute_loss(batch, training=True)
         gradients = tape.gradient(loss, variables)
         self.optimizer.apply_gradients(
-            [(gradient, variable) for gradient, variable in zip(gradients, variables, strict=True) if gradient is not None]
+            [
+                (gradient, variable)
+                for gradient, variable in zip(gradients, variables, strict=True)
+                if gradient is not None
+            ]
         )
         return loss
 

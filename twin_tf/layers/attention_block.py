@@ -1,4 +1,4 @@
-"""GSU and ESU around one relevance metric: the long-term block of TWIN, and with another search the short-term block."""
+"""GSU and ESU around one relevance metric: TWIN's long-term block, and with another search its short-term block."""
 
 from typing import NamedTuple
 

@@ -55,7 +55,7 @@ class ItemEmbedding(keras.layers.Layer):
         ]
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
-        """int `(...)` item rows -> float `(..., H)`; rows out of range are the unknown item."""
+        """Item rows, int `(...)`, -> float `(..., H)`; rows out of range are the unknown item."""
         index = gather_rows(self.item_features, rows)
         parts = [gather_rows(table, index[..., column]) for column, table in enumerate(self.tables)]
         return tf.concat(parts, axis=-1)
@@ -64,8 +64,8 @@ class ItemEmbedding(keras.layers.Layer):
 class CrossEmbedding(keras.layers.Layer):
     """The embeddings E_j of the cross features, and the indices of those derived from times.
 
-    Derived features are computed here, from the two times, so that training and serving cannot differ: `hour_of_day` and
-    `day_of_week` of the behaviour, and `age` = target time - behaviour time in seconds.
+    Derived features are computed here, from the two times, so that training and serving cannot differ: `hour_of_day`
+    and `day_of_week` of the behaviour, and `age` = target time - behaviour time in seconds.
 
     Args:
         features: cross features in order.
@@ -74,7 +74,11 @@ class CrossEmbedding(keras.layers.Layer):
     """
 
     def __init__(
-        self, features: Sequence[Feature], cardinalities: Mapping[str, int], time: TimeColumn, name: str = "cross_embedding"
+        self,
+        features: Sequence[Feature],
+        cardinalities: Mapping[str, int],
+        time: TimeColumn,
+        name: str = "cross_embedding",
     ) -> None:
         super().__init__(name=name)
         self.time = time

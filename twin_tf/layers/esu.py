@@ -69,7 +69,9 @@ class TargetAttention(keras.layers.Layer):
         rows = tf.range(shape[0] * shape[1] * shape[2]) * length
         position = tf.broadcast_to(finalists.position[:, None], shape)
         flat = tf.reshape(rows, shape[:3])[..., None] + position
-        spread = tf.scatter_nd(tf.reshape(flat, [-1, 1]), tf.reshape(weights, [-1]), [tf.reduce_prod(shape[:3]) * length])
+        spread = tf.scatter_nd(
+            tf.reshape(flat, [-1, 1]), tf.reshape(weights, [-1]), [tf.reduce_prod(shape[:3]) * length]
+        )
         spread = tf.reshape(spread, [shape[0], shape[1], shape[2], length])
         split = tf.transpose(tf.reshape(values, [shape[0], length, self.heads, self.head_size]), [0, 2, 1, 3])
         return self._concat(tf.matmul(spread, split))

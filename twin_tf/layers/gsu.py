@@ -1,7 +1,9 @@
 """The GSU's last step: the heads' ranked lists merged into one set of finalists (TWIN, section 4.3).
 
-The walk takes the heads' ranked lists in turn, best first, until `count` unique behaviours are collected: with A heads the
-behaviour i has the key min_a (A * rank_a(i) + a), and the `count` smallest keys win. A per-head top-`count` always suffices.
+The walk takes the heads' ranked lists in turn, best first, until `count` unique behaviours are collected: with A
+heads the
+behaviour i has the key min_a (A * rank_a(i) + a), and the `count` smallest keys win. A per-head top-`count` always
+suffices.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,9 @@
 """Where a block gets its behaviours' item halves from: the live weights, or the projection table.
 
-Both answer the same two questions, so the block is one piece of code. `LiveItems` embeds and projects every distinct item of
-a batch once and gathers; `TableItems` gathers ready-made rows of the projection table and projects V for the finalists alone.
+Both answer the same two questions, so the block is one piece of code. `LiveItems` embeds and projects every distinct
+item of
+a batch once and gathers; `TableItems` gathers ready-made rows of the projection table and projects V for the
+finalists alone.
 """
 
 from collections.abc import Callable

@@ -6,8 +6,8 @@ from twin_tf.keras_api import tf
 def project(rows: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """`rows @ kernel` over the last axis.
 
-    Never a broadcasting `tf.matmul`: on CPUs with oneDNN, TensorFlow 2.20 computes `(B, 1, K, H) @ (H, W)` with B > 1 wrongly
-    (it reads past the operand) and may crash.
+    Never a broadcasting `tf.matmul`: on CPUs with oneDNN, TensorFlow 2.20 computes `(B, 1, K, H) @ (H, W)` with B > 1
+    wrongly (it reads past the operand) and may crash.
 
     Args:
         rows: float `(..., H)`.

@@ -2,9 +2,10 @@
 
     alpha = (K_h W^h)(q^T W^q)^T / sqrt(d_k) + (K_c W^c) beta                                     (6)
 
-The item half `K_h W^h` depends on the item alone: `project_items` computes it, a table can hold it. The bias half shrinks each
-cross feature to one number: W^c is block diagonal with blocks w_j, so `(K_c W^c) beta = sum_j beta_j (E_j[index_j] . w_j)`,
-which `bias_table` folds into one scalar per head and bucket. The bias stands outside the 1 / sqrt(d_k).
+The item half `K_h W^h` depends on the item alone: `project_items` computes it, a table can hold it. The bias half
+shrinks each
+cross feature to one number: W^c is block diagonal with blocks w_j, so `(K_c W^c) beta = sum_j beta_j (E_j[index_j] .
+w_j)`, which `bias_table` folds into one scalar per head and bucket. The bias stands outside the 1 / sqrt(d_k).
 """
 
 from collections.abc import Mapping, Sequence
@@ -111,11 +112,13 @@ def starting_kernels(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """W^q and W^h at the start.
 
-    `unrelated` draws two random matrices. `equal` draws one with orthonormal columns per head and uses it twice, so relevance
-    starts as an inner product and similar items attract from the first step. `per_feature` does the same with head a looking at
+    `unrelated` draws two random matrices. `equal` draws one with orthonormal columns per head and uses it twice, so
+    relevance
+    starts as an inner product and similar items attract from the first step. `per_feature` does the same with head a
+    looking at
     the a-th inherent feature alone (in turn, where there are more heads than features), so that "same product", "same
-    category", ... are separate evidence from the first step. In the last two the projection keeps the expected squared norm
-    of one feature's embedding.
+    category", ... are separate evidence from the first step. In the last two the projection keeps the expected
+    squared norm of one feature's embedding.
 
     Returns:
         Two float32 `(H, heads * head_size)`.
@@ -139,7 +142,7 @@ def starting_kernels(
 
 
 def _isometry(rows: int, columns: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A matrix that keeps the expected squared norm of a random vector: the identity where it fits, else orthonormal."""
+    """Keeps the expected squared norm of a random vector: the identity where it fits, else orthonormal columns."""
     if rows <= columns:
         return np.eye(rows, columns)
     orthonormal, _ = np.linalg.qr(generator.normal(size=(rows, columns)))

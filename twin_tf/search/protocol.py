@@ -12,8 +12,10 @@ class SearchInputs(NamedTuple):
     """What a strategy may look at.
 
     Attributes:
-        relevance: computes the ESU's own metric for every visible behaviour, without gradient: float `(B, heads, C, L)`,
-            `MASKED_SCORE` where a behaviour is not in sight. A function, so that strategies that do not need it pay nothing.
+        relevance: computes the ESU's own metric for every visible behaviour, without gradient: float `(B, heads, C,
+            L)`,
+            `MASKED_SCORE` where a behaviour is not in sight. A function, so that strategies that do not need it pay
+            nothing.
         end: int32 `(B, C)` or `(B, 1)`, behaviours before each target.
         columns: L, the width of the history tensor.
     """

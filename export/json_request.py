@@ -1,0 +1,113 @@
+"""One user's request as JSON of raw values, by the column names of the logs; encoded by the pipeline's own encoder.
+
+    {"history": [{"product_id": 819063, "timestamp": 1483361786, "quantity": 1, "price": 2.5, "discount": 0}],
+     "user": {"age": "35-44"}, "context": {}, "request_time": 1511716690, "candidates": [819063, 995242]}
+
+Behaviours may come in any order; they are sent oldest first. Columns that are left out are unknown.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.click_request import ClickRequest, ClickResponse
+from twin_tf.encoders import FeatureEncoder, encode_ids
+from twin_tf.strict_yaml import ConfigError, nearest
+
+_KEYS = ("history", "user", "context", "request_time", "candidates")
+
+
+def load_encoder(model: str | Path) -> FeatureEncoder:
+    """The encoder that travels with an exported model.
+
+    Raises:
+        ConfigError: the directory is no exported model.
+    """
+    extra = Path(model) / "assets.extra"
+    if not (extra / "schema.yaml").is_file():
+        raise ConfigError(f"{model} is no exported model: it has no assets.extra/schema.yaml")
+    return FeatureEncoder.load(extra)
+
+
+def read_request(path: str) -> dict[str, Any]:
+    """Reads a request from a file, or from standard input for `-`.
+
+    Raises:
+        ConfigError: no such file, or no JSON object in it.
+    """
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        data = json.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read the request {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"the request {path} is not valid JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"the request {path} must be a JSON object, not {type(data).__name__}")
+    return data
+
+
+def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickRequest:
+    """Encodes raw values.
+
+    Args:
+        encoder: of the exported model.
+        data: see the module's text.
+
+    Raises:
+        ConfigError: a missing or unknown key, or a value of the wrong type.
+    """
+    schema = encoder.schema
+    for key in data:
+        if key not in _KEYS:
+            raise ConfigError(f"the request has an unknown key {key!r}{nearest(key, _KEYS)}")
+    for key in ("request_time", "candidates"):
+        if key not in data:
+            raise ConfigError(f"the request needs the key {key!r}")
+    history = list(data.get("history", ()))
+    required = (schema.events.item.column, schema.events.time.column)
+    allowed = {*required, *(feature.column for feature in schema.stored_cross)}
+    for place, behaviour in enumerate(history):
+        if not isinstance(behaviour, Mapping):
+            raise ConfigError(f"history[{place}] must be an object with {', '.join(required)}, not {behaviour!r}")
+        for column in required:
+            if column not in behaviour:
+                raise ConfigError(f"history[{place}] needs {column!r}")
+        for column in behaviour:
+            if column not in allowed:
+                raise ConfigError(f"history[{place}] has an unknown column {column!r}{nearest(column, allowed)}")
+    try:
+        history.sort(key=lambda behaviour: int(behaviour[required[1]]))
+        ids = encode_ids(schema.events.item, [behaviour[required[0]] for behaviour in history])
+        times = np.array([behaviour[required[1]] for behaviour in history], np.int64)
+        candidates = encode_ids(schema.events.item, list(data["candidates"]))
+        moment = np.int64(data["request_time"])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"ids and times must be whole numbers (ids as in the logs): {error}") from error
+    user, context = dict(data.get("user", {})), dict(data.get("context", {}))
+    return ClickRequest(
+        history_item=ids,
+        history_time=times,
+        request_time=moment,
+        candidate_item=candidates,
+        cross={f.name: encoder.encode(f.name, [b.get(f.column) for b in history]) for f in schema.stored_cross},
+        user={f.name: encoder.encode(f.name, [user.get(f.column)])[0] for f in schema.user},
+        context={f.name: encoder.encode(f.name, [context.get(f.column)])[0] for f in schema.stored_context},
+    )
+
+
+def answer_as_json(data: Mapping[str, Any], answer: ClickResponse) -> dict[str, Any]:
+    """The answer beside what was asked, best candidate first."""
+    probability = [float(value) for value in answer.probability[0]]
+    ranked = sorted(zip(data["candidates"], probability, strict=True), key=lambda pair: -pair[1])
+    return {
+        "candidates": [{"item": item, "probability": value} for item, value in ranked],
+        "unknown_items": int(answer.unknown_items[0]),
+        "weights_version": int(answer.weights_version[0]),
+        "table_version": int(answer.table_version[0]),
+        "model_version": answer.model_version,
+    }

@@ -1,0 +1,84 @@
+"""The exported model's probes, sent to a running server through the client: are the served scores the trainer's?"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.client import TwinClient
+from export.tensors import Array
+from twin_tf.strict_yaml import ConfigError
+
+WARM_REQUESTS = 20
+
+
+def load_probes(model: Path) -> tuple[dict[str, Array], Array, Array]:
+    """Inputs by name, expected probabilities `(probes, C)` and the trainer's finalists `(probes, C, K)`, -1: none.
+
+    Raises:
+        ConfigError: the model directory has no probes.
+    """
+    path = model / "assets.extra" / "probes.npz"
+    if not path.is_file():
+        raise ConfigError(f"{model} has no probes: {path.name} is missing; export it again")
+    with np.load(path, allow_pickle=False) as arrays:
+        inputs = {name.removeprefix("input/"): arrays[name] for name in arrays.files if name.startswith("input/")}
+        return inputs, arrays["expected/probability"], arrays["expected/position"]
+
+
+def replay(client: TwinClient, model: Path) -> dict[str, Any]:
+    """Sends every probe as a request of its own, one after the other.
+
+    Args:
+        client: connected to a server of this model.
+        model: the exported model directory.
+
+    Returns:
+        `served_minus_trained_max`; `p50_ms` and `p99_ms` of a Predict call as the client sees it, and all
+        `latencies_ms`;
+        `overlap_at_100`: of the trainer's finalists, the share (in percent) that the server's `retrieve` finds;
+        `median_history`, `median_candidates`, `requests`.
+
+    Raises:
+        ConfigError: no probes.
+        export.errors.ServingError: the server does not answer.
+    """
+    inputs, expected, finalists = load_probes(model)
+    worst, hits, wanted = 0.0, 0, 0
+    latencies: list[float] = []
+    for row in range(len(expected)):
+        request = _one(inputs, row)
+        for _ in range(WARM_REQUESTS if row == 0 else 0):
+            client.predict(request)
+        started = time.perf_counter()
+        answer = client.predict(request)
+        latencies.append((time.perf_counter() - started) * 1e3)
+        count = request["candidate_item"].shape[1]
+        worst = max(worst, float(np.abs(answer.probability[0] - expected[row, :count]).max()))
+        found = client.call("retrieve", request, ["position"])["position"][0]
+        for served, trained in zip(found, finalists[row, :count], strict=True):
+            relevant = trained[trained >= 0]
+            hits += len(np.intersect1d(served, relevant))
+            wanted += len(relevant)
+    return {
+        "requests": len(expected),
+        "served_minus_trained_max": worst,
+        "overlap_at_100": 100.0 * hits / wanted if wanted else float("nan"),
+        "p50_ms": float(np.percentile(latencies, 50)),
+        "p99_ms": float(np.percentile(latencies, 99)),
+        "median_history": float(np.median(inputs["history_length"])),
+        "median_candidates": float(np.median(inputs["candidate_count"])),
+        "latencies_ms": latencies,
+    }
+
+
+def _one(inputs: dict[str, Array], row: int) -> dict[str, Array]:
+    """One probe with the batch dimension, cut to its own lengths (one column at least)."""
+    request = {name: value[row : row + 1] for name, value in inputs.items()}
+    length = max(1, int(request["history_length"][0]))
+    count = max(1, int(request["candidate_count"][0]))
+    for name, value in request.items():
+        if value.ndim == 2:
+            request[name] = value[:, : count if name == "candidate_item" else length]
+    return request

@@ -1,0 +1,339 @@
+"""The command line: `twin-tf COMMAND`. Stands above all packages and imports each only when its command runs.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or input (the message says what to change).
+"""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from twin_tf import __version__
+from twin_tf.strict_yaml import ConfigError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SETTING = "Change a setting, for example --set training.epochs=2; may be repeated."
+
+
+class _Failed(click.ClickException):
+    exit_code = 1
+
+
+@contextlib.contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turns what a user can mend into one sentence and an exit code; a fault of ours shows whole."""
+    try:
+        yield
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    except (ValueError, FloatingPointError, OSError, TimeoutError) as error:
+        if type(error).__module__ not in ("builtins", "export.publisher") or isinstance(error, UnicodeError):
+            raise
+        raise _Failed(str(error)) from error
+    except RuntimeError as error:
+        if type(error).__module__ != "export.errors":
+            raise
+        raise _Failed(str(error)) from error
+
+
+class _Group(click.Group):
+    def invoke(self, context: click.Context) -> Any:
+        with _one_sentence():
+            return super().invoke(context)
+
+
+def _show(result: dict[str, Any], as_json: bool, sentence: str) -> None:
+    click.echo(json.dumps(result, indent=1) if as_json else sentence)
+
+
+def _json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def _config_options(command: Command) -> Command:
+    command = click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help=SETTING)(command)
+    return click.option(
+        "--config",
+        "config_path",
+        help="Configuration YAML, or the name of a shipped one, for example complete_journey.",
+    )(command)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="twin-tf")
+def main() -> None:
+    r"""TWIN: click-through rates from a user's whole life of behaviours.
+
+    \b
+    twin-tf import complete-journey --output raw
+    twin-tf preprocess --config complete_journey --events raw/events.parquet --items raw/items.parquet \\
+        --users raw/users.parquet --output prepared
+    twin-tf train --config complete_journey --prepared prepared --run run
+    twin-tf evaluate --run run --prepared prepared
+    twin-tf export --run run --output model
+    twin-tf publish model --base-path serving/twin
+    twin-tf serve --base-path serving/twin --port 8500
+    """
+
+
+@main.command()
+@click.option("--output", required=True, help="A new directory for the logs.")
+@click.option("--users", default=None, type=int, help="How many users.")
+@click.option("--seed", default=None, type=int, help="Of every random choice.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=NUMBER", help="Another setting of the simulation.")
+@_json_option
+def simulate(output: str, users: int | None, seed: int | None, settings: tuple[str, ...], as_json: bool) -> None:
+    r"""Write raw logs of a made-up video app, with planted life-long interests.
+
+    \b
+    twin-tf simulate --output logs
+    twin-tf simulate --output logs --users 5000 --set median_history=3000
+    """
+    import yaml
+
+    from beam_pipelines.simulate_logs import simulate_logs
+
+    chosen = {name: value for name, value in (("users", users), ("seed", seed)) if value is not None}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {setting!r} must read name=number")
+        chosen[name] = yaml.safe_load(text)
+    counts = simulate_logs(output, **chosen)
+    _show(counts, as_json, f"{output}: " + ", ".join(f"{value:,} {name}" for name, value in counts.items()))
+
+
+@main.command("import")
+@click.argument("dataset")
+@click.option("--output", required=True, help="A new directory for the raw logs.")
+@click.option("--seed", default=7, show_default=True, help="Of the drawn targets and negatives.")
+@_json_option
+def import_command(dataset: str, output: str, seed: int, as_json: bool) -> None:
+    r"""Turn a public data set into raw event, item and user logs.
+
+    \b
+    twin-tf import complete-journey --output raw
+    """
+    from beam_pipelines.import_dataset import import_dataset
+
+    report = import_dataset(dataset, output, seed)
+    plain = {
+        "dataset": report.dataset,
+        "directory": report.directory,
+        "rows": dict(report.rows),
+        "reused": report.reused,
+    }
+    rows = ", ".join(f"{count:,} {log}" for log, count in report.rows.items())
+    _show(plain, as_json, f"{report.directory}: {rows}" + (" (already there)" if report.reused else ""))
+
+
+@main.command()
+@_config_options
+@click.option(
+    "--events", required=True, multiple=True, help="Events log: JSON Lines, CSV or Parquet; a path or pattern."
+)
+@click.option("--items", multiple=True, help="Items log.")
+@click.option("--users", multiple=True, help="Users log.")
+@click.option("--output", required=True, help="A new directory for the prepared data.")
+@click.option("--runner", default="FnApiRunner", show_default=True, help="Beam's runner.")
+@click.option("--shards", default=8, show_default=True, help="Files per split.")
+@click.option(
+    "--max-dead-share", default=0.005, show_default=True, help="More malformed rows than this share fail the job."
+)
+@_json_option
+def preprocess(
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    events: tuple[str, ...],
+    items: tuple[str, ...],
+    users: tuple[str, ...],
+    output: str,
+    runner: str,
+    shards: int,
+    max_dead_share: float,
+    as_json: bool,
+) -> None:
+    r"""Turn raw logs into prepared data: vocabularies, histories, targets, splits, records.
+
+    \b
+    twin-tf preprocess --config my.yaml --events 'logs/2026-*.jsonl.gz' --items items.csv --output prepared
+    """
+    from beam_pipelines.build_examples import build_examples
+    from twin_tf.config import load_config
+
+    config = load_config(config_path, overrides)
+    if config.schema is None:
+        raise ConfigError("--config must name a file with a schema section: it says what the columns mean")
+    manifest = build_examples(
+        config.schema,
+        list(events),
+        output,
+        list(items) or None,
+        list(users) or None,
+        runner=runner,
+        shards=shards,
+        max_dead_share=max_dead_share,
+    )
+    counts = manifest.counts
+    targets = ", ".join(f"{count:,} {split}" for split, count in counts.targets.items())
+    dead = f", {counts.events_dead:,} in {output}/dead_letters" if counts.events_dead else ""
+    sentence = f"{output}: {counts.events_read:,} events of {counts.users:,} users{dead}; targets: {targets}"
+    _show(json.loads(manifest.to_json()), as_json, sentence)
+
+
+@main.command()
+@_config_options
+@click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
+@click.option("--run", "run_directory", required=True, help="A new directory for the run.")
+@_json_option
+def train(
+    config_path: str | None, overrides: tuple[str, ...], prepared: str, run_directory: str, as_json: bool
+) -> None:
+    r"""Train TWIN, or with another search one of its baselines.
+
+    \b
+    twin-tf train --config complete_journey --prepared prepared --run run
+    twin-tf train --config complete_journey --set model.search=recent --prepared prepared --run run-din
+    """
+    from twin_tf.config import load_config
+    from twin_tf.train import train as train_run
+
+    report = train_run(prepared, run_directory, load_config(config_path, overrides))
+    valid = report["valid"][-1] if report["valid"] else None
+    quality = f"; valid AUC {valid['auc']:.4f}, GAUC {valid['gauc']:.4f}" if valid else ""
+    sentence = f"{run_directory}: {report['steps']:,} steps, {report['examples_per_s']:,.0f} examples/s{quality}"
+    _show(report, as_json, sentence)
+
+
+@main.command()
+@click.option("--run", "run_directory", required=True, help="A finished run.")
+@click.option("--prepared", required=True, help="Prepared data with the schema of the run.")
+@click.option("--split", default="test", show_default=True, type=click.Choice(["train", "valid", "test"]))
+@_json_option
+def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> None:
+    r"""Score every target of a split: AUC, GAUC, log loss, calibration, by history length.
+
+    \b
+    twin-tf evaluate --run run --prepared prepared --split test
+    """
+    from twin_tf.evaluate import evaluate as evaluate_run
+
+    result = evaluate_run(run_directory, prepared, split)
+    figures = result["metrics"]
+    named = ", ".join(f"{name} {figures[name]:.4f}" for name in ("auc", "gauc", "logloss", "calibration"))
+    _show(result, as_json, f"{split}: {named} ({figures['targets']:,} targets of {figures['users']:,} users)")
+
+
+@main.command()
+@click.option("--run", "run_directory", required=True, help="A finished run.")
+@click.option("--output", required=True, help="A new model directory.")
+@click.option("--prepared", help="Prepared data for probes and warm-up; where the run was trained if left out.")
+@_json_option
+def export(run_directory: str, output: str, prepared: str | None, as_json: bool) -> None:
+    r"""Turn a run into a model directory that TensorFlow Serving loads.
+
+    \b
+    twin-tf export --run run --output model
+    """
+    from export.exporter import export_run
+
+    result = export_run(run_directory, output, prepared)
+    sentence = f"{output}: {result['items']:,} items, {result['bytes'] / 1e6:.1f} MB, {result['probes']:,} probes"
+    _show(result, as_json, sentence)
+
+
+@main.command()
+@click.argument("model")
+@_json_option
+def validate(model: str, as_json: bool) -> None:
+    r"""Say whether a model directory is fit to be published; TensorFlow's Python is never imported.
+
+    \b
+    twin-tf validate model
+    """
+    from export.validate import validate as validate_model
+
+    report = validate_model(model)
+    lines = [f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<16}{check.detail}" for check in report.checks]
+    _show(report.to_plain(), as_json, "\n".join(lines))
+    if not report.ok:
+        raise _Failed(f"{model} is not fit to be published: {report.reason()}")
+
+
+@main.command()
+@click.argument("model")
+@click.option("--base-path", required=True, help="The directory that the server watches.")
+@click.option("--keep", default=3, show_default=True, help="Versions that stay.")
+@_json_option
+def publish(model: str, base_path: str, keep: int, as_json: bool) -> None:
+    r"""Validate a model directory and publish it atomically as the newest version.
+
+    \b
+    twin-tf publish model --base-path serving/twin
+    """
+    from export.publisher import publish as publish_model
+
+    version = publish_model(model, base_path, keep=keep)
+    _show({"version": int(version.name), "path": str(version)}, as_json, f"published {version}")
+
+
+@main.command()
+@click.option("--base-path", required=True, help="The directory that holds the versions.")
+@click.option("--port", default=8500, show_default=True, help="gRPC port; 0 takes a free one and prints it.")
+@click.option("--model-name", default="twin", show_default=True, help="The name requests must carry.")
+def serve(base_path: str, port: int, model_name: str) -> None:
+    r"""Serve the newest version over gRPC: a stand-in for tensorflow_model_server, for development and tests.
+
+    \b
+    twin-tf serve --base-path serving/twin --port 8500
+    """
+    arguments = ["--model_name", model_name, "--model_base_path", base_path, "--port", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", "export.local_server", *arguments])
+
+
+@main.command()
+@click.option("--server", default="127.0.0.1:8500", show_default=True, help="host:port of the server.")
+@click.option("--model", required=True, help="The model directory, for its schema and vocabularies.")
+@click.option("--request", "request_path", help="JSON file of raw values, - for standard input.")
+@click.option(
+    "--replay", "replays", is_flag=True, help="Send the model's probes and compare with the trainer's scores."
+)
+@click.option("--model-name", default="twin", show_default=True)
+@click.option("--timeout", "timeout_s", default=5.0, show_default=True, help="Deadline of a call in seconds.")
+@_json_option
+def predict(
+    server: str, model: str, request_path: str | None, replays: bool, model_name: str, timeout_s: float, as_json: bool
+) -> None:
+    r"""Ask a server for click probabilities; TensorFlow is never imported.
+
+    \b
+    twin-tf predict --model model --request request.json
+    twin-tf predict --model model --replay
+    """
+    from export.client import TwinClient
+    from export.json_request import answer_as_json, encode_request, load_encoder, read_request
+    from export.replay import replay
+
+    if bool(request_path) == replays:
+        raise click.UsageError("give either --request FILE or --replay")
+    with TwinClient(server, model_name, timeout_s=timeout_s) as client:
+        if replays:
+            figures = replay(client, Path(model))
+            lines = [f"{name}: {value:.6g}" for name, value in figures.items() if isinstance(value, (int, float))]
+            _show(figures, as_json, "\n".join(lines))
+            return
+        data = read_request(request_path or "-")
+        answer = client.predict(encode_request(load_encoder(model), data))
+        click.echo(json.dumps(answer_as_json(data, answer), indent=1))
+
+
+if __name__ == "__main__":
+    main()

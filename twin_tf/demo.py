@@ -1,0 +1,274 @@
+"""The main job from raw logs to served probabilities, step by step, with the same commands that a user types.
+
+    python -m twin_tf.demo --data complete-journey --workdir runs/demo
+
+Every step is a process of its own; its command is shown, its time and memory are measured.
+"""
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+from twin_tf.records import Manifest
+from twin_tf.strict_yaml import ConfigError
+
+Plain = dict[str, Any]
+
+
+class Arm(NamedTuple):
+    """One system to train: key of its figures, label in tables, settings that differ from the shipped configuration."""
+
+    key: str
+    label: str
+    overrides: tuple[str, ...]
+
+
+class DemoData(NamedTuple):
+    """One data set: its title, configuration, the command that makes its raw logs, the category that counting uses."""
+
+    title: str
+    config: str
+    source: tuple[str, ...]
+    category: str
+    arms: tuple[Arm, ...]
+
+
+TWIN = Arm("twin", "TWIN", ())
+PLAIN = Arm("twin_plain", "TWIN, paper form (no evidence)", ("model.evidence=false",))
+DIN = Arm("din", "DIN (latest 100)", ("model.search=recent",))
+
+DATA = {
+    "complete-journey": DemoData(
+        "TWIN on The Complete Journey",
+        "complete_journey",
+        ("import", "complete-journey"),
+        "category",
+        (TWIN, PLAIN, DIN),
+    ),
+    "simulated": DemoData("TWIN on simulated logs", "simulated", ("simulate",), "topic", (TWIN, DIN)),
+}
+
+COUNTED = ((100, "counting, latest 100"), (0, "counting, whole history"))
+MARKER = "demo.json"
+
+
+class Steps:
+    """Runs commands one after the other and remembers what each took."""
+
+    def __init__(self) -> None:
+        self.taken: list[Plain] = []
+
+    def run(self, name: str, *arguments: str) -> Plain:
+        """Runs `twin-tf` with these arguments and `--json`.
+
+        Returns:
+            What the command printed.
+
+        Raises:
+            ConfigError: the command failed; its own words are already on stderr.
+        """
+        click.secho(f"\n$ twin-tf {shlex.join(arguments)}", fg="cyan", err=True)
+        started = time.monotonic()
+        command = [sys.executable, "-m", "twin_tf.cli", *arguments, "--json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            output = process.stdout.read() if process.stdout is not None else ""
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise ConfigError(f"the step {name!r} failed with exit code {process.returncode}; its message is above")
+        self.add(name, time.monotonic() - started, peak_rss_mb(usage.ru_maxrss))
+        result: Plain = json.loads(output)
+        return result
+
+    def add(self, name: str, seconds: float, peak_mb: float) -> None:
+        """Notes a step that was measured elsewhere."""
+        self.taken.append({"name": name, "seconds": seconds, "peak_rss_mb": peak_mb})
+
+
+def peak_rss_mb(maxrss: float) -> float:
+    """`ru_maxrss` in MB: the kernel counts kilobytes on Linux, bytes on macOS."""
+    return maxrss / (1e6 if platform.system() == "Darwin" else 1e3)
+
+
+def run_demo(name: str, workdir: Path) -> Plain:
+    """Runs the whole job into a new working directory.
+
+    Args:
+        name: a key of `DATA`.
+        workdir: replaced if an earlier demo wrote it.
+
+    Returns:
+        The content of `report.json`, and `latencies_ms`.
+
+    Raises:
+        ConfigError: a step failed, or the directory holds something else.
+    """
+    from export.local_server import start_local_server
+    from twin_tf.report import write_report
+
+    data = DATA[name]
+    _clear(workdir)
+    steps = Steps()
+    path = {part: str(workdir / part) for part in ("raw", "prepared", "model", "serving")}
+    started = time.monotonic()
+    steps.run(data.source[0], *data.source, "--output", path["raw"])
+    logs = [part for log in ("events", "items", "users") for part in (f"--{log}", f"{path['raw']}/{log}*.parquet")]
+    steps.run("preprocess", "preprocess", "--config", data.config, *logs, "--output", path["prepared"])
+    systems = {arm.key: _train_and_evaluate(steps, data.config, arm, workdir, path["prepared"]) for arm in data.arms}
+    exported = steps.run("export", "export", "--run", str(workdir / "run-twin"), "--output", path["model"])
+    steps.run("validate", "validate", path["model"])
+    steps.run("publish", "publish", path["model"], "--base-path", path["serving"])
+    click.secho(f"\n$ twin-tf serve --base-path {path['serving']} --port 0", fg="cyan", err=True)
+    begun = time.monotonic()
+    with start_local_server(path["serving"]) as server:
+        serve_seconds = time.monotonic() - begun
+        arguments = ("--model", path["model"], "--server", server.address)
+        served = steps.run("predict", "predict", *arguments, "--replay")
+        steps.add("serve (start)", serve_seconds, _peak_of(server.process.pid))
+    systems |= _count(steps, path["prepared"], data.category)
+    report = _report(data, steps, systems, exported, served, time.monotonic() - started)
+    write_report(workdir, report)
+    return report
+
+
+def _train_and_evaluate(steps: Steps, config: str, arm: Arm, workdir: Path, prepared: str) -> Plain:
+    run = str(workdir / f"run-{arm.key.replace('_', '-')}")
+    settings = [part for override in arm.overrides for part in ("--set", override)]
+    trained = steps.run(
+        f"train {arm.key}", "train", "--config", config, *settings, "--prepared", prepared, "--run", run
+    )
+    evaluated = steps.run(f"evaluate {arm.key}", "evaluate", "--run", run, "--prepared", prepared)
+    return {
+        **evaluated["metrics"],
+        "label": arm.label,
+        "train_seconds": trained["train_seconds"],
+        "examples_per_s": trained["examples_per_s"],
+        "epochs": trained["epochs"],
+        "by_history_length": evaluated["by_history_length"],
+    }
+
+
+def _count(steps: Steps, prepared: str, category: str) -> dict[str, Plain]:
+    """The counting baseline, over the latest 100 behaviours and over all."""
+    from twin_tf.counting import evaluate_counting
+
+    begun = time.monotonic()
+    manifest = Manifest.load(prepared)
+    counted: dict[str, Plain] = {}
+    for window, label in COUNTED:
+        metrics = evaluate_counting(manifest, "test", category, window or manifest.schema.history.max_length)
+        counted[f"counting_{window or 'all'}"] = {**metrics.to_plain(), "label": label}
+    steps.add("count (baseline)", time.monotonic() - begun, _peak_of(os.getpid()))
+    return counted
+
+
+def _report(
+    data: DemoData, steps: Steps, systems: dict[str, Plain], exported: Plain, served: Plain, seconds: float
+) -> Plain:
+    twin, din = systems["twin"], systems["din"]
+    calls = (
+        f"{served['requests']:,} Predict calls one after the other over loopback; median "
+        f"{served['median_history']:.0f} behaviours, {served['median_candidates']:.0f} candidates"
+    )
+    peak = max(step["peak_rss_mb"] for step in steps.taken)
+    targets = f"{twin['targets']:,} targets of the test split"
+    rows = [
+        ("gauc_twin", twin["gauc"], "", targets),
+        ("gauc_din", din["gauc"], "", targets),
+        ("auc_twin", twin["auc"], "", targets),
+        ("auc_din", din["auc"], "", targets),
+        ("overlap_at_100", served["overlap_at_100"], "%", "of the trainer's finalists, found by the server's retrieve"),
+        ("served_minus_trained_max", served["served_minus_trained_max"], "", f"{served['requests']:,} requests"),
+        ("p50_ms", served["p50_ms"], "ms", calls),
+        ("p99_ms", served["p99_ms"], "ms", calls),
+        ("seconds_total", seconds, "s", "all steps, installation apart"),
+        ("peak_rss_mb", peak, "MB", "largest process of all steps"),
+        ("examples_per_s", twin["examples_per_s"], "1/s", "targets a second while TWIN trained"),
+        ("export_mb", exported["bytes"] / 1e6, "MB", "the whole model directory"),
+    ]
+    return {
+        "title": data.title,
+        "load": {"data": data.config, "epochs": twin["epochs"]},
+        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
+        "systems": {system["label"]: system for system in systems.values()},
+        "findings": _findings(systems, served),
+        "figures": [dict(zip(("name", "value", "unit", "how"), row, strict=True)) for row in rows],
+        "steps": steps.taken,
+        "latencies_ms": served["latencies_ms"],
+    }
+
+
+def _findings(systems: dict[str, Plain], served: Plain) -> list[str]:
+    twin, din, counted = systems["twin"], systems["din"], systems["counting_all"]
+    lines = [
+        f"TWIN reaches AUC {twin['auc']:.4f} and GAUC {twin['gauc']:.4f} on the test split, "
+        f"{twin['auc'] - din['auc']:+.4f} and {twin['gauc'] - din['gauc']:+.4f} against DIN, which sees the latest 100 "
+        "behaviours.",
+        f"Counting over the whole history, without any learning, reaches AUC {counted['auc']:.4f}.",
+    ]
+    if "twin_plain" in systems:
+        lines.append(
+            f"Without the evidence features, as in the paper, TWIN reaches AUC {systems['twin_plain']['auc']:.4f}: a "
+            "softmax tells the mixer what the finalists are, not how much relevance there was."
+        )
+    lines.append(
+        f"The served probabilities of {served['requests']:,} requests differ from the trainer's by at most "
+        f"{served['served_minus_trained_max']:.1g}."
+    )
+    return [f"* {line}" for line in lines]
+
+
+def _clear(workdir: Path) -> None:
+    """Removes what an earlier demo left; refuses anything else."""
+    if workdir.exists() and any(workdir.iterdir()):
+        if not (workdir / MARKER).is_file():
+            raise ConfigError(f"{workdir} holds something that no demo wrote; name another --workdir")
+        shutil.rmtree(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / MARKER).write_text("{}\n", encoding="utf-8")
+
+
+def _peak_of(pid: int) -> float:
+    """Peak resident memory of a running process in MB; 0 where the system does not say."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+@click.command()
+@click.option("--data", "name", default="complete-journey", show_default=True, type=click.Choice(sorted(DATA)))
+@click.option("--workdir", required=True, type=click.Path(path_type=Path), help="Replaced if an earlier demo wrote it.")
+def main(name: str, workdir: Path) -> None:
+    """Raw logs to served probabilities, with a report at the end."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from twin_tf.report import quality_table
+
+    try:
+        report = run_demo(name, workdir)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    table = Table("system", "AUC", "GAUC", "log loss", "training s", title=report["title"], title_justify="left")
+    for row in quality_table(report["systems"]):
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    for figure in report["figures"]:
+        console.print(f"  {figure['name']:<26}{figure['value']:.6g} {figure['unit']}", highlight=False)
+    console.print(f"\nReport: {workdir / 'report.md'}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

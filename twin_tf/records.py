@@ -1,0 +1,242 @@
+"""What lies in a directory of prepared data: the keys of a record, and the manifest that lists its files.
+
+Shared by `beam_pipelines`, which writes them, and by the trainer, which reads them; imports no TensorFlow. Readers open
+what the manifest lists, never a glob.
+
+A record is a `tf.train.Example` for one stretch of one user's history and the targets that look back on it. Arrays are
+packed little-endian bytes, oldest first. With n behaviours and m targets:
+
+| key | content |
+|---|---|
+| `user/id`, `user/<user feature>` | int64, int64 index |
+| `history/length`, `target/length` | int64 n, int64 m |
+| `history/item`, `history/time` | int32[n] row of `items/`, int64[n] |
+| `history/<stored cross feature>` | int32[n] index |
+| `target/item`, `target/time`, `target/label` | int32[m] row of `items/`, int64[m], int32[m] 0 or 1 |
+| `target/history_end` | int32[m]: behaviours of this record that are strictly earlier than the target |
+| `target/<stored context feature>` | int32[m] index |
+
+Example:
+    >>> manifest = Manifest.load("prepared")
+    >>> manifest.shard_paths("train")[0].name
+    'part-00000-of-00008.tfrecord'
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from twin_tf.schema import FeatureSchema, load_schema
+from twin_tf.strict_yaml import ConfigError, build, nearest
+
+FORMAT = 1
+
+SplitName = Literal["train", "valid", "test", "histories"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+USER_ID = "user/id"
+HISTORY_LENGTH = "history/length"
+HISTORY_ITEM = "history/item"
+HISTORY_TIME = "history/time"
+TARGET_LENGTH = "target/length"
+TARGET_ITEM = "target/item"
+TARGET_TIME = "target/time"
+TARGET_LABEL = "target/label"
+TARGET_HISTORY_END = "target/history_end"
+
+MANIFEST = "manifest.json"
+SUCCESS = "_SUCCESS"
+SCHEMA = "schema.yaml"
+ITEMS = "items/items.parquet"
+USERS = "users/users.parquet"
+
+
+def user_key(feature: str) -> str:
+    """The record's key of a user feature."""
+    return f"user/{feature}"
+
+
+def history_key(feature: str) -> str:
+    """The record's key of a stored cross feature."""
+    return f"history/{feature}"
+
+
+def target_key(feature: str) -> str:
+    """The record's key of a stored context feature."""
+    return f"target/{feature}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file.
+
+    Attributes:
+        name: path below the prepared directory, with forward slashes.
+        bytes: size of the file.
+        sha256: hex digest of the file.
+        records: records in it.
+        targets: targets in them.
+        events: behaviours stored in them.
+        longest: behaviours of the longest record.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    records: int
+    targets: int
+    events: int
+    longest: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitTimes:
+    """Targets before `valid_from` train, before `test_from` validate, the others test; in the unit of the logs."""
+
+    valid_from: int
+    test_from: int
+
+    def split_of(self, time: int) -> SplitName:
+        """The split of a target shown at `time`."""
+        return "train" if time < self.valid_from else "valid" if time < self.test_from else "test"
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """What went in and what came out; `events_read` = `events_kept` + `events_filtered` + `events_dead`, exactly.
+
+    Attributes:
+        events_read: rows (or lines) of the events log.
+        events_kept: those that are a behaviour, a target or both.
+        events_filtered: sound rows that are neither.
+        events_dead: rows in `dead_letters/`.
+        users: users with a kept event.
+        items: rows of the catalogue.
+        behaviours: kept events that are behaviours.
+        targets: split -> targets.
+        items_read: rows of the items log.
+        items_dead: rows of the items log in `dead_letters/`.
+        users_read: rows of the users log.
+        users_dead: rows of the users log in `dead_letters/`.
+    """
+
+    events_read: int
+    events_kept: int
+    events_filtered: int
+    events_dead: int
+    users: int
+    items: int
+    behaviours: int
+    targets: Mapping[str, int]
+    items_read: int = 0
+    items_dead: int = 0
+    users_read: int = 0
+    users_dead: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The content of `manifest.json`.
+
+    Attributes:
+        schema_fingerprint: of the schema that the data were made with.
+        split: the moments between the splits.
+        counts: rows in, rows out.
+        splits: split (`histories` too) -> its shards, in order.
+        cardinalities: feature -> rows of its embedding table, padding and unknown included; derived features too.
+        format: of the directory's layout.
+        directory: where it was loaded from; not stored.
+    """
+
+    schema_fingerprint: str
+    split: SplitTimes
+    counts: Counts
+    splits: Mapping[str, tuple[Shard, ...]]
+    cardinalities: Mapping[str, int]
+    format: int = FORMAT
+    directory: str = ""
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Manifest":
+        """Reads the manifest of a finished directory.
+
+        Raises:
+            ConfigError: no such directory, no prepared data in it, or a run that did not finish.
+        """
+        root = Path(directory)
+        if not root.is_dir():
+            raise ConfigError(f"no prepared data: {root} is not a directory; run `twin-tf preprocess` first")
+        if not (root / MANIFEST).is_file():
+            raise ConfigError(f"{root} is not prepared data: it has no {MANIFEST}; run `twin-tf preprocess` first")
+        if not (root / SUCCESS).is_file():
+            raise ConfigError(f"{root} is not finished: it has no {SUCCESS}; run `twin-tf preprocess` into a new one")
+        return cls.from_json((root / MANIFEST).read_text(encoding="utf-8"), str(root))
+
+    @classmethod
+    def from_json(cls, text: str, directory: str) -> "Manifest":
+        """Reads the text of a `manifest.json` that lies in `directory`.
+
+        Raises:
+            ConfigError: it is no manifest, or one of another format.
+        """
+        place = f"{directory}/{MANIFEST}"
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"{place} is not valid JSON: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, dict) else data
+            raise ConfigError(f"{place} has format {found!r}, this version reads {FORMAT}; preprocess again")
+        return build(cls, {**data, "directory": directory}, place)
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        plain: dict[str, Any] = dataclasses.asdict(self)
+        del plain["directory"]
+        return json.dumps(plain, indent=1, sort_keys=True) + "\n"
+
+    @cached_property
+    def schema(self) -> FeatureSchema:
+        """The schema beside the manifest.
+
+        Raises:
+            ConfigError: it cannot be read, or is not the one that the data were made with.
+        """
+        schema = load_schema(Path(self.directory) / SCHEMA)
+        if schema.fingerprint != self.schema_fingerprint:
+            raise ConfigError(
+                f"{Path(self.directory) / SCHEMA} has fingerprint {schema.fingerprint}, the manifest says "
+                f"{self.schema_fingerprint}: it was edited after the data were made; preprocess again"
+            )
+        return schema
+
+    def shards(self, split: str) -> tuple[Shard, ...]:
+        """The shards of a split, in order.
+
+        Raises:
+            ConfigError: no such split.
+        """
+        if split not in self.splits:
+            raise ConfigError(f"no split {split!r}{nearest(split, self.splits)}")
+        return tuple(self.splits[split])
+
+    def shard_paths(self, split: str) -> list[Path]:
+        """Where the shards of a split lie, in order.
+
+        Raises:
+            ConfigError: no such split, or a shard is missing or has another size than the manifest says.
+        """
+        paths = []
+        for shard in self.shards(split):
+            path = Path(self.directory) / shard.name
+            if not path.is_file():
+                raise ConfigError(f"{path} is missing, but {MANIFEST} lists it; preprocess again")
+            if path.stat().st_size != shard.bytes:
+                raise ConfigError(
+                    f"{path} has {path.stat().st_size} bytes, {MANIFEST} says {shard.bytes}; preprocess again"
+                )
+            paths.append(path)
+        return paths
