@@ -59,11 +59,11 @@ class AttentionBlock(keras.layers.Layer):
             history: behaviours `(B, L)`.
             targets: their `end` and `time` are used.
         """
+        targets = targets._replace(end=tf.minimum(targets.end, history.length[:, None]))
         offset = None
         if targets.end.shape[1] == 1 and targets.time.shape[1] == 1:
             # All targets of a user look back from the same moment: what lies outside the window can be cut off first.
-            seen = tf.minimum(history.length, targets.end[:, 0])
-            history, offset = latest(history._replace(length=seen), self.search.window)
+            history, offset = latest(history._replace(length=targets.end[:, 0]), self.search.window)
             items = items.take(offset)
             targets = targets._replace(end=history.length[:, None])
         columns = tf.shape(history.item)[1]

@@ -1,0 +1,51 @@
+"""TWIN's equations 5 to 8 and the merge of heads, in loops that can be read beside the paper."""
+
+import numpy as np
+
+
+def relevance(query, item_embeddings, query_kernel, item_kernel, cross_vectors, cross_kernels, beta, heads):
+    """Eq. 5 and 6 for one target.
+
+    query (H,), item_embeddings (L, H), kernels (H, heads * d), cross_vectors: list of (L, dim_j), cross_kernels: list of
+    (dim_j, heads), beta (J,). Returns (heads, L).
+    """
+    length, width = len(item_embeddings), query_kernel.shape[1] // heads
+    alpha = np.zeros((heads, length))
+    for head in range(heads):
+        columns = slice(head * width, (head + 1) * width)
+        projected_query = query @ query_kernel[:, columns]
+        for behaviour in range(length):
+            projected_item = item_embeddings[behaviour] @ item_kernel[:, columns]
+            alpha[head, behaviour] = projected_item @ projected_query / np.sqrt(width)
+            for j, vectors in enumerate(cross_vectors):
+                alpha[head, behaviour] += beta[j] * (vectors[behaviour] @ cross_kernels[j][:, head])
+    return alpha
+
+
+def merge_heads(alpha, visible, count):
+    """Section 4.3: walk the heads' ranked lists in turn until `count` unique behaviours are collected."""
+    heads, length = alpha.shape
+    ranked = [sorted((i for i in range(length) if visible[i]), key=lambda i: (-alpha[h, i], i)) for h in range(heads)]
+    chosen = []
+    for rank in range(length):
+        for head in range(heads):
+            if len(chosen) == count:
+                return chosen
+            if rank < len(ranked[head]) and ranked[head][rank] not in chosen:
+                chosen.append(ranked[head][rank])
+    return chosen
+
+
+def target_attention(alpha, finalists, vectors, value_kernel, output_kernel):
+    """Eq. 7 and 8: vectors (L, H + C) is the full K; zero where there is no finalist. Returns (heads * d,)."""
+    heads = len(alpha)
+    width = value_kernel.shape[1] // heads
+    parts = []
+    for head in range(heads):
+        values = vectors @ value_kernel[:, head * width : (head + 1) * width]
+        if not finalists:
+            parts.append(np.zeros(width))
+            continue
+        weights = np.exp(alpha[head, finalists] - alpha[head, finalists].max())
+        parts.append(weights @ values[finalists] / weights.sum())
+    return np.concatenate(parts) @ output_kernel
