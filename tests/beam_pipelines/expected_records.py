@@ -1,0 +1,146 @@
+"""The records that raw rows must give, written the slow and obvious way: one dict per event."""
+
+import math
+from collections import Counter
+from typing import Any
+
+from small_logs import Row
+
+from twin_tf.encoders import hash_id
+from twin_tf.schema import Feature, FeatureSchema
+
+
+class Expected:
+    """Vocabularies, catalogue and records of some logs."""
+
+    def __init__(self, schema: FeatureSchema, logs: dict[str, list[Row]]) -> None:
+        self.schema = schema
+        events = [row for row in logs["events"] if self.is_behaviour(row) or self.is_target(row)]
+        times = sorted(row["t"] for row in events if self.is_target(row))
+        split = schema.split
+        self.valid_from, self.test_from = (
+            (split.valid_from, split.test_from)
+            if split.valid_from is not None
+            else (times[math.floor(split.train * len(times) + 1e-9)],
+                  times[math.floor((split.train + split.valid) * len(times) + 1e-9)])
+        )  # fmt: skip
+        training = [row for row in events if row["t"] < self.valid_from]
+        self.item_log: dict[Any, Row] = {}
+        for row in sorted(logs["items"], key=lambda r: [(r[c] is None, r[c]) for c in schema.item_columns()]):
+            self.item_log.setdefault(row["item"], row)
+        self.item_ids = sorted({self.id(row["i"]) for row in events} | {self.id(item) for item in self.item_log})
+        self.raw = {self.id(raw): raw for raw in [*(row["i"] for row in events), *self.item_log]}
+        self.fitted = {
+            f.name: self._fit(f, training, logs["users"]) for f in schema.features if f.encoding_or_fail.fitted
+        }
+        self.items = {self.id(item): self._item(item) for item in {*(row["i"] for row in events), *self.item_log}}
+        self.users: dict[int, list[int]] = {}
+        for row in logs["users"]:
+            indices = [self.encode(f, row[f.column]) for f in schema.user]
+            user = self.id(row["user"])
+            self.users[user] = min(indices, self.users.get(user, indices))
+        self.records = self._records(events)
+
+    def id(self, raw: Any) -> int:
+        """A raw id as int64."""
+        return hash_id(raw) if isinstance(raw, str) else raw
+
+    def row(self, raw: Any) -> int:
+        """An item's row."""
+        return 2 + self.item_ids.index(self.id(raw))
+
+    def is_behaviour(self, row: Row) -> bool:
+        """True for a behaviour."""
+        return all(row[column] in values for column, values in self.schema.history.where.items())
+
+    def is_target(self, row: Row) -> bool:
+        """True for a target."""
+        return all(row[column] in values for column, values in self.schema.targets.where.items())
+
+    def _item(self, item: Any) -> list[int]:
+        return [self.encode(f, self._inherent(f, item)) for f in self.schema.inherent]
+
+    def _inherent(self, feature: Feature, item: Any) -> Any:
+        if feature.column == self.schema.items.column:
+            return item
+        return self.item_log.get(item, {}).get(feature.column)
+
+    def _fit(self, feature: Feature, training: list[Row], users: list[Row]) -> list[Any]:
+        encoding = feature.encoding_or_fail
+        numeric = encoding.kind == "numeric"
+        if feature.role == "user":
+            values = [row[feature.column] for row in users]
+        elif feature.role != "inherent":
+            chosen = self.is_behaviour if feature.role == "cross" else self.is_target
+            values = [row[feature.column] for row in training if not numeric or chosen(row)]
+        elif encoding.source == "items":
+            values = [row[feature.column] for row in self.item_log.values()]
+        else:
+            values = [self._inherent(feature, row["i"]) for row in training]
+        values = sorted(value for value in values if value is not None)
+        if numeric:
+            parts = encoding.quantiles
+            return sorted({values[n * len(values) // parts] for n in range(1, parts)}) if values else []
+        counts = Counter(values)
+        return [str(value) for value in sorted(counts) if counts[value] >= encoding.min_count]
+
+    def encode(self, feature: Feature, value: Any) -> int:
+        """The index of a raw value."""
+        encoding = feature.encoding_or_fail
+        if value is None:
+            return 1
+        if encoding.kind == "vocabulary":
+            known = self.fitted[feature.name]
+            return 2 + known.index(str(value)) if str(value) in known else 1
+        if encoding.kind == "hash":
+            return 2 + hash_id(str(value)) % encoding.buckets
+        if encoding.kind == "identity":
+            return 2 + value if 0 <= value < encoding.size else 1
+        boundaries = self.fitted.get(feature.name, encoding.boundaries)
+        return 2 + sum(boundary <= value for boundary in boundaries)
+
+    def split_of(self, time: int) -> str:
+        """The split of a target."""
+        return "train" if time < self.valid_from else "valid" if time < self.test_from else "test"
+
+    def _records(self, events: list[Row]) -> dict[str, dict[int, list[dict[str, Any]]]]:
+        schema = self.schema
+        found: dict[str, dict[int, list[dict[str, Any]]]] = {n: {} for n in ("train", "valid", "test", "histories")}
+        for user in sorted({self.id(row["u"]) for row in events}):
+            mine = [row for row in events if self.id(row["u"]) == user]
+            behaviours = sorted(
+                (row["t"], self.row(row["i"]), *(self.encode(f, row[f.column]) for f in schema.stored_cross))
+                for row in mine
+                if self.is_behaviour(row)
+            )
+            targets = sorted(
+                (row["t"], self.row(row["i"]), int(row["y"] in schema.events.label.positive),
+                 *(self.encode(f, row[f.column]) for f in schema.stored_context))
+                for row in mine
+                if self.is_target(row)
+            )  # fmt: skip
+            for name in ("train", "valid", "test"):
+                rest = [target for target in targets if self.split_of(target[0]) == name]
+                while rest:
+                    part, rest = rest[: schema.targets.per_record], rest[schema.targets.per_record :]
+                    ends = [sum(behaviour[0] < target[0] for behaviour in behaviours) for target in part]
+                    start = max(0, ends[0] - schema.history.max_length)
+                    record = self._record(user, behaviours[start : ends[-1]], part, [end - start for end in ends])
+                    found[name].setdefault(user, []).append(record)
+            found["histories"][user] = [self._record(user, behaviours[-schema.history.max_length :], [], [])]
+        return found
+
+    def _record(self, user: int, history: list[Any], targets: list[Any], ends: list[int]) -> dict[str, Any]:
+        record = {
+            "user/id": user,
+            "history/length": len(history),
+            "target/length": len(targets),
+            "target/history_end": ends,
+        }
+        indices = self.users.get(user, [1] * len(self.schema.user))
+        record.update({f"user/{f.name}": index for f, index in zip(self.schema.user, indices, strict=True)})
+        for place, name in enumerate(["time", "item", *(f.name for f in self.schema.stored_cross)]):
+            record[f"history/{name}"] = [behaviour[place] for behaviour in history]
+        for place, name in enumerate(["time", "item", "label", *(f.name for f in self.schema.stored_context)]):
+            record[f"target/{name}"] = [target[place] for target in targets]
+        return record
