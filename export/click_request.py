@@ -1,0 +1,158 @@
+"""What a caller asks and gets: one user's history and candidates as NumPy arrays, or a batch of users.
+
+Names, dtypes and shapes are those of the signature `serving_default`; a single user may leave out the batch dimension.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from export.tensors import Array
+
+_WIDE = frozenset({"history_item", "history_time", "request_time", "candidate_item"})
+_REQUIRED = ("history_item", "history_time", "request_time", "candidate_item")
+_COUNTS = {"history_length": "history_item", "candidate_count": "candidate_item"}
+_PREFIXES = ("history_", "user_", "context_")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClickRequest:
+    """One user (arrays without the batch dimension) or B users (with it).
+
+    Attributes:
+        history_item: int64 `(B, L)`, raw item ids of the behaviours, oldest first.
+        history_time: int64 `(B, L)`, their times in the unit of the logs.
+        request_time: int64 `(B,)`, the moment the candidates are shown.
+        candidate_item: int64 `(B, C)`, raw item ids to score.
+        history_length: int32 `(B,)`, how many behaviours of each row are real; all if None.
+        candidate_count: int32 `(B,)`, how many candidates of each row are real; all if None.
+        cross: stored cross feature -> int32 `(B, L)` indices, as `FeatureEncoder.encode` gives them.
+        user: user feature -> int32 `(B,)` indices.
+        context: stored context feature -> int32 `(B,)` indices.
+    """
+
+    history_item: Any
+    history_time: Any
+    request_time: Any
+    candidate_item: Any
+    history_length: Any = None
+    candidate_count: Any = None
+    cross: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    user: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    context: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_inputs(self) -> dict[str, Any]:
+        """The mapping of signature names to values."""
+        names = (*_REQUIRED, *_COUNTS)
+        inputs = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        for prefix, features in (("history", self.cross), ("user", self.user), ("context", self.context)):
+            inputs |= {f"{prefix}_{name}": value for name, value in features.items()}
+        return inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class ClickResponse:
+    """The answer to a `ClickRequest`; always with the batch dimension.
+
+    Attributes:
+        probability: float32 `(B, C)`, exactly 0 past each row's `candidate_count`.
+        weights_version: int64 `(B,)`, which training the weights come from.
+        table_version: int64 `(B,)`, when the projection table was computed.
+        unknown_items: int32 `(B,)`, ids the model does not know.
+        model_version: the served version directory.
+    """
+
+    probability: Array
+    weights_version: Array
+    table_version: Array
+    unknown_items: Array
+    model_version: int
+
+
+def normalise(request: ClickRequest | Mapping[str, Any]) -> dict[str, Array]:
+    """Checks a request and gives every input its dtype and rank.
+
+    Args:
+        request: a `ClickRequest`, or a mapping with the signature's input names. `history_length` and
+            `candidate_count` default to the full width; a history of width 0 becomes one padded position of length 0.
+
+    Returns:
+        Input name -> array with the batch dimension.
+
+    Raises:
+        ValueError: a missing or unknown name, a value that is no whole number, or shapes that do not fit together.
+    """
+    values = dict(request.to_inputs() if isinstance(request, ClickRequest) else request)
+    missing = [name for name in _REQUIRED if name not in values]
+    if missing:
+        raise ValueError(f"the request lacks {', '.join(missing)}")
+    arrays = {name: _batched(name, value) for name, value in values.items()}
+    users = len(arrays["candidate_item"])
+    for name, array in arrays.items():
+        if len(array) != users:
+            raise ValueError(
+                f"{name} has {len(array)} rows, candidate_item {users}; every input needs one row per user"
+            )
+    width = arrays["history_item"].shape[1]
+    for name, array in arrays.items():
+        if name.startswith("history_") and array.ndim == 2 and array.shape[1] != width:
+            raise ValueError(
+                f"{name} has width {array.shape[1]}, history_item {width}; they describe the same behaviours"
+            )
+    if not arrays["candidate_item"].shape[1]:
+        raise ValueError("candidate_item holds no candidate; send at least one")
+    for name, of in _COUNTS.items():
+        _count(arrays, name, of)
+    if not width:  # server-side batching cannot join an empty tensor with others
+        for name, array in arrays.items():
+            if name.startswith("history_") and array.ndim == 2:
+                arrays[name] = np.zeros((users, 1), array.dtype)
+    return arrays
+
+
+def _rank(name: str) -> int:
+    if name in _COUNTS or name == "request_time":
+        return 1
+    if name == "candidate_item" or name.startswith("history_"):
+        return 2
+    if name.startswith(_PREFIXES):
+        return 1
+    raise ValueError(
+        f"the request has an unknown input {name!r}; names are {', '.join((*_REQUIRED, *_COUNTS))}, and"
+        " history_<cross feature>, user_<user feature>, context_<context feature>"
+    )
+
+
+def _batched(name: str, value: Any) -> Array:
+    rank = _rank(name)
+    dtype = np.dtype(np.int64 if name in _WIDE else np.int32)
+    array = np.asarray(value)
+    if array.size == 0:
+        array = array.astype(dtype)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} must hold whole numbers (ids, times or indices), not {array.dtype}")
+    if array.dtype != dtype:
+        converted = array.astype(dtype)
+        if not np.array_equal(converted, array):
+            raise ValueError(f"{name} holds values outside {dtype}: {array.min()} to {array.max()}")
+        array = converted
+    if array.ndim == rank - 1:
+        array = array[np.newaxis]
+    if array.ndim != rank:
+        raise ValueError(f"{name} must have {rank} dimensions (or {rank - 1} for one user), not {array.ndim}")
+    return array
+
+
+def _count(arrays: dict[str, Array], name: str, of: str) -> None:
+    users, width = arrays[of].shape
+    if name not in arrays:
+        arrays[name] = np.full(users, width, np.int32)
+    for row in np.flatnonzero((arrays[name] > width) | (arrays[name] < 0))[:1]:
+        count = int(arrays[name][row])
+        if count < 0:
+            raise ValueError(
+                f"{name}[{row}] = {count} is negative; it says how many of {of}'s {width} columns are real"
+            )
+        raise ValueError(f"{name}[{row}] = {count} exceeds {of}'s width {width}; send {of} with {count} columns")

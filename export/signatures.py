@@ -1,0 +1,81 @@
+"""The served contract as data: the signatures an exported model has, given its schema.
+
+The exporter makes them, the gate compares with them, tests build toys from them.
+
+Example:
+    >>> expected_signatures(load_schema("assets.extra/schema.yaml"))["self_check"].inputs
+    {'probe': TensorContract(dtype='int32', rank=1)}
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twin_tf.schema import FeatureSchema
+
+WHOLE_TABLE = -1  # the probe that makes `self_check` compare every row
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorContract:
+    """One input or output: NumPy dtype name and number of dimensions; dimension 0 is the user (batch) dimension."""
+
+    dtype: str
+    rank: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SignatureContract:
+    """The inputs and outputs of one signature, by name."""
+
+    inputs: Mapping[str, TensorContract]
+    outputs: Mapping[str, TensorContract]
+
+
+_VERSIONS = {"weights_version": TensorContract("int64", 1), "table_version": TensorContract("int64", 1)}
+
+
+def request_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
+    """The inputs of `serving_default` and `retrieve`: ids and times int64, indices and counts int32."""
+    inputs = {
+        "history_item": TensorContract("int64", 2),
+        "history_length": TensorContract("int32", 1),
+        "history_time": TensorContract("int64", 2),
+        "request_time": TensorContract("int64", 1),
+        "candidate_item": TensorContract("int64", 2),
+        "candidate_count": TensorContract("int32", 1),
+    }
+    inputs |= {f"history_{feature.name}": TensorContract("int32", 2) for feature in schema.stored_cross}
+    inputs |= {f"user_{feature.name}": TensorContract("int32", 1) for feature in schema.user}
+    inputs |= {f"context_{feature.name}": TensorContract("int32", 1) for feature in schema.stored_context}
+    return inputs
+
+
+def expected_signatures(schema: "FeatureSchema") -> dict[str, SignatureContract]:
+    """Every signature of an exported model."""
+    request = request_contract(schema)
+    return {
+        "serving_default": SignatureContract(
+            request,
+            {"probability": TensorContract("float32", 2), "unknown_items": TensorContract("int32", 1), **_VERSIONS},
+        ),
+        "item_projection": SignatureContract(
+            {"item": TensorContract("int64", 2)},
+            {"projection": TensorContract("float32", 3), "found": TensorContract("bool", 2), **_VERSIONS},
+        ),
+        "retrieve": SignatureContract(
+            request,
+            {
+                "position": TensorContract("int32", 3),
+                "item": TensorContract("int64", 3),
+                "score": TensorContract("float32", 3),
+                "valid": TensorContract("bool", 3),
+                **_VERSIONS,
+            },
+        ),
+        "self_check": SignatureContract(
+            {"probe": TensorContract("int32", 1)},
+            {"disagreement": TensorContract("float32", 1), "checked": TensorContract("int32", 1), **_VERSIONS},
+        ),
+    }

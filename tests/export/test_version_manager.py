@@ -1,0 +1,76 @@
+"""Versions come and go with their directories; one in use is never pulled away."""
+
+RUN = """
+import json, shutil, sys, threading, time
+from pathlib import Path
+import numpy as np
+from export.errors import ServingError
+from export.protos import serving_pb2
+from export.tensors import encode
+from export.version_manager import VersionManager
+
+toys, base = Path(sys.argv[1]), Path(sys.argv[2])
+names = {value: name for name, value in serving_pb2.ModelVersionStatus.State.items()}
+def place(model, number):
+    shutil.copytree(toys / model, base / f".{number}")
+    (base / f".{number}").rename(base / str(number))
+def states():
+    return {entry.version: names[entry.state] for entry in manager.status(serving_pb2.ModelSpec(name="twin"))}
+request = serving_pb2.PredictRequest(model_spec=serving_pb2.ModelSpec(name="twin", signature_name="self_check"))
+encode(np.array([-1], np.int32), request.inputs["probe"])
+def ask():
+    try:
+        with manager.acquire(request.model_spec) as version:
+            return version.predict(request).model_spec.version.value
+    except ServingError as error:
+        return str(error)
+facts = {}
+place("good", 1)
+(base / ".9").mkdir(); (base / "8.tmp").mkdir(); (base / "7").touch()  # none of them a version
+manager = VersionManager("twin", base)
+manager.refresh()
+with manager.acquire(request.model_spec) as held:
+    place("second", 2)
+    swapping = threading.Thread(target=manager.refresh)
+    swapping.start()
+    end = time.monotonic() + 60
+    while states().get(1) not in ("UNLOADING", "END") and time.monotonic() < end:
+        time.sleep(0.01)
+    facts["while_held"] = [states(), ask(), held.predict(request).model_spec.version.value]
+swapping.join()
+facts["after"] = [states(), ask()]
+place("stale_table", 3)
+manager.refresh()
+facts["refused"] = [states(), ask()]
+errors = [e.status.error_code for e in manager.status(serving_pb2.ModelSpec(name="twin"))]
+facts["codes"] = errors
+shutil.rmtree(base / "3"); shutil.rmtree(base / "2")
+manager.refresh()
+facts["rolled_back"] = [states(), ask()]
+shutil.rmtree(base / "1")
+manager.refresh()
+facts["emptied"] = [states(), ask()]
+place("good", 3)
+manager.refresh()
+facts["repaired"] = [states(), ask()]
+shutil.rmtree(base)
+manager.refresh()
+facts["base_path_gone"] = ask()
+manager.close()
+print(json.dumps(facts))
+"""
+
+
+def test_versions_follow_their_directories(toys, run_python, tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    assert run_python(RUN, toys, base) == {
+        "while_held": [{"1": "UNLOADING", "2": "AVAILABLE"}, 2, 1],
+        "after": [{"1": "END", "2": "AVAILABLE"}, 2],
+        "refused": [{"1": "END", "2": "AVAILABLE", "3": "END"}, 2],
+        "codes": [3, 0, 0],
+        "rolled_back": [{"1": "AVAILABLE", "2": "END", "3": "END"}, 1],
+        "emptied": [{"1": "END", "2": "END", "3": "END"}, "Servable not found for request: Latest(twin)"],
+        "repaired": [{"1": "END", "2": "END", "3": "AVAILABLE"}, 3],
+        "base_path_gone": 3,
+    }
