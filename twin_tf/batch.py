@@ -15,7 +15,8 @@ class History(NamedTuple):
     Attributes:
         item: int32 `(B, L)` item rows.
         time: int64 `(B, L)`, in the unit of the logs.
-        cross: stored cross feature -> int32 `(B, L)` indices.
+        cross: cross feature -> int32 `(B, L)` indices: the stored ones in records and requests; in the blocks all that
+            belong to the behaviour alone, see `CrossEmbedding.behaviour_indices`.
         length: int32 `(B,)`; positions from `length` on are padding.
     """
 
@@ -53,23 +54,45 @@ class Batch(NamedTuple):
     label: tf.Tensor
 
 
-def latest(history: History, width: int) -> tuple[History, tf.Tensor]:
-    """The history cut to each user's latest `width` behaviours.
+def in_sight(history: History, targets: Targets, window: int) -> tuple[History, tf.Tensor]:
+    """The history without what no target can see: neither older than the oldest target's window, nor after the last.
+
+    Exact, and worth it where a stretch's targets lie close together or, as in serving, share one moment.
 
     Args:
         history: behaviours `(B, L)`.
-        width: how many to keep.
+        targets: their `end` and `count` are used.
+        window: how many of its latest behaviours each target looks at.
 
     Returns:
-        The cut history `(B, min(width, L))` and the kept positions, int32 of the same shape.
+        The cut history `(B, W)`, and for each user the number of behaviours cut off at the front, int32 `(B,)`.
     """
-    columns = tf.minimum(width, tf.shape(history.item)[1])
-    start = tf.maximum(history.length - columns, 0)
-    position = tf.minimum(start[:, None] + tf.range(columns)[None, :], tf.shape(history.item)[1] - 1)
+    real = tf.sequence_mask(targets.count, tf.shape(targets.end)[1]) if targets.end.shape[1] != 1 else True
+    earliest = tf.reduce_min(tf.where(real, targets.end, history.length[:, None]), axis=1)
+    latest = tf.reduce_max(tf.where(real, targets.end, 0), axis=1)
+    start = tf.clip_by_value(earliest - window, 0, latest)
+    length = latest - start
+    columns = tf.shape(history.item)[1]
+    width = tf.minimum(tf.maximum(tf.reduce_max(length), 1), columns)
     cut = History(
-        item=tf.gather(history.item, position, batch_dims=1),
-        time=tf.gather(history.time, position, batch_dims=1),
-        cross={name: tf.gather(value, position, batch_dims=1) for name, value in history.cross.items()},
-        length=tf.minimum(history.length, columns),
+        item=slice_rows(history.item, start, width),
+        time=slice_rows(history.time, start, width),
+        cross={name: slice_rows(value, start, width) for name, value in history.cross.items()},
+        length=length,
     )
-    return cut, position
+    return cut, start
+
+
+def slice_rows(values: tf.Tensor, start: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """`width` columns of each row from `start` on; past the end the last column repeats.
+
+    Args:
+        values: `(B, L)`.
+        start: int `(B,)`.
+        width: int scalar.
+
+    Returns:
+        `(B, width)`.
+    """
+    position = tf.minimum(start[:, None] + tf.range(width)[None, :], tf.shape(values)[1] - 1)
+    return tf.gather(values, position, batch_dims=1)

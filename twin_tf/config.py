@@ -158,7 +158,10 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
             place = place.setdefault(key, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"--set {override!r}: {key!r} is not a section")
-        place[keys[-1]] = yaml.safe_load(text)
+        try:
+            place[keys[-1]] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
     return config_from_mapping(data)
 
 

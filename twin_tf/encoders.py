@@ -112,10 +112,10 @@ class FeatureEncoder:
         distinct, positions = _distinct(values)
         if encoding.kind == "vocabulary":
             index = self._index[name]
-            known_rows = [UNKNOWN if v is None else index.get(str(v), UNKNOWN) for v in distinct]
+            known_rows = [UNKNOWN if _missing(v) else index.get(str(v), UNKNOWN) for v in distinct]
         else:
             buckets = int(encoding.buckets or 1)
-            known_rows = [UNKNOWN if v is None else FIRST_KNOWN + hash_id(str(v)) % buckets for v in distinct]
+            known_rows = [UNKNOWN if _missing(v) else FIRST_KNOWN + hash_id(str(v)) % buckets for v in distinct]
         return np.array(known_rows, dtype=np.int32)[positions]
 
     def save(self, directory: str | Path) -> None:
@@ -148,13 +148,18 @@ class FeatureEncoder:
         return cls(schema, fitted)
 
 
+def _missing(value: Any) -> bool:
+    return value is None or value != value  # NaN differs from itself
+
+
 def _distinct(values: Any) -> tuple[list[Any], npt.NDArray[np.int64]]:
     """Distinct values and, for each value, its position among them."""
     if hasattr(values, "dictionary_encode"):  # a pyarrow array or chunked array
         if hasattr(values, "combine_chunks"):
             values = values.combine_chunks()
-        encoded = values if hasattr(values, "dictionary") else values.dictionary_encode(null_encoding="encode")
-        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        encoded = values if hasattr(values, "dictionary") else values.dictionary_encode()
+        known = encoded.dictionary.to_pylist()
+        return [*known, None], encoded.indices.cast("int64").fill_null(len(known)).to_numpy()
     seen: dict[Any, int] = {}
     plain = values.tolist() if hasattr(values, "tolist") else list(values)
     positions = np.fromiter((seen.setdefault(v, len(seen)) for v in plain), dtype=np.int64, count=len(plain))

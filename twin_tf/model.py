@@ -81,7 +81,7 @@ class TwinModel(tfrs.Model):
 
     def _block(self, name: str, search: SearchStrategy, seed: int) -> AttentionBlock:
         config = self.config
-        cross_dims = {f.name: f.dim for f in self.schema.cross}
+        cross_dims = self.cross_embedding.dims
         relevance = Relevance(
             config.heads,
             config.head_size,
@@ -140,6 +140,8 @@ class TwinModel(tfrs.Model):
             batch: histories and targets.
             table: projection table, float `(items, heads * head_size)`; None projects with the live weights.
         """
+        indices = self.cross_embedding.behaviour_indices(batch.history)
+        batch = batch._replace(history=batch.history._replace(cross=indices))
         if table is None:
             distinct, index = tf.unique(
                 tf.concat([tf.reshape(batch.history.item, [-1]), tf.reshape(batch.targets.item, [-1])], axis=0)

@@ -146,9 +146,9 @@ class Encoding:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind == "hash" and not self.buckets:
+        if self.kind == "hash" and (self.buckets or 0) < 1:
             raise ConfigError("a hash encoding needs 'buckets'")
-        if self.kind == "identity" and not self.size:
+        if self.kind == "identity" and (self.size or 0) < 1:
             raise ConfigError("an identity encoding needs 'size'")
         if self.kind == "numeric":
             if (self.boundaries is None) == (self.quantiles is None):

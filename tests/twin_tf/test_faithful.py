@@ -50,18 +50,20 @@ def reference_block(model, block, batch, user, target, count):
     if count is not None:
         finalists = reference.merge_heads(alpha, visible, count)
     else:
-        finalists = [i for i in range(end - 1, max(-1, end - 1 - CONFIG.short_term_length), -1)]
+        finalists = list(range(end - 1, max(-1, end - 1 - CONFIG.short_term_length), -1))
     attention = block.attention
-    kernel = np.concatenate(
-        [attention.item_kernel.numpy()] + [attention.cross_kernels[f.name].numpy() for f in SCHEMA.cross]
-    )
+    offsets = attention.cross_offsets
+    kernels = [attention.cross_kernel.numpy()[offsets[f.name] : offsets[f.name] + f.dim] for f in SCHEMA.cross]
+    kernel = np.concatenate([attention.item_kernel.numpy(), *kernels])
     full = np.concatenate([items, *cross], axis=1)
     return finalists, reference.target_attention(alpha, finalists, full, kernel, attention.output_kernel.numpy())
 
 
-def live_items(model, batch):
+def run_block(model, block, batch):
     rows = batch.history.item
-    return LiveItems(model.item_embedding(tf.reshape(rows, [-1])), tf.reshape(tf.range(tf.size(rows)), tf.shape(rows)))
+    items = LiveItems(model.item_embedding(tf.reshape(rows, [-1])), tf.reshape(tf.range(tf.size(rows)), tf.shape(rows)))
+    history = batch.history._replace(cross=model.cross_embedding.behaviour_indices(batch.history))
+    return block(items, model.item_embedding(batch.targets.item), history, batch.targets)
 
 
 @pytest.mark.parametrize("start", ["per_feature", "equal", "unrelated"])
@@ -69,7 +71,7 @@ def live_items(model, batch):
 def test_long_term_block_agrees_with_the_equations(start, bias):
     model = make_model(projection_start=start, bias=bias)
     batch = make_batch(np.random.default_rng(3), [30, 0, 1, 9, 60])
-    found = model.long_term(live_items(model, batch), model.item_embedding(batch.targets.item), *batch[:2])
+    found = run_block(model, model.long_term, batch)
     for user in range(5):
         for target in range(3):
             finalists, output = reference_block(model, model.long_term, batch, user, target, CONFIG.retrieved)
@@ -81,7 +83,7 @@ def test_long_term_block_agrees_with_the_equations(start, bias):
 def test_short_term_block_attends_to_exactly_the_latest_behaviours():
     model = make_model()
     batch = make_batch(np.random.default_rng(4), [30, 0, 3, 5])
-    found = model.short_term(live_items(model, batch), model.item_embedding(batch.targets.item), *batch[:2])
+    found = run_block(model, model.short_term, batch)
     for user in range(4):
         for target in range(3):
             finalists, output = reference_block(model, model.short_term, batch, user, target, None)
@@ -116,10 +118,9 @@ def test_merge_is_the_walk_over_the_heads_lists(heads, length, count, seed, ties
 def test_the_bias_moves_the_ranking():
     batch = make_batch(np.random.default_rng(5), [40])
     model = make_model()
-    queries = model.item_embedding(batch.targets.item)
-    with_bias = model.long_term(live_items(model, batch), queries, *batch[:2]).finalists.position.numpy()
+    with_bias = run_block(model, model.long_term, batch).finalists.position.numpy()
     model.long_term.relevance.beta.assign(tf.zeros_like(model.long_term.relevance.beta))
-    without = model.long_term(live_items(model, batch), queries, *batch[:2]).finalists.position.numpy()
+    without = run_block(model, model.long_term, batch).finalists.position.numpy()
     assert set(with_bias[0, 0]) != set(without[0, 0])
 
 
@@ -144,7 +145,7 @@ def test_a_user_without_history_gets_an_exact_zero_vector():
     model = make_model()
     batch = make_batch(np.random.default_rng(7), [0, 12])
     for block in (model.long_term, model.short_term):
-        found = block(live_items(model, batch), model.item_embedding(batch.targets.item), *batch[:2])
+        found = run_block(model, block, batch)
         assert not found.output[0].numpy().any()
         assert not found.evidence[0].numpy().any()
         assert not found.finalists.valid[0].numpy().any()

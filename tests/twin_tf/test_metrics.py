@@ -16,7 +16,9 @@ def test_hand_computed():
     assert metrics.gauc == pytest.approx((2 * 1.0 + 2 * 0.5) / 4)
     assert metrics.users_of_one_class == 1
     assert metrics.users == 3
-    assert metrics.auc == pytest.approx(pairwise_auc(np.array([1, 0, 1, 0, 1, 1]), np.array([0.9, 0.1, 0.4, 0.4, 0.2, 0.3])))
+    assert metrics.auc == pytest.approx(
+        pairwise_auc(np.array([1, 0, 1, 0, 1, 1]), np.array([0.9, 0.1, 0.4, 0.4, 0.2, 0.3]))
+    )
     assert metrics.calibration == pytest.approx((2.3 / 6) / (4 / 6))
     wanted = -np.mean(np.log([0.9, 0.9, 0.4, 0.6, 0.2, 0.3]))
     assert metrics.logloss == pytest.approx(wanted)

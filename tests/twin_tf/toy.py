@@ -44,7 +44,9 @@ SCHEMA = schema_from_mapping(
     }
 )
 
-CONFIG = ModelConfig(heads=3, head_size=4, retrieved=8, history_length=50, short_term_length=5, mixer=(8,), evidence=True)
+CONFIG = ModelConfig(
+    heads=3, head_size=4, retrieved=8, history_length=50, short_term_length=5, mixer=(8,), evidence=True
+)
 
 
 def make_model(seed: int = 1, **changes) -> TwinModel:

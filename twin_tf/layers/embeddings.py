@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from twin_tf.batch import History
 from twin_tf.keras_api import keras, tf
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, TimeColumn
 
@@ -13,9 +14,13 @@ CROSS_STDDEV = 0.05
 
 def gather_rows(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """Rows of an embedding table; indices out of range read the unknown row instead of failing or wrapping around."""
-    rows = tf.shape(table)[0]
-    known = (index >= 0) & (index < rows)
-    return tf.gather(table, tf.where(known, index, UNKNOWN))
+    return tf.gather(table, known_rows(table, index))
+
+
+def known_rows(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """The indices, with the unknown row in place of those outside the table."""
+    known = (index >= 0) & (index < tf.shape(table)[0])
+    return tf.where(known, index, UNKNOWN)
 
 
 class ItemEmbedding(keras.layers.Layer):
@@ -84,6 +89,7 @@ class CrossEmbedding(keras.layers.Layer):
         self.time = time
         self.behaviour_features = tuple(f for f in features if f.derived != "age")
         self.relative_features = tuple(f for f in features if f.derived == "age")
+        self.dims = {f.name: f.dim for f in (*self.behaviour_features, *self.relative_features)}
         self.tables = {
             feature.name: self.add_weight(
                 name=f"embedding_{feature.name}",
@@ -93,11 +99,27 @@ class CrossEmbedding(keras.layers.Layer):
             for feature in features
         }
 
-    def behaviour_index(self, feature: Feature, cross: Mapping[str, tf.Tensor], history_time: tf.Tensor) -> tf.Tensor:
-        """int32 `(B, L)` indices of a feature that belongs to the behaviour alone."""
-        if feature.derived is None:
-            return cross[feature.name]
-        return clock_index(feature, history_time, self.time)
+    def behaviour_indices(self, history: History) -> dict[str, tf.Tensor]:
+        """Indices of the features that belong to the behaviour alone, stored and derived.
+
+        Args:
+            history: as records and requests hold it.
+
+        Returns:
+            Feature -> int32 `(B, L)`, every index a row of its table.
+        """
+        indices = {}
+        for feature in self.behaviour_features:
+            if feature.derived is None:
+                indices[feature.name] = known_rows(self.tables[feature.name], history.cross[feature.name])
+            else:
+                indices[feature.name] = clock_index(feature, history.time, self.time)
+        return indices
+
+    def behaviours(self, indices: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
+        """Embeddings of the features of `behaviour_indices`, side by side: float `(..., width)`; None without any."""
+        parts = [tf.gather(self.tables[f.name], indices[f.name]) for f in self.behaviour_features]
+        return tf.concat(parts, axis=-1) if parts else None
 
     def relative_index(self, feature: Feature, target_time: tf.Tensor, history_time: tf.Tensor) -> tf.Tensor:
         """int32 indices of an age feature.

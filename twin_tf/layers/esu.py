@@ -6,6 +6,7 @@ V projects the full, unsplit K = [K_h K_c]: `K W^v = K_h W^v_h + sum_j E_j[index
 """
 
 from collections.abc import Mapping
+from itertools import accumulate
 
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.gsu import Finalists
@@ -19,7 +20,7 @@ class TargetAttention(keras.layers.Layer):
         heads: A.
         head_size: d_v, the width of a value per head.
         inherent_width: H.
-        cross_dims: cross feature -> width of its embedding.
+        cross_dims: cross feature -> width of its embedding, in the order of `CrossEmbedding`.
         seed: of the random starts.
     """
 
@@ -36,10 +37,9 @@ class TargetAttention(keras.layers.Layer):
             start = keras.initializers.RandomNormal(stddev=float(fan_in) ** -0.5, seed=seed + offset)
             return self.add_weight(label, (rows, width), initializer=start)
 
+        self.cross_offsets = dict(zip(cross_dims, accumulate([0, *cross_dims.values()]), strict=False))
         self.item_kernel = kernel("value_kernel", inherent_width, 0)
-        self.cross_kernels = {
-            cross: kernel(f"value_kernel_{cross}", dim, 1 + i) for i, (cross, dim) in enumerate(cross_dims.items())
-        }
+        self.cross_kernel = kernel("value_kernel_cross", sum(cross_dims.values()), 1)
         self.output_kernel = self.add_weight(
             "output_kernel", (width, width), initializer=keras.initializers.GlorotUniform(seed=seed + 100)
         )
@@ -49,8 +49,17 @@ class TargetAttention(keras.layers.Layer):
         return project(items, self.item_kernel)
 
     def project_cross(self, cross: str, embeddings: tf.Tensor) -> tf.Tensor:
-        """E_j W^v_j: float `(..., dim)` -> `(..., heads * head_size)`."""
-        return project(embeddings, self.cross_kernels[cross])
+        """`sum_j E_j W^v_j` of neighbouring cross features.
+
+        Args:
+            cross: the first of them.
+            embeddings: float `(..., width)`, their embeddings side by side.
+
+        Returns:
+            float `(..., heads * head_size)`.
+        """
+        first = self.cross_offsets[cross]
+        return project(embeddings, self.cross_kernel[first : first + embeddings.shape[-1]])
 
     def pool_all(self, weights: tf.Tensor, finalists: Finalists, values: tf.Tensor) -> tf.Tensor:
         """Softmax(alpha)^T V from the values of every behaviour: the weights, zero outside the finalists, times V.
@@ -67,10 +76,9 @@ class TargetAttention(keras.layers.Layer):
         """
         shape, length = tf.shape(weights), tf.shape(values)[1]
         rows = tf.range(shape[0] * shape[1] * shape[2]) * length
-        position = tf.broadcast_to(finalists.position[:, None], shape)
-        flat = tf.reshape(rows, shape[:3])[..., None] + position
-        spread = tf.scatter_nd(
-            tf.reshape(flat, [-1, 1]), tf.reshape(weights, [-1]), [tf.reduce_prod(shape[:3]) * length]
+        flat = tf.reshape(rows, shape[:3])[..., None] + finalists.position[:, None]
+        spread = tf.math.unsorted_segment_sum(
+            tf.reshape(weights, [-1]), tf.reshape(flat, [-1]), tf.reduce_prod(shape[:3]) * length
         )
         spread = tf.reshape(spread, [shape[0], shape[1], shape[2], length])
         split = tf.transpose(tf.reshape(values, [shape[0], length, self.heads, self.head_size]), [0, 2, 1, 3])

@@ -44,18 +44,16 @@ def merge_heads(scores: tf.Tensor, count: int) -> Finalists:
     in_walk_order = [0, 2, 3, 1]
     position = tf.reshape(tf.transpose(position, in_walk_order), [rows, walk])
     seen = tf.reshape(tf.transpose(score, in_walk_order), [rows, walk]) > MASKED_SCORE / 2
-    key = tf.broadcast_to(tf.range(walk)[None, :], [rows, walk])
+    key = tf.zeros_like(position) + tf.range(walk)[None, :]
     flat = tf.reshape(tf.range(rows)[:, None] * length + position, [-1])
-    smallest = tf.tensor_scatter_nd_min(tf.fill([rows * length], walk), flat[:, None], tf.reshape(key, [-1]))
+    smallest = tf.math.unsorted_segment_min(tf.reshape(key, [-1]), flat, rows * length)
     first = (tf.reshape(tf.gather(smallest, flat), [rows, walk]) == key) & seen
     place = tf.cumsum(tf.cast(first, tf.int32), axis=1) - 1
     wanted = first & (place < kept)
     slot = tf.where(wanted, place, kept)  # slot `kept` collects what is not wanted and is cut off
     target = tf.range(rows)[:, None] * (kept + 1) + slot
-    merged = tf.tensor_scatter_nd_max(
-        tf.fill([rows * (kept + 1)], -1),
-        tf.reshape(target, [-1, 1]),
-        tf.reshape(tf.where(wanted, position, -1), [-1]),
+    merged = tf.math.unsorted_segment_max(
+        tf.reshape(tf.where(wanted, position, -1), [-1]), tf.reshape(target, [-1]), rows * (kept + 1)
     )
     merged = tf.reshape(merged, [batch, targets, kept + 1])[..., :kept]
     return Finalists(position=tf.maximum(merged, 0), valid=merged >= 0)

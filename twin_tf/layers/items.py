@@ -9,6 +9,7 @@ finalists alone.
 from collections.abc import Callable
 from typing import Protocol
 
+from twin_tf.batch import slice_rows
 from twin_tf.keras_api import tf
 from twin_tf.layers.embeddings import ItemEmbedding, gather_rows
 
@@ -30,8 +31,8 @@ class Items(Protocol):
         """K_h W^v of single behaviours: int `(B, C, K)` positions -> `(B, C, K, width)`."""
         ...
 
-    def take(self, position: tf.Tensor) -> "Items":
-        """The same source for the behaviours at int `(B, width)` positions."""
+    def slice(self, start: tf.Tensor, width: tf.Tensor) -> "Items":
+        """The same source for `width` behaviours of each user from int `(B,)` `start` on."""
         ...
 
 
@@ -59,9 +60,9 @@ class LiveItems:
         """See `Items`."""
         return tf.gather(project(self._embeddings), tf.gather(self._index, position, batch_dims=1))
 
-    def take(self, position: tf.Tensor) -> "LiveItems":
+    def slice(self, start: tf.Tensor, width: tf.Tensor) -> "LiveItems":
         """See `Items`."""
-        return LiveItems(self._embeddings, tf.gather(self._index, position, batch_dims=1))
+        return LiveItems(self._embeddings, slice_rows(self._index, start, width))
 
 
 class TableItems:
@@ -92,6 +93,6 @@ class TableItems:
         """See `Items`."""
         return project(self._embedding(tf.gather(self._rows, position, batch_dims=1)))
 
-    def take(self, position: tf.Tensor) -> "TableItems":
+    def slice(self, start: tf.Tensor, width: tf.Tensor) -> "TableItems":
         """See `Items`."""
-        return TableItems(self._table, self._embedding, tf.gather(self._rows, position, batch_dims=1))
+        return TableItems(self._table, self._embedding, slice_rows(self._rows, start, width))

@@ -1,0 +1,56 @@
+# Everything runs in .venv, which the first target that needs it builds from requirements.lock.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON := .venv/bin/python
+INSTALLED := .venv/.installed
+RUNS := runs
+
+.PHONY: help setup demo demo-simulated test test-slow lint format bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Build .venv (every target below does so by itself)
+
+$(INSTALLED): requirements.lock setup.py
+	@python=; for name in python3.12 python3.11 python3.10 python3; do \
+	  if $$name -c 'import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+	    >/dev/null 2>&1; then python=$$name; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "No Python 3.10, 3.11 or 3.12 with venv was found; install one (Debian: apt install python3 python3-venv)." >&2; \
+	  exit 1; \
+	fi; \
+	$(PYTHON) -c 'import pip' >/dev/null 2>&1 || { rm -rf .venv; echo "Building .venv with $$python" >&2; $$python -m venv .venv; }
+	@$(PYTHON) -m pip --disable-pip-version-check install --quiet --progress-bar off --no-deps -r requirements.lock
+	@$(PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## The main job on The Complete Journey, a year of real purchases: logs to served probabilities
+	$(PYTHON) -m twin_tf.demo --data complete-journey --workdir $(RUNS)/demo
+
+demo-simulated: $(INSTALLED) ## The same on simulated logs of a video app
+	$(PYTHON) -m twin_tf.demo --data simulated --workdir $(RUNS)/demo-simulated
+
+test: $(INSTALLED) ## All tests but the slow ones
+	$(PYTHON) -m pytest
+
+test-slow: $(INSTALLED) ## The slow tests
+	$(PYTHON) -m pytest -m slow
+
+lint: $(INSTALLED) ## ruff (rules, format) and mypy strict
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+format: $(INSTALLED) ## Let ruff format and fix what it can
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+bench: ## List the benchmarks
+	@ls benchmarks/bench_*.py 2>/dev/null | sed 's,benchmarks/bench_\(.*\)\.py,  .venv/bin/python -m benchmarks.bench_\1,' \
+	  | grep . || echo "  no benchmarks yet"
+
+clean: ## Remove .venv, caches and build leftovers; runs/ stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
