@@ -1,6 +1,7 @@
 """A trained run to a model directory that stock TensorFlow Serving loads."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from export.warmup import write_warmup
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
-from twin_tf.runs import load_run
+from twin_tf.runs import Run, load_run
 from twin_tf.strict_yaml import ConfigError
 
 EXTRA = "assets.extra"
@@ -30,26 +31,39 @@ def export_run(run: str | Path, output: str | Path, prepared: str | Path | None 
         The content of `assets.extra/export.json`.
 
     Raises:
-        ConfigError: not a finished run, or `output` exists.
+        ConfigError: not a finished run, `output` exists, or prepared data of another schema or without test targets;
+            nothing is written then.
     """
     target = Path(output)
     if target.exists():
         raise ConfigError(f"the model directory {target} exists; name a new one, or remove it first")
     loaded = load_run(run)
     manifest = Manifest.load(prepared if prepared is not None else loaded.info.prepared)
+    if manifest.schema_fingerprint != loaded.info.schema_fingerprint:
+        raise ConfigError(f"{manifest.directory} was prepared with another schema than the run {run} was trained with")
+    staging = target.with_name(f".{target.name}.writing-{time.time_ns()}")
+    try:
+        description = _write(loaded, manifest, staging)
+        staging.replace(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return description
+
+
+def _write(loaded: Run, manifest: Manifest, staging: Path) -> dict[str, Any]:
+    """Writes the whole model directory; returns the content of `export.json`."""
     servable = Servable(
         loaded.model, loaded.schema, loaded.item_ids, loaded.info.weights_version, loaded.info.weights_version
     )
-    staging = target.with_name(f".{target.name}.writing-{time.time_ns()}")
     tf.saved_model.save(servable, str(staging), signatures=servable.signatures)
     extra = staging / EXTRA
     extra.mkdir()
-    FeatureEncoder.load(run).save(extra)
+    FeatureEncoder.load(loaded.directory).save(extra)
     requests = write_probes(loaded, manifest, extra / "probes.npz")
     write_warmup(loaded.schema, loaded.config.serving, requests, extra / "tf_serving_warmup_requests")
     table = servable.projection.table
     description = {
-        "run": str(Path(run).resolve().name),
+        "run": loaded.directory.resolve().name,
         "search": loaded.config.model.search,
         "schema_fingerprint": loaded.info.schema_fingerprint,
         "weights_version": loaded.info.weights_version,
@@ -61,5 +75,4 @@ def export_run(run: str | Path, output: str | Path, prepared: str | Path | None 
         "bytes": sum(path.stat().st_size for path in staging.rglob("*") if path.is_file()),
     }
     (extra / EXPORT).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    staging.replace(target)
     return description

@@ -8,14 +8,16 @@ Behaviours may come in any order; they are sent oldest first. Columns that are l
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from export.click_request import ClickRequest, ClickResponse
 from twin_tf.encoders import FeatureEncoder, encode_ids
+from twin_tf.schema import IdColumn
 from twin_tf.strict_yaml import ConfigError, nearest
 
 _KEYS = ("history", "user", "context", "request_time", "candidates")
@@ -68,7 +70,9 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
     for key in ("request_time", "candidates"):
         if key not in data:
             raise ConfigError(f"the request needs the key {key!r}")
-    history = list(data.get("history", ()))
+    history, candidates = list(_listed(data, "history")), _listed(data, "candidates")
+    if not candidates:
+        raise ConfigError("candidates must be a list of at least one item id, not []")
     required = (schema.events.item.column, schema.events.time.column)
     allowed = {*required, *(feature.column for feature in schema.stored_cross)}
     for place, behaviour in enumerate(history):
@@ -77,27 +81,54 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
         for column in required:
             if column not in behaviour:
                 raise ConfigError(f"history[{place}] needs {column!r}")
-        for column in behaviour:
-            if column not in allowed:
-                raise ConfigError(f"history[{place}] has an unknown column {column!r}{nearest(column, allowed)}")
+        _check_columns(f"history[{place}]", behaviour, allowed)
+    user, context = data.get("user", {}), data.get("context", {})
+    for name, values, features in (("user", user, schema.user), ("context", context, schema.stored_context)):
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{name} must be an object, not {values!r}")
+        _check_columns(name, values, {feature.column for feature in features})
     try:
-        history.sort(key=lambda behaviour: int(behaviour[required[1]]))
-        ids = encode_ids(schema.events.item, [behaviour[required[0]] for behaviour in history])
-        times = np.array([behaviour[required[1]] for behaviour in history], np.int64)
-        candidates = encode_ids(schema.events.item, list(data["candidates"]))
-        moment = np.int64(data["request_time"])
+        times = _whole([behaviour[required[1]] for behaviour in history])
+        moment = _whole([data["request_time"]])[0]
+        ids, asked = (_ids(schema.events.item, v) for v in ([b[required[0]] for b in history], candidates))
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"ids and times must be whole numbers (ids as in the logs): {error}") from error
-    user, context = dict(data.get("user", {})), dict(data.get("context", {}))
+    order = np.argsort(times, kind="stable")
+    history = [history[place] for place in order]
     return ClickRequest(
-        history_item=ids,
-        history_time=times,
+        history_item=ids[order],
+        history_time=times[order],
         request_time=moment,
-        candidate_item=candidates,
+        candidate_item=asked,
         cross={f.name: encoder.encode(f.name, [b.get(f.column) for b in history]) for f in schema.stored_cross},
         user={f.name: encoder.encode(f.name, [user.get(f.column)])[0] for f in schema.user},
         context={f.name: encoder.encode(f.name, [context.get(f.column)])[0] for f in schema.stored_context},
     )
+
+
+def _listed(data: Mapping[str, Any], key: str) -> list[Any]:
+    values = data.get(key, [])
+    if not isinstance(values, list):
+        raise ConfigError(f"{key} must be a list, not {values!r}")
+    return values
+
+
+def _check_columns(place: str, given: Mapping[str, Any], allowed: Collection[str]) -> None:
+    for column in given:
+        if column not in allowed:
+            raise ConfigError(f"{place} has an unknown column {column!r}{nearest(column, allowed)}")
+
+
+def _whole(values: Sequence[Any]) -> npt.NDArray[np.int64]:
+    """int64; nothing is rounded."""
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{value!r} is none")
+    return np.array(values, np.int64)
+
+
+def _ids(column: IdColumn, values: Sequence[Any]) -> npt.NDArray[np.int64]:
+    return _whole(values) if column.type == "int" else encode_ids(column, values)
 
 
 def answer_as_json(data: Mapping[str, Any], answer: ClickResponse) -> dict[str, Any]:

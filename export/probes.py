@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.batch import Batch
-from twin_tf.data import make_dataset
+from twin_tf.data import batch_spec, make_dataset
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.runs import Run
@@ -42,7 +42,7 @@ def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
         found = scores.long_term.finalists
         return tf.sigmoid(scores.logit), tf.where(found.valid, found.position, -1)
 
-    predict = tf.function(score, input_signature=[dataset.element_spec])
+    predict = tf.function(score, input_signature=[batch_spec(manifest.schema)])
     records = max(1, sum(shard.records for shard in manifest.splits["test"]))
     per_record = -(-wanted // records)
     requests: list[Request] = []

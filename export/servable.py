@@ -131,7 +131,7 @@ class Servable(tf.Module):
     def _batch(self, request: Tensors) -> tuple[Batch, tf.Tensor]:
         """The request as a batch, and per user how many of its real ids are not in the catalogue."""
         schema = self._schema
-        self._check_shapes(request)
+        request = self._checked(request)
         columns, width = tf.shape(request["history_item"])[1], tf.shape(request["candidate_item"])[1]
         length = tf.clip_by_value(request["history_length"], 0, columns)
         count = tf.clip_by_value(request["candidate_count"], 0, width)
@@ -156,15 +156,19 @@ class Servable(tf.Module):
         batch = Batch(history, targets, user, user_id=tf.zeros_like(request["request_time"]), label=tf.zeros([0, 0]))
         return batch, unknown
 
-    def _check_shapes(self, request: Tensors) -> None:
+    def _checked(self, request: Tensors) -> Tensors:
+        """The request behind its shape checks: what is wrong is said before any computation trips over it."""
         history_shape = tf.shape(request["history_item"])
+        checks = []
         for name, value in request.items():
             if name.startswith("history_") and value.shape.rank == 2:
                 rule = f"{name} must have the shape of history_item"
-                tf.debugging.assert_equal(tf.shape(value), history_shape, message=rule)
+                checks.append(tf.debugging.assert_equal(tf.shape(value), history_shape, message=rule))
             else:
                 rule = f"{name} must have as many users as history_item"
-                tf.debugging.assert_equal(tf.shape(value)[0], history_shape[0], message=rule)
+                checks.append(tf.debugging.assert_equal(tf.shape(value)[0], history_shape[0], message=rule))
+        with tf.control_dependencies([check for check in checks if check is not None]):
+            return {name: tf.identity(value) for name, value in request.items()}
 
 
 def _count(flags: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,7 @@ import click
 from twin_tf import __version__
 from twin_tf.strict_yaml import ConfigError
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what matters as exceptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -74,7 +74,7 @@ def main() -> None:
 
     \b
     twin-tf import complete-journey --output raw
-    twin-tf preprocess --config complete_journey --events raw/events.parquet --items raw/items.parquet \\
+    twin-tf preprocess --config complete_journey --events raw/events.parquet --items raw/items.parquet \
         --users raw/users.parquet --output prepared
     twin-tf train --config complete_journey --prepared prepared --run run
     twin-tf evaluate --run run --prepared prepared
@@ -216,7 +216,13 @@ def train(
 @main.command()
 @click.option("--run", "run_directory", required=True, help="A finished run.")
 @click.option("--prepared", required=True, help="Prepared data with the schema of the run.")
-@click.option("--split", default="test", show_default=True, type=click.Choice(["train", "valid", "test"]))
+@click.option(
+    "--split",
+    default="test",
+    show_default=True,
+    type=click.Choice(["train", "valid", "test"]),
+    help="Whose targets are scored.",
+)
 @_json_option
 def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> None:
     r"""Score every target of a split: AUC, GAUC, log loss, calibration, by history length.
@@ -306,7 +312,7 @@ def serve(base_path: str, port: int, model_name: str) -> None:
 @click.option(
     "--replay", "replays", is_flag=True, help="Send the model's probes and compare with the trainer's scores."
 )
-@click.option("--model-name", default="twin", show_default=True)
+@click.option("--model-name", default="twin", show_default=True, help="The name that the server serves it under.")
 @click.option("--timeout", "timeout_s", default=5.0, show_default=True, help="Deadline of a call in seconds.")
 @_json_option
 def predict(
@@ -334,6 +340,12 @@ def predict(
         answer = client.predict(encode_request(load_encoder(model), data))
         click.echo(json.dumps(answer_as_json(data, answer), indent=1))
 
+
+for _command in (
+    main,
+    *main.commands.values(),
+):  # raw docstrings spell click's mark for "do not wrap" in two characters
+    _command.help = (_command.help or "").replace("\\b", "\b")
 
 if __name__ == "__main__":
     main()

@@ -68,6 +68,7 @@ class TrainingConfig:
         embedding_learning_rate: AdaGrad's rate for the embedding tables (paper: 0.05).
         dense_learning_rate: Adam's rate for everything else (paper: 5e-6 on a warm model; 1e-3 suits public data).
         schedule: `cosine` lets both rates fall to 2 % over the run; `constant` keeps them.
+        validation_records: how many records of the valid split are scored after each epoch.
         seed: of every random choice (start, shuffling).
     """
 
@@ -76,6 +77,7 @@ class TrainingConfig:
     embedding_learning_rate: float = 0.05
     dense_learning_rate: float = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
+    validation_records: int = 10_000
     seed: int = 1
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from twin_tf.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
 from twin_tf.strict_yaml import ConfigError
 
 SHUFFLE_RECORDS = 4096
-BUCKETS_PER_DOUBLING = 2
+BUCKETS_PER_DOUBLING = 4
 SHORTEST_BUCKET = 32
 
 
@@ -31,6 +31,7 @@ def make_dataset(
     *,
     shuffle_seed: int | None = None,
     epoch: int = 0,
+    every: int = 1,
 ) -> tf.data.Dataset:
     """The batches of one pass over a split.
 
@@ -41,6 +42,7 @@ def make_dataset(
         batch_records: records in a batch.
         shuffle_seed: None keeps the order of the files; otherwise order depends on this and `epoch` alone.
         epoch: which pass.
+        every: take each `every`-th record alone, in the order of the files.
 
     Returns:
         Elements are `Batch`; the last of each length bucket may be smaller.
@@ -57,7 +59,12 @@ def make_dataset(
     if shuffle_seed is not None:
         seed = (shuffle_seed * 1_000_003 + epoch) % 2**31
         paths = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
-    dataset = tf.data.TFRecordDataset(paths)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its optimiser can hold up the end of a pass for half a minute
+    options.deterministic = True
+    dataset = tf.data.TFRecordDataset(paths).with_options(options)
+    if every > 1:
+        dataset = dataset.shard(every, 0)
     if shuffle_seed is not None:
         dataset = dataset.shuffle(SHUFFLE_RECORDS, seed=seed, reshuffle_each_iteration=False)
     dataset = dataset.map(partial(_parse, schema, window), num_parallel_calls=2, deterministic=True)
@@ -94,6 +101,19 @@ def load_item_features(
     for column, feature in enumerate(schema.inherent):
         features[rows, column] = table[feature.name].to_numpy()
     return features, ids
+
+
+def batch_spec(schema: FeatureSchema) -> Batch:
+    """The structure of `make_dataset`'s elements, every dimension free."""
+    wide32, wide64 = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.int64)
+    single = tf.TensorSpec([None], tf.int32)
+    return Batch(
+        history=History(wide32, wide64, {f.name: wide32 for f in schema.stored_cross}, single),
+        targets=Targets(wide32, wide64, wide32, {f.name: wide32 for f in schema.stored_context}, single),
+        user={f.name: single for f in schema.user},
+        user_id=tf.TensorSpec([None], tf.int64),
+        label=tf.TensorSpec([None, None], tf.float32),
+    )
 
 
 def _bucket_boundaries(longest: int) -> list[int]:

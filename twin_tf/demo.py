@@ -21,6 +21,8 @@ import click
 from twin_tf.records import Manifest
 from twin_tf.strict_yaml import ConfigError
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what matters comes as an exception
+
 Plain = dict[str, Any]
 
 

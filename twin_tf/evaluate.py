@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.data import make_dataset
+from twin_tf.data import batch_spec, make_dataset
 from twin_tf.keras_api import tf
 from twin_tf.metrics import Metrics, compute_metrics
 from twin_tf.model import TwinModel
@@ -53,26 +53,41 @@ class Predictions:
         return rows
 
 
-def evaluate_model(model: TwinModel, manifest: Manifest, split: SplitName, batch_records: int) -> Predictions:
-    """Scores every target of a split with the model's live weights.
+class Evaluator:
+    """Scores splits with a model's live weights; one trace serves every split and width.
 
-    Raises:
-        ConfigError: the split is empty.
+    Args:
+        model: its weights are read when `run` is called.
     """
-    full = manifest.schema.history.max_length
-    dataset = make_dataset(manifest, split, min(full, 10**9), batch_records)
-    predict = tf.function(lambda batch: tf.sigmoid(model(batch)), input_signature=[dataset.element_spec])
-    parts: list[tuple[npt.NDArray[Any], ...]] = []
-    total = sum(shard.records for shard in manifest.splits[split])
-    with progress_bar(f"evaluate {split}", total) as advance:
-        for batch in dataset:
-            count = batch.targets.count.numpy()
-            real = np.arange(batch.label.shape[1])[None, :] < count[:, None]
-            columns = (batch.targets.item, batch.label, predict(batch), batch.targets.end)
-            parts.append((np.repeat(batch.user_id.numpy(), count), *(column.numpy()[real] for column in columns)))
-            advance(len(count), "")
-    user, item, label, probability, end = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Predictions(user, item, label, probability, end, compute_metrics(label, probability, user))
+
+    def __init__(self, model: TwinModel) -> None:
+        self._predict = tf.function(lambda batch: tf.sigmoid(model(batch)), input_signature=[batch_spec(model.schema)])
+
+    def run(self, manifest: Manifest, split: SplitName, batch_records: int, limit: int | None = None) -> Predictions:
+        """Scores the targets of a split.
+
+        Args:
+            manifest: prepared data.
+            split: which targets.
+            batch_records: records in a batch.
+            limit: an evenly spaced sample of about this many records; None scores all of them.
+
+        Raises:
+            ConfigError: the split is empty.
+        """
+        total = sum(shard.records for shard in manifest.splits.get(split, ()))
+        every = 1 if limit is None else max(1, -(-total // limit))
+        dataset = make_dataset(manifest, split, manifest.schema.history.max_length, batch_records, every=every)
+        parts: list[tuple[npt.NDArray[Any], ...]] = []
+        with progress_bar(f"evaluate {split}", -(-total // every)) as advance:
+            for batch in dataset:
+                count = batch.targets.count.numpy()
+                real = np.arange(batch.label.shape[1])[None, :] < count[:, None]
+                columns = (batch.targets.item, batch.label, self._predict(batch), batch.targets.end)
+                parts.append((np.repeat(batch.user_id.numpy(), count), *(column.numpy()[real] for column in columns)))
+                advance(len(count), "")
+        user, item, label, probability, end = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Predictions(user, item, label, probability, end, compute_metrics(label, probability, user))
 
 
 def evaluate(run: str | Path, prepared: str | Path, split: SplitName = "test") -> dict[str, Any]:
@@ -87,7 +102,7 @@ def evaluate(run: str | Path, prepared: str | Path, split: SplitName = "test") -
     loaded, manifest = load_run(run), Manifest.load(prepared)
     if manifest.schema_fingerprint != loaded.info.schema_fingerprint:
         raise ConfigError(f"{prepared} was prepared with another schema than the run {run} was trained with")
-    predictions = evaluate_model(loaded.model, manifest, split, loaded.config.training.batch_records)
+    predictions = Evaluator(loaded.model).run(manifest, split, loaded.config.training.batch_records)
     result = {
         "split": split,
         "metrics": predictions.metrics.to_plain(),

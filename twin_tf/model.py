@@ -171,8 +171,11 @@ class TwinModel(tfrs.Model):
         return Scores(self.output_layer(mixed)[..., 0], long_term)
 
     def _log_length(self, batch: Batch) -> tf.Tensor:
-        """ln(1 + behaviours in sight): float `(B, C, 1)`; without it the evidence cannot tell a share from a count."""
-        seen = tf.minimum(batch.targets.end, self.config.history_length)
+        """ln(1 + behaviours in sight): float `(B, C, 1)`; without it the evidence cannot tell a share from a count.
+
+        In sight is what the search looks at: readers may have dropped everything older.
+        """
+        seen = tf.minimum(batch.targets.end, self.window)
         return tf.math.log1p(tf.cast(seen, tf.float32))[..., None]
 
     def _context(self, batch: Batch, name: str) -> tf.Tensor:

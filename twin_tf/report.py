@@ -94,11 +94,11 @@ def _quality(path: Path, report: Mapping[str, Any]) -> None:
         axes.bar_label(bars, fmt="%.4f", padding=3, fontsize=9)
     low = min(min(s["auc"], s["gauc"]) for s in systems.values())
     high = max(max(s["auc"], s["gauc"]) for s in systems.values())
-    axes.set_xlim(max(0.0, min(0.5, low - 0.02)), high + 0.03)
+    axes.set_xlim(max(0.0, min(0.5, low - 0.02)), high + 0.04)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("area under the curve (0.5 = guessing)")
     axes.set_title(f"{report['title']}: test split", loc="left")
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower right", ncols=2, frameon=False)
     _save(figure, path)
 
 

@@ -83,7 +83,7 @@ def schema_of(config: Config) -> FeatureSchema:
     return config.schema
 
 
-def create_run(directory: Path, manifest: Manifest, config: Config) -> None:
+def create_run(directory: Path, manifest: Manifest, config: Config, info: RunInfo) -> None:
     """Makes a run directory ready for training.
 
     Raises:
@@ -97,7 +97,7 @@ def create_run(directory: Path, manifest: Manifest, config: Config) -> None:
     (directory / records.ITEMS).parent.mkdir()
     shutil.copyfile(source / records.ITEMS, directory / records.ITEMS)
     dataclasses.replace(config, schema=manifest.schema).save(directory / CONFIG)
-    save_info(directory, RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(source)))
+    save_info(directory, info)
 
 
 def save_info(directory: Path, info: RunInfo) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 
 from twin_tf.batch import Batch
 from twin_tf.config import Config, TrainingConfig
-from twin_tf.data import make_dataset
-from twin_tf.evaluate import evaluate_model
+from twin_tf.data import batch_spec, make_dataset
+from twin_tf.evaluate import Evaluator
 from twin_tf.keras_api import keras, tf, tfrs
 from twin_tf.model import TwinModel
 from twin_tf.progress import progress_bar
 from twin_tf.records import Manifest
-from twin_tf.runs import CHECKPOINTS, REPORT, build_model, create_run, load_info, save_info, schema_of
+from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, create_run, save_info, schema_of
 from twin_tf.strict_yaml import ConfigError
 
 FINAL_RATE = 0.02
@@ -43,16 +43,14 @@ class Trainer:
             ]
         )
 
+        self._step = tf.function(self._train_step, input_signature=[batch_spec(model.schema)])
+
     def _scaled(self, start: float) -> Callable[[], tf.Tensor]:
         @tf.autograph.experimental.do_not_convert
         def rate() -> tf.Tensor:
             return start * self.rate
 
         return rate
-
-    def compile(self, element_spec: Any) -> None:
-        """Traces the step for batches of this structure; one trace serves every width."""
-        self._step = tf.function(self._train_step, input_signature=[element_spec])
 
     def step(self, batch: Batch, progress: float) -> float:
         """One update of all weights.
@@ -103,7 +101,8 @@ def train(prepared: str | Path, run: str | Path, config: Config) -> dict[str, An
         What `report.json` holds: seconds, examples per second, losses, metrics on the valid split after each epoch.
 
     Raises:
-        ConfigError: bad prepared data, an existing run directory, or a schema that differs from the data's.
+        ConfigError: bad prepared data, an existing run directory, a schema that differs from the data's, or settings
+            that make no model; no run directory is left behind.
         FloatingPointError: the loss is not finite; nothing can be exported from the run.
     """
     manifest = Manifest.load(prepared)
@@ -111,9 +110,12 @@ def train(prepared: str | Path, run: str | Path, config: Config) -> dict[str, An
         raise ConfigError(f"{prepared} was prepared with another schema than the configuration holds; preprocess again")
     directory = Path(run)
     config = dataclasses.replace(config, schema=manifest.schema)
-    create_run(directory, manifest, config)
-    info = load_info(directory)
-    model, _ = build_model(directory, config, info)
+    source = Path(manifest.directory).resolve()
+    info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(source))
+    model, _ = build_model(source, config, info)
+    make_dataset(manifest, "train", model.window, config.training.batch_records)
+    manifest.shard_paths("valid")
+    create_run(directory, manifest, config, info)
     trainer = Trainer(model, config.training)
     checkpoint = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer)
     manager = tf.train.CheckpointManager(checkpoint, str(directory / CHECKPOINTS), max_to_keep=2)
@@ -133,6 +135,7 @@ def _fit(
 ) -> dict[str, Any]:
     settings, model = config.training, trainer.model
     total = sum(shard.records for shard in manifest.splits["train"]) * settings.epochs
+    evaluator = Evaluator(model)
     steps = done = targets = 0
     train_seconds = 0.0
     losses: list[float] = []
@@ -142,7 +145,6 @@ def _fit(
             dataset = make_dataset(
                 manifest, "train", model.window, settings.batch_records, shuffle_seed=settings.seed, epoch=epoch
             )
-            trainer.compile(dataset.element_spec)
             started, loss_sum, loss_count = time.monotonic(), 0.0, 0
             for batch in dataset:
                 loss = trainer.step(batch, done / total)
@@ -155,8 +157,9 @@ def _fit(
             train_seconds += time.monotonic() - started
             losses.append(loss_sum / loss_count)
             manager.save()
-            if manifest.splits.get("valid") and any(shard.records for shard in manifest.splits["valid"]):
-                metrics = evaluate_model(model, manifest, "valid", settings.batch_records).metrics
+            if any(shard.records for shard in manifest.splits.get("valid", ())):
+                limit = settings.validation_records
+                metrics = evaluator.run(manifest, "valid", settings.batch_records, limit).metrics
                 validation.append(metrics.to_plain())
                 tf.summary.scalar("valid/auc", metrics.auc, step=steps)
                 tf.summary.scalar("valid/gauc", metrics.gauc, step=steps)

@@ -3,7 +3,13 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from typing import (
+    ClassVar as _ClassVar,
+    Iterable as _Iterable,
+    Mapping as _Mapping,
+    Optional as _Optional,
+    Union as _Union,
+)
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -14,14 +20,31 @@ class TensorShape(_message.Message):
         SIZE_FIELD_NUMBER: _ClassVar[int]
         size: int
         def __init__(self, size: _Optional[int] = ...) -> None: ...
+
     DIM_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_RANK_FIELD_NUMBER: _ClassVar[int]
     dim: _containers.RepeatedCompositeFieldContainer[TensorShape.Dim]
     unknown_rank: bool
-    def __init__(self, dim: _Optional[_Iterable[_Union[TensorShape.Dim, _Mapping]]] = ..., unknown_rank: bool = ...) -> None: ...
+    def __init__(
+        self, dim: _Optional[_Iterable[_Union[TensorShape.Dim, _Mapping]]] = ..., unknown_rank: bool = ...
+    ) -> None: ...
 
 class Tensor(_message.Message):
-    __slots__ = ("dtype", "tensor_shape", "version_number", "tensor_content", "float_val", "double_val", "int_val", "string_val", "int64_val", "bool_val", "half_val", "uint32_val", "uint64_val")
+    __slots__ = (
+        "dtype",
+        "tensor_shape",
+        "version_number",
+        "tensor_content",
+        "float_val",
+        "double_val",
+        "int_val",
+        "string_val",
+        "int64_val",
+        "bool_val",
+        "half_val",
+        "uint32_val",
+        "uint64_val",
+    )
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_SHAPE_FIELD_NUMBER: _ClassVar[int]
     VERSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
@@ -48,7 +71,22 @@ class Tensor(_message.Message):
     half_val: _containers.RepeatedScalarFieldContainer[int]
     uint32_val: _containers.RepeatedScalarFieldContainer[int]
     uint64_val: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, dtype: _Optional[int] = ..., tensor_shape: _Optional[_Union[TensorShape, _Mapping]] = ..., version_number: _Optional[int] = ..., tensor_content: _Optional[bytes] = ..., float_val: _Optional[bytes] = ..., double_val: _Optional[bytes] = ..., int_val: _Optional[_Iterable[int]] = ..., string_val: _Optional[_Iterable[bytes]] = ..., int64_val: _Optional[_Iterable[int]] = ..., bool_val: _Optional[_Iterable[bool]] = ..., half_val: _Optional[_Iterable[int]] = ..., uint32_val: _Optional[_Iterable[int]] = ..., uint64_val: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(
+        self,
+        dtype: _Optional[int] = ...,
+        tensor_shape: _Optional[_Union[TensorShape, _Mapping]] = ...,
+        version_number: _Optional[int] = ...,
+        tensor_content: _Optional[bytes] = ...,
+        float_val: _Optional[bytes] = ...,
+        double_val: _Optional[bytes] = ...,
+        int_val: _Optional[_Iterable[int]] = ...,
+        string_val: _Optional[_Iterable[bytes]] = ...,
+        int64_val: _Optional[_Iterable[int]] = ...,
+        bool_val: _Optional[_Iterable[bool]] = ...,
+        half_val: _Optional[_Iterable[int]] = ...,
+        uint32_val: _Optional[_Iterable[int]] = ...,
+        uint64_val: _Optional[_Iterable[int]] = ...,
+    ) -> None: ...
 
 class TensorInfo(_message.Message):
     __slots__ = ("name", "dtype", "tensor_shape")
@@ -58,7 +96,12 @@ class TensorInfo(_message.Message):
     name: str
     dtype: int
     tensor_shape: TensorShape
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[int] = ..., tensor_shape: _Optional[_Union[TensorShape, _Mapping]] = ...) -> None: ...
+    def __init__(
+        self,
+        name: _Optional[str] = ...,
+        dtype: _Optional[int] = ...,
+        tensor_shape: _Optional[_Union[TensorShape, _Mapping]] = ...,
+    ) -> None: ...
 
 class SignatureDef(_message.Message):
     __slots__ = ("inputs", "outputs", "method_name")
@@ -69,6 +112,7 @@ class SignatureDef(_message.Message):
         key: str
         value: TensorInfo
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[TensorInfo, _Mapping]] = ...) -> None: ...
+
     class OutputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -76,13 +120,19 @@ class SignatureDef(_message.Message):
         key: str
         value: TensorInfo
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[TensorInfo, _Mapping]] = ...) -> None: ...
+
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     METHOD_NAME_FIELD_NUMBER: _ClassVar[int]
     inputs: _containers.MessageMap[str, TensorInfo]
     outputs: _containers.MessageMap[str, TensorInfo]
     method_name: str
-    def __init__(self, inputs: _Optional[_Mapping[str, TensorInfo]] = ..., outputs: _Optional[_Mapping[str, TensorInfo]] = ..., method_name: _Optional[str] = ...) -> None: ...
+    def __init__(
+        self,
+        inputs: _Optional[_Mapping[str, TensorInfo]] = ...,
+        outputs: _Optional[_Mapping[str, TensorInfo]] = ...,
+        method_name: _Optional[str] = ...,
+    ) -> None: ...
 
 class AttrValue(_message.Message):
     __slots__ = ("b",)
@@ -99,13 +149,16 @@ class NodeDef(_message.Message):
         key: str
         value: AttrValue
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[AttrValue, _Mapping]] = ...) -> None: ...
+
     NAME_FIELD_NUMBER: _ClassVar[int]
     OP_FIELD_NUMBER: _ClassVar[int]
     ATTR_FIELD_NUMBER: _ClassVar[int]
     name: str
     op: str
     attr: _containers.MessageMap[str, AttrValue]
-    def __init__(self, name: _Optional[str] = ..., op: _Optional[str] = ..., attr: _Optional[_Mapping[str, AttrValue]] = ...) -> None: ...
+    def __init__(
+        self, name: _Optional[str] = ..., op: _Optional[str] = ..., attr: _Optional[_Mapping[str, AttrValue]] = ...
+    ) -> None: ...
 
 class FunctionDef(_message.Message):
     __slots__ = ("signature", "node_def", "attr")
@@ -114,6 +167,7 @@ class FunctionDef(_message.Message):
         NAME_FIELD_NUMBER: _ClassVar[int]
         name: str
         def __init__(self, name: _Optional[str] = ...) -> None: ...
+
     class AttrEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -121,13 +175,19 @@ class FunctionDef(_message.Message):
         key: str
         value: AttrValue
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[AttrValue, _Mapping]] = ...) -> None: ...
+
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     NODE_DEF_FIELD_NUMBER: _ClassVar[int]
     ATTR_FIELD_NUMBER: _ClassVar[int]
     signature: FunctionDef.Signature
     node_def: _containers.RepeatedCompositeFieldContainer[NodeDef]
     attr: _containers.MessageMap[str, AttrValue]
-    def __init__(self, signature: _Optional[_Union[FunctionDef.Signature, _Mapping]] = ..., node_def: _Optional[_Iterable[_Union[NodeDef, _Mapping]]] = ..., attr: _Optional[_Mapping[str, AttrValue]] = ...) -> None: ...
+    def __init__(
+        self,
+        signature: _Optional[_Union[FunctionDef.Signature, _Mapping]] = ...,
+        node_def: _Optional[_Iterable[_Union[NodeDef, _Mapping]]] = ...,
+        attr: _Optional[_Mapping[str, AttrValue]] = ...,
+    ) -> None: ...
 
 class FunctionLibrary(_message.Message):
     __slots__ = ("function",)
@@ -141,7 +201,11 @@ class GraphDef(_message.Message):
     LIBRARY_FIELD_NUMBER: _ClassVar[int]
     node: _containers.RepeatedCompositeFieldContainer[NodeDef]
     library: FunctionLibrary
-    def __init__(self, node: _Optional[_Iterable[_Union[NodeDef, _Mapping]]] = ..., library: _Optional[_Union[FunctionLibrary, _Mapping]] = ...) -> None: ...
+    def __init__(
+        self,
+        node: _Optional[_Iterable[_Union[NodeDef, _Mapping]]] = ...,
+        library: _Optional[_Union[FunctionLibrary, _Mapping]] = ...,
+    ) -> None: ...
 
 class MetaGraph(_message.Message):
     __slots__ = ("meta_info_def", "graph_def", "signature_def")
@@ -150,20 +214,29 @@ class MetaGraph(_message.Message):
         TAGS_FIELD_NUMBER: _ClassVar[int]
         tags: _containers.RepeatedScalarFieldContainer[str]
         def __init__(self, tags: _Optional[_Iterable[str]] = ...) -> None: ...
+
     class SignatureDefEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: SignatureDef
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SignatureDef, _Mapping]] = ...) -> None: ...
+        def __init__(
+            self, key: _Optional[str] = ..., value: _Optional[_Union[SignatureDef, _Mapping]] = ...
+        ) -> None: ...
+
     META_INFO_DEF_FIELD_NUMBER: _ClassVar[int]
     GRAPH_DEF_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_DEF_FIELD_NUMBER: _ClassVar[int]
     meta_info_def: MetaGraph.Info
     graph_def: GraphDef
     signature_def: _containers.MessageMap[str, SignatureDef]
-    def __init__(self, meta_info_def: _Optional[_Union[MetaGraph.Info, _Mapping]] = ..., graph_def: _Optional[_Union[GraphDef, _Mapping]] = ..., signature_def: _Optional[_Mapping[str, SignatureDef]] = ...) -> None: ...
+    def __init__(
+        self,
+        meta_info_def: _Optional[_Union[MetaGraph.Info, _Mapping]] = ...,
+        graph_def: _Optional[_Union[GraphDef, _Mapping]] = ...,
+        signature_def: _Optional[_Mapping[str, SignatureDef]] = ...,
+    ) -> None: ...
 
 class ServedSignatures(_message.Message):
     __slots__ = ("signature_def",)
@@ -173,7 +246,10 @@ class ServedSignatures(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: SignatureDef
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SignatureDef, _Mapping]] = ...) -> None: ...
+        def __init__(
+            self, key: _Optional[str] = ..., value: _Optional[_Union[SignatureDef, _Mapping]] = ...
+        ) -> None: ...
+
     SIGNATURE_DEF_FIELD_NUMBER: _ClassVar[int]
     signature_def: _containers.MessageMap[str, SignatureDef]
     def __init__(self, signature_def: _Optional[_Mapping[str, SignatureDef]] = ...) -> None: ...
@@ -184,7 +260,11 @@ class SavedModel(_message.Message):
     META_GRAPHS_FIELD_NUMBER: _ClassVar[int]
     saved_model_schema_version: int
     meta_graphs: _containers.RepeatedCompositeFieldContainer[MetaGraph]
-    def __init__(self, saved_model_schema_version: _Optional[int] = ..., meta_graphs: _Optional[_Iterable[_Union[MetaGraph, _Mapping]]] = ...) -> None: ...
+    def __init__(
+        self,
+        saved_model_schema_version: _Optional[int] = ...,
+        meta_graphs: _Optional[_Iterable[_Union[MetaGraph, _Mapping]]] = ...,
+    ) -> None: ...
 
 class SessionConfig(_message.Message):
     __slots__ = ("intra_op_parallelism_threads", "inter_op_parallelism_threads")
@@ -192,4 +272,6 @@ class SessionConfig(_message.Message):
     INTER_OP_PARALLELISM_THREADS_FIELD_NUMBER: _ClassVar[int]
     intra_op_parallelism_threads: int
     inter_op_parallelism_threads: int
-    def __init__(self, intra_op_parallelism_threads: _Optional[int] = ..., inter_op_parallelism_threads: _Optional[int] = ...) -> None: ...
+    def __init__(
+        self, intra_op_parallelism_threads: _Optional[int] = ..., inter_op_parallelism_threads: _Optional[int] = ...
+    ) -> None: ...

@@ -7,7 +7,13 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+from typing import (
+    ClassVar as _ClassVar,
+    Iterable as _Iterable,
+    Mapping as _Mapping,
+    Optional as _Optional,
+    Union as _Union,
+)
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -21,7 +27,13 @@ class ModelSpec(_message.Message):
     version: _wrappers_pb2.Int64Value
     version_label: str
     signature_name: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[_Union[_wrappers_pb2.Int64Value, _Mapping]] = ..., version_label: _Optional[str] = ..., signature_name: _Optional[str] = ...) -> None: ...
+    def __init__(
+        self,
+        name: _Optional[str] = ...,
+        version: _Optional[_Union[_wrappers_pb2.Int64Value, _Mapping]] = ...,
+        version_label: _Optional[str] = ...,
+        signature_name: _Optional[str] = ...,
+    ) -> None: ...
 
 class PredictRequest(_message.Message):
     __slots__ = ("model_spec", "inputs", "output_filter")
@@ -31,14 +43,22 @@ class PredictRequest(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: _graph_pb2.Tensor
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_graph_pb2.Tensor, _Mapping]] = ...) -> None: ...
+        def __init__(
+            self, key: _Optional[str] = ..., value: _Optional[_Union[_graph_pb2.Tensor, _Mapping]] = ...
+        ) -> None: ...
+
     MODEL_SPEC_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FILTER_FIELD_NUMBER: _ClassVar[int]
     model_spec: ModelSpec
     inputs: _containers.MessageMap[str, _graph_pb2.Tensor]
     output_filter: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model_spec: _Optional[_Union[ModelSpec, _Mapping]] = ..., inputs: _Optional[_Mapping[str, _graph_pb2.Tensor]] = ..., output_filter: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(
+        self,
+        model_spec: _Optional[_Union[ModelSpec, _Mapping]] = ...,
+        inputs: _Optional[_Mapping[str, _graph_pb2.Tensor]] = ...,
+        output_filter: _Optional[_Iterable[str]] = ...,
+    ) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("outputs", "model_spec")
@@ -48,12 +68,19 @@ class PredictResponse(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: _graph_pb2.Tensor
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_graph_pb2.Tensor, _Mapping]] = ...) -> None: ...
+        def __init__(
+            self, key: _Optional[str] = ..., value: _Optional[_Union[_graph_pb2.Tensor, _Mapping]] = ...
+        ) -> None: ...
+
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     MODEL_SPEC_FIELD_NUMBER: _ClassVar[int]
     outputs: _containers.MessageMap[str, _graph_pb2.Tensor]
     model_spec: ModelSpec
-    def __init__(self, outputs: _Optional[_Mapping[str, _graph_pb2.Tensor]] = ..., model_spec: _Optional[_Union[ModelSpec, _Mapping]] = ...) -> None: ...
+    def __init__(
+        self,
+        outputs: _Optional[_Mapping[str, _graph_pb2.Tensor]] = ...,
+        model_spec: _Optional[_Union[ModelSpec, _Mapping]] = ...,
+    ) -> None: ...
 
 class PredictLog(_message.Message):
     __slots__ = ("request", "response")
@@ -61,7 +88,11 @@ class PredictLog(_message.Message):
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: PredictRequest
     response: PredictResponse
-    def __init__(self, request: _Optional[_Union[PredictRequest, _Mapping]] = ..., response: _Optional[_Union[PredictResponse, _Mapping]] = ...) -> None: ...
+    def __init__(
+        self,
+        request: _Optional[_Union[PredictRequest, _Mapping]] = ...,
+        response: _Optional[_Union[PredictResponse, _Mapping]] = ...,
+    ) -> None: ...
 
 class PredictionLog(_message.Message):
     __slots__ = ("predict_log",)
@@ -87,6 +118,7 @@ class ModelVersionStatus(_message.Message):
         AVAILABLE: _ClassVar[ModelVersionStatus.State]
         UNLOADING: _ClassVar[ModelVersionStatus.State]
         END: _ClassVar[ModelVersionStatus.State]
+
     UNKNOWN: ModelVersionStatus.State
     START: ModelVersionStatus.State
     LOADING: ModelVersionStatus.State
@@ -99,7 +131,12 @@ class ModelVersionStatus(_message.Message):
     version: int
     state: ModelVersionStatus.State
     status: Status
-    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ModelVersionStatus.State, str]] = ..., status: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
+    def __init__(
+        self,
+        version: _Optional[int] = ...,
+        state: _Optional[_Union[ModelVersionStatus.State, str]] = ...,
+        status: _Optional[_Union[Status, _Mapping]] = ...,
+    ) -> None: ...
 
 class GetModelStatusRequest(_message.Message):
     __slots__ = ("model_spec",)
@@ -111,7 +148,9 @@ class GetModelStatusResponse(_message.Message):
     __slots__ = ("model_version_status",)
     MODEL_VERSION_STATUS_FIELD_NUMBER: _ClassVar[int]
     model_version_status: _containers.RepeatedCompositeFieldContainer[ModelVersionStatus]
-    def __init__(self, model_version_status: _Optional[_Iterable[_Union[ModelVersionStatus, _Mapping]]] = ...) -> None: ...
+    def __init__(
+        self, model_version_status: _Optional[_Iterable[_Union[ModelVersionStatus, _Mapping]]] = ...
+    ) -> None: ...
 
 class GetModelMetadataRequest(_message.Message):
     __slots__ = ("model_spec", "metadata_field")
@@ -119,7 +158,9 @@ class GetModelMetadataRequest(_message.Message):
     METADATA_FIELD_FIELD_NUMBER: _ClassVar[int]
     model_spec: ModelSpec
     metadata_field: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, model_spec: _Optional[_Union[ModelSpec, _Mapping]] = ..., metadata_field: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(
+        self, model_spec: _Optional[_Union[ModelSpec, _Mapping]] = ..., metadata_field: _Optional[_Iterable[str]] = ...
+    ) -> None: ...
 
 class GetModelMetadataResponse(_message.Message):
     __slots__ = ("model_spec", "metadata")
@@ -129,12 +170,19 @@ class GetModelMetadataResponse(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: _any_pb2.Any
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
+        def __init__(
+            self, key: _Optional[str] = ..., value: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...
+        ) -> None: ...
+
     MODEL_SPEC_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     model_spec: ModelSpec
     metadata: _containers.MessageMap[str, _any_pb2.Any]
-    def __init__(self, model_spec: _Optional[_Union[ModelSpec, _Mapping]] = ..., metadata: _Optional[_Mapping[str, _any_pb2.Any]] = ...) -> None: ...
+    def __init__(
+        self,
+        model_spec: _Optional[_Union[ModelSpec, _Mapping]] = ...,
+        metadata: _Optional[_Mapping[str, _any_pb2.Any]] = ...,
+    ) -> None: ...
 
 class SignatureDefMap(_message.Message):
     __slots__ = ("signature_def",)
@@ -144,7 +192,10 @@ class SignatureDefMap(_message.Message):
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
         value: _graph_pb2.SignatureDef
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_graph_pb2.SignatureDef, _Mapping]] = ...) -> None: ...
+        def __init__(
+            self, key: _Optional[str] = ..., value: _Optional[_Union[_graph_pb2.SignatureDef, _Mapping]] = ...
+        ) -> None: ...
+
     SIGNATURE_DEF_FIELD_NUMBER: _ClassVar[int]
     signature_def: _containers.MessageMap[str, _graph_pb2.SignatureDef]
     def __init__(self, signature_def: _Optional[_Mapping[str, _graph_pb2.SignatureDef]] = ...) -> None: ...
@@ -163,6 +214,7 @@ class HealthCheckResponse(_message.Message):
         SERVING: _ClassVar[HealthCheckResponse.ServingStatus]
         NOT_SERVING: _ClassVar[HealthCheckResponse.ServingStatus]
         SERVICE_UNKNOWN: _ClassVar[HealthCheckResponse.ServingStatus]
+
     UNKNOWN: HealthCheckResponse.ServingStatus
     SERVING: HealthCheckResponse.ServingStatus
     NOT_SERVING: HealthCheckResponse.ServingStatus

@@ -132,8 +132,8 @@ class CrossEmbedding(keras.layers.Layer):
         Returns:
             int32 of the broadcast shape; ages below zero count as zero.
         """
-        age = tf.maximum(target_time - history_time, 0) // self.time.per_second
-        return bucketize(feature, age)
+        age = tf.maximum(target_time - history_time, 0)
+        return bucketize(feature, age if self.time.per_second == 1 else age // self.time.per_second)
 
 
 def bucketize(feature: Feature, value: tf.Tensor) -> tf.Tensor:
