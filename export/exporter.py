@@ -12,7 +12,7 @@ from export.warmup import write_warmup
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
-from twin_tf.runs import Run, load_run
+from twin_tf.runs import Run, check_same_encoding, load_run
 from twin_tf.strict_yaml import ConfigError
 
 EXTRA = "assets.extra"
@@ -39,8 +39,7 @@ def export_run(run: str | Path, output: str | Path, prepared: str | Path | None 
         raise ConfigError(f"the model directory {target} exists; name a new one, or remove it first")
     loaded = load_run(run)
     manifest = Manifest.load(prepared if prepared is not None else loaded.info.prepared)
-    if manifest.schema_fingerprint != loaded.info.schema_fingerprint:
-        raise ConfigError(f"{manifest.directory} was prepared with another schema than the run {run} was trained with")
+    check_same_encoding(loaded.directory, manifest)
     staging = target.with_name(f".{target.name}.writing-{time.time_ns()}")
     try:
         description = _write(loaded, manifest, staging)

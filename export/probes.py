@@ -44,15 +44,14 @@ def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
 
     predict = tf.function(score, input_signature=[batch_spec(manifest.schema)])
     records = max(1, sum(shard.records for shard in manifest.splits["test"]))
-    per_record = -(-wanted // records)
+    per_record = 2 * -(-wanted // records)  # more than needed: some records hold few distinct moments
     requests: list[Request] = []
     for batch in dataset:
         plain = tf.nest.map_structure(lambda tensor: tensor.numpy(), batch)
         probability, position = (tensor.numpy() for tensor in predict(batch))
         requests += _requests(run, plain, probability, position, per_record)
-        if len(requests) >= wanted:
-            break
-    stacked = _stack(requests[:wanted])
+    chosen = np.unique(np.linspace(0, len(requests) - 1, min(wanted, len(requests))).astype(int))
+    stacked = _stack([requests[place] for place in chosen])
     expected = {f"expected/{name}": stacked.pop(name) for name in ("probability", "position")}
     arrays = {f"input/{name}": value for name, value in stacked.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays, **expected)

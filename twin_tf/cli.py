@@ -54,6 +54,12 @@ def _show(result: dict[str, Any], as_json: bool, sentence: str) -> None:
     click.echo(json.dumps(result, indent=1) if as_json else sentence)
 
 
+def _named(figures: dict[str, Any], *names: str) -> str:
+    """The figures by name; `none` where one means nothing, for example the AUC of a single class."""
+    values = ((name, figures[name]) for name in names)
+    return ", ".join(f"{name} none" if value is None else f"{name} {value:.4f}" for name, value in values)
+
+
 def _json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
 
@@ -208,7 +214,7 @@ def train(
 
     report = train_run(prepared, run_directory, load_config(config_path, overrides))
     valid = report["valid"][-1] if report["valid"] else None
-    quality = f"; valid AUC {valid['auc']:.4f}, GAUC {valid['gauc']:.4f}" if valid else ""
+    quality = f"; valid {_named(valid, 'auc', 'gauc')}" if valid else ""
     sentence = f"{run_directory}: {report['steps']:,} steps, {report['examples_per_s']:,.0f} examples/s{quality}"
     _show(report, as_json, sentence)
 
@@ -234,7 +240,7 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
 
     result = evaluate_run(run_directory, prepared, split)
     figures = result["metrics"]
-    named = ", ".join(f"{name} {figures[name]:.4f}" for name in ("auc", "gauc", "logloss", "calibration"))
+    named = _named(figures, "auc", "gauc", "logloss", "calibration")
     _show(result, as_json, f"{split}: {named} ({figures['targets']:,} targets of {figures['users']:,} users)")
 
 

@@ -14,8 +14,7 @@ from twin_tf.metrics import Metrics, compute_metrics
 from twin_tf.model import TwinModel
 from twin_tf.progress import progress_bar
 from twin_tf.records import Manifest, SplitName
-from twin_tf.runs import load_run
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.runs import check_same_encoding, load_run
 
 LENGTH_EDGES = (0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102400)
 
@@ -100,8 +99,7 @@ def evaluate(run: str | Path, prepared: str | Path, split: SplitName = "test") -
         ConfigError: not a finished run, other data than it was trained on, or an empty split.
     """
     loaded, manifest = load_run(run), Manifest.load(prepared)
-    if manifest.schema_fingerprint != loaded.info.schema_fingerprint:
-        raise ConfigError(f"{prepared} was prepared with another schema than the run {run} was trained with")
+    check_same_encoding(loaded.directory, manifest)
     predictions = Evaluator(loaded.model).run(manifest, split, loaded.config.training.batch_records)
     result = {
         "split": split,

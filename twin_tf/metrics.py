@@ -33,8 +33,9 @@ class Metrics:
     users_of_one_class: int
 
     def to_plain(self) -> dict[str, Any]:
-        """A mapping for JSON."""
-        return dataclasses.asdict(self)
+        """A mapping for JSON, which knows no NaN: what means nothing is None."""
+        values = dataclasses.asdict(self)
+        return {name: None if value != value else value for name, value in values.items()}
 
 
 def compute_metrics(label: npt.ArrayLike, probability: npt.ArrayLike, user: npt.ArrayLike) -> Metrics:

@@ -9,6 +9,7 @@ run/config.yaml     model, training and serving settings, with the schema
 """
 
 import dataclasses
+import filecmp
 import json
 import shutil
 from collections.abc import Mapping
@@ -98,6 +99,21 @@ def create_run(directory: Path, manifest: Manifest, config: Config, info: RunInf
     shutil.copyfile(source / records.ITEMS, directory / records.ITEMS)
     dataclasses.replace(config, schema=manifest.schema).save(directory / CONFIG)
     save_info(directory, info)
+
+
+def check_same_encoding(run: Path, manifest: Manifest) -> None:
+    """Whether indices and item rows mean the same in a run and in prepared data.
+
+    Raises:
+        ConfigError: another schema, vocabulary or catalogue: the run would read wrong rows without a word.
+    """
+    prepared = Path(manifest.directory)
+    if manifest.schema_fingerprint != load_info(run).schema_fingerprint:
+        raise ConfigError(f"{prepared} was prepared with another schema than the run {run} was trained with")
+    names = [f"vocabularies/{path.name}" for path in (run / "vocabularies").glob("*.json")]
+    for name in sorted([*names, records.ITEMS]):
+        if not (prepared / name).is_file() or not filecmp.cmp(run / name, prepared / name, shallow=False):
+            raise ConfigError(f"{prepared} has another {name} than the run {run} was trained with: its rows differ")
 
 
 def save_info(directory: Path, info: RunInfo) -> None:

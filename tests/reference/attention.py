@@ -6,8 +6,8 @@ import numpy as np
 def relevance(query, item_embeddings, query_kernel, item_kernel, cross_vectors, cross_kernels, beta, heads):
     """Eq. 5 and 6 for one target.
 
-    query (H,), item_embeddings (L, H), kernels (H, heads * d), cross_vectors: list of (L, dim_j), cross_kernels: list of
-    (dim_j, heads), beta (J,). Returns (heads, L).
+    query (H,), item_embeddings (L, H), kernels (H, heads * d), cross_vectors: list of (L, dim_j), cross_kernels: list
+    of (dim_j, heads), beta (J,). Returns (heads, L).
     """
     length, width = len(item_embeddings), query_kernel.shape[1] // heads
     alpha = np.zeros((heads, length))

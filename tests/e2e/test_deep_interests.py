@@ -1,0 +1,57 @@
+"""What the project exists for: with clicks that follow life-long interests, the latest 100 behaviours are not enough.
+
+TWIN and DIN differ in `model.search` alone (both get the evidence features); the logs are simulated, where most of a
+user's interests are not among the latest 100 behaviours.
+"""
+
+import pytest
+
+from beam_pipelines.build_examples import build_examples
+from beam_pipelines.simulate_logs import simulate_logs
+from twin_tf.config import load_config
+from twin_tf.counting import evaluate_counting
+from twin_tf.evaluate import evaluate
+from twin_tf.train import train
+
+SMALL = {
+    "users": 150, "days": 60, "items": 1500, "topics": 60, "median_history": 400, "max_history": 1500,
+    "targets": 20_000, "explore": 0.2,
+}  # fmt: skip
+LARGER = {
+    "users": 200, "items": 3000, "topics": 100, "median_history": 500, "max_history": 3000, "targets": 24_000,
+    "explore": 0.15,
+}  # fmt: skip
+SETTINGS = ("model.mixer=[32]", "training.epochs=2", "training.batch_records=2", "schema.targets.per_record=32")
+
+
+def auc_on_test(root, logs, rate):
+    """AUC on the test split of TWIN, DIN and counting over the latest 100 and over all behaviours."""
+    settings = (*SETTINGS, f"training.dense_learning_rate={rate}")
+    simulate_logs(root / "raw", **logs)
+    schema = load_config("simulated", settings).schema
+    files = {log: str(root / "raw" / f"{log}*.parquet") for log in ("events", "items", "users")}
+    manifest = build_examples(schema, **files, output=root / "prepared", shards=2, progress=False)
+    auc = {f"counting {window}": evaluate_counting(manifest, "test", "topic", window).auc for window in (100, 12_000)}
+    for search in ("consistent", "recent"):
+        config = load_config("simulated", (*settings, f"model.search={search}"))
+        assert config.model.evidence
+        assert config.model.retrieved == 100
+        train(root / "prepared", root / search, config)
+        auc[search] = evaluate(root / search, root / "prepared")["metrics"]["auc"]
+    print(auc)
+    return auc
+
+
+def test_twin_finds_what_the_latest_100_behaviours_cannot_show(tmp_path):
+    auc = auc_on_test(tmp_path, {**SMALL, "seed": 2}, 0.004)
+    assert auc["consistent"] > auc["recent"] + 0.06
+    assert auc["consistent"] > 0.66
+    assert auc["counting 12000"] > auc["counting 100"] + 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_twin_finds_more_for_every_seed(tmp_path, seed):
+    auc = auc_on_test(tmp_path, {**LARGER, "seed": seed}, 0.003)
+    assert auc["consistent"] > auc["recent"] + 0.055
+    assert auc["consistent"] > 0.67

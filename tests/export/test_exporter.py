@@ -1,0 +1,349 @@
+"""An exported run gives the trainer's numbers in the C++ runtime, and its self-check finds every stale table."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.exporter import export_run
+from export.local_server import child_environment
+from export.servable import Servable
+from export.signatures import request_contract
+from tests.twin_tf import small_run
+from twin_tf.batch import Batch, History, Targets
+from twin_tf.keras_api import tf
+from twin_tf.records import Manifest
+from twin_tf.runs import load_run
+from twin_tf.strict_yaml import ConfigError
+
+UNKNOWN_IDS = (0, -1, 7, 2**62, -(2**63))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_run.small_model(small_run.shared_root())
+
+
+@pytest.fixture(scope="module")
+def run(model):
+    return load_run(small_run.shared_root() / "run")
+
+
+@pytest.fixture(scope="module")
+def prepared(model):
+    return small_run.shared_root() / "prepared"
+
+
+def in_cpp(directory: Path, calls):
+    """Runs [(model directory, signature, inputs)] without TensorFlow's Python: outputs, or (status, sentence)."""
+    listed = []
+    for number, (model, signature, inputs) in enumerate(calls):
+        np.savez(directory / f"{number}.npz", **inputs)
+        listed.append([str(model), signature, str(number)])
+    (directory / "calls.json").write_text(json.dumps(listed))
+    script = str(Path(__file__).with_name("cpp_process.py"))
+    command = [sys.executable, script, str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers = []
+    for number in range(len(calls)):
+        failed = directory / f"{number}.error.json"
+        if failed.exists():
+            answers.append(tuple(json.loads(failed.read_text())))
+        else:
+            with np.load(directory / f"{number}.out.npz") as file:
+                answers.append(dict(file))
+    return answers
+
+
+def random_requests(run, users, columns, candidates, seed=1):
+    """Requests by the contract alone: known and unknown ids, every index and some out of range, no or full history."""
+    generator = np.random.default_rng(seed)
+
+    def ids(shape):
+        known = generator.choice(run.item_ids[2:], shape)
+        return np.where(generator.random(shape) < 0.1, generator.choice(UNKNOWN_IDS, shape), known)
+
+    def indices(name, shape):
+        return generator.integers(-1, run.info.cardinalities[name] + 2, shape).astype(np.int32)
+
+    times = np.sort(1_704_067_200_000 + generator.integers(0, 30 * 86_400_000, (users, columns)), axis=1)
+    length = generator.integers(0, columns + 1, users).astype(np.int32)
+    length[:2] = [0, columns]
+    count = generator.integers(0, candidates + 1, users).astype(np.int32)
+    count[:3] = [candidates, 1, 0]
+    request = {
+        "history_item": ids((users, columns)),
+        "history_length": length,
+        "history_time": times,
+        "request_time": times[:, -1] + generator.integers(0, 10 * 86_400_000, users),
+        "candidate_item": ids((users, candidates)),
+        "candidate_count": count,
+    }
+    request |= {f"history_{f.name}": indices(f.name, (users, columns)) for f in run.schema.stored_cross}
+    request |= {f"user_{f.name}": indices(f.name, users) for f in run.schema.user}
+    return request | {f"context_{f.name}": indices(f.name, users) for f in run.schema.stored_context}
+
+
+def training_batch(run, request):
+    """The same requests as the trainer sees them: rows by dictionary, a time and an end for each target."""
+    row = {int(one): number for number, one in enumerate(run.item_ids) if number >= 2}
+    schema, shape = run.schema, request["candidate_item"].shape
+
+    def rows(ids):
+        return tf.constant(np.vectorize(lambda one: row.get(int(one), 1), otypes=[np.int32])(ids))
+
+    def spread(values, dtype):
+        return tf.constant(np.repeat(values[:, None], shape[1], axis=1), dtype)
+
+    history = History(
+        item=rows(request["history_item"]),
+        time=tf.constant(request["history_time"]),
+        cross={f.name: tf.constant(request[f"history_{f.name}"]) for f in schema.stored_cross},
+        length=tf.constant(request["history_length"]),
+    )
+    targets = Targets(
+        item=rows(request["candidate_item"]),
+        time=spread(request["request_time"], tf.int64),
+        end=spread(request["history_length"], tf.int32),
+        context={f.name: spread(request[f"context_{f.name}"], tf.int32) for f in schema.stored_context},
+        count=tf.constant(request["candidate_count"]),
+    )
+    user = {f.name: tf.constant(request[f"user_{f.name}"]) for f in schema.user}
+    return Batch(history, targets, user, tf.zeros([len(shape)], tf.int64), tf.zeros(shape))
+
+
+def unknown_in(run, request):
+    known = set(run.item_ids[2:].tolist())
+    counts = []
+    for user, (length, count) in enumerate(zip(request["history_length"], request["candidate_count"], strict=True)):
+        real = [*request["history_item"][user, :length], *request["candidate_item"][user, :count]]
+        counts.append(sum(int(one) not in known for one in real))
+    return counts
+
+
+@pytest.fixture(scope="module")
+def served(model, run, tmp_path_factory):
+    """Requests of several shapes, and what the C++ runtime says to each by `serving_default` and `retrieve`."""
+    shapes = [(7, 40, 6), (5, 350, 3), (4, 1, 1), (3, 12, 30)]
+    requests = [random_requests(run, *shape, seed=seed) for seed, shape in enumerate(shapes)]
+    calls = [(model, name, request) for request in requests for name in ("serving_default", "retrieve")]
+    answers = in_cpp(tmp_path_factory.mktemp("served"), calls)
+    return list(zip(requests, answers[::2], answers[1::2], strict=True))
+
+
+def test_served_probabilities_are_the_trainer_s(run, served):
+    for request, answer, _ in served:
+        expected = tf.sigmoid(run.model(training_batch(run, request))).numpy()
+        real = np.arange(expected.shape[1]) < request["candidate_count"][:, None]
+        np.testing.assert_allclose(answer["probability"][real], expected[real], atol=1e-5)
+        assert np.ptp(expected[real]) > 0.01
+        assert not answer["probability"][~real].any()
+        assert answer["probability"].dtype == np.float32
+
+
+def test_unknown_ids_are_counted_among_the_real_ones(run, served):
+    total = 0
+    for request, answer, _ in served:
+        assert answer["unknown_items"].tolist() == unknown_in(run, request)
+        total += answer["unknown_items"].sum()
+    assert total > 20
+
+
+def test_answers_carry_the_versions(run, served):
+    for request, *answers in served:
+        for answer in answers:
+            for name in ("weights_version", "table_version"):
+                assert answer[name].tolist() == [run.info.weights_version] * len(request["request_time"])
+
+
+def test_retrieve_returns_the_trainer_s_finalists(run, served):
+    for request, _, answer in served:
+        found = run.model.score(training_batch(run, request)).long_term.finalists
+        real = np.arange(answer["valid"].shape[1]) < request["candidate_count"][:, None]
+        valid = answer["valid"]
+        assert not valid[~real].any()
+        for user, candidate in zip(*np.nonzero(real), strict=True):
+            positions = answer["position"][user, candidate][valid[user, candidate]]
+            trained = found.position[user, candidate].numpy()[found.valid[user, candidate].numpy()]
+            assert sorted(positions) == sorted(trained)
+            length = int(request["history_length"][user])
+            assert len(positions) == min(40, length, 300)
+            assert ((positions >= max(0, length - 300)) & (positions < length)).all()
+            items = answer["item"][user, candidate][valid[user, candidate]]
+            assert items.tolist() == request["history_item"][user, positions].tolist()
+        assert (answer["position"][~valid] == -1).all()
+        assert (answer["item"][~valid] == -1).all()
+        assert not answer["score"][~valid].any()
+
+
+def test_a_request_scores_the_same_alone_in_company_and_wider(model, served, tmp_path):
+    request, answer, _ = served[0]
+    calls = [(model, "serving_default", {name: value[[3]] for name, value in request.items()})]
+    wide = {
+        name: np.pad(value, [(0, 0), (0, 9)], constant_values=3) if value.ndim == 2 else value
+        for name, value in request.items()
+    }
+    alone, padded = in_cpp(tmp_path, [*calls, (model, "serving_default", wide)])
+    np.testing.assert_allclose(alone["probability"][0], answer["probability"][3], atol=2e-6)
+    np.testing.assert_allclose(padded["probability"][:, :6], answer["probability"], atol=2e-6)
+    assert not padded["probability"][:, 6:].any()
+
+
+def test_shapes_that_do_not_fit_are_refused_with_the_rule(model, run, tmp_path):
+    request = random_requests(run, 3, 10, 4)
+    faults = {
+        "history_time must have the shape of history_item": {"history_time": request["history_time"][:, :9]},
+        "history_play_time must have the shape of history_item": {"history_play_time": np.ones((3, 11), np.int32)},
+        "candidate_item must have as many users as history_item": {"candidate_item": request["candidate_item"][:2]},
+        "history_length must have as many users as history_item": {"history_length": np.ones(4, np.int32)},
+        "user_device must have as many users as history_item": {"user_device": np.ones(2, np.int32)},
+        "context_shown_at must have as many users as history_item": {"context_shown_at": np.ones(1, np.int32)},
+    }
+    names = ("serving_default", "retrieve")
+    calls = [(model, name, {**request, **fault}) for fault in faults.values() for name in names]
+    answers = in_cpp(tmp_path, calls)
+    for rule, *refused in zip(faults, answers[::2], answers[1::2], strict=True):
+        for status, sentence in refused:
+            assert status == "INVALID_ARGUMENT"
+            assert rule in sentence
+
+
+def test_item_projection_is_k_h_w_h_of_known_items_alone(model, run, tmp_path):
+    item = np.stack([run.item_ids[[2, 5, -1]], [UNKNOWN_IDS[0], run.item_ids[9], UNKNOWN_IDS[4]]])
+    (answer,) = in_cpp(tmp_path, [(model, "item_projection", {"item": item})])
+    assert answer["found"].tolist() == [[True, True, True], [False, True, False]]
+    rows = [[2, 5, len(run.item_ids) - 1], [1, 9, 1]]
+    items = np.concatenate(
+        [table.numpy()[run.model.item_embedding.item_features.numpy()[rows][..., i]] for i, table in
+         enumerate(run.model.item_embedding.tables)], axis=-1
+    )  # fmt: skip
+    kernel = run.model.long_term.relevance.item_kernel.numpy()
+    np.testing.assert_allclose(answer["projection"], items @ kernel, atol=1e-5)
+
+
+def test_the_gate_lets_the_export_through(model):
+    command = [sys.executable, "-m", "export.validate", str(model), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
+    report = json.loads(done.stdout)
+    assert report["ok"], done.stderr
+    figures = {check["name"]: check["figures"] for check in report["checks"]}
+    assert 50 <= figures["parity"]["requests"] <= 60
+    assert figures["parity"]["served_minus_trained_max"] <= 1e-5
+    assert figures["self_check"]["rows"] == 802
+    assert figures["warm_up"]["requests"] == 2 + 2 * 2 + 1
+
+
+def test_the_self_check_finds_a_table_that_is_not_of_these_weights(tmp_path):
+    loaded = load_run(small_run.shared_root() / "run")
+    model = loaded.model
+    servable = Servable(model, loaded.schema, loaded.item_ids, 1, 1)
+    topic = int(model.item_embedding.item_features[650, 2])
+    mutations = {
+        "a row of the table": (servable.projection.table, [801, 3], 0.5),
+        "item_kernel": (model.long_term.relevance.item_kernel, [1, 1], 0.5),
+        "an item's embedding": (model.item_embedding.tables[0], [700, 2], 9.0),
+        "an item's feature": (model.item_embedding.item_features, [650, 2], 2 + (topic - 1) % 20),
+        "NaN in the table": (servable.projection.table, [5, 5], float("nan")),
+    }
+    calls = []
+
+    def save(name):
+        place = tmp_path / name.replace(" ", "_")
+        tf.saved_model.save(servable, str(place), signatures={"self_check": servable.signatures["self_check"]})
+        calls.append((place, "self_check", {"probe": np.array([-1], np.int32)}))
+
+    save("sound")
+    for name, (variable, place, value) in mutations.items():
+        before = variable.numpy()
+        variable.assign(tf.tensor_scatter_nd_update(before, [place], [tf.constant(value, variable.dtype)]))
+        save(name)
+        variable.assign(before)
+    sound, *stale = in_cpp(tmp_path, calls)
+    assert sound["checked"].tolist() == [802]
+    assert sound["disagreement"][0] < 1e-5
+    assert len(stale) == len(mutations)
+    for name, (status, sentence) in zip(mutations, stale, strict=True):
+        assert status == "INVALID_ARGUMENT", name
+        assert "self_check: the projection table disagrees with the weights of this version" in sentence
+
+
+def test_the_catalogue_is_data_not_graph(model):
+    """No constant of the graph grows with the items: a refresh of the variables renews everything."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = (model / "saved_model.pb").read_bytes()
+    assert len(content) < 5_000_000
+    saved = saved_model_pb2.SavedModel.FromString(content)
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    constants = [node.attr["value"].tensor for node in nodes if node.op == "Const"]
+    sizes = [constant.ByteSize() for constant in constants if constant.dtype != tf.string.as_datatype_enum]
+    assert len(sizes) > 100
+    assert max(sizes) < 802
+
+
+def test_the_inputs_are_the_contract_s(model, run):
+    loaded = tf.saved_model.load(str(model))
+    for name in ("serving_default", "retrieve"):
+        _, inputs = loaded.signatures[name].structured_input_signature
+        assert {key: (spec.dtype.name, spec.shape.rank) for key, spec in inputs.items()} == {
+            key: (contract.dtype, contract.rank) for key, contract in request_contract(run.schema).items()
+        }
+
+
+def test_the_description_says_what_was_exported(model, run):
+    description = json.loads((model / "assets.extra/export.json").read_text())
+    assert description["items"] == 802
+    assert description["projection_width"] == 32
+    assert description["weights_version"] == description["table_version"] == run.info.weights_version
+    assert description["schema_fingerprint"] == run.schema.fingerprint
+    assert 50 <= description["probes"] <= 60
+    assert description["run"] == "run"
+
+
+def test_probes_are_real_moments_with_real_candidates(model, run):
+    with np.load(model / "assets.extra/probes.npz", allow_pickle=False) as file:
+        probes = dict(file)
+    assert {name.removeprefix("input/") for name in probes if name.startswith("input/")} == set(
+        request_contract(run.schema)
+    )
+    assert probes["input/history_length"].max() > 100
+    assert len(np.unique(probes["input/history_length"])) > 20
+    length = probes["input/history_length"]
+    for row, (count, end) in enumerate(zip(probes["input/candidate_count"], length, strict=True)):
+        assert count >= 1
+        assert not probes["expected/probability"][row, count:].any()
+        assert (probes["expected/probability"][row, :count] > 0).all()
+        assert (probes["input/history_time"][row, :end] < probes["input/request_time"][row]).all()
+
+
+def test_an_existing_output_is_left_alone(run, tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ConfigError, match=r"the model directory \S+ exists; name a new one, or remove it first"):
+        export_run(run.directory, tmp_path / "model")
+    assert not list((tmp_path / "model").iterdir())
+
+
+def test_what_is_no_finished_run_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"is not a run: it has no run\.json"):
+        export_run(tmp_path, tmp_path / "model")
+
+
+def test_prepared_data_that_do_not_fit_leave_nothing_behind(run, prepared, tmp_path):
+    with pytest.raises(ConfigError, match="no prepared data"):
+        export_run(run.directory, tmp_path / "model", tmp_path / "nowhere")
+    copy = shutil.copytree(prepared, tmp_path / "prepared")
+    manifest = Manifest.load(copy)
+    (copy / "manifest.json").write_text(dataclasses.replace(manifest, schema_fingerprint="0" * 16).to_json())
+    with pytest.raises(ConfigError, match="was prepared with another schema than the run"):
+        export_run(run.directory, tmp_path / "model", copy)
+    (copy / "manifest.json").write_text(small_run.with_splits(manifest, test=()).to_json())
+    with pytest.raises(ConfigError, match="the test split of .* has no records"):
+        export_run(run.directory, tmp_path / "model", copy)
+    assert [path.name for path in tmp_path.iterdir()] == ["prepared"]

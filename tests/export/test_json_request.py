@@ -1,0 +1,185 @@
+"""Raw values as JSON become exactly what the pipeline's encoder makes of them, or one sentence."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from export.click_request import ClickResponse, normalise
+from export.json_request import answer_as_json, encode_request, load_encoder, read_request
+from twin_tf.encoders import FeatureEncoder, hash_id
+from twin_tf.schema import schema_from_mapping
+from twin_tf.strict_yaml import ConfigError
+
+VOCABULARY = {"kind": "vocabulary"}
+
+
+def encoder(ids="int"):
+    schema = schema_from_mapping(
+        {
+            "name": "shop",
+            "events": {
+                "user": {"column": "user"},
+                "item": {"column": "sku", "type": ids},
+                "time": {"column": "at"},
+                "label": {"column": "click"},
+            },
+            "users": {"column": "user"},
+            "features": [
+                {"name": "product", "role": "inherent", "column": "sku", "encoding": {"kind": "hash", "buckets": 5}},
+                {"name": "price", "role": "cross", "encoding": {"kind": "numeric", "boundaries": [1, 10]}},
+                {"name": "channel", "role": "cross", "column": "via", "encoding": VOCABULARY},
+                {"name": "hour", "role": "cross", "derived": "hour_of_day"},
+                {"name": "segment", "role": "user", "encoding": VOCABULARY},
+                {"name": "page", "role": "context", "column": "page_type", "encoding": VOCABULARY},
+            ],
+        }
+    )
+    return FeatureEncoder(schema, {"channel": ["app", "web"], "segment": ["new", "old"], "page": ["home"]})
+
+
+REQUEST = {
+    "history": [
+        {"sku": 7, "at": 300, "price": 0.5, "via": "web"},
+        {"sku": 9, "at": 100, "price": 10, "via": "pigeon"},
+        {"sku": 8, "at": 200, "price": None},
+    ],
+    "user": {"segment": "old"},
+    "context": {"page_type": "home"},
+    "request_time": 400,
+    "candidates": [7, 5],
+}
+
+
+def test_values_are_encoded_and_behaviours_sent_oldest_first():
+    inputs = normalise(encode_request(encoder(), REQUEST))
+    assert {name: array.tolist() for name, array in inputs.items()} == {
+        "history_item": [[9, 8, 7]],
+        "history_time": [[100, 200, 300]],
+        "history_price": [[4, 1, 2]],  # at least 10, missing, below 1
+        "history_channel": [[1, 1, 3]],
+        "history_length": [3],
+        "request_time": [400],
+        "candidate_item": [[7, 5]],
+        "candidate_count": [2],
+        "user_segment": [3],
+        "context_page": [2],
+    }
+
+
+def test_text_ids_travel_as_their_hashes():
+    request = {"history": [{"sku": "tea", "at": 1}], "request_time": 2, "candidates": ["cup", "5"]}
+    inputs = normalise(encode_request(encoder("string"), request))
+    assert inputs["history_item"].tolist() == [[hash_id("tea")]]
+    assert inputs["candidate_item"].tolist() == [[hash_id("cup"), hash_id("5")]]
+
+
+def test_behaviours_of_one_moment_keep_their_order():
+    history = [{"sku": sku, "at": 5} for sku in (3, 1, 2)]
+    inputs = normalise(encode_request(encoder(), {**REQUEST, "history": history}))
+    assert inputs["history_item"].tolist() == [[3, 1, 2]]
+
+
+def test_history_user_and_context_may_be_left_out():
+    inputs = normalise(encode_request(encoder(), {"request_time": 1, "candidates": [3]}))
+    assert inputs["history_length"].tolist() == [0]
+    assert (inputs["user_segment"].tolist(), inputs["context_page"].tolist()) == ([1], [1])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"candidate": [1]}, "the request has an unknown key 'candidate'; did you mean 'candidates'?"),
+        ({"request_time": ...}, "the request needs the key 'request_time'"),
+        ({"candidates": ...}, "the request needs the key 'candidates'"),
+        ({"candidates": 5}, "candidates must be a list"),
+        ({"candidates": "tea"}, "candidates must be a list"),
+        ({"candidates": []}, "candidates must be a list of at least one item id"),
+        ({"candidates": ["tea"]}, "ids and times must be whole numbers"),
+        ({"candidates": [1.5]}, "ids and times must be whole numbers"),
+        ({"candidates": [None]}, "ids and times must be whole numbers"),
+        ({"candidates": [True]}, "ids and times must be whole numbers"),
+        ({"candidates": [2**64]}, "ids and times must be whole numbers"),
+        ({"request_time": "noon"}, "ids and times must be whole numbers"),
+        ({"request_time": 1.5}, "ids and times must be whole numbers"),
+        ({"history": None}, "history must be a list"),
+        ({"history": {"sku": 1}}, "history must be a list"),
+        ({"history": [[1, 2]]}, "history[0] must be an object with sku, at, not [1, 2]"),
+        ({"history": [{"sku": 1}]}, "history[0] needs 'at'"),
+        ({"history": [{"sku": 1, "at": 1}, {"at": 1}]}, "history[1] needs 'sku'"),
+        ({"history": [{"sku": 1, "at": "x"}]}, "ids and times must be whole numbers"),
+        ({"history": [{"sku": 1, "at": 2.5}]}, "ids and times must be whole numbers"),
+        ({"history": [{"sku": 1, "at": 1, "prize": 2}]}, "history[0] has an unknown column 'prize'; did you mean"),
+        ({"history": [{"sku": 1, "at": 1, "price": "dear"}]}, "feature 'price' needs numbers"),
+        ({"user": {"sgment": "old"}}, "user has an unknown column 'sgment'; did you mean 'segment'?"),
+        ({"user": ["old"]}, "user must be an object, not ['old']"),
+        ({"context": {"page": "home"}}, "context has an unknown column 'page'; did you mean 'page_type'?"),
+        ({"context": None}, "context must be an object, not None"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence(change, words):
+    request = {key: value for key, value in {**REQUEST, **change}.items() if value is not ...}
+    with pytest.raises(ConfigError) as caught:
+        encode_request(encoder(), request)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_requests_are_read_from_a_file_or_from_standard_input(tmp_path, monkeypatch):
+    (tmp_path / "request.json").write_text(json.dumps(REQUEST))
+    assert read_request(str(tmp_path / "request.json")) == REQUEST
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(REQUEST)))
+    assert read_request("-") == REQUEST
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot read the request"),
+        (b"{", "is not valid JSON"),
+        (b"[1]", "must be a JSON object, not list"),
+        (b"\xff\xfe{", "is not valid JSON"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, content, words):
+    path = tmp_path / "request.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_request(str(path))
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+
+
+def test_a_directory_without_a_schema_is_no_model(tmp_path):
+    with pytest.raises(ConfigError, match=r"is no exported model: it has no assets\.extra/schema\.yaml"):
+        load_encoder(tmp_path)
+
+
+def test_the_encoder_travels_with_the_model(tmp_path):
+    encoder().save(tmp_path / "assets.extra")
+    loaded = load_encoder(tmp_path)
+    assert loaded.schema == encoder().schema
+    assert loaded.encode("channel", ["web", "app", "?"]).tolist() == [3, 2, 1]
+
+
+def test_the_answer_ranks_the_candidates_as_they_were_named():
+    answer = ClickResponse(
+        probability=np.array([[0.25, 0.75, 0.5]], np.float32),
+        weights_version=np.array([11]),
+        table_version=np.array([12]),
+        unknown_items=np.array([1], np.int32),
+        model_version=13,
+    )
+    assert answer_as_json({"candidates": ["tea", "cup", "pot"]}, answer) == {
+        "candidates": [
+            {"item": "cup", "probability": 0.75},
+            {"item": "pot", "probability": 0.5},
+            {"item": "tea", "probability": 0.25},
+        ],
+        "unknown_items": 1,
+        "weights_version": 11,
+        "table_version": 12,
+        "model_version": 13,
+    }

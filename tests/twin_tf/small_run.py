@@ -1,0 +1,124 @@
+"""Simulated logs, prepared data and a trained run, small enough to make once per test session, real in every part."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from beam_pipelines.build_examples import build_examples
+from beam_pipelines.simulate_logs import simulate_logs
+from twin_tf.config import Config, config_from_mapping, load_config
+from twin_tf.model import TwinModel
+from twin_tf.records import Manifest
+from twin_tf.runs import build_model, load_info
+from twin_tf.train import train
+
+LOGS = {
+    "users": 60,
+    "days": 40,
+    "items": 800,
+    "topics": 40,
+    "median_history": 150,
+    "max_history": 500,
+    "targets": 4000,
+    "explore": 0.2,
+    "seed": 3,
+}
+
+
+def small_config(*overrides: str) -> Config:
+    """The shipped `simulated` configuration with a small network and a stored context feature, so that there is one."""
+    plain = load_config("simulated").to_plain()
+    position = {"name": "shown_at", "role": "context", "column": "page_position", "dim": 4}
+    plain["schema"]["features"].append({**position, "encoding": {"kind": "identity", "size": 9}})
+    plain["schema"]["history"]["max_length"] = 400
+    plain["schema"]["targets"]["per_record"] = 32
+    plain["model"] |= {"history_length": 300, "retrieved": 40, "short_term_length": 10, "head_size": 8, "mixer": [16]}
+    plain["training"] |= {"batch_records": 4, "epochs": 2, "dense_learning_rate": 0.003}
+    plain["serving"] = {"probes": 60, "warmup_lengths": [1, 50], "warmup_candidates": [1, 8]}
+    for override in overrides:
+        place, text = override.split("=")
+        section, key = place.split(".")
+        plain[section][key] = yaml.safe_load(text)
+    return config_from_mapping(plain)
+
+
+@functools.cache
+def small_logs(root: Path) -> dict[str, str]:
+    """Raw logs; the arguments of `build_examples`."""
+    simulate_logs(root / "raw", **LOGS)
+    return {log: str(root / "raw" / f"{log}*.parquet") for log in ("events", "items", "users")}
+
+
+@functools.cache
+def small_data(root: Path) -> Manifest:
+    """Prepared data, in `root/prepared`."""
+    schema = small_config().schema
+    assert schema is not None
+    return build_examples(schema, **small_logs(root), output=root / "prepared", shards=2, progress=False)
+
+
+@functools.cache
+def small_run(root: Path) -> Path:
+    """A trained run, `root/run`."""
+    small_data(root)
+    train(root / "prepared", root / "run", small_config())
+    return root / "run"
+
+
+def untrained(run: Path) -> tuple[TwinModel, Any]:
+    """The model that the run started from, and the item ids by row."""
+    return build_model(run, load_config(run / "config.yaml"), load_info(run))
+
+
+@functools.cache
+def small_model(root: Path) -> Path:
+    """The run's exported model directory, `root/model`."""
+    from export.exporter import export_run
+
+    export_run(small_run(root), root / "model")
+    return root / "model"
+
+
+@functools.cache
+def shared_root() -> Path:
+    """One directory for the whole session, whichever folder's tests ask first; removed when Python ends."""
+    import atexit
+    import shutil
+    import tempfile
+
+    root = Path(tempfile.mkdtemp(prefix="twin-tests-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return root
+
+
+def decode(manifest: Manifest, split: str) -> list[dict[str, Any]]:
+    """Every record of a split as NumPy arrays and integers, read with TensorFlow's Example alone."""
+    import tensorflow as tf
+
+    found = []
+    for path in manifest.shard_paths(split):
+        for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            record: dict[str, Any] = {}
+            for key, feature in tf.train.Example.FromString(serialized).features.feature.items():
+                if feature.HasField("int64_list"):
+                    (record[key],) = feature.int64_list.value
+                else:
+                    (packed,) = feature.bytes_list.value
+                    record[key] = np.frombuffer(packed, "<i8" if key.endswith("/time") else "<i4")
+            found.append(record)
+    return found
+
+
+def with_splits(manifest: Manifest, **splits: Any) -> Manifest:
+    """The manifest with other shards in some splits."""
+    return dataclasses.replace(manifest, splits={**manifest.splits, **splits})
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))

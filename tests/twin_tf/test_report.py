@@ -1,0 +1,74 @@
+"""What people read after a demo says what was measured."""
+
+import json
+import struct
+
+import pytest
+
+from twin_tf.report import quality_table, write_report
+
+CLASSES = [
+    {"from": 0, "to": 50, "auc": 0.6, "gauc": 0.61},
+    {"from": 50, "to": None, "auc": 0.7, "gauc": 0.71},
+]
+REPORT = {
+    "title": "TWIN on a toy",
+    "findings": ["* TWIN reaches AUC 0.7654.", "* Counting reaches AUC 0.7000."],
+    "systems": {
+        "TWIN": {"auc": 0.76543, "gauc": 0.75, "logloss": 0.4, "train_seconds": 61.4, "by_history_length": CLASSES},
+        "DIN (latest 100)": {
+            "auc": 0.6,
+            "gauc": 0.59,
+            "logloss": 0.5,
+            "train_seconds": 30.0,
+            "by_history_length": CLASSES[1:],
+        },
+        "counting, whole history": {"auc": 0.7, "gauc": 0.69, "logloss": 13.2},
+    },
+    "figures": [{"name": "p99_ms", "value": 12.3456789, "unit": "ms", "how": "1,000 calls"}],
+    "steps": [
+        {"name": "train twin", "seconds": 61.44, "peak_rss_mb": 812.3},
+        {"name": "export", "seconds": 3.0, "peak_rss_mb": 500.0},
+    ],
+    "latencies_ms": [float(i % 17 + 1) for i in range(500)],
+}
+PLOTS = ("quality.png", "history_length.png", "latency.png", "seconds.png")
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("report")
+    write_report(directory, REPORT)
+    return directory
+
+
+def test_programs_read_everything_but_the_single_latencies(workdir):
+    written = json.loads((workdir / "report.json").read_text())
+    assert written == {key: value for key, value in REPORT.items() if key != "latencies_ms"}
+
+
+def test_the_page_holds_the_findings_the_tables_and_every_plot(workdir):
+    lines = (workdir / "report.md").read_text().splitlines()
+    assert lines[0] == "# TWIN on a toy"
+    assert lines[2:4] == REPORT["findings"]
+    assert "| TWIN | 0.7654 | 0.7500 | 0.4000 | 61 |" in lines
+    assert "| counting, whole history | 0.7000 | 0.6900 | - | - |" in lines
+    assert "| p99_ms | 12.3457 | ms | 1,000 calls |" in lines
+    assert "| train twin | 61.4 | 812 |" in lines
+    for plot in PLOTS:
+        assert any(f"]({plot})" in line for line in lines), plot
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_every_plot_is_a_picture_of_readable_size(workdir, plot):
+    content = (workdir / plot).read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", content[16:24])
+    assert width == 880
+    assert height >= 150
+
+
+def test_log_loss_and_seconds_mean_nothing_for_counting():
+    rows = quality_table(REPORT["systems"])
+    assert rows[1] == ("DIN (latest 100)", "0.6000", "0.5900", "0.5000", "30")
+    assert rows[2][3:] == ("-", "-")

@@ -1,0 +1,174 @@
+"""Training on real records: what a run leaves behind, that it repeats itself, and how it refuses."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.twin_tf import small_run
+from tests.twin_tf.small_run import read_json, small_config, with_splits
+from twin_tf.data import make_dataset
+from twin_tf.evaluate import Evaluator, evaluate
+from twin_tf.keras_api import tf
+from twin_tf.metrics import compute_metrics
+from twin_tf.records import Manifest
+from twin_tf.runs import load_run
+from twin_tf.strict_yaml import ConfigError
+from twin_tf.train import train
+
+
+def test_a_run_holds_everything_that_export_needs(run, manifest, prepared):
+    report, info = read_json(run / "report.json"), read_json(run / "run.json")
+    records = sum(shard.records for shard in manifest.splits["train"])
+    assert report["targets"] == manifest.counts.targets["train"] * 2
+    assert 2 * records / 4 <= report["steps"] == info["steps"] < 2 * (records / 4 + 10)  # a remainder per length bucket
+    assert len(report["valid"]) == len(report["loss"]) == report["epochs"] == 2
+    assert report["examples_per_s"] == pytest.approx(report["targets"] / report["train_seconds"])
+    assert info["cardinalities"] == dict(manifest.cardinalities)
+    assert info["schema_fingerprint"] == manifest.schema_fingerprint
+    assert info["weights_version"] > 1_700_000_000
+    assert (run / "items/items.parquet").read_bytes() == (prepared / "items/items.parquet").read_bytes()
+    for path in (prepared / "vocabularies").iterdir():
+        assert (run / "vocabularies" / path.name).read_bytes() == path.read_bytes()
+    assert list((run / "checkpoints").glob("ckpt-2.index"))
+    (events,) = (run / "tensorboard").iterdir()
+    tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
+    assert tags == {"loss", "valid/auc", "valid/gauc"}
+
+
+def test_the_loss_falls(run):
+    first, second = read_json(run / "report.json")["loss"]
+    assert second < first - 0.03
+    assert first < 0.72
+
+
+def test_a_loaded_run_predicts_what_was_evaluated(run, manifest, prepared):
+    loaded = load_run(run)
+    assert loaded.config.schema == manifest.schema
+    again = Evaluator(loaded.model).run(manifest, "valid", 4)
+    assert again.metrics.to_plain() == read_json(run / "report.json")["valid"][-1]
+    result = evaluate(run, prepared, "valid")
+    assert result["metrics"] == again.metrics.to_plain()
+    assert read_json(run / "evaluation-valid.json") == result
+    assert len(again.label) == manifest.counts.targets["valid"]
+    classes = result["by_history_length"]
+    assert [row["from"] for row in classes] == sorted(row["from"] for row in classes)
+    for row in classes:
+        inside = again.history_end >= row["from"]
+        inside &= again.history_end < (row["to"] or 10**9)
+        part = compute_metrics(again.label[inside], again.probability[inside], again.user[inside])
+        assert row == {"from": row["from"], "to": row["to"], **part.to_plain()}
+
+
+def weights(directory):
+    return {variable.name: variable.numpy() for variable in load_run(directory).model.variables}
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(run, prepared, tmp_path):
+    train(prepared, tmp_path / "again", small_config())
+    expected, again = weights(run), weights(tmp_path / "again")
+    assert expected.keys() == again.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(again[name], value, err_msg=name)
+    train(prepared, tmp_path / "other", small_config("training.seed=2", "training.epochs=1"))
+    other = weights(tmp_path / "other")
+    assert not np.allclose(other["embedding_video:0"], expected["embedding_video:0"])
+
+
+def test_training_moves_every_weight(run, prepared, tmp_path):
+    loaded = load_run(run)
+    untrained, _ = small_run.untrained(run)
+    for variable, start in zip(loaded.model.trainable_variables, untrained.trainable_variables, strict=True):
+        assert variable.name == start.name
+        assert not np.array_equal(variable.numpy(), start.numpy()), variable.name
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_for_good(prepared, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"^the loss is no longer finite; lower training\.dense_learning_rate"):
+        train(prepared, tmp_path / "run", small_config("training.embedding_learning_rate=1e30"))
+    assert read_json(tmp_path / "run" / "run.json").get("weights_version", 0) == 0
+    with pytest.raises(ConfigError, match="has no finished training: train it to the end first"):
+        load_run(tmp_path / "run")
+
+
+def test_a_run_directory_in_use_is_left_alone(prepared, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"^the run directory \S+ exists; name a new one, or remove it first$"):
+        train(prepared, tmp_path, small_config())
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_unknown_search_is_refused_before_a_run_exists(prepared, tmp_path):
+    with pytest.raises(ConfigError, match="model.search 'consistnt' is not known; did you mean 'consistent'?"):
+        train(prepared, tmp_path / "run", small_config("model.search=consistnt"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_of_another_schema_are_refused(prepared, tmp_path):
+    config = small_config()
+    other = dataclasses.replace(config, schema=dataclasses.replace(config.schema, name="another"))
+    with pytest.raises(ConfigError, match="was prepared with another schema than the configuration holds"):
+        train(prepared, tmp_path / "run", other)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_configuration_without_schema_takes_the_data_s(prepared, manifest, tmp_path):
+    config = dataclasses.replace(small_config("training.epochs=1", "model.search=recent"), schema=None)
+    report = train(prepared, tmp_path / "run", config)
+    assert (report["search"], report["schema"]) == ("recent", "simulated")
+    assert load_run(tmp_path / "run").schema == manifest.schema
+
+
+def test_unfinished_or_damaged_data_are_refused_before_a_run_exists(prepared, tmp_path):
+    copy = shutil.copytree(prepared, tmp_path / "prepared")
+    shard = copy / Manifest.load(copy).splits["valid"][0].name
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(ConfigError, match=r"has \d+ bytes, manifest.json says \d+; preprocess again"):
+        train(copy, tmp_path / "run", small_config())
+    (copy / "_SUCCESS").unlink()
+    with pytest.raises(ConfigError, match="is not finished: it has no _SUCCESS"):
+        train(copy, tmp_path / "run", small_config())
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_training_records_are_refused_before_a_run_exists(prepared, tmp_path):
+    copy = shutil.copytree(prepared, tmp_path / "prepared")
+    empty = with_splits(Manifest.load(copy), train=())
+    (copy / "manifest.json").write_text(empty.to_json())
+    with pytest.raises(ConfigError, match="the train split of .* has no records"):
+        train(copy, tmp_path / "run", small_config())
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_validation_records_are_no_obstacle(prepared, tmp_path):
+    copy = shutil.copytree(prepared, tmp_path / "prepared")
+    (copy / "manifest.json").write_text(with_splits(Manifest.load(copy), valid=()).to_json())
+    report = train(copy, tmp_path / "run", small_config("training.epochs=1", "model.search=recent"))
+    assert report["valid"] == []
+    with pytest.raises(ConfigError, match="the valid split of .* has no records"):
+        evaluate(tmp_path / "run", copy, "valid")
+
+
+def test_evaluation_needs_the_schema_of_the_run(run, prepared, tmp_path):
+    copy = shutil.copytree(prepared, tmp_path / "prepared")
+    content = (copy / "manifest.json").read_text()
+    fingerprint = Manifest.load(copy).schema_fingerprint
+    (copy / "manifest.json").write_text(content.replace(fingerprint, "0" * 16))
+    with pytest.raises(ConfigError, match="was prepared with another schema than the run"):
+        evaluate(run, copy)
+
+
+def test_a_directory_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"is not a run: it has no run.json; run `twin-tf train` first"):
+        load_run(tmp_path)
+
+
+def test_batches_of_training_and_evaluation_meet_the_same_model(run, manifest):
+    """The trainer drops what the model does not look back on, evaluation does not: the scores must not notice."""
+    loaded = load_run(run)
+    whole = Evaluator(loaded.model).run(manifest, "test", 4).probability
+    parts = []
+    for batch in make_dataset(manifest, "test", loaded.model.window, 1):
+        parts.append(tf.sigmoid(loaded.model(batch)).numpy()[0, : int(batch.targets.count[0])])
+    np.testing.assert_allclose(np.sort(np.concatenate(parts)), np.sort(whole), atol=3e-6)
