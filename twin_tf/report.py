@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-COLOURS = ("#1b6ca8", "#7fb3d5", "#e08e45", "#9a9a9a", "#5b8c5a")
+COLOURS = ("#1b6ca8", "#e08e45", "#7fb3d5", "#9a9a9a", "#5b8c5a")
 DPI = 110
 
 
@@ -86,7 +86,7 @@ def _quality(path: Path, report: Mapping[str, Any]) -> None:
     systems = report["systems"]
     figure, axes = _figure(height=0.75 + 0.75 * len(systems))
     names = list(systems)[::-1]
-    for offset, metric, colour in ((0.2, "auc", COLOURS[0]), (-0.2, "gauc", COLOURS[1])):
+    for offset, metric, colour in ((0.2, "auc", COLOURS[0]), (-0.2, "gauc", COLOURS[2])):
         values = [systems[name][metric] for name in names]
         bars = axes.barh(
             [i + offset for i in range(len(names))], values, height=0.36, color=colour, label=metric.upper()
@@ -110,9 +110,10 @@ def _history_length(path: Path, report: Mapping[str, Any]) -> None:
     for (name, rows), colour in zip(systems.items(), COLOURS, strict=False):
         shown = [(places[row["from"]], row["gauc"]) for row in rows if row["from"] in places]
         axes.plot([x for x, _ in shown], [y for _, y in shown], marker="o", color=colour, label=name)
-    labels = [f"{r['from']:,}+" if r["to"] is None else f"{r['from']:,} to\n{r['to'] - 1:,}" for r in classes]
-    axes.set_xticks(range(len(classes)), labels, fontsize=9)
-    axes.set_xlabel("behaviours before the target")
+    spans = [f"{r['from']:,}+" if r["to"] is None else f"{r['from']:,} to {r['to'] - 1:,}" for r in classes]
+    labels = [f"{span}\n({r['targets']:,})" for span, r in zip(spans, classes, strict=True)]
+    axes.set_xticks(range(len(classes)), labels, fontsize=8)
+    axes.set_xlabel("behaviours before the target (targets in the class)")
     axes.set_ylabel("GAUC")
     axes.set_title("What a longer history is worth to each system", loc="left")
     axes.grid(axis="y", alpha=0.3)
@@ -126,7 +127,7 @@ def _latency(path: Path, latencies: Sequence[float]) -> None:
     middle, late = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
     axes.hist(ordered, bins=60, range=(0, late * 1.2), color=COLOURS[0])
     for value, label in ((middle, f"p50 {middle:.1f} ms"), (late, f"p99 {late:.1f} ms")):
-        axes.axvline(value, color=COLOURS[2], linewidth=1.5)
+        axes.axvline(value, color=COLOURS[1], linewidth=1.5)
         axes.annotate(label, (value, axes.get_ylim()[1]), xytext=(4, -12), textcoords="offset points", fontsize=9)
     axes.set_xlabel("milliseconds, client to server and back")
     axes.set_ylabel("requests")

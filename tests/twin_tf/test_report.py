@@ -8,8 +8,8 @@ import pytest
 from twin_tf.report import quality_table, write_report
 
 CLASSES = [
-    {"from": 0, "to": 50, "auc": 0.6, "gauc": 0.61},
-    {"from": 50, "to": None, "auc": 0.7, "gauc": 0.71},
+    {"from": 0, "to": 50, "auc": 0.6, "gauc": 0.61, "targets": 1200},
+    {"from": 50, "to": None, "auc": 0.7, "gauc": 0.71, "targets": 34000},
 ]
 REPORT = {
     "title": "TWIN on a toy",
