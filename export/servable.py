@@ -137,6 +137,8 @@ class Servable(tf.Module):
         count = tf.clip_by_value(request["candidate_count"], 0, width)
         history_rows = self.lookup.rows(request["history_item"])
         candidate_rows = self.lookup.rows(request["candidate_item"])
+        # A fresh history may hold what happened at the very moment or after it: never seen, as in training.
+        earlier = (request["history_time"] < request["request_time"][:, None]) & tf.sequence_mask(length, columns)
         unknown = _count((history_rows == UNKNOWN) & tf.sequence_mask(length, columns))
         unknown += _count((candidate_rows == UNKNOWN) & tf.sequence_mask(count, width))
         history = History(
@@ -148,7 +150,7 @@ class Servable(tf.Module):
         targets = Targets(
             item=candidate_rows,
             time=request["request_time"][:, None],
-            end=length[:, None],
+            end=_count(earlier)[:, None],
             context={f.name: request[f"context_{f.name}"][:, None] for f in schema.stored_context},
             count=count,
         )

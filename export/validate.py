@@ -10,6 +10,7 @@ probes.
 import dataclasses
 import json
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def validate(version_dir: str | Path, *, tolerance: float = TOLERANCE) -> Valida
             checks.append(check())
         except ServingError as error:
             checks.append(Check(name, False, error.sentence))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             checks.append(Check(name, False, str(error).split("\n", 1)[0]))
         return checks[-1].ok
 

@@ -217,3 +217,24 @@ def test_importing_schema_encoders_and_config_costs_no_tensorflow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[] 1\n"
+
+
+def test_the_schema_in_the_documents_is_read(tmp_path):
+    text = (Path(__file__).parent.parent / "docs" / "own_logs.md").read_text(encoding="utf-8")
+    block = text.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "my_shop.yaml").write_text(block, encoding="utf-8")
+    config = load_config(tmp_path / "my_shop.yaml")
+    assert [f.name for f in config.schema.inherent] == ["product", "category", "price"]
+
+
+@pytest.mark.parametrize(
+    ("section", "rule"),
+    [
+        ("training.dense_learning_rate=.nan", "dense_learning_rate must be a positive number"),
+        ("training.embedding_learning_rate=-1", "embedding_learning_rate must be a positive number"),
+        ("serving.probes=0", "probes, warmup_lengths and warmup_candidates must be at least 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(section, rule):
+    with pytest.raises(ConfigError, match=rule):
+        load_config(None, [section])

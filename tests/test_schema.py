@@ -216,6 +216,14 @@ def test_an_unknown_feature_names_the_nearest() -> None:
             {"events": PLAIN["events"] | {"time": {"column": "t", "unit": "us"}}},
             "schema.events.time.unit must be one of s, ms, not 'us'",
         ),
+        (
+            {"items": {"column": "id"}},
+            "schema: items.type is int, the events' is string: the same ids need one type",
+        ),
+        (
+            {"history": {"where": {"click": ["1"]}}},
+            "schema: history.where.click holds '1', but the column is int",
+        ),
         ({"items": {"colunm": "id"}}, "schema.items has an unknown key 'colunm'; did you mean 'column'?"),
     ],
 )

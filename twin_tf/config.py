@@ -83,6 +83,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_records < 1:
             raise ConfigError(f"epochs {self.epochs} and batch_records {self.batch_records} must be at least 1")
+        for name in ("embedding_learning_rate", "dense_learning_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be a positive number, not {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,10 @@ class ServingConfig:
     warmup_lengths: tuple[int, ...] = (1, 1000)
     warmup_candidates: tuple[int, ...] = (1, 100)
     probes: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.probes < 1 or min((*self.warmup_lengths, *self.warmup_candidates), default=0) < 1:
+            raise ConfigError("probes, warmup_lengths and warmup_candidates must be at least 1, and none of them empty")
 
 
 @dataclasses.dataclass(frozen=True)

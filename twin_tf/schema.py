@@ -262,9 +262,25 @@ class FeatureSchema:
             raise ConfigError("at least one inherent feature is needed: the relevance of an item starts from them")
         if self.users is None and any(f.role == "user" for f in self.features):
             raise ConfigError("user features need a users log: give 'users: {column: <its id column>}'")
+        for log, mine, theirs in (("items", self.items, self.events.item), ("users", self.users, self.events.user)):
+            if mine is not None and mine.type != theirs.type:
+                raise ConfigError(
+                    f"{log}.type is {mine.type}, the events' is {theirs.type}: the same ids need one type"
+                )
+        self._check_filters()
         item_id = self.items.column if self.items is not None else None
         if item_id is None and any(f.column != self.events.item.column for f in self.inherent):
             raise ConfigError("inherent features other than the item id need an items log: give 'items: {column: ...}'")
+
+    def _check_filters(self) -> None:
+        """A filter's values must be of the type its column is read as, else no row could ever match."""
+        kinds: dict[ValueType, tuple[type, ...]] = {"int": (int,), "float": (int, float), "string": (str,)}
+        columns = self.event_columns()
+        for name, where in (("history", self.history.where), ("targets", self.targets.where)):
+            for column, values in where.items():
+                for value in values:
+                    if isinstance(value, bool) or not isinstance(value, kinds[columns[column]]):
+                        raise ConfigError(f"{name}.where.{column} holds {value!r}, but the column is {columns[column]}")
 
     def of_role(self, role: Role) -> tuple[Feature, ...]:
         """The features of one role, in order."""

@@ -182,6 +182,15 @@ def test_retrieve_returns_the_trainer_s_finalists(run, served):
         assert not answer["score"][~valid].any()
 
 
+def test_what_happened_at_the_moment_of_the_request_or_after_it_is_not_seen(model, run, tmp_path):
+    request = random_requests(run, 4, 10, 3)
+    request["history_length"][:] = [10, 10, 6, 3]
+    request["request_time"] = request["history_time"][:, 5] + np.array([0, 1, 0, 10**9])
+    cut = request | {"history_length": np.array([5, 6, 5, 3], np.int32)}
+    fresh, past = in_cpp(tmp_path, [(model, "serving_default", given) for given in (request, cut)])
+    np.testing.assert_allclose(fresh["probability"], past["probability"], atol=2e-6)
+
+
 def test_a_request_scores_the_same_alone_in_company_and_wider(model, served, tmp_path):
     request, answer, _ = served[0]
     calls = [(model, "serving_default", {name: value[[3]] for name, value in request.items()})]
