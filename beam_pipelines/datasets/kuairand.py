@@ -70,8 +70,7 @@ def _events(rows: pa.Table, exposure: str) -> pa.Table:
     duration = rows["duration_ms"].cast(pa.float64(), safe=False)
     known = pc.if_else(pc.greater(duration, 0), duration, pa.scalar(None, pa.float64()))
     completion = pc.divide(rows["play_time_ms"].cast(pa.float64(), safe=False), known)
-    repeated = pa.array([exposure], pa.string()).take(pa.nulls(rows.num_rows, pa.int8()).fill_null(0))
-    return rows.append_column("completion", completion).append_column("exposure", repeated)
+    return rows.append_column("completion", completion).append_column("exposure", pa.repeat(exposure, rows.num_rows))
 
 
 def _videos(rows: pa.Table) -> pa.Table:

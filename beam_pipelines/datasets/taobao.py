@@ -10,7 +10,7 @@ proportion to how often it occurs in the whole file that this user never touched
 Size: the file is read once. Rows go to temporary files by a hash of their user (25 bytes a row, beside the output), and
 the items are counted (24 bytes an item). Then one part after the other, with all rows of its users, is put in order of
 user and time and gets its negatives. So memory holds the count of the items and one part, however long the file is,
-but all of a user: it is not bounded against one user with most of the rows.
+but always all rows of a user: it is not bounded against one user with most of them.
 """
 
 from collections import Counter

@@ -224,10 +224,11 @@ def test_taobao_targets_are_page_views_each_with_a_negative_its_user_never_touch
     ]
 
 
-def test_taobao_negatives_follow_the_popularity_of_the_items(tmp_path: Path) -> None:
-    """User 1 views item 9 alone; items 1, 2, 3 of the others occur 1, 3 and 6 times as often."""
+@pytest.mark.parametrize("scale", [1, 3000])
+def test_taobao_negatives_follow_the_popularity_of_the_items(tmp_path: Path, scale: int) -> None:
+    """User 1 views item 9 alone; items 1, 2, 3 occur in the ratio 1 : 3 : 6, hardly ever beside it or often."""
     lines = [f"1,9,1,pv,{1511539200 + row}" for row in range(60_000)]
-    lines += [f"2,{item},1,buy,1511539200" for item, times in ((1, 1), (2, 3), (3, 6)) for _ in range(times)]
+    lines += [f"2,{item},1,buy,1511539200" for item, times in ((1, 1), (2, 3), (3, 6)) for _ in range(scale * times)]
     report = imported("taobao", tmp_path, {"UserBehavior.csv": "\n".join(lines)})
     drawn = pq.read_table(report.events(), filters=[("label", "=", 0)])["item_id"].to_numpy()
     assert len(drawn) > 2500

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from public_files import (
     PUBLIC_FILES,
     Files,
@@ -24,6 +25,7 @@ from public_files import (
 from beam_pipelines.datasets import delimited_text
 from beam_pipelines.datasets.raw_logs import ROW_GROUP, RawLogs
 from beam_pipelines.import_dataset import DATASETS, import_dataset, main
+from twin_tf.cli import main as cli
 from twin_tf.strict_yaml import ConfigError
 
 
@@ -116,6 +118,17 @@ def test_malformed_rows_are_counted_by_reason_and_the_rest_is_as_if_they_were_no
     clean = corrupted(movielens_csv("20m"), name, dict.fromkeys(bad, b"") | {1300: b"7,8,4.0,1112486027\n"})
     run("movielens_20m", zipped(tmp_path / "clean.zip", clean), tmp_path / "clean")
     assert logs_of(tmp_path / "raw") == logs_of(tmp_path / "clean")
+
+
+def test_an_open_quote_does_not_swallow_the_next_line(tmp_path: Path) -> None:
+    movies = [f"{movie},Film {movie} (1999),Drama\n".encode() for movie in range(3, 300)]
+    lines = [b"movieId,title,genres\n", b'1,"Open (1990),Drama\n', b'2,Shut" (1991),War\n', *movies]
+    files = movielens_csv("20m") | {"ml-20m/movies.csv": b"".join(lines)}
+    content = run("movielens_20m", zipped(tmp_path / "m.zip", files), tmp_path / "raw")
+    dropped = {"malformed: broken quotes": 1}
+    assert content["files"]["movies.csv"] == {"read": 299, "written": 298, "dropped": dropped}
+    first = pq.read_table(tmp_path / "raw" / "items.parquet").slice(0, 1).to_pylist()
+    assert first == [{"movie_id": 2, "title": 'Shut" (1991)', "year": 1991, "genre": "War", "genres": "War"}]
 
 
 def test_lines_of_1m_with_too_many_fields_are_counted(tmp_path: Path) -> None:
@@ -254,6 +267,13 @@ def test_a_long_log_goes_into_several_files_of_whole_row_groups(tmp_path: Path) 
     sizes = [[part.row_group(group).num_rows for group in range(part.num_row_groups)] for part in rows]
     assert sizes == [[ROW_GROUP] * 2, [ROW_GROUP] * 2, [ROW_GROUP, 3]]
     assert pa.concat_tables([pq.read_table(tmp_path / name) for name in names[:3]]) == numbers
+
+
+def test_the_help_of_the_command_line_lists_them_too() -> None:
+    shown = CliRunner().invoke(cli, ["import", "--help"], terminal_width=200, max_content_width=200).output
+    for name, dataset in DATASETS.items():
+        assert f"  {name.replace('_', '-')} " in shown
+        assert dataset.needs in shown
 
 
 def test_the_command_lists_what_each_data_set_needs_and_says_what_it_dropped(tmp_path: Path, capsys: Any) -> None:
