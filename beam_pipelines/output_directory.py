@@ -59,7 +59,8 @@ class OutputDirectory:
         """The directory to build in; it becomes the output if the block ends without an error and with `_SUCCESS`."""
         if self.remote:
             if read_file(self.output, STARTED) is not None:
-                FileSystems.delete([self.output + "/"])
+                found = FileSystems.match([self.output + "/**"])[0].metadata_list
+                FileSystems.delete([metadata.path for metadata in found])
             write_file(self.output, STARTED, b"")
             yield self.output
             return
