@@ -1,6 +1,0 @@
-"""Stub."""
-
-
-def write_report(directory: str) -> list[str]:
-    """Nothing yet."""
-    return []
