@@ -35,9 +35,9 @@ from benchmarks.harness import (
     RUNS,
     Figure,
     Run,
+    Start,
     cores,
     figure,
-    load_average,
     measure,
     of,
     ratio,
@@ -202,11 +202,11 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, help="where loads and outputs lie while it runs (default: temporary)")
     options = parser.parse_args()
     smaller = QUICK if options.quick else 1
-    before = load_average()
+    start = Start()
     with tempfile.TemporaryDirectory(dir=options.workdir) as directory:
         bench = Bench(Path(directory), options.runs)
         loads, figures = measure_all(bench, EVENTS // smaller, HOT_EVENTS // smaller, BESIDE_HOT_EVENTS // smaller)
-    report("pipelines_quick" if options.quick else "pipelines", {**loads, "runs": options.runs}, figures, before)
+    report("pipelines_quick" if options.quick else "pipelines", {**loads, "runs": options.runs}, figures, start)
 
 
 if __name__ == "__main__":

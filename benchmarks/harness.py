@@ -180,19 +180,27 @@ def commit() -> str:
         return "unknown"
 
 
-def report(bench: str, load: Mapping[str, Any], figures: Sequence[Figure], started_at_load: Sequence[float]) -> Path:
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What is noted before the first measurement, because it may change while a benchmark runs."""
+
+    commit: str = dataclasses.field(default_factory=lambda: commit())
+    load_average: list[float] = dataclasses.field(default_factory=lambda: load_average())
+
+
+def report(bench: str, load: Mapping[str, Any], figures: Sequence[Figure], start: Start) -> Path:
     """Prints the figures and writes `benchmarks/out/<bench>.json`; returns its path.
 
     Args:
         bench: the benchmark's name.
         load: what it was measured on.
         figures: the figures.
-        started_at_load: `load_average()` before the first measurement.
+        start: made before the first measurement.
     """
     content = {
         "bench": bench,
-        "commit": commit(),
-        "machine": {**machine(), "load_average": {"before": list(started_at_load), "after": load_average()}},
+        "commit": start.commit,
+        "machine": {**machine(), "load_average": {"before": start.load_average, "after": load_average()}},
         "load": dict(load),
         "figures": [dataclasses.asdict(figure) for figure in figures],
     }
