@@ -2,7 +2,7 @@
 
 `benchmarks/out/<bench>.json` holds `bench`, `commit`, `machine` (no host name, no path), `load` (what was measured on)
 and `figures`: `name`, `value`, `unit`, `how`, and `runs`, every single measurement. It needs Linux's /proc. This module
-stays light on purpose: a child's peak memory, as the kernel reports it, begins at its parent's size.
+stays light on purpose: a child's peak memory, as the kernel sums it up at its end, begins at its parent's size.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
@@ -108,7 +109,8 @@ def run(command: Sequence[str]) -> Run:
             said.seek(0)
             lines = said.read().decode("utf-8", "replace").splitlines()[-_SHOWN_LINES:]
             raise CommandFailedError(f"exit {process.returncode} from {' '.join(command)}:\n" + "\n".join(lines))
-    largest = max(largest, usage.ru_maxrss * 1024)
+    if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:  # else it may be our own, inherited
+        largest = max(largest, usage.ru_maxrss * 1024)
     return Run(seconds, usage.ru_utime + usage.ru_stime, max(tree, largest) / _MB, largest / _MB)
 
 
