@@ -7,51 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from twin_tf.markdown import code
-from twin_tf.records import SplitTimes
+from twin_tf.records import Counts, SplitTimes
 from twin_tf.strict_yaml import ConfigError, build
 
 REPORT = "report.json"
 SPLITS = ("train", "valid", "test")
 LOGS = ("events", "items", "users")
-
-
-@dataclasses.dataclass(frozen=True)
-class ReportCounts:
-    """Rows in, rows out; `events_read` = `events_kept` + `events_filtered` + `events_dead`.
-
-    Attributes:
-        events_read: rows of the events log.
-        events_kept: those that are a behaviour, a target or both.
-        events_filtered: sound rows that are left out.
-        events_duplicated: of the filtered, those that were there already.
-        events_dead: malformed rows.
-        events_late: kept rows that came after the time they belong to was closed (incremental runs).
-        users: users with a kept event.
-        items: rows of the catalogue.
-        behaviours: kept events that are behaviours.
-        targets: split -> targets.
-        targets_in_gaps: targets between two splits, in none of them.
-        items_read: rows of the items log.
-        items_dead: malformed ones.
-        users_read: rows of the users log.
-        users_dead: malformed ones.
-    """
-
-    events_read: int
-    events_kept: int
-    events_filtered: int
-    events_duplicated: int
-    events_dead: int
-    events_late: int
-    users: int
-    items: int
-    behaviours: int
-    targets: Mapping[str, int]
-    targets_in_gaps: int
-    items_read: int
-    items_dead: int
-    users_read: int
-    users_dead: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +85,7 @@ class DataSummary:
     schema: str
     fingerprint: str
     unit: Literal["s", "ms"]
-    counts: ReportCounts
+    counts: Counts
     split: SplitTimes
     history_lengths: HistoryLengths
     days: tuple[Day, ...]

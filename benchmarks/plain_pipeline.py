@@ -12,6 +12,7 @@ serialises with the project's own writer, because TensorFlow's Example would cos
 import argparse
 import bisect
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -110,8 +111,9 @@ def build_records(element: tuple[int, Iterable[Row]], split: SplitTimes) -> Iter
     times = [event["time"] for event in events]
     targets = sorted((e for e in events if e["target"]), key=lambda e: (e["time"], e["item"], e["label"]))
     longest, per_record = _SCHEMA.history.max_length, _SCHEMA.targets.per_record
-    for name in ("train", "valid", "test"):
-        mine = [target for target in targets if split.split_of(target["time"]) == name]
+    bounds = (-math.inf, split.valid_from, split.test_from, math.inf)
+    for number, name in enumerate(("train", "valid", "test")):
+        mine = [target for target in targets if bounds[number] <= target["time"] < bounds[number + 1]]
         for first in range(0, len(mine), per_record):
             part = mine[first : first + per_record]
             ends = [bisect.bisect_left(times, target["time"]) for target in part]

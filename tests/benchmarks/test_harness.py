@@ -2,7 +2,6 @@
 
 import json
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,14 +19,6 @@ def test_memory_of_the_tree_is_the_sum_and_of_a_process_the_largest() -> None:
     assert 300 < found.tree_mb < 420
     assert 150 < found.process_mb < 210
     assert found.seconds >= 0.5
-
-
-def test_a_peak_between_two_samples_is_not_lost() -> None:
-    measured = [sys.executable, "-c", "held = b'x' * (200 << 20); del held"]
-    code = f"from benchmarks import harness; r = harness.run({measured!r}); print(r.process_mb, r.tree_mb)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=harness.ROOT)
-    process_mb, tree_mb = map(float, done.stdout.split())
-    assert 200 < process_mb <= tree_mb < 260
 
 
 def test_a_failing_command_stops_the_benchmark_with_what_it_said() -> None:

@@ -29,7 +29,7 @@ def both(tmp_path_factory: Any) -> tuple[Any, Path, Path]:
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_plain_pipeline_writes_the_same_records(both: tuple[Any, Path, Path], split: str) -> None:
     manifest, _, plain = both
-    ours = read_records(manifest.shard_paths(split))
+    ours = read_records(manifest.shard_paths(split), manifest)
     theirs = read_records(sorted(plain.glob(f"{split}-*.tfrecord")))
     assert len(ours) == len(theirs) > 10
     for mine, other in zip(ours, theirs, strict=True):
@@ -38,11 +38,13 @@ def test_the_plain_pipeline_writes_the_same_records(both: tuple[Any, Path, Path]
 
 def test_the_load_reaches_what_the_comparison_is_about(both: tuple[Any, Path, Path]) -> None:
     manifest = both[0]
-    histories = read_records(manifest.shard_paths("histories"))
+    histories = read_records(manifest.shard_paths("histories"), manifest)
     assert max(record["history/length"] for record in histories) == 10_000  # the hot user's is cut
     assert {1, 2, 3} <= {index for record in histories for index in record["history/surface"]}
     assert len({index for record in histories for index in record["history/dwell"]}) == 17  # unknown, 16 quantiles
-    records = [record for split in ("train", "valid", "test") for record in read_records(manifest.shard_paths(split))]
+    records = [
+        record for split in ("train", "valid", "test") for record in read_records(manifest.shard_paths(split), manifest)
+    ]
     assert max(record["target/length"] for record in records) == 64
     assert sum(record["target/length"] for record in records) == sum(manifest.counts.targets.values()) > 300
 
