@@ -88,9 +88,13 @@ def plan_streams(file: LogFile, columns: LogColumns) -> list[Chunk]:
 def read_stream(columns: LogColumns, chunk: Chunk) -> Iterator[Block]:
     """The rows of a stream."""
     first = 0
+    schema: pa.Schema | None = None
     waiting: list[pa.RecordBatch] = []
-    for page in _client().read_rows(chunk.stream).rows().pages:
-        waiting.append(page.to_arrow())
+    for message in _client().read_rows(chunk.stream):
+        if schema is None:  # the first message of a stream brings it
+            schema = pa.ipc.read_schema(pa.py_buffer(message.arrow_schema.serialized_schema))
+        batch = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
+        waiting.append(pa.ipc.read_record_batch(batch, schema))
         if sum(batch.num_rows for batch in waiting) >= BATCH_ROWS:
             block = _block(columns, waiting, first)
             first += block.lines

@@ -34,7 +34,7 @@ class JsonLines:
     def __init__(self, columns: LogColumns) -> None:
         self._columns = columns
         self._declared: Types = {name: ARROW[type_] for name, type_ in columns.types.items()}
-        self._types = self._declared
+        self._types: Types = self._declared
 
     def parse(self, text: bytes) -> tuple[pa.Table, list[int] | None, list[Dead]]:
         """Parses whole lines.

@@ -149,6 +149,7 @@ def test_a_line_longer_than_the_limit_is_malformed_in_every_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("beam_pipelines.text_lines.LONGEST_LINE", 1000)
+    monkeypatch.setattr("beam_pipelines.text_lines._SEARCH_BYTES", 90)
     monkeypatch.setattr(read_logs, "BLOCK_BYTES", 100)
     content = b'{"u": 1}\n' + b"x" * 5000 + b'\n{"u": 2}\n' + b"y" * 5000
     for size in (50, 700, 4000, 1 << 20):
