@@ -91,8 +91,10 @@ def read_stream(columns: LogColumns, chunk: Chunk) -> Iterator[Block]:
     schema: pa.Schema | None = None
     waiting: list[pa.RecordBatch] = []
     for message in _client().read_rows(chunk.stream):
-        if schema is None:  # the first message of a stream brings it
+        if schema is None and message.arrow_schema.serialized_schema:  # the first message of a stream brings it
             schema = pa.ipc.read_schema(pa.py_buffer(message.arrow_schema.serialized_schema))
+        if not message.row_count:
+            continue
         batch = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
         waiting.append(pa.ipc.read_record_batch(batch, schema))
         if sum(batch.num_rows for batch in waiting) >= BATCH_ROWS:

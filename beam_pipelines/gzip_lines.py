@@ -9,6 +9,7 @@ real lines.
 What lies between a flipped bit and the place where decompression notices it cannot be told from sound text.
 """
 
+import codecs
 import dataclasses
 import re
 import zlib
@@ -18,10 +19,12 @@ from typing import BinaryIO
 INPUT_BYTES = 1 << 18
 PROBE_BYTES = 1 << 16
 PROBE_STEP = 512
+_PROBED_TEXT = 1 << 20
 _HEADER_BYTES = 10
 # Magic and "deflate"; reserved flags clear; any time; one of the known "extra flags" and operating systems (RFC 1952).
 _HEADER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff]", re.DOTALL)
-_EXTRA_FIELD = 4
+_NOT_ZERO = re.compile(rb"[^\x00]")
+_EXTRA_FIELD = b"\x04"
 _GZIP = 31
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -42,33 +45,45 @@ class Damage:
 
 
 class _Source:
-    """The compressed bytes: `data` is what lies ahead, `position` where it begins in the file."""
+    """The compressed bytes that lie ahead; `position` is where they begin in the file."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._ended = False
-        self.data = b""
+        self._data = b""
+        self._at = 0
         self.position = 0
 
-    def fill(self, size: int = INPUT_BYTES) -> bool:
+    def fill(self, size: int = _HEADER_BYTES) -> bool:
         """Has at least so many bytes ahead, or all there are; False at the end."""
-        while len(self.data) < size and not self._ended:
-            more = self._stream.read(size)
+        while len(self._data) - self._at < size and not self._ended:
+            more = self._stream.read(INPUT_BYTES)
             self._ended = not more
-            self.data += more
-        return bool(self.data)
+            self._data = self._data[self._at :] + more
+            self._at = 0
+        return self._at < len(self._data)
+
+    def ahead(self, stop: int, start: int = 0) -> bytes:
+        """The bytes from `start` to `stop`, counted from here."""
+        return self._data[self._at + start : self._at + stop]
 
     def take(self, size: int) -> None:
         """Goes on."""
-        self.data = self.data[size:]
+        self._at += size
         self.position += size
+
+    def padding(self) -> int:
+        """How many zero bytes lie ahead."""
+        found = _NOT_ZERO.search(self._data, self._at)
+        return (found.start() if found else len(self._data)) - self._at
 
     def header(self, skip: int) -> tuple[int, bool]:
         """Bytes to the next header and True, or bytes that surely begin none and False; at least `skip`."""
-        found = _HEADER.search(self.data, skip)
+        found = _HEADER.search(self._data, self._at + skip)
         if found:
-            return found.start(), True
-        return len(self.data) if self._ended else max(skip, len(self.data) - _HEADER_BYTES + 1), False
+            return found.start() - self._at, True
+        left = len(self._data) - self._at
+        return left if self._ended else max(skip, left - _HEADER_BYTES + 1), False
 
 
 def gzip_pieces(stream: BinaryIO, piece_bytes: int) -> Iterator[bytes | Damage]:
@@ -76,12 +91,12 @@ def gzip_pieces(stream: BinaryIO, piece_bytes: int) -> Iterator[bytes | Damage]:
     source = _Source(stream)
     mid_line = False
     while source.fill():
-        if source.position and source.data[:1] == b"\x00":  # padding between members
-            source.take(len(source.data) - len(source.data.lstrip(b"\x00")))
+        if source.position and source.padding():  # between members
+            source.take(source.padding())
             continue
-        start, begins, last = source.position, source.data[:8], b"\n"
+        start, begins, last = source.position, source.ahead(14), b"\n"
         is_gzip = begins[:2] == b"\x1f\x8b"
-        extra = is_gzip and len(begins) > 3 and bool(begins[3] & _EXTRA_FIELD)  # bgzip: members end anywhere
+        blocked = begins[3:4] == _EXTRA_FIELD and begins[12:14] == b"BC"  # by bgzip, whose members end anywhere
         pieces = _member(source, piece_bytes)
         fault = ""
         for piece in pieces:
@@ -93,9 +108,9 @@ def gzip_pieces(stream: BinaryIO, piece_bytes: int) -> Iterator[bytes | Damage]:
         if fault:
             reason = f"damaged gzip member at byte {start}: {fault}"
             if not is_gzip and not start:
-                reason = f"not a gzip file, it begins with {begins!r}"
+                reason = f"not a gzip file, it begins with {begins[:8]!r}"
             lost = _skip_damage(source)
-            yield Damage(reason, lost if is_gzip else source.position - start, mid_line or extra)
+            yield Damage(reason, lost if is_gzip else source.position - start, mid_line or blocked)
         else:
             mid_line |= last != b"\n"
 
@@ -113,7 +128,7 @@ def _member(source: _Source, piece_bytes: int) -> Iterator[bytes | str]:
             skip = 1
             continue
         skip = 0
-        before, ahead = inflater.copy(), source.data[:stop]
+        before, ahead = inflater.copy(), source.ahead(stop)
         while True:
             try:
                 text = inflater.decompress(ahead, piece_bytes)
@@ -163,18 +178,22 @@ def _is_member(source: _Source) -> bool:
     """Whether a member really begins here."""
     source.fill(PROBE_BYTES)
     inflater = zlib.decompressobj(_GZIP)
-    text = b""
-    try:
-        for place in range(0, min(PROBE_BYTES, len(source.data)), PROBE_STEP):
-            text += inflater.decompress(source.data[place : place + PROBE_STEP])
-            if inflater.eof:
-                return True
-            if b"\n" in text.lstrip():
-                break
-    except zlib.error:
-        pass  # it may be damaged in its turn: its first line decides
+    text, sound = b"", True
+    for place in range(0, PROBE_BYTES, PROBE_STEP):
+        try:
+            text += inflater.decompress(source.ahead(place + PROBE_STEP, place))
+        except zlib.error:  # it may be damaged in its turn: its first line decides
+            sound = False
+            break
+        if inflater.eof:
+            return True
+        if b"\n" in text.lstrip() or len(text) > _PROBED_TEXT:
+            break
     first, newline, _ = text.lstrip().partition(b"\n")
+    if not first or not (newline or sound):
+        return False
     try:
-        return bool(newline) and not _CONTROL.search(first.decode("utf-8"))
+        line = codecs.getincrementaldecoder("utf-8")().decode(first, final=bool(newline))
     except UnicodeDecodeError:
         return False
+    return not _CONTROL.search(line)

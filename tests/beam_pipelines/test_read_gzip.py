@@ -4,6 +4,7 @@ import gzip
 import random
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,10 +133,27 @@ def test_a_header_that_does_not_begin_a_member_is_not_believed(tmp_path: Path) -
     assert report.damaged == []
 
 
-def test_a_member_that_may_go_on_inside_a_line_gives_no_half_line(tmp_path: Path) -> None:
+def test_a_member_with_a_long_first_line_or_a_damage_of_its_own_is_found(tmp_path: Path) -> None:
+    long = b'{"u": 7, "p": "%s"}\n' % random.Random(1).randbytes(200_000).hex().encode()
+    users, dead, _ = read(tmp_path / "e.jsonl.gz", member(0, 50)[:-9] + gzip.compress(long) + member(8, 10))
+    assert users == [*range(50), 7, 8, 9]
+    assert len(dead) == 1
+    users, dead, _ = read(tmp_path / "e.jsonl.gz", member(0, 50)[:-9] + member(100, 150)[:-9] + member(8, 10))
+    assert users == [*range(50), *range(100, 150), 8, 9]
+    assert len(dead) == 2
+
+
+def bgzip(text: bytes) -> bytes:
+    plain = gzip.compress(text, mtime=0)
+    size = (len(plain) + 7).to_bytes(2, "little")
+    return plain[:3] + b"\x04" + plain[4:10] + b"\x06\x00BC\x02\x00" + size + plain[10:]
+
+
+@pytest.mark.parametrize(("blocked", "first"), [(gzip.compress, 1), (bgzip, 0), (bgzip, 2)])
+def test_a_member_that_may_go_on_inside_a_line_gives_no_half_line(blocked: Any, first: int, tmp_path: Path) -> None:
     text = b"u,p\n" + b"".join(b"%d,x\n" % n for n in range(1000, 1600))
-    members = [gzip.compress(text[n : n + 1002]) for n in range(0, len(text), 1002)]
-    members[1] = members[1][:-20]
+    members = [blocked(text[n : n + 1002]) for n in range(0, len(text), 1002)]
+    members[first] = members[first][:-20]
     users, dead, _ = read(tmp_path / "e.csv.gz", b"".join(members))
     assert set(users) <= set(range(1000, 1600))
     assert [reason.partition(":")[0] for _, reason, _ in dead][1:] == ["its beginning is lost in a damaged gzip member"]
