@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from beam_pipelines.log_blocks import Dead, shown
-from beam_pipelines.raw_columns import LogColumns, empty_table
+from beam_pipelines.log_blocks import Dead, Part, shown
+from beam_pipelines.raw_columns import LogColumns
 
 _MOST_LINES = 64
+_NOT_CLOSED = "not CSV: a quote that is not closed in its line"
 
 
 class CsvLines:
@@ -27,7 +28,6 @@ class CsvLines:
     """
 
     def __init__(self, columns: LogColumns, header: bytes) -> None:
-        self._empty = empty_table(columns)
         self._header = header.rstrip(b"\r\n")
         self._unreadable = ""
         self._names: list[str] = []
@@ -47,42 +47,36 @@ class CsvLines:
         """The header's names."""
         return tuple(self._names)
 
-    def parse(self, text: bytes) -> tuple[pa.Table, list[int] | None, list[Dead]]:
-        """Parses whole lines.
-
-        Returns:
-            The rows, untyped; the lines that they came from, None if all; the lines that are no rows.
-        """
+    def parse(self, text: bytes) -> tuple[list[Part], list[Dead]]:
+        """Parses whole lines; returns the rows, untyped, and the lines that are none."""
         if _one_record_a_line(text) and not self._header_again(text):
             table, bad = self._table(text)
             if table is not None and not bad and table.num_rows == text.count(b"\n"):
-                return table, None, []
+                return [(table, range(table.num_rows))], []
         lines = text.split(b"\n")
-        dead = _not_one_record(lines)
+        dead = _not_one_record(text, lines)
         numbers = [
             number
             for number, line in enumerate(lines)
             if number not in dead and line.strip() and line.rstrip(b"\r") != self._header
         ]
-        tables: list[pa.Table] = []
-        kept: list[int] = []
+        parts: list[Part] = []
 
         def parse(part: list[int]) -> None:
-            table, bad = self._table(b"".join(lines[number] + b"\n" for number in part))
+            open_end = _left_open(lines[part[-1]])
+            table, bad = self._table(b"".join(lines[number] + b"\n" for number in part)) if not open_end else (None, {})
             if table is not None and table.num_rows + len(bad) == len(part):
-                tables.append(table)
-                kept.extend(number for row, number in enumerate(part) if row not in bad)
+                parts.append((table, [number for row, number in enumerate(part) if row not in bad]))
                 dead.update({part[row]: reason for row, reason in bad.items()})
             elif len(part) == 1:
-                dead[part[0]] = "not CSV"
+                dead[part[0]] = _NOT_CLOSED if open_end else "not CSV"
             else:
                 parse(part[: len(part) // 2])
                 parse(part[len(part) // 2 :])
 
         if numbers:
             parse(numbers)
-        letters = [Dead(number, reason, shown(lines[number])) for number, reason in dead.items()]
-        return pa.concat_tables(tables) if tables else self._empty, kept, letters
+        return parts, [Dead(number, reason, shown(lines[number])) for number, reason in dead.items()]
 
     def _header_again(self, text: bytes) -> bool:
         """Whether the header is there as a line: files that were joined bring their headers along."""
@@ -140,6 +134,8 @@ def _one_record_a_line(text: bytes) -> bool:
 
 def _left_open(line: bytes) -> bool:
     """Whether a quoted field goes on behind the line."""
+    if b'"' not in line:
+        return False
     try:
         next(csv.reader([line.decode("utf-8").rstrip("\r\n")], strict=True), [])
     except csv.Error as error:
@@ -147,9 +143,11 @@ def _left_open(line: bytes) -> bool:
     return False
 
 
-def _not_one_record(lines: list[bytes]) -> dict[int, str]:
+def _not_one_record(text: bytes, lines: list[bytes]) -> dict[int, str]:
     """Line number -> why the line cannot be a record of its own."""
     found: dict[int, str] = {}
+    if _one_record_a_line(text):  # but for a quote inside a field with another one behind it, which `parse` finds
+        return found
     for number, line in enumerate(lines):
         if number in found:
             continue
@@ -160,8 +158,8 @@ def _not_one_record(lines: list[bytes]) -> dict[int, str]:
             continue
         if b"\r" in line.rstrip(b"\r"):
             found[number] = "not CSV: a carriage return inside the line"
-        elif b'"' in line and (line.count(b'"') % 2 or _left_open(line)):
-            found.setdefault(number, "not CSV: a quote that is not closed in its line")
+        elif line.count(b'"') % 2:
+            found[number] = _NOT_CLOSED
             for inner in range(number + 1, min(number + _MOST_LINES, len(lines))):
                 if lines[inner].count(b'"') % 2:
                     if _closes(lines[number : inner + 1]):

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from beam_pipelines.log_blocks import Dead, shown
+from beam_pipelines.log_blocks import Dead, Part, shown
 from beam_pipelines.raw_columns import ARROW, EXACT_FLOATS, WANTED, LogColumns
 
 _SAMPLE_LINES = 50
+_FEW_LINES = 32
+_PLAIN = {"int": (int, type(None)), "float": (int, float, type(None)), "string": (str, type(None))}
 _KINDS = {list: "list", str: "text", bool: "boolean", type(None): "null"}
 
 Types = Mapping[str, pa.DataType]
@@ -36,20 +38,16 @@ class JsonLines:
         self._declared: Types = {name: ARROW[type_] for name, type_ in columns.types.items()}
         self._types: Types = self._declared
 
-    def parse(self, text: bytes) -> tuple[pa.Table, list[int] | None, list[Dead]]:
-        """Parses whole lines.
-
-        Returns:
-            The rows, untyped; the lines that they came from, None if all; the lines that are no rows.
-        """
+    def parse(self, text: bytes) -> tuple[list[Part], list[Dead]]:
+        """Parses whole lines; returns the rows, untyped, and the lines that are none."""
         table = self._block(text)
         if table is not None:
-            return table, None, []
+            return [(table, range(table.num_rows))], []
         lines = text.split(b"\n")
         numbers = [number for number, line in enumerate(lines) if line.strip()]
         tidied = b"".join(lines[number].strip() + b"\n" for number in numbers)
         table = self._block(tidied) if tidied != text else None
-        return (table, numbers, []) if table is not None else self._line_by_line(lines, numbers)
+        return ([(table, numbers)], []) if table is not None else self._line_by_line(lines, numbers)
 
     def columns_seen(self, text: bytes) -> tuple[str, ...]:
         """The columns of the block's first line."""
@@ -109,20 +107,44 @@ class JsonLines:
                     found[name] = pa.bool_()
         return {**self._declared, **found}
 
-    def _line_by_line(self, lines: list[bytes], numbers: list[int]) -> tuple[pa.Table, list[int], list[Dead]]:
-        types = self._columns.types
-        cells: dict[str, list[str | None]] = {name: [] for name in types}
-        kept: list[int] = []
-        dead: list[Dead] = []
+    def _line_by_line(self, lines: list[bytes], numbers: list[int]) -> tuple[list[Part], list[Dead]]:
+        """Sorts lines into plain ones, which pyarrow reads together, odd ones, whose cells become text, and dead."""
+        plain: list[int] = []
+        odd: list[int] = []
+        kinds = [(name, _PLAIN[type_]) for name, type_ in self._columns.types.items()]
         for number in numbers:
+            try:
+                value = json.loads(lines[number].decode("utf-8"))
+                is_plain = all(type(value.get(name)) in allowed for name, allowed in kinds)
+            except (ValueError, AttributeError, RecursionError):
+                is_plain = False
+            (plain if is_plain else odd).append(number)
+        parts: list[Part] = []
+
+        def read(part: list[int]) -> None:
+            table = self._table(b"".join(lines[number] + b"\n" for number in part), self._declared) if part else None
+            if table is not None and table.num_rows == len(part):
+                parts.append((table, part))
+            elif len(part) <= _FEW_LINES:
+                odd.extend(part)
+            else:
+                read(part[: len(part) // 2])
+                read(part[len(part) // 2 :])
+
+        read(plain)
+        dead: list[Dead] = []
+        kept: list[int] = []
+        cells: dict[str, list[str | None]] = {name: [] for name in self._columns.types}
+        for number in sorted(odd):
             row = self._row(lines[number])
             if isinstance(row, str):
                 dead.append(Dead(number, row, shown(lines[number])))
                 continue
             kept.append(number)
-            for name in types:
-                cells[name].append(row[name])
-        return pa.table({name: pa.array(column, pa.string()) for name, column in cells.items()}), kept, dead
+            for name, column in cells.items():
+                column.append(row[name])
+        parts.append((pa.table({name: pa.array(column, pa.string()) for name, column in cells.items()}), kept))
+        return parts, dead
 
     def _row(self, line: bytes) -> dict[str, str | None] | str:
         """The wanted cells as text, which `raw_columns.to_type` reads by the rules of all formats; or what is wrong."""

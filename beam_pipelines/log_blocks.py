@@ -1,12 +1,16 @@
 """What passes between the readers of raw logs: files, their chunks, and blocks of parsed rows."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from beam_pipelines.raw_columns import LogColumns, empty_table
 
 PAYLOAD_BYTES = 1 << 20
+
+Part = tuple[pa.Table, Sequence[int]]
+"""Rows of any types, and the lines that they came from."""
 
 
 @dataclasses.dataclass(frozen=True)

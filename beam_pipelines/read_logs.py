@@ -9,8 +9,10 @@ nothing else. One line is one record: a line break inside a CSV field is not sup
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -21,7 +23,7 @@ from beam_pipelines.gzip_lines import gzip_pieces
 from beam_pipelines.json_lines import JsonLines
 from beam_pipelines.log_blocks import Block, Chunk, Dead, LogFile, empty_block, shown
 from beam_pipelines.parquet_log import BATCH_ROWS, plan_row_groups, read_row_group, without
-from beam_pipelines.raw_columns import LogColumns, conform
+from beam_pipelines.raw_columns import LogColumns, conform, empty_table
 from beam_pipelines.text_lines import LONGEST_LINE, plain_pieces, whole_lines
 from twin_tf.strict_yaml import ConfigError
 
@@ -189,14 +191,21 @@ def _read_text(columns: LogColumns, chunk: Chunk, stream: BinaryIO, format_: For
 def _parse(columns: LogColumns, parser: JsonLines | CsvLines, text: bytes, header_lines: int) -> Block:
     """Whole lines as a block; the lines of its dead count from its first, a header before them counts too."""
     line_count = text.count(b"\n")
-    raw, numbers, dead = parser.parse(text) if text else (empty_block(columns).table, None, [])
-    typed, broken = conform(columns, raw)
-    if broken:
-        lines = text.split(b"\n")
-        places = numbers if numbers is not None else range(line_count)
-        dead += [Dead(places[row], why, shown(lines[places[row]])) for row, why in broken.items()]
-        typed = without(typed, broken)
+    parts, dead = parser.parse(text) if text else ([], [])
+    tables: list[pa.Table] = []
+    places: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+    for raw, numbers in parts:
+        typed, broken = conform(columns, raw)
+        if broken:
+            lines = text.split(b"\n")
+            dead += [Dead(numbers[row], why, shown(lines[numbers[row]])) for row, why in broken.items()]
+        tables.append(without(typed, broken))
+        if len(parts) > 1:
+            places.append(np.delete(np.asarray(numbers, np.int64), list(broken)))
+    table = pa.concat_tables([empty_table(columns), *tables])
+    if len(parts) > 1:
+        table = table.take(np.argsort(np.concatenate(places)))
     dead = [dataclasses.replace(letter, line=header_lines + letter.line) for letter in dead]
     dead.sort(key=lambda letter: letter.line)
     seen = parser.columns_seen(text)
-    return Block(typed, typed.num_rows + len(dead), header_lines + line_count, dead, seen)
+    return Block(table, table.num_rows + len(dead), header_lines + line_count, dead, seen)
