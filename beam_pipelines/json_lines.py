@@ -38,15 +38,15 @@ class JsonLines:
         self._declared: Types = {name: ARROW[type_] for name, type_ in columns.types.items()}
         self._types: Types = self._declared
 
-    def parse(self, text: bytes) -> tuple[list[Part], list[Dead]]:
-        """Parses whole lines; returns the rows, untyped, and the lines that are none."""
-        table = self._block(text)
+    def parse(self, text: bytes, line_count: int) -> tuple[list[Part], list[Dead]]:
+        """Parses so many whole lines; returns the rows, untyped, and the lines that are none."""
+        table = self._block(text, line_count)
         if table is not None:
             return [(table, range(table.num_rows))], []
         lines = text.split(b"\n")
         numbers = [number for number, line in enumerate(lines) if line.strip()]
         tidied = b"".join(lines[number].strip() + b"\n" for number in numbers)
-        table = self._block(tidied) if tidied != text else None
+        table = self._block(tidied, len(numbers)) if tidied != text else None
         return ([(table, numbers)], []) if table is not None else self._line_by_line(lines, numbers)
 
     def columns_seen(self, text: bytes) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class JsonLines:
         found = _object(text.lstrip().partition(b"\n")[0])
         return tuple(found) if isinstance(found, dict) else ()
 
-    def _block(self, text: bytes) -> pa.Table | None:
+    def _block(self, text: bytes, line_count: int) -> pa.Table | None:
         if not _one_object_a_line(text):
             return None
         table = self._table(text, self._types)
@@ -65,7 +65,7 @@ class JsonLines:
             seen = self._types_seen(text)
             if seen != self._declared:
                 self._types, table = seen, self._table(text, seen)
-        return table if table is not None and table.num_rows == text.count(b"\n") else None
+        return table if table is not None and table.num_rows == line_count else None
 
     def _table(self, text: bytes, types: Types) -> pa.Table | None:
         try:
@@ -150,7 +150,7 @@ class JsonLines:
         """The wanted cells as text, which `raw_columns.to_type` reads by the rules of all formats; or what is wrong."""
         value: Any = _object(line)
         if isinstance(value, _Nested):
-            table = self._block(line.strip() + b"\n")  # pyarrow has no limit
+            table = self._block(line.strip() + b"\n", 1)  # pyarrow has no limit
             if table is None:
                 return "not JSON: nested too deeply"
             value = {n: c if isinstance(c, str | bool | None) else _Number(c) for n, c in table.to_pylist()[0].items()}

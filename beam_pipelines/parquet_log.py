@@ -1,5 +1,6 @@
 """Parquet files: a chunk is a row group; rows go through `raw_columns.conform` in batches."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -30,6 +31,10 @@ def read_row_group(columns: LogColumns, chunk: Chunk, stream: BinaryIO) -> Itera
     try:
         file = pq.ParquetFile(stream, page_checksum_verification=True)
         names = tuple(file.schema_arrow.names)
+        twice = [name for name in columns.types if names.count(name) > 1]
+        if twice:
+            yield dataclasses.replace(empty_block(columns), fault=f"{chunk.file.path} has two columns {twice[0]!r}")
+            return
         rows = file.metadata.row_group(chunk.number).num_rows
         wanted = [name for name in columns.types if name in names]
         for batch in file.iter_batches(BATCH_ROWS, row_groups=[chunk.number], columns=wanted, use_threads=False):

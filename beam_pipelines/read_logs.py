@@ -191,7 +191,7 @@ def _read_text(columns: LogColumns, chunk: Chunk, stream: BinaryIO, format_: For
 def _parse(columns: LogColumns, parser: JsonLines | CsvLines, text: bytes, header_lines: int) -> Block:
     """Whole lines as a block; the lines of its dead count from its first, a header before them counts too."""
     line_count = text.count(b"\n")
-    parts, dead = parser.parse(text) if text else ([], [])
+    parts, dead = parser.parse(text, line_count) if text else ([], [])
     tables: list[pa.Table] = []
     places: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     for raw, numbers in parts:

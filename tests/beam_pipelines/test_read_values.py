@@ -313,6 +313,14 @@ def test_the_sentence_about_too_many_malformed_rows_fits_every_command_line(tmp_
     )
 
 
+def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "e.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array([1])] * 4, names=["u", "n", "n", "f"]), path)
+    found, _, report = read(path, WANTED)
+    assert found == []
+    assert report.fault(WANTED, 1.0) == f"the events log cannot be used: {path} has two columns 'n'"
+
+
 def test_chunks_of_parquet_share_the_bytes_of_their_file(tmp_path: Path) -> None:
     path = tmp_path / "e.parquet"
     pq.write_table(pa.table({"u": range(10)}), path, row_group_size=3)
