@@ -153,7 +153,7 @@ def test_other_types_of_parquet_are_read_where_nothing_is_lost(tmp_path: Path) -
     found, dead, _ = read(tmp_path / "e.parquet", WANTED)
     assert found == [{"u": 1, "n": 1, "f": 1.0, "s": "a"}]
     assert dead == [(2, "s is not text: b'\\xff'")]
-    for array in (pa.array([1.5, 2.0], pa.float16()), pa.array([np.float32(2.0), None])):
+    for array in (pa.array(np.array([1.5, 2.0], np.float16)), pa.array([np.float32(2.0), None])):
         pq.write_table(table.drop_columns("s").set_column(1, "n", array), tmp_path / "e.parquet")
         found, dead, _ = read(tmp_path / "e.parquet", WANTED)
         assert [row["n"] for row in found] == ([2] if array.null_count == 0 else [2, None])
