@@ -140,7 +140,7 @@ class BuildExamples(beam.PTransform):
             | f"Patterns[{log}]" >> beam.Create([self._patterns[log]])
             | f"MatchFiles[{log}]" >> beam.ParDo(log_steps.MatchFiles(log))
             | f"SpreadFiles[{log}]" >> beam.Reshuffle()
-            | f"PlanChunks[{log}]" >> beam.ParDo(log_steps.PlanChunks())
+            | f"PlanChunks[{log}]" >> beam.ParDo(log_steps.PlanChunks(self._schema, log))
             | f"SpreadChunks[{log}]" >> beam.Reshuffle()
             | f"ReadChunk[{log}]" >> beam.ParDo(read).with_outputs("counts", "dead", "report", main="pieces")
         )
