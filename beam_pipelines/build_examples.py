@@ -34,6 +34,7 @@ from apache_beam.runners.runner import create_runner
 
 from beam_pipelines import fit_steps, log_steps, previous_run, shard_steps
 from beam_pipelines.data_report import write_report
+from beam_pipelines.data_summary import REPORT
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.previous_run import PreviousRun
 from beam_pipelines.progress import progress_line
@@ -189,7 +190,7 @@ def build_examples(
         shards: files per split; one worker at a time holds a shard's events (about 50 bytes each).
         max_dead_share: malformed rows of a log beyond this share (of its rows) fail the job.
         as_of: ISO date and time (UTC if it names no zone); later events are malformed. Default: a day after now.
-        progress: show a progress line on stderr (local runs).
+        progress: show a progress line (local runs), and at the end the report's warnings, on stderr.
         beam_arguments: more of Beam's own options, `--name=value` each.
 
     Returns:
@@ -227,6 +228,9 @@ def build_examples(
             kept = directory.keep_dead_letters(root)
             raise ConfigError(f"{error}; the malformed rows are in {kept}" if kept else str(error)) from None
         write_report(root)
+        if progress:
+            for warning in json.loads(read_file(root, REPORT) or "{}").get("warnings", ()):
+                print(f"warning: {warning}", file=sys.stderr)
     return directory.manifest()
 
 
