@@ -19,6 +19,7 @@ same bytes, whatever the order of files and rows and the number of workers. A lo
 import argparse
 import json
 import logging
+import os
 import shutil
 import sys
 import uuid
@@ -183,6 +184,8 @@ def build_examples(
         building = str(target.parent.absolute() / f".{target.name}.building-{uuid.uuid4().hex[:8]}")
     options = PipelineOptions([f"--runner={runner}", *beam_arguments])
     options.view_as(SetupOptions).save_main_session = False
+    if options.view_as(SetupOptions).setup_file:
+        os.environ.setdefault("TWIN_TF_WORKER", "1")  # setup.py: these workers need no TensorFlow
     try:
         with progress_line("preprocess", enabled=progress and runner == LOCAL_RUNNER), _quiet_failures(building):
             pipeline = beam.Pipeline(options=options)
