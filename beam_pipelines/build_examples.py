@@ -4,47 +4,50 @@
         --items=raw/items.parquet --users=raw/users.parquet --output=prepared
 
 reads logs (JSON Lines, CSV, Parquet; the first two may be gzipped; several patterns separated by commas) and writes a
-directory of `twin_tf.records`: records, vocabularies, catalogue, latest histories, dead letters, manifest. It runs
-locally (`--runner=FnApiRunner`, the default) or anywhere Beam runs:
+directory of `twin_tf.records`: records, vocabularies, catalogue, latest histories, dead letters, report, manifest. It
+runs locally (`--runner=FnApiRunner`, the default) or anywhere Beam runs (docs/dataflow.md, docs/flink.md):
 
     python -m beam_pipelines.build_examples --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp \
         --setup_file=./setup.py --schema=schema.yaml --events='gs://B/events/*.parquet' ... --output=gs://B/prepared
 
-The steps: read the logs into typed batches; check them and find the split times; count the training window; fit
-vocabularies, boundaries and the catalogue; encode; bring each user's events together; write. The same logs give the
-same bytes, whatever the order of files and rows and the number of workers. A local run builds in a directory beside
-`--output` and renames it at the end; elsewhere `_SUCCESS` is written last, and readers refuse a directory without it.
+The steps: read the logs into typed pieces of user shards and bring each shard together; check what was read and find
+the split times; count the training window; fit vocabularies, boundaries and the catalogue; encode and write each shard.
+The same logs give the same bytes, whatever the order of files and rows and the number of workers. With
+`--previous=DIR` the logs are what came after the prepared data in DIR (`beam_pipelines.previous_run`).
 """
 
 import argparse
+import datetime
 import json
 import logging
 import os
-import shutil
 import sys
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
-from beam_pipelines import example_steps, log_steps
+from beam_pipelines import fit_steps, log_steps, previous_run, shard_steps
+from beam_pipelines.data_report import write_report
+from beam_pipelines.output_directory import OutputDirectory
+from beam_pipelines.previous_run import PreviousRun
 from beam_pipelines.progress import progress_line
 from beam_pipelines.raw_columns import LogName
 from beam_pipelines.read_logs import match_files
+from beam_pipelines.record_writer import read_file
 from twin_tf.config import load_config
-from twin_tf.records import MANIFEST, Manifest
+from twin_tf.records import Manifest
 from twin_tf.schema import FeatureSchema
 from twin_tf.strict_yaml import ConfigError
 
 LOCAL_RUNNER = "FnApiRunner"
 DEFAULT_SHARDS = 8
 DEFAULT_MAX_DEAD_SHARE = 0.005
+CLOCK_TOLERANCE_SECONDS = 86_400
 
 Patterns = str | Sequence[str] | None
 
@@ -58,10 +61,19 @@ class BuildExamples(beam.PTransform):
         root: where to write.
         shards: files per split; users are spread over them by a hash of their id.
         max_dead_share: malformed rows of a log beyond this share stop the job.
+        latest: events later than this, in the unit of the logs, are malformed; None takes all.
+        previous: the run to continue.
     """
 
     def __init__(
-        self, schema: FeatureSchema, patterns: dict[LogName, list[str]], root: str, shards: int, max_dead_share: float
+        self,
+        schema: FeatureSchema,
+        patterns: dict[LogName, list[str]],
+        root: str,
+        shards: int,
+        max_dead_share: float,
+        latest: int | None = None,
+        previous: PreviousRun | None = None,
     ) -> None:
         super().__init__()
         self._schema = schema
@@ -69,59 +81,59 @@ class BuildExamples(beam.PTransform):
         self._root = root
         self._shards = shards
         self._max_dead_share = max_dead_share
+        self._latest = latest
+        self._previous = previous
 
     def expand(self, begin: Any) -> Any:
         """Builds the graph."""
         pipeline = begin.pipeline
-        schema, root = self._schema, self._root
+        schema, root, previous = self._schema, self._root, self._previous
+        once = pipeline | "Once" >> beam.Create([None])
+        nothing = pipeline | "Nothing" >> beam.Create([])
         logs = {log: self._read(pipeline, log) for log in self._patterns}
+        pieces = [logs[log].pieces for log in self._patterns if log != "items"]
+        if previous is not None:
+            pieces += self._read_previous(pipeline, previous)
+        shards = pieces | "AllPieces" >> beam.Flatten() | "ByUserShard" >> beam.GroupByKey()
         reports = AsDict(
             [log.report for log in logs.values()]
-            | "AllReports" >> beam.Flatten(pipeline=pipeline)
-            | "MergeReports" >> beam.CombinePerKey(log_steps.MergeReports())
+            | "AllReports" >> beam.Flatten()
+            | "MergeReports" >> beam.CombinePerKey(fit_steps.Merge())
         )
         dead = (
             [log.dead for log in logs.values()]
-            | "AllDead" >> beam.Flatten(pipeline=pipeline)
+            | "AllDead" >> beam.Flatten()
             | "WriteDeadLetters" >> beam.ParDo(log_steps.WriteDeadLetters(root), reports)
         )
-        once = pipeline | "Once" >> beam.Create([None])
-        check = log_steps.CheckLogs(schema, tuple(self._patterns), root, self._max_dead_share)
-        split = AsSingleton(once | "CheckLogs" >> beam.ParDo(check, reports, AsList(dead)))
-        batches = {log: read.batches for log, read in logs.items()}
-        nothing = pipeline | "NoBatches" >> beam.Create([])
+        survey = AsSingleton(
+            shards
+            | "SurveyShard"
+            >> beam.ParDo(shard_steps.SurveyShard(schema, previous.manifest.last_time if previous else None))
+            | "MergeSurvey" >> beam.CombineGlobally(fit_steps.Merge())
+        )
+        check = log_steps.CheckLogs(schema, tuple(self._patterns), root, self._max_dead_share, previous)
+        split = AsSingleton(once | "CheckLogs" >> beam.ParDo(check, reports, survey, AsList(dead)))
+        log_counts = (
+            [log.counts for log in logs.values()]
+            | "AllLogCounts" >> beam.Flatten()
+            | "MergeLogCounts" >> beam.CombinePerKey(fit_steps.Merge())
+        )
         counts = (
-            batches["events"]
-            | "CountTraining" >> beam.ParDo(example_steps.CountTraining(schema), split)
-            | "MergeCounts" >> beam.CombinePerKey(example_steps.MergeCounts())
+            shards
+            | "CountShard" >> beam.ParDo(shard_steps.CountShard(schema), split)
+            | "MergeCounts" >> beam.CombinePerKey(fit_steps.Merge())
         )
-        fitted = AsSingleton(
-            once
-            | "FitEncoders"
-            >> beam.ParDo(
-                example_steps.FitEncoders(schema, root),
-                AsDict(counts),
-                AsList(batches.get("items", nothing)),
-                AsList(batches.get("users", nothing)),
-                split,
-            )
-        )
-        encoded = {
-            "events": batches["events"]
-            | "EncodeEvents" >> beam.ParDo(example_steps.EncodeEvents(schema, self._shards), fitted),
-            "users": batches.get("users", nothing)
-            | "EncodeUsers" >> beam.ParDo(example_steps.EncodeUsers(schema, self._shards), fitted),
-        }
-        results = (
-            encoded
-            | "ByUserShard" >> beam.CoGroupByKey(pipeline=pipeline)
-            | "WriteShard" >> beam.ParDo(example_steps.WriteShard(schema, root, self._shards), split)
-        )
+        item_pieces = logs["items"].pieces | "ItemPieces" >> beam.Values() if "items" in logs else nothing
+        fit = fit_steps.FitEncoders(schema, root, previous)
+        figures = (AsDict(log_counts), AsDict(counts), AsList(item_pieces), survey, split)
+        fitted = AsSingleton(once | "FitEncoders" >> beam.ParDo(fit, *figures))
+        results = shards | "WriteShard" >> beam.ParDo(shard_steps.WriteShard(schema, root, self._shards), split, fitted)
         return once | "Finish" >> beam.ParDo(
-            example_steps.Finish(schema, root), reports, split, fitted, AsList(results)
+            fit_steps.Finish(schema, root), reports, survey, split, fitted, AsList(results)
         )
 
     def _read(self, pipeline: Any, log: LogName) -> Any:
+        read = log_steps.ReadChunk(self._schema, log, self._shards, self._latest)
         return (
             pipeline
             | f"Patterns[{log}]" >> beam.Create([self._patterns[log]])
@@ -129,9 +141,19 @@ class BuildExamples(beam.PTransform):
             | f"SpreadFiles[{log}]" >> beam.Reshuffle()
             | f"PlanChunks[{log}]" >> beam.ParDo(log_steps.PlanChunks())
             | f"SpreadChunks[{log}]" >> beam.Reshuffle()
-            | f"ReadChunk[{log}]"
-            >> beam.ParDo(log_steps.ReadChunk(self._schema, log)).with_outputs("dead", "report", main="batches")
+            | f"ReadChunk[{log}]" >> beam.ParDo(read).with_outputs("counts", "dead", "report", main="pieces")
         )
+
+    def _read_previous(self, pipeline: Any, previous: PreviousRun) -> list[Any]:
+        histories = previous_run.ReadHistories(self._schema, previous, self._shards)
+        found = []
+        for name, paths, read in (
+            ("Histories", previous.histories(), histories),
+            ("Users", previous.users(), previous_run.ReadUsers(self._shards)),
+        ):
+            files = pipeline | f"Previous{name}" >> beam.Create(paths) | f"SpreadPrevious{name}" >> beam.Reshuffle()
+            found.append(files | f"ReadPrevious{name}" >> beam.ParDo(read))
+        return found
 
 
 def build_examples(
@@ -141,9 +163,12 @@ def build_examples(
     items: Patterns = None,
     users: Patterns = None,
     *,
+    previous: str | Path | None = None,
     runner: str = LOCAL_RUNNER,
+    workers: int = 1,
     shards: int = DEFAULT_SHARDS,
     max_dead_share: float = DEFAULT_MAX_DEAD_SHARE,
+    as_of: str | None = None,
     progress: bool = True,
     beam_arguments: Sequence[str] = (),
 ) -> Manifest:
@@ -151,13 +176,18 @@ def build_examples(
 
     Args:
         schema: the feature schema.
-        events: file patterns of the events log, one or several; local paths, or any that Beam knows.
+        events: file patterns of the events log, one or several; local paths, any that Beam knows, or
+            `bigquery://project.dataset.table`.
         output: a directory that does not exist yet, or is empty.
         items: of the items log, if the schema has one.
         users: of the users log, if the schema has one.
+        previous: a prepared directory to continue: the logs are what came after it, and the result is what one run over
+            all logs would give, with the rows of vocabularies and items as they were there.
         runner: Beam's runner.
-        shards: files per split.
+        workers: worker processes of the local runner.
+        shards: files per split; one worker at a time holds a shard's events (about 50 bytes each).
         max_dead_share: malformed rows of a log beyond this share (of its rows) fail the job.
+        as_of: ISO date and time (UTC if it names no zone); later events are malformed. Default: a day after now.
         progress: show a progress line on stderr (local runs).
         beam_arguments: more of Beam's own options, `--name=value` each.
 
@@ -166,43 +196,46 @@ def build_examples(
 
     Raises:
         ConfigError: no file matches, a log the schema needs is not given (or the other way), an `output` with something
-            in it, an empty log, a column that no row has, no targets, too many malformed rows. Nothing is left in
-            `output` then; the dead letters, if any, are in `<output>.dead_letters`.
+            in it, an empty log, a column that no row has, no targets, too many malformed rows, a `previous` of another
+            schema. Nothing is left in `output` then; the dead letters, if any, are in `<output>.dead_letters`.
     """
     patterns = _patterns(schema, {"events": events, "items": items, "users": users})
-    if shards < 1 or not 0 <= max_dead_share <= 1:
+    if shards < 1 or workers < 1 or not 0 <= max_dead_share <= 1:
         raise ConfigError(
-            f"shards must be at least 1 and max_dead_share a share from 0 to 1, not {shards}, {max_dead_share}"
+            "shards and workers must be at least 1 and max_dead_share a share from 0 to 1, "
+            f"not {shards}, {workers}, {max_dead_share}"
         )
-    _refuse_used(str(output))
+    directory = OutputDirectory(str(output))
+    before = None if previous is None else PreviousRun.open(str(previous), schema)
+    latest = _latest(as_of) * schema.events.time.per_second
     for log, given in patterns.items():
         match_files(log, given)
-    remote = "://" in str(output)
-    target = Path(str(output))
-    building = str(output)
-    if not remote:
-        building = str(target.parent.absolute() / f".{target.name}.building-{uuid.uuid4().hex[:8]}")
-    options = PipelineOptions([f"--runner={runner}", *beam_arguments])
+    local = runner == LOCAL_RUNNER
+    several = [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"] if workers > 1 else []
+    options = PipelineOptions([f"--runner={runner}", *(several if local else []), *beam_arguments])
     options.view_as(SetupOptions).save_main_session = False
-    if options.view_as(SetupOptions).setup_file:
-        os.environ.setdefault("TWIN_TF_WORKER", "1")  # setup.py: these workers need no TensorFlow
+    with directory.building() as root:
+        try:
+            with progress_line("preprocess", enabled=progress and local), _quiet_failures(root):
+                pipeline = beam.Pipeline(options=options)
+                pipeline | BuildExamples(schema, patterns, root, shards, max_dead_share, latest, before)
+                pipeline.run().wait_until_finish()
+        except ConfigError as error:
+            kept = directory.keep_dead_letters(root)
+            raise ConfigError(f"{error}; the malformed rows are in {kept}" if kept else str(error)) from None
+        write_report(root)
+    return directory.manifest()
+
+
+def _latest(as_of: str | None) -> int:
+    """Seconds since 1970 after which no event can have happened."""
+    if as_of is None:
+        return int(datetime.datetime.now(datetime.timezone.utc).timestamp()) + CLOCK_TOLERANCE_SECONDS
     try:
-        with progress_line("preprocess", enabled=progress and runner == LOCAL_RUNNER), _quiet_failures(building):
-            pipeline = beam.Pipeline(options=options)
-            pipeline | BuildExamples(schema, patterns, building, shards, max_dead_share)
-            pipeline.run().wait_until_finish()
-    except ConfigError as error:
-        if not remote and _keep_dead_letters(Path(building), target):
-            raise ConfigError(f"{error}; the malformed rows are in {target}.dead_letters") from None
-        raise
-    else:
-        if remote:
-            return Manifest.from_json(_read_text(building, MANIFEST), str(output))
-        Path(building).replace(target)
-        return Manifest.load(target)
-    finally:
-        if not remote:
-            shutil.rmtree(building, ignore_errors=True)
+        moment = datetime.datetime.fromisoformat(as_of.replace("Z", "+00:00"))
+    except ValueError:
+        raise ConfigError(f"as_of {as_of!r} must be an ISO date and time such as 2026-01-31T23:59:59+00:00") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp())
 
 
 def _patterns(schema: FeatureSchema, given: dict[LogName, Patterns]) -> dict[LogName, list[str]]:
@@ -218,16 +251,6 @@ def _patterns(schema: FeatureSchema, given: dict[LogName, Patterns]) -> dict[Log
     return found
 
 
-def _refuse_used(output: str) -> None:
-    if "://" in output:
-        if FileSystems.match([output.rstrip("/") + "/**"], limits=[1])[0].metadata_list:
-            raise ConfigError(f"{output} is not empty; name a new directory")
-        return
-    path = Path(output)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError(f"{output} exists and is not empty; name a new directory or remove it")
-
-
 @contextmanager
 def _quiet_failures(root: str) -> Iterator[None]:
     """Turns a job that stopped itself into its sentence, and keeps Beam from logging a traceback for it."""
@@ -239,9 +262,9 @@ def _quiet_failures(root: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        sentence = _read_text(root, log_steps.FAILED)
+        sentence = read_file(root, log_steps.FAILED)
         if sentence:
-            raise ConfigError(sentence) from None
+            raise ConfigError(sentence.decode("utf-8")) from None
         raise error
     finally:
         log.removeFilter(stopped)
@@ -256,24 +279,6 @@ class _NotStopped(logging.Filter):
         )
 
 
-def _read_text(root: str, name: str) -> str:
-    path = FileSystems.join(root, name)
-    if not FileSystems.exists(path):
-        return ""
-    with FileSystems.open(path) as stream:
-        return str(stream.read().decode("utf-8"))
-
-
-def _keep_dead_letters(building: Path, target: Path) -> bool:
-    letters = building / "dead_letters"
-    if not letters.is_dir():
-        return False
-    kept = target.with_name(f"{target.name}.dead_letters")
-    shutil.rmtree(kept, ignore_errors=True)
-    letters.replace(kept)
-    return True
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     description = "Raw logs to prepared data. Other options go to Beam, for example --direct_num_workers=2."
@@ -283,10 +288,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--items", help="of the items log")
     parser.add_argument("--users", help="of the users log")
     parser.add_argument("--output", required=True, help="a new directory")
+    parser.add_argument("--previous", help="a prepared directory to continue: the logs are what came after it")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of the local runner (default: 1)")
+    parser.add_argument("--as_of", help="ISO time; later events are malformed (default: a day after the launch)")
     parser.add_argument("--runner", default=LOCAL_RUNNER, help=f"Beam's runner (default: {LOCAL_RUNNER})")
     parser.add_argument("--shards", type=int, default=DEFAULT_SHARDS, help="files per split (default: %(default)s)")
     parser.add_argument("--max_dead_share", type=float, default=DEFAULT_MAX_DEAD_SHARE, help="default: %(default)s")
     options, beam_arguments = parser.parse_known_args(arguments)
+    if any(argument.startswith("--setup_file") for argument in beam_arguments):
+        os.environ.setdefault("TWIN_TF_WORKER", "1")  # the workers need no TensorFlow; setup.py says how this travels
     try:
         schema = load_config(options.schema).schema
         if schema is None:
@@ -297,7 +307,10 @@ def main(arguments: list[str] | None = None) -> int:
             options.output,
             options.items and options.items.split(","),
             options.users and options.users.split(","),
+            previous=options.previous,
             runner=options.runner,
+            workers=options.workers,
+            as_of=options.as_of,
             shards=options.shards,
             max_dead_share=options.max_dead_share,
             beam_arguments=beam_arguments,

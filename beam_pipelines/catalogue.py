@@ -1,77 +1,160 @@
-"""The catalogue: every item of the items log and of the events, and its inherent features as indices.
+"""The catalogue: every item of the items log, of the events and of the previous run, and its features as indices.
 
-Rows follow the order of the ids (int64): row 0 is padding, row 1 is unknown, the items begin at row 2.
+Row 0 is padding, row 1 is unknown. The rows of a previous run stay; new items follow in the order of their ids (int64).
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from beam_pipelines.count_values import Histogram, Ints, ValueCounts, quantiles, sortable
+from beam_pipelines.raw_columns import ARROW
 from twin_tf.encoders import FeatureEncoder, encode_ids
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn
+from twin_tf.strict_yaml import ConfigError
+
+RAW = "raw/"
+
+
+@dataclasses.dataclass(frozen=True)
+class ItemNames:
+    """Text ids of items: their hashes, rising, and the texts."""
+
+    ids: Ints
+    texts: pa.Array
+
+    @classmethod
+    def of(cls, column: IdColumn, values: pa.Array | pa.ChunkedArray) -> "ItemNames":
+        """The distinct ids of a column."""
+        texts = values.unique().drop_null()
+        return cls.merge([cls(encode_ids(column, texts), texts)])
+
+    @classmethod
+    def merge(cls, parts: Sequence["ItemNames"]) -> "ItemNames":
+        """All parts together.
+
+        Raises:
+            ConfigError: two texts have one hash: the model could not tell these items apart.
+        """
+        ids = np.concatenate([part.ids for part in parts])
+        texts = pa.chunked_array([part.texts for part in parts], pa.string()).combine_chunks()
+        order = np.argsort(ids, kind="stable")
+        ids, texts = ids[order], texts.take(pa.array(order))
+        new = np.r_[True, ids[1:] != ids[:-1]][: len(ids)]
+        leaders = texts.filter(pa.array(new))
+        differs = np.flatnonzero(
+            texts.to_numpy(zero_copy_only=False)
+            != leaders.take(pa.array(np.cumsum(new) - 1)).to_numpy(zero_copy_only=False)
+        )
+        if len(differs):
+            raise ConfigError(
+                f"the item ids {texts[differs[0] - 1].as_py()!r} and {texts[differs[0]].as_py()!r} have the "
+                "same hash; rename one of them"
+            )
+        return cls(ids[new], leaders)
 
 
 @dataclasses.dataclass(frozen=True)
 class RawCatalogue:
-    """Items before encoding.
+    """Items before encoding, in the order of their rows.
 
     Attributes:
-        ids: int64, rising.
+        ids: int64.
         raw_ids: the ids as the logs write them, ints or text.
-        columns: raw column -> values, null for an item that the items log lacks.
-        listed: which items the items log has.
-        seen: how many kept events of the training window each item has.
+        columns: raw column -> values, null for an item that no items log had.
+        listed: which items an items log had.
+        counted: kept events of each item in the training window and before.
+        totals: kept events of each item.
+        duplicated: rows of the items log whose id another row has too.
     """
 
     ids: Ints
     raw_ids: pa.Array
     columns: dict[str, pa.Array]
     listed: npt.NDArray[np.bool_]
-    seen: Ints
+    counted: Ints
+    totals: Ints
+    duplicated: int = 0
 
     @classmethod
-    def join(cls, schema: FeatureSchema, log: pa.Table | None, seen: ValueCounts) -> "RawCatalogue":
-        """The union of the items log and of the items that events name.
+    def join(
+        cls,
+        schema: FeatureSchema,
+        log: pa.Table | None,
+        seen: ValueCounts,
+        names: ItemNames | None = None,
+        previous: pa.Table | None = None,
+    ) -> "RawCatalogue":
+        """The union of the items log, of the items that events name, and of the previous run's.
 
         Args:
             schema: the schema.
             log: the typed items log, or None without one. Of several rows with one id the first in the order of the
                 columns' values counts.
-            seen: item (as the events write it) -> events in the training window, 0 included.
+            seen: item id (int64) -> events.
+            names: the texts of the events' ids, where ids are text.
+            previous: `state/items.parquet` of the previous run; a row of the log comes before its row.
         """
         id_column = schema.items if schema.items is not None else schema.events.item
-        seen_ids = encode_ids(schema.events.item, seen.values)
-        if log is None:
-            listed_ids = np.zeros(0, np.int64)
-        else:
-            log = log.sort_by([(name, "ascending") for name in log.column_names])
-            listed_ids = encode_ids(id_column, log[id_column.column].combine_chunks())
-        ids = np.union1d(listed_ids, seen_ids)
+        empty = pa.schema([(name, ARROW[kind]) for name, kind in schema.item_columns().items()]).empty_table()
+        log = empty if log is None else log.sort_by([(name, "ascending") for name in empty.column_names])
+        listed_ids = encode_ids(id_column, log[id_column.column].combine_chunks()) if log.num_columns else _NONE
+        old_ids = _NONE if previous is None else previous["id"].to_numpy()
+        seen_ids = seen.values.to_numpy() if len(seen.values) else _NONE
+        fresh = np.union1d(listed_ids, seen_ids)
+        ids = np.concatenate([old_ids, fresh[~_places(old_ids, fresh)[1]]])
         place_listed, listed = _places(listed_ids, ids)
         place_seen, has_events = _places(seen_ids, ids)
-        raw = seen.values.take(pa.array(place_seen, mask=~has_events))
-        columns: dict[str, pa.Array] = {}
-        if log is not None:
-            take = pa.array(place_listed, mask=~listed)
-            columns = {name: log[name].combine_chunks().take(take) for name in log.column_names}
-            raw = columns[id_column.column].fill_null(raw) if has_events.any() else columns[id_column.column]
+        counted, totals = (
+            np.where(has_events, count[place_seen] if len(seen_ids) else 0, 0) for count in (seen.counts, seen.totals)
+        )
+        columns = {
+            name: log[name].combine_chunks().take(pa.array(place_listed, mask=~listed)) for name in log.column_names
+        }
+        if previous is not None:
+            before = np.arange(len(ids)) < len(old_ids)
+            keep_old = pa.array(before & ~listed)
+            for name in columns:
+                old = previous[RAW + name].combine_chunks().take(pa.array(np.arange(len(ids)), mask=~before))
+                columns[name] = pc.if_else(keep_old, old, columns[name])
+            old_totals = np.where(before, np.resize(previous["events"].to_numpy(), len(ids)), 0)
+            counted, totals = counted + old_totals, totals + old_totals
+            listed = listed | (before & np.resize(previous["listed"].to_numpy(), len(ids)))
+        raw: pa.Array = pa.array(ids)
+        if id_column.type == "string":
+            found = [] if names is None else [names]
+            if len(listed_ids):
+                found.append(ItemNames.of(id_column, log[id_column.column]))
+            if previous is not None:
+                order = np.argsort(old_ids)
+                found.append(ItemNames(old_ids[order], previous["raw_id"].combine_chunks().take(pa.array(order))))
+            every = ItemNames.merge(found)
+            raw = every.texts.take(pa.array(_places(every.ids, ids)[0]))
         columns[id_column.column] = raw
-        return cls(ids, raw, columns, listed, np.where(has_events, seen.counts[place_seen] if len(seen_ids) else 0, 0))
+        duplicated = len(listed_ids) - len(np.unique(listed_ids))
+        return cls(ids, raw, columns, listed, counted, totals, duplicated)
 
-    def fit(self, feature: Feature) -> list[str] | list[float]:
+    def fit(self, feature: Feature, known: Sequence[str] | None = None) -> list[str] | list[float]:
         """The vocabulary or the boundaries of an inherent feature.
 
         Items weigh by their events of the training window, or one each with `source: items`.
+
+        Args:
+            feature: the feature.
+            known: the previous run's vocabulary or boundaries; boundaries stay, a vocabulary only grows.
         """
         encoding = feature.encoding_or_fail
         values = self.columns[feature.column]
-        weights = self.listed.astype(np.int64) if encoding.source == "items" and self.listed.any() else self.seen
+        weights = self.listed.astype(np.int64) if encoding.source == "items" and self.listed.any() else self.counted
         if encoding.kind == "vocabulary":
-            return ValueCounts.of(values, weights).at_least(encoding.min_count)
+            return grown(known or [], ValueCounts.of(values, weights).at_least(encoding.min_count))
+        if known is not None:
+            return list(known)
         numbers = values.to_numpy(zero_copy_only=False).astype(np.float64)
         counted = np.isfinite(numbers) & (weights > 0)
         return quantiles(Histogram.of(sortable(numbers[counted]), weights[counted]), int(encoding.quantiles or 0))
@@ -79,54 +162,47 @@ class RawCatalogue:
     def table(self, schema: FeatureSchema, encoder: FeatureEncoder) -> pa.Table:
         """The content of `items/items.parquet`: `row`, `id`, `raw_id` where ids are text, one column per feature."""
         rows = np.arange(FIRST_KNOWN, FIRST_KNOWN + len(self.ids), dtype=np.int32)
-        columns: dict[str, pa.Array | npt.NDArray[np.int32] | Ints] = {"row": rows, "id": self.ids}
-        if pa.types.is_string(self.raw_ids.type):
-            columns["raw_id"] = self.raw_ids
+        columns: dict[str, Any] = {"row": rows, **self._ids()}
         for feature in schema.inherent:
             columns[feature.name] = encoder.encode(feature.name, self.columns[feature.column])
         return pa.table(columns)
 
+    def state(self) -> pa.Table:
+        """The content of `state/items.parquet`, for the next run: ids, `events`, `listed`, `raw/<column>`."""
+        raw = {RAW + name: values for name, values in self.columns.items()}
+        return pa.table({**self._ids(), "events": self.totals, "listed": self.listed, **raw})
 
-def item_rows(ids: Ints, column: IdColumn, values: pa.Array) -> npt.NDArray[np.int32]:
-    """Rows of raw item ids; 1 for an item that the catalogue lacks.
+    def _ids(self) -> dict[str, Any]:
+        text = pa.types.is_string(self.raw_ids.type)
+        return {"id": self.ids, **({"raw_id": self.raw_ids} if text else {})}
+
+
+class ItemRows:
+    """Item ids to rows of the catalogue.
 
     Args:
-        ids: the catalogue's ids, rising.
-        column: the id column of the values.
-        values: raw ids without nulls.
+        ids: the catalogue's ids in the order of their rows.
     """
-    wanted = encode_ids(column, values)
-    place, found = _places(ids, wanted)
-    return np.where(found, place + FIRST_KNOWN, UNKNOWN).astype(np.int32)
+
+    def __init__(self, ids: Ints) -> None:
+        self._order = np.argsort(ids, kind="stable")
+        self._ids = ids[self._order]
+
+    def of(self, ids: Ints) -> npt.NDArray[np.int32]:
+        """The row of each id; 1 for an item that the catalogue lacks."""
+        if not len(self._ids):
+            return np.full(len(ids), UNKNOWN, np.int32)
+        place = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        return np.where(self._ids[place] == ids, self._order[place] + FIRST_KNOWN, UNKNOWN).astype(np.int32)
 
 
-def user_table(schema: FeatureSchema, encoder: FeatureEncoder, log: pa.Table) -> pa.Table:
-    """A part of the users log as `id` and one index per user feature."""
-    assert schema.users is not None
-    columns: dict[str, npt.NDArray[Any]] = {"id": encode_ids(schema.users, log[schema.users.column].combine_chunks())}
-    for feature in schema.user:
-        columns[feature.name] = encoder.encode(feature.name, log[feature.column].combine_chunks())
-    return pa.table(columns)
+def grown(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """A vocabulary that keeps its rows and gets the new values after them."""
+    before = set(known)
+    return [*known, *(value for value in wanted if value not in before)]
 
 
-def fit_user_feature(feature: Feature, log: pa.Table | None) -> list[str] | list[float]:
-    """The vocabulary or the boundaries of a user feature, over the rows of the users log."""
-    encoding = feature.encoding_or_fail
-    if log is None:
-        return []
-    if encoding.kind == "vocabulary":
-        return ValueCounts.of(log[feature.column]).at_least(encoding.min_count)
-    numbers = log[feature.column].to_numpy().astype(np.float64)
-    return quantiles(Histogram.of(sortable(numbers)), int(encoding.quantiles or 0))
-
-
-def one_row_a_user(table: pa.Table) -> pa.Table:
-    """Sorts by id; of several rows of one user the one with the smallest indices stays."""
-    if not table.num_rows:
-        return table
-    table = table.sort_by([(name, "ascending") for name in table.column_names]).combine_chunks()
-    ids = table["id"].to_numpy()
-    return table.filter(pa.array(np.r_[True, ids[1:] != ids[:-1]]))
+_NONE = np.zeros(0, np.int64)
 
 
 def _places(where: Ints, wanted: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:

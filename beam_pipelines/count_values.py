@@ -1,7 +1,7 @@
 """Counts that merge: of values, for vocabularies, and of numbers, for quantiles; the order never matters."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,26 +12,52 @@ import pyarrow.compute as pc
 Ints = npt.NDArray[np.int64]
 
 MAX_DISTINCT = 1 << 22
+ITEM_COUNTS = "item/counts"  # keys of figures about items; no feature is called so
+ITEM_NAMES = "item/names"
 
 
 @dataclasses.dataclass
 class ValueCounts:
-    """Distinct values and how often each was seen; `values` is an Arrow array of ints, floats or text."""
+    """Distinct values and how often each was seen.
+
+    Attributes:
+        values: Arrow array of ints, floats or text, without null.
+        counts: in the training window, `(values,)`.
+        totals: anywhere, `(values,)`.
+    """
 
     values: pa.Array
     counts: Ints
+    totals: Ints
 
     @classmethod
-    def of(cls, values: pa.Array, weights: Ints | None = None) -> "ValueCounts":
-        """Counts the values that are not null; with `weights`, each weighs so much (0 keeps the value)."""
-        if isinstance(values, pa.ChunkedArray):
-            values = values.combine_chunks()
-        if weights is None:
-            counted = values.drop_null().value_counts()
-            return cls(counted.field("values"), counted.field("counts").to_numpy())
-        table = pa.table({"value": values, "count": weights}).filter(values.is_valid())
-        grouped = table.group_by("value", use_threads=False).aggregate([("count", "sum")])
-        return cls(grouped["value"].combine_chunks(), grouped["count_sum"].to_numpy())
+    def of(cls, values: pa.Array | pa.ChunkedArray, counted: npt.NDArray[Any] | None = None) -> "ValueCounts":
+        """Counts the values that are not null.
+
+        Args:
+            values: `(rows,)`, a dictionary array too.
+            counted: `(rows,)` how much each row weighs in `counts`; one if left out.
+        """
+        if counted is None:
+            counted = np.ones(len(values), np.int64)
+        return cls._grouped(values, counted.astype(np.int64), np.ones(len(values), np.int64))
+
+    @classmethod
+    def _grouped(cls, values: pa.Array | pa.ChunkedArray, counts: Ints, totals: Ints) -> "ValueCounts":
+        plain = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        if isinstance(plain, pa.ChunkedArray):  # combining several dictionaries may give one chunk or none
+            plain = plain.unify_dictionaries().chunk(0) if plain.num_chunks else pa.array([], plain.type)
+        if pa.types.is_dictionary(plain.type):
+            place = plain.indices.fill_null(-1).to_numpy()
+            size = len(plain.dictionary)
+            known = place >= 0
+            sums = [_sum_by(place[known], part[known], size) for part in (counts, totals)]
+            seen = np.bincount(place[known], minlength=size) > 0
+            kept = plain.dictionary.filter(pa.array(seen))
+            return cls(kept, sums[0][seen], sums[1][seen])
+        if not len(plain):
+            return cls(plain, counts, totals)
+        return cls._grouped(plain.dictionary_encode(), counts, totals)
 
     @classmethod
     def merge(cls, parts: Sequence["ValueCounts"]) -> "ValueCounts":
@@ -39,12 +65,25 @@ class ValueCounts:
         if len(parts) == 1:
             return parts[0]
         values = pa.chunked_array([part.values for part in parts])
-        return cls.of(values, np.concatenate([part.counts for part in parts]))
+        counts, totals = (np.concatenate([getattr(part, name) for part in parts]) for name in ("counts", "totals"))
+        return cls._grouped(values, counts, totals)
 
     def at_least(self, minimum: int) -> list[str]:
-        """The values seen at least `minimum` (and once) as text; numbers in numeric order, text in text order."""
+        """The values counted at least `minimum` times (and once) as text; numbers in numeric, text in text order."""
         kept = self.values.filter(pa.array(self.counts >= max(1, minimum)))
         return [str(value) for value in kept.take(pc.array_sort_indices(kept)).to_pylist()]
+
+    def without(self, known: Collection[str]) -> "ValueCounts":
+        """The values that are not among `known` (as text), in order."""
+        order = pc.array_sort_indices(self.values).to_numpy()
+        kept = order[[str(value) not in known for value in self.values.take(pa.array(order)).to_pylist()]]
+        return ValueCounts(self.values.take(pa.array(kept)), self.counts[kept], self.totals[kept])
+
+
+def _sum_by(place: Ints, weights: Ints, size: int) -> Ints:
+    sums = np.zeros(size, np.int64)
+    np.add.at(sums, place, weights)
+    return sums
 
 
 @dataclasses.dataclass
@@ -115,8 +154,3 @@ def quantiles(histogram: Histogram, parts: int) -> list[float]:
     if not total:
         return []
     return sorted({unsortable(histogram.at_rank(i * total // parts)) for i in range(1, parts)})
-
-
-def merge_counts(parts: Sequence[Any]) -> Any:
-    """Merges parts of one kind."""
-    return type(parts[0]).merge(parts)

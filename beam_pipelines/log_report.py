@@ -1,15 +1,10 @@
 """What was found while a log was read: counts that merge, and the one sentence about what is wrong with it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
-from beam_pipelines.count_values import Histogram
 from beam_pipelines.raw_columns import LogColumns
 from beam_pipelines.read_logs import Block, Chunk
-from twin_tf.records import SplitTimes
-from twin_tf.schema import FeatureSchema
 from twin_tf.strict_yaml import nearest
 
 _EXAMPLES = 3
@@ -24,8 +19,6 @@ class LogReport:
         kept: rows that go on.
         filtered: sound rows that nothing needs.
         dead: rows in `dead_letters/`.
-        behaviours: kept events that are behaviours.
-        target_times: times of the targets.
         filled: column -> rows with a value.
         columns_seen: columns that files have, wanted or not.
         lines: (file number, chunk number) -> lines.
@@ -36,14 +29,11 @@ class LogReport:
     kept: int = 0
     filtered: int = 0
     dead: int = 0
-    behaviours: int = 0
-    target_times: Histogram = dataclasses.field(
-        default_factory=lambda: Histogram(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    )
     filled: dict[str, int] = dataclasses.field(default_factory=dict)
     columns_seen: set[str] = dataclasses.field(default_factory=set)
     lines: dict[tuple[int, int], int] = dataclasses.field(default_factory=dict)
     examples: list[tuple[int, int, int, str, str]] = dataclasses.field(default_factory=list)
+    damaged: list[str] = dataclasses.field(default_factory=list)
 
     def add_block(self, chunk: Chunk, block: Block) -> None:
         """Counts a block, except what becomes of its sound rows."""
@@ -61,10 +51,8 @@ class LogReport:
     def merge(cls, parts: Sequence["LogReport"]) -> "LogReport":
         """The report of all parts together."""
         total = cls()
-        for name in ("read", "kept", "filtered", "dead", "behaviours"):
+        for name in ("read", "kept", "filtered", "dead"):
             setattr(total, name, sum(getattr(part, name) for part in parts))
-        if parts:
-            total.target_times = Histogram.merge([part.target_times for part in parts])
         for part in parts:
             total.columns_seen |= part.columns_seen
             total.lines.update(part.lines)
@@ -98,34 +86,3 @@ class LogReport:
                 f"{max_dead_share:g} (--max_dead_share); first: {shown}"
             )
         return None
-
-
-def find_split(schema: FeatureSchema, events: LogReport) -> SplitTimes | str:
-    """The moments between the splits, or the sentence that says why there are none."""
-    times = events.target_times
-    if not times.total:
-        return f"the events log has no targets: no row holds {_shown(schema.targets.where)} (schema.targets.where)"
-    if not events.behaviours:
-        return f"the events log has no behaviours: no row holds {_shown(schema.history.where)} (schema.history.where)"
-    split = schema.split
-    if split.valid_from is not None and split.test_from is not None:
-        found = SplitTimes(split.valid_from, split.test_from)
-    else:
-        total = times.total
-        ends = [
-            times.at_rank(min(int(share * total + 1e-9), total - 1))
-            for share in (split.train, split.train + split.valid)
-        ]
-        if split.train + split.valid >= 1:
-            ends[1] = times.at_rank(total - 1) + 1
-        found = SplitTimes(*ends)
-    if times.at_rank(0) >= found.valid_from:
-        return (
-            f"no target is earlier than {found.valid_from}, so nothing is left to train on; give schema.split another "
-            "share or times of its own"
-        )
-    return found
-
-
-def _shown(where: Mapping[str, tuple[object, ...]]) -> str:
-    return " and ".join(f"{column} in {list(values)}" for column, values in where.items()) or "a label"

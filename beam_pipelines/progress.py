@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+NAMESPACE = "build_examples"  # of the counters that every runner shows
+
 _INTERVAL_TERMINAL = 0.5
 _INTERVAL_FILE = 5.0
 

@@ -44,7 +44,7 @@ class LogColumns:
     label_values: tuple[int, ...] = ()
 
 
-def log_columns(schema: FeatureSchema, name: LogName) -> LogColumns:
+def log_columns(schema: FeatureSchema, name: LogName, latest: int | None = None) -> LogColumns:
     """The columns of one of the schema's logs."""
     if name == "items":
         types = schema.item_columns()

@@ -1,4 +1,4 @@
-"""`tf.train.Example` bytes and TFRecord files without TensorFlow.
+"""Files of prepared data on any of Beam's file systems; `tf.train.Example` bytes without TensorFlow.
 
 An Example is written in protobuf's wire format directly: importing TensorFlow for it would cost every worker 600 MB and
 several seconds. Keys are in rising order, so equal content is equal bytes.
@@ -6,17 +6,18 @@ several seconds. Keys are in rising order, so equal content is equal bytes.
 
 import functools
 import hashlib
-import struct
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
-import google_crc32c
+import pyarrow as pa
+import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from twin_tf.records import Shard
+from twin_tf.tfrecord import frame
 
-_MASK_DELTA = 0xA282EAD8
 _LENGTH_DELIMITED = 2
 
 
@@ -30,12 +31,6 @@ def example(features: Mapping[str, int | bytes]) -> bytes:
         else:
             entries.append(_field(1, _key(key) + _field(2, _field(1, _field(1, value)))))  # Feature.bytes_list.value
     return _field(1, b"".join(entries))  # Example.features
-
-
-def frame(record: bytes) -> bytes:
-    """A record as TFRecord files hold it: length, its checksum, the record, its checksum."""
-    length = struct.pack("<Q", len(record))
-    return b"".join((length, _checksum(length), record, _checksum(record)))
 
 
 class ShardWriter:
@@ -76,11 +71,70 @@ class ShardWriter:
         return Shard(self._name, self._bytes, digest, self._records, self._targets, self._events, self._longest)
 
 
-def write_file(root: str, name: str, content: bytes) -> None:
-    """Writes a whole file below `root` on any of Beam's file systems."""
+def write_file(root: str, name: str, content: bytes) -> str:
+    """Writes a whole file below `root` on any of Beam's file systems; returns its sha256."""
     path = FileSystems.join(root, *name.split("/"))
     with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         stream.write(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_parquet(root: str, name: str, table: pa.Table) -> str:
+    """Writes a table below `root`; returns the file's sha256."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return write_file(root, name, buffer.getvalue())
+
+
+def open_file(path: str) -> BinaryIO:
+    """Opens a file of any of Beam's file systems as its bytes are."""
+    stream: BinaryIO = FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return stream
+
+
+def read_file(root: str, name: str) -> bytes | None:
+    """The content of a file below `root`, or None without it."""
+    path = FileSystems.join(root, *name.split("/"))
+    if not FileSystems.exists(path):
+        return None
+    with open_file(path) as stream:
+        return stream.read()
+
+
+def parse_example(data: bytes) -> dict[str, int | bytes]:
+    """The inverse of `example`."""
+    found: dict[str, int | bytes] = {}
+    (features,) = _fields(data)
+    for entry in _fields(features[1]):
+        key, value = (content for _, content in _fields(entry[1]))
+        ((kind, values),) = _fields(value)
+        ((_, content),) = _fields(values)
+        found[key.decode("utf-8")] = content if kind == 1 else _signed(_read_varint(content, 0)[0])
+    return found
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    place = 0
+    while place < len(data):
+        tag, place = _read_varint(data, place)
+        size, place = _read_varint(data, place)
+        yield tag >> 3, data[place : place + size]
+        place += size
+
+
+def _read_varint(data: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, place
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -105,8 +159,3 @@ def _varint(value: int) -> bytes:
         value >>= 7
     parts.append(value)
     return bytes(parts)
-
-
-def _checksum(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFF_FFFF)

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from beam_pipelines.event_pieces import BEHAVIOUR, LABEL, TARGET
 from twin_tf import records as keys
-from twin_tf.records import SplitName, SplitTimes
+from twin_tf.packing import pack, width_of
+from twin_tf.records import SPLITS, SplitName, SplitTimes
 from twin_tf.schema import UNKNOWN, FeatureSchema
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 
-LABEL, BEHAVIOUR, TARGET = 1, 2, 4
-_SPLIT_NAMES: tuple[SplitName, ...] = ("train", "valid", "test")
+_HISTORY_END_WIDTH = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,27 +29,64 @@ class Record:
     targets: int
 
 
-def shard_of(users: Ints, shards: int) -> npt.NDArray[np.int32]:
-    """The shard of each user: a fixed mixing hash (SplitMix64) of the id, modulo `shards`."""
-    with np.errstate(over="ignore"):
-        mixed = users.view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return (mixed % np.uint64(shards)).astype(np.int32)
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How the numbers of a run are packed.
+
+    Attributes:
+        widths: packed key -> bytes a value.
+        time_origin: what times count from.
+        known: stored cross feature -> its cardinality; a larger index is a place among the pending values.
+    """
+
+    widths: Mapping[str, int]
+    time_origin: int
+    known: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        schema: FeatureSchema,
+        cardinalities: Mapping[str, int],
+        items: int,
+        pending: Mapping[str, int],
+        times: tuple[int, int],
+    ) -> "Layout":
+        """The narrowest layout.
+
+        Args:
+            schema: the schema.
+            cardinalities: feature -> rows of its table.
+            items: rows of the catalogue, padding and unknown included.
+            pending: vocabulary cross feature -> number of its pending values.
+            times: the earliest and the latest time of any event.
+        """
+        item, time = width_of(items - 1), width_of(times[1] - times[0])
+        widths = {keys.HISTORY_ITEM: item, keys.HISTORY_TIME: time, keys.TARGET_ITEM: item, keys.TARGET_TIME: time}
+        widths.update({keys.TARGET_LABEL: 1, keys.TARGET_HISTORY_END: _HISTORY_END_WIDTH})
+        widths.update({keys.history_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_cross})
+        widths.update({keys.target_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_context})
+        widths.update({keys.pending_key(name): width_of(count) for name, count in pending.items()})
+        return cls(widths, times[0], {f.name: cardinalities[f.name] for f in schema.stored_cross})
 
 
 def build_records(
-    schema: FeatureSchema, events: Mapping[str, Array], users: Mapping[str, Array], split: SplitTimes
+    schema: FeatureSchema,
+    events: Mapping[str, Array],
+    users: Mapping[str, Array],
+    split: SplitTimes,
+    layout: Layout,
 ) -> Iterator[Record]:
     """Builds every record of some users, in the order of user and time.
 
     Args:
         schema: the schema.
-        events: all kept events of these users in any order, `(events,)` each: `user`, `item` (row), `time`, `flags`
-            (LABEL, BEHAVIOUR, TARGET), and one index column per stored cross and context feature.
+        events: all events of these users in any order, `(events,)` each: `user`, `item` (row), `time`, `flags`
+            (LABEL, BEHAVIOUR, TARGET; none of them: only the user is known), and one index column per stored cross and
+            context feature.
         users: `id` (rising) and one index column per user feature, of any users.
         split: the moments between the splits.
+        layout: how to pack.
 
     Yields:
         Per user the records of its targets, then its latest history.
@@ -58,16 +96,21 @@ def build_records(
     flags = events["flags"]
     behaviours = _sorted(events, (flags & BEHAVIOUR) != 0, ["item", *cross], cross)
     targets = _sorted(events, (flags & TARGET) != 0, ["item", "label", *context], context)
-    ids = np.union1d(behaviours["user"], targets["user"])
+    ids = np.unique(events["user"])
+    which = split.numbers(targets["time"])
+    targets = {name: column[which >= 0] for name, column in targets.items()}
+    which = which[which >= 0]
     history_first = np.searchsorted(behaviours["user"], ids, side="left")
     history_last = np.searchsorted(behaviours["user"], ids, side="right")
     owner = np.searchsorted(ids, targets["user"])
     end = _strictly_earlier(behaviours, targets) - history_first[owner]
-    which = np.searchsorted([split.valid_from, split.test_from], targets["time"], side="right")
     first, last = _cut(owner, which, schema.targets.per_record)
     record_owner = owner[first] if len(first) else first
     record_of_user = np.searchsorted(record_owner, np.arange(len(ids) + 1))
-    user_features = _user_features(schema, ids, users)
+    user_features = features_of_users(schema, ids, users)
+    history_bytes, pending_bytes = _pack_history(behaviours, cross, layout)
+    target_bytes = _pack_targets(targets, context, layout)
+    end_width = layout.widths[keys.TARGET_HISTORY_END]
 
     for place, user in enumerate(ids.tolist()):
         known: dict[str, int | bytes] = {keys.USER_ID: user}
@@ -79,15 +122,26 @@ def build_records(
             history = slice(base + start, base + int(end[part.stop - 1]))
             features = {
                 **known,
-                **_history(behaviours, cross, history),
-                **_targets(targets, context, part, end[part] - start),
+                keys.HISTORY_LENGTH: history.stop - history.start,
+                **_cut_out(history_bytes, history, layout),
+                keys.TARGET_LENGTH: part.stop - part.start,
+                **_cut_out(target_bytes, part, layout),
+                keys.TARGET_HISTORY_END: pack(end[part] - start, end_width),
             }
-            name = _SPLIT_NAMES[which[part.start]]
-            yield Record(name, features, history.stop - history.start, part.stop - part.start)
+            yield Record(SPLITS[which[part.start]], features, history.stop - history.start, part.stop - part.start)
         stop = int(history_last[place])
         history = slice(max(base, stop - schema.history.max_length), stop)
-        nothing = _targets(targets, context, slice(0, 0), end[:0])
-        yield Record("histories", {**known, **_history(behaviours, cross, history), **nothing}, stop - history.start, 0)
+        pending = _cut_out(pending_bytes, history, layout)
+        features = {
+            **known,
+            keys.HISTORY_LENGTH: history.stop - history.start,
+            **_cut_out(history_bytes, history, layout),
+            **{key: value for key, value in pending.items() if any(value)},
+            keys.TARGET_LENGTH: 0,
+            **dict.fromkeys(target_bytes, b""),
+            keys.TARGET_HISTORY_END: b"",
+        }
+        yield Record("histories", features, stop - history.start, 0)
 
 
 def _sorted(
@@ -122,9 +176,8 @@ def _cut(owner: Ints, which: Ints, per_record: int) -> tuple[Ints, Ints]:
     return first, np.r_[first[1:], len(owner)]
 
 
-def _user_features(schema: FeatureSchema, ids: Ints, users: Mapping[str, Array]) -> dict[str, Array]:
-    if not schema.user:
-        return {}
+def features_of_users(schema: FeatureSchema, ids: Ints, users: Mapping[str, Array]) -> dict[str, Array]:
+    """User feature -> the index of each user in `ids`; unknown for a user that `users` (`id` rising) lacks."""
     listed = users["id"]
     if not len(listed):
         return {f.name: np.full(len(ids), UNKNOWN, np.int32) for f in schema.user}
@@ -133,27 +186,30 @@ def _user_features(schema: FeatureSchema, ids: Ints, users: Mapping[str, Array])
     return {f.name: np.where(found, users[f.name][place], UNKNOWN) for f in schema.user}
 
 
-def _history(behaviours: Mapping[str, Array], cross: list[str], part: slice) -> dict[str, int | bytes]:
-    features: dict[str, int | bytes] = {
-        keys.HISTORY_LENGTH: part.stop - part.start,
-        keys.HISTORY_ITEM: _packed(behaviours["item"][part], "<i4"),
-        keys.HISTORY_TIME: _packed(behaviours["time"][part], "<i8"),
+def _pack_history(
+    behaviours: Mapping[str, Array], cross: list[str], layout: Layout
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """All behaviours, packed by key; and the places of pending values, of the features that have any."""
+    columns = {keys.HISTORY_ITEM: behaviours["item"], keys.HISTORY_TIME: behaviours["time"] - layout.time_origin}
+    pending = {}
+    for name in cross:
+        waiting = behaviours[name] >= layout.known[name]
+        columns[keys.history_key(name)] = np.where(waiting, UNKNOWN, behaviours[name])
+        if waiting.any():
+            pending[keys.pending_key(name)] = np.where(waiting, behaviours[name] - layout.known[name] + 1, 0)
+    packed = ({key: pack(column, layout.widths[key]) for key, column in part.items()} for part in (columns, pending))
+    return next(packed), next(packed)
+
+
+def _pack_targets(targets: Mapping[str, Array], context: list[str], layout: Layout) -> dict[str, bytes]:
+    columns = {
+        keys.TARGET_ITEM: targets["item"],
+        keys.TARGET_TIME: targets["time"] - layout.time_origin,
+        keys.TARGET_LABEL: targets["label"],
     }
-    features.update((keys.history_key(name), _packed(behaviours[name][part], "<i4")) for name in cross)
-    return features
+    columns.update((keys.target_key(name), targets[name]) for name in context)
+    return {key: pack(column, layout.widths[key]) for key, column in columns.items()}
 
 
-def _targets(targets: Mapping[str, Array], context: list[str], part: slice, end: Ints) -> dict[str, int | bytes]:
-    features: dict[str, int | bytes] = {
-        keys.TARGET_LENGTH: part.stop - part.start,
-        keys.TARGET_ITEM: _packed(targets["item"][part], "<i4"),
-        keys.TARGET_TIME: _packed(targets["time"][part], "<i8"),
-        keys.TARGET_LABEL: _packed(targets["label"][part], "<i4"),
-        keys.TARGET_HISTORY_END: _packed(end, "<i4"),
-    }
-    features.update((keys.target_key(name), _packed(targets[name][part], "<i4")) for name in context)
-    return features
-
-
-def _packed(values: Array, dtype: str) -> bytes:
-    return values.astype(dtype, copy=False).tobytes()
+def _cut_out(packed: Mapping[str, bytes], part: slice, layout: Layout) -> dict[str, bytes]:
+    return {key: data[part.start * layout.widths[key] : part.stop * layout.widths[key]] for key, data in packed.items()}

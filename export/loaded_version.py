@@ -3,15 +3,23 @@
 The local server serves these; the gate loads one to see what a server would see.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from export.cpp_session import CppSession
-from export.errors import FailedPreconditionError, InternalError, InvalidArgumentError, ServingError, error_for
+from export.errors import (
+    DataLossError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidArgumentError,
+    ServingError,
+    error_for,
+)
 from export.protos import graph_pb2, serving_pb2
 from export.tensors import Array, decode, encode
-from export.tfrecord import read_records
+from twin_tf.tfrecord import CorruptRecordError, read_records
 
 DEFAULT_SIGNATURE = "serving_default"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -80,7 +88,7 @@ class LoadedVersion:
         if not path.exists():
             return 0
         count = 0
-        for count, record in enumerate(read_records(path), 1):
+        for count, record in enumerate(_records(path), 1):
             if count > MOST_WARMUP_RECORDS:
                 raise InvalidArgumentError(
                     f"Number of warmup records exceeds the maximum ({MOST_WARMUP_RECORDS}) at {path}"
@@ -101,6 +109,14 @@ class LoadedVersion:
     def close(self) -> None:
         """Frees the model."""
         self.session.close()
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as stream:
+            yield from read_records(stream, str(path))
+    except CorruptRecordError as error:
+        raise DataLossError(str(error)) from error
 
 
 def _read_inputs(definition: graph_pb2.SignatureDef, request: serving_pb2.PredictRequest) -> dict[str, Array]:

@@ -117,7 +117,7 @@ def test_types_columns_and_encodings_have_defaults() -> None:
         (Encoding("hash", buckets=10), 12),
         (Encoding("identity", size=3), 5),
         (Encoding("numeric", boundaries=(1.0, 2.0)), 5),
-        (Encoding("numeric", boundaries=()), 3),
+        (Encoding("numeric", boundaries=(1.0,)), 4),
     ],
 )
 def test_cardinality_counts_padding_and_unknown(encoding: Encoding, rows: int) -> None:
@@ -190,7 +190,7 @@ def test_an_unknown_feature_names_the_nearest() -> None:
             {"items": None},
             "schema: inherent features other than the item id need an items log: give 'items: {column: ...}'",
         ),
-        ({"history": {"max_length": 0}}, "schema.history: max_length must be at least 1, not 0"),
+        ({"history": {"max_length": 0}}, "schema.history: max_length must lie between 1 and 1000000, not 0"),
         ({"targets": {"per_record": 0}}, "schema.targets: per_record must be at least 1, not 0"),
         (
             {"split": {"train": 0.9, "valid": 0.2}},
@@ -278,8 +278,10 @@ def test_a_broken_feature_is_refused_in_one_sentence(keys: dict[str, Any], sente
             {"kind": "numeric", "boundaries": [1], "quantiles": 3},
             ": a numeric encoding needs either 'boundaries' or 'quantiles'",
         ),
-        ({"kind": "numeric", "boundaries": [2, 1]}, ": boundaries must rise, not [2.0, 1.0]"),
-        ({"kind": "numeric", "boundaries": [1, 1]}, ": boundaries must rise, not [1.0, 1.0]"),
+        ({"kind": "numeric", "boundaries": [2, 1]}, ": boundaries must be one or more rising numbers, not [2.0, 1.0]"),
+        ({"kind": "numeric", "boundaries": []}, ": boundaries must be one or more rising numbers, not []"),
+        ({"kind": "vocabulary", "min_count": 0}, ": min_count must be at least 1, not 0"),
+        ({"kind": "numeric", "boundaries": [1, 1]}, ": boundaries must be one or more rising numbers, not [1.0, 1.0]"),
         ({"kind": "numeric", "quantiles": 1}, ": quantiles must be at least 2, not 1"),
         ({"kind": "vocab"}, ".kind must be one of vocabulary, hash, numeric, identity, not 'vocab'"),
         ({"kind": "vocabulary", "mincount": 1}, " has an unknown key 'mincount'; did you mean 'min_count'?"),

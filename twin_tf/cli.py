@@ -117,27 +117,42 @@ def simulate(output: str, users: int | None, seed: int | None, settings: tuple[s
     _show(counts, as_json, f"{output}: " + ", ".join(f"{value:,} {name}" for name, value in counts.items()))
 
 
-@main.command("import")
+class _ImportCommand(click.Command):
+    """Lists the data sets below its help; they are only looked up when somebody asks for it."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from beam_pipelines.import_dataset import DATASETS
+
+        with formatter.section("Data sets and what each needs"):
+            formatter.write_dl([(name.replace("_", "-"), dataset.needs) for name, dataset in DATASETS.items()])
+
+
+@main.command("import", cls=_ImportCommand)
 @click.argument("dataset")
+@click.option("--source", help="The download as its publisher ships it, or its unpacked directory.")
 @click.option("--output", required=True, help="A new directory for the raw logs.")
 @click.option("--seed", default=7, show_default=True, help="Of the drawn targets and negatives.")
 @_json_option
-def import_command(dataset: str, output: str, seed: int, as_json: bool) -> None:
+def import_command(dataset: str, source: str | None, output: str, seed: int, as_json: bool) -> None:
     r"""Turn a public data set into raw event, item and user logs.
 
     \b
     twin-tf import complete-journey --output raw
+    twin-tf import movielens-1m --source ml-1m.zip --output raw
     """
     from beam_pipelines.import_dataset import import_dataset
 
-    report = import_dataset(dataset, output, seed)
+    report = import_dataset(dataset, output, seed, source)
     plain = {
         "dataset": report.dataset,
         "directory": report.directory,
         "rows": dict(report.rows),
+        "dropped": dict(report.dropped),
         "reused": report.reused,
     }
     rows = ", ".join(f"{count:,} {log}" for log, count in report.rows.items())
+    if report.dropped:
+        rows += f"; {sum(report.dropped.values()):,} rows dropped, see import.json"
     _show(plain, as_json, f"{report.directory}: {rows}" + (" (already there)" if report.reused else ""))
 
 

@@ -67,7 +67,7 @@ def make_dataset(
         dataset = dataset.shard(every, 0)
     if shuffle_seed is not None:
         dataset = dataset.shuffle(SHUFFLE_RECORDS, seed=seed, reshuffle_each_iteration=False)
-    dataset = dataset.map(partial(_parse, schema, window), num_parallel_calls=2, deterministic=True)
+    dataset = dataset.map(partial(_parse, manifest, window), num_parallel_calls=2, deterministic=True)
     longest = max(shard.longest for shard in manifest.splits[split])
     boundaries = _bucket_boundaries(min(longest, window + schema.targets.per_record))
     dataset = dataset.bucket_by_sequence_length(
@@ -76,7 +76,7 @@ def make_dataset(
         bucket_batch_sizes=[batch_records] * (len(boundaries) + 1),
         no_padding=True,
     )
-    return dataset.map(partial(_to_batch, schema), num_parallel_calls=2, deterministic=True).prefetch(4)
+    return dataset.map(partial(_to_batch, manifest), num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
 def load_item_features(
@@ -124,59 +124,67 @@ def _bucket_boundaries(longest: int) -> list[int]:
     return boundaries
 
 
-def _packed_keys(schema: FeatureSchema) -> tuple[dict[str, tf.DType], dict[str, tf.DType]]:
-    """Packed arrays of the history and of the targets: key -> dtype."""
-    history = {records.HISTORY_ITEM: tf.int32, records.HISTORY_TIME: tf.int64}
-    history.update({records.history_key(f.name): tf.int32 for f in schema.stored_cross})
-    target = {
-        records.TARGET_ITEM: tf.int32,
-        records.TARGET_TIME: tf.int64,
-        records.TARGET_LABEL: tf.int32,
-        records.TARGET_HISTORY_END: tf.int32,
-    }
-    target.update({records.target_key(f.name): tf.int32 for f in schema.stored_context})
-    return history, target
+def _packed_keys(schema: FeatureSchema) -> tuple[list[str], list[str]]:
+    """The keys of the packed arrays of the history and of the targets."""
+    history = [records.HISTORY_ITEM, records.HISTORY_TIME, *(records.history_key(f.name) for f in schema.stored_cross)]
+    target = [records.TARGET_ITEM, records.TARGET_TIME, records.TARGET_LABEL, records.TARGET_HISTORY_END]
+    return history, target + [records.target_key(f.name) for f in schema.stored_context]
 
 
-def _parse(schema: FeatureSchema, window: int, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+def _parse(manifest: Manifest, window: int, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """One record, still packed, without the behaviours that no target of it can see."""
+    schema, widths = manifest.schema, manifest.widths
     history, target = _packed_keys(schema)
     scalars = [records.USER_ID, records.HISTORY_LENGTH, records.TARGET_LENGTH]
     scalars += [records.user_key(f.name) for f in schema.user]
     spec: dict[str, tf.io.FixedLenFeature] = {key: tf.io.FixedLenFeature([], tf.int64) for key in scalars}
     spec.update({key: tf.io.FixedLenFeature([], tf.string) for key in (*history, *target)})
     record = tf.io.parse_single_example(serialized, spec)
-    ends = tf.io.decode_raw(record[records.TARGET_HISTORY_END], tf.int32)
+    ends = _unpack(record[records.TARGET_HISTORY_END], widths[records.TARGET_HISTORY_END], tf.int32)
     length = tf.cast(record[records.HISTORY_LENGTH], tf.int32)
     first = tf.cond(tf.size(ends) > 0, lambda: tf.reduce_min(ends), lambda: length)
     dropped = tf.maximum(first - window, 0)
-    for key, dtype in history.items():
-        record[key] = tf.strings.substr(record[key], dropped * dtype.size, (length - dropped) * dtype.size)
+    for key in history:
+        record[key] = tf.strings.substr(record[key], dropped * widths[key], (length - dropped) * widths[key])
     record[records.HISTORY_LENGTH] = tf.cast(length - dropped, tf.int64)
     record["dropped"] = dropped
     return record
 
 
-def _to_batch(schema: FeatureSchema, record: dict[str, tf.Tensor]) -> Batch:
+def _unpack(packed: tf.Tensor, width: int, dtype: tf.DType, length: tf.Tensor | None = None) -> tf.Tensor:
+    """What `twin_tf.packing.unpack` does, in the graph: `(..., n)` of `dtype`, padded with zeros to `length`."""
+    data = tf.io.decode_raw(packed, tf.uint8, fixed_length=None if length is None else length * width)
+    data = tf.reshape(data, tf.concat([tf.shape(packed), [-1, width]], 0))
+    parts = [tf.cast(data[..., place], dtype) * (1 << 8 * place) for place in range(width)]
+    return tf.add_n(parts) if width > 1 else parts[0]
+
+
+def _to_batch(manifest: Manifest, record: dict[str, tf.Tensor]) -> Batch:
     """Packed records to tensors, padded with zeros to the longest of the batch (at least one column)."""
+    schema = manifest.schema
     history_length = tf.cast(record[records.HISTORY_LENGTH], tf.int32)
     target_length = tf.cast(record[records.TARGET_LENGTH], tf.int32)
 
-    def unpack(key: str, dtype: tf.DType, length: tf.Tensor) -> tf.Tensor:
-        return tf.io.decode_raw(record[key], dtype, fixed_length=tf.maximum(tf.reduce_max(length), 1) * dtype.size)
+    def unpack(key: str, length: tf.Tensor, dtype: tf.DType = tf.int32) -> tf.Tensor:
+        return _unpack(record[key], manifest.widths[key], dtype, tf.maximum(tf.reduce_max(length), 1))
+
+    def times(key: str, length: tf.Tensor) -> tf.Tensor:
+        since_origin = unpack(key, length, tf.int64)
+        real = tf.sequence_mask(length, tf.shape(since_origin)[1], tf.int64)
+        return (since_origin + manifest.time_origin) * real
 
     history = History(
-        item=unpack(records.HISTORY_ITEM, tf.int32, history_length),
-        time=unpack(records.HISTORY_TIME, tf.int64, history_length),
-        cross={f.name: unpack(records.history_key(f.name), tf.int32, history_length) for f in schema.stored_cross},
+        item=unpack(records.HISTORY_ITEM, history_length),
+        time=times(records.HISTORY_TIME, history_length),
+        cross={f.name: unpack(records.history_key(f.name), history_length) for f in schema.stored_cross},
         length=history_length,
     )
-    end = unpack(records.TARGET_HISTORY_END, tf.int32, target_length) - record["dropped"][:, None]
+    end = unpack(records.TARGET_HISTORY_END, target_length) - record["dropped"][:, None]
     targets = Targets(
-        item=unpack(records.TARGET_ITEM, tf.int32, target_length),
-        time=unpack(records.TARGET_TIME, tf.int64, target_length),
+        item=unpack(records.TARGET_ITEM, target_length),
+        time=times(records.TARGET_TIME, target_length),
         end=tf.maximum(end, 0),
-        context={f.name: unpack(records.target_key(f.name), tf.int32, target_length) for f in schema.stored_context},
+        context={f.name: unpack(records.target_key(f.name), target_length) for f in schema.stored_context},
         count=target_length,
     )
     return Batch(
@@ -184,5 +192,5 @@ def _to_batch(schema: FeatureSchema, record: dict[str, tf.Tensor]) -> Batch:
         targets=targets,
         user={f.name: tf.cast(record[records.user_key(f.name)], tf.int32) for f in schema.user},
         user_id=record[records.USER_ID],
-        label=tf.cast(unpack(records.TARGET_LABEL, tf.int32, target_length), tf.float32),
+        label=tf.cast(unpack(records.TARGET_LABEL, target_length), tf.float32),
     )

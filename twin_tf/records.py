@@ -4,17 +4,23 @@ Shared by `beam_pipelines`, which writes them, and by the trainer, which reads t
 what the manifest lists, never a glob.
 
 A record is a `tf.train.Example` for one stretch of one user's history and the targets that look back on it. Arrays are
-packed little-endian bytes, oldest first. With n behaviours and m targets:
+packed whole numbers (`twin_tf.packing`), oldest first; the manifest's `widths` say how many bytes a value takes. With n
+behaviours and m targets:
 
 | key | content |
 |---|---|
 | `user/id`, `user/<user feature>` | int64, int64 index |
 | `history/length`, `target/length` | int64 n, int64 m |
-| `history/item`, `history/time` | int32[n] row of `items/`, int64[n] |
-| `history/<stored cross feature>` | int32[n] index |
-| `target/item`, `target/time`, `target/label` | int32[m] row of `items/`, int64[m], int32[m] 0 or 1 |
-| `target/history_end` | int32[m]: behaviours of this record that are strictly earlier than the target |
-| `target/<stored context feature>` | int32[m] index |
+| `history/item`, `target/item` | n, m rows of `items/` |
+| `history/time`, `target/time` | n, m times, minus the manifest's `time_origin` |
+| `history/<stored cross feature>` | n indices |
+| `target/label` | m numbers, 0 or 1 |
+| `target/history_end` | m numbers: behaviours of this record that are strictly earlier than the target |
+| `target/<stored context feature>` | m indices |
+| `pending/<stored cross feature>` | in `histories/`, where needed: n places in `state/pending.json` |
+
+A place in `state/pending.json` counts from 1, 0 is none: the behaviour's value is still too rare for the vocabulary,
+and the next incremental run needs to know it.
 
 Example:
     >>> manifest = Manifest.load("prepared")
@@ -29,10 +35,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from twin_tf.schema import FeatureSchema, load_schema
 from twin_tf.strict_yaml import ConfigError, build, nearest
 
-FORMAT = 1
+FORMAT = 2
 
 SplitName = Literal["train", "valid", "test", "histories"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -51,7 +60,8 @@ MANIFEST = "manifest.json"
 SUCCESS = "_SUCCESS"
 SCHEMA = "schema.yaml"
 ITEMS = "items/items.parquet"
-USERS = "users/users.parquet"
+PENDING = "state/pending.json"
+STATE_ITEMS = "state/items.parquet"
 
 
 def user_key(feature: str) -> str:
@@ -67,6 +77,11 @@ def history_key(feature: str) -> str:
 def target_key(feature: str) -> str:
     """The record's key of a stored context feature."""
     return f"target/{feature}"
+
+
+def pending_key(feature: str) -> str:
+    """The record's key of the values of a cross feature that no vocabulary holds yet."""
+    return f"pending/{feature}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,14 +109,25 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class SplitTimes:
-    """Targets before `valid_from` train, before `test_from` validate, the others test; in the unit of the logs."""
+    """Targets before `valid_from` train, before `test_from` validate, the others test; in the unit of the logs.
+
+    Targets less than `gap` before either moment belong to no split.
+    """
 
     valid_from: int
     test_from: int
+    gap: int = 0
 
-    def split_of(self, time: int) -> SplitName:
-        """The split of a target shown at `time`."""
-        return "train" if time < self.valid_from else "valid" if time < self.test_from else "test"
+    @property
+    def train_until(self) -> int:
+        """The moment at which the training window ends."""
+        return self.valid_from - self.gap
+
+    def numbers(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The place in `SPLITS` of targets shown at `times`, -1 in a gap; same shape."""
+        starts = np.array([self.valid_from, self.test_from])
+        number = np.searchsorted(starts, times, side="right")
+        return np.where(number < np.searchsorted(starts - self.gap, times, side="right"), -1, number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,14 +137,18 @@ class Counts:
     Attributes:
         events_read: rows (or lines) of the events log.
         events_kept: those that are a behaviour, a target or both.
-        events_filtered: sound rows that are neither.
+        events_filtered: sound rows that are neither, and duplicates.
         events_dead: rows in `dead_letters/`.
-        users: users with a kept event.
+        users: users with a record in `histories/`.
         items: rows of the catalogue.
         behaviours: kept events that are behaviours.
         targets: split -> targets.
+        events_duplicated: those of `events_filtered` that were dropped because another row has their user, item, time.
+        events_late: kept events that are not later than the previous run's last.
+        targets_in_gaps: targets that no split has because of `split.gap`.
         items_read: rows of the items log.
         items_dead: rows of the items log in `dead_letters/`.
+        items_duplicated: sound rows of the items log whose id another row has too.
         users_read: rows of the users log.
         users_dead: rows of the users log in `dead_letters/`.
     """
@@ -131,8 +161,12 @@ class Counts:
     items: int
     behaviours: int
     targets: Mapping[str, int]
+    events_duplicated: int = 0
+    events_late: int = 0
+    targets_in_gaps: int = 0
     items_read: int = 0
     items_dead: int = 0
+    items_duplicated: int = 0
     users_read: int = 0
     users_dead: int = 0
 
@@ -147,6 +181,10 @@ class Manifest:
         counts: rows in, rows out.
         splits: split (`histories` too) -> its shards, in order.
         cardinalities: feature -> rows of its embedding table, padding and unknown included; derived features too.
+        widths: packed key -> bytes a value, see `twin_tf.packing`.
+        time_origin: what times in records count from.
+        last_time: of the latest event.
+        files: every other file that the run wrote, `_SUCCESS` and this one apart -> sha256.
         format: of the directory's layout.
         directory: where it was loaded from; not stored.
     """
@@ -156,6 +194,10 @@ class Manifest:
     counts: Counts
     splits: Mapping[str, tuple[Shard, ...]]
     cardinalities: Mapping[str, int]
+    widths: Mapping[str, int]
+    time_origin: int
+    last_time: int
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
     directory: str = ""
 

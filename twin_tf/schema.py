@@ -19,15 +19,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from twin_tf.feature import FIRST_KNOWN, PADDING, UNKNOWN, Encoding, Feature, Role, ValueType
 from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
 
-PADDING = 0
-UNKNOWN = 1
-FIRST_KNOWN = 2
+LONGEST_HISTORY = 1_000_000
 
-Role = Literal["inherent", "cross", "user", "context"]
-Derivation = Literal["age", "hour_of_day", "day_of_week"]
-ValueType = Literal["int", "float", "string"]
+__all__ = [
+    "FIRST_KNOWN",
+    "PADDING",
+    "UNKNOWN",
+    "Encoding",
+    "Events",
+    "Feature",
+    "FeatureSchema",
+    "History",
+    "IdColumn",
+    "LabelColumn",
+    "Role",
+    "Split",
+    "Targets",
+    "TimeColumn",
+    "ValueType",
+    "load_schema",
+    "schema_from_mapping",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +82,21 @@ class LabelColumn:
 
 @dataclasses.dataclass(frozen=True)
 class Events:
-    """The columns every event row must have."""
+    """The columns every event row must have.
+
+    Attributes:
+        user: who.
+        item: what.
+        time: when.
+        label: clicked or not.
+        deduplicate: of several rows with one user, item and time keep one: a click before a view, a target before none.
+    """
 
     user: IdColumn
     item: IdColumn
     time: TimeColumn
     label: LabelColumn
+    deduplicate: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +112,8 @@ class History:
     max_length: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.max_length < 1:
-            raise ConfigError(f"max_length must be at least 1, not {self.max_length}")
+        if not 1 <= self.max_length <= LONGEST_HISTORY:
+            raise ConfigError(f"max_length must lie between 1 and {LONGEST_HISTORY}, not {self.max_length}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,136 +132,30 @@ class Targets:
 class Split:
     """Split by time: the first `train` share of the targets trains, the next `valid` share validates, the rest tests.
 
-    `valid_from` and `test_from` (in the unit of the logs) name the moments outright and override the shares.
+    Attributes:
+        train: share of the targets that train.
+        valid: share that validates.
+        valid_from: the moment (in the unit of the logs) at which validation begins; overrides the shares.
+        test_from: the moment at which testing begins; goes with `valid_from`.
+        gap: seconds before each of the two moments whose targets belong to no split, so that what is learnt late in one
+            split cannot echo in the next; their events stay behaviours.
     """
 
     train: float = 0.8
     valid: float = 0.1
     valid_from: int | None = None
     test_from: int | None = None
+    gap: int = 0
 
     def __post_init__(self) -> None:
         if not (0 < self.train < 1 and 0 <= self.valid < 1 and self.train + self.valid <= 1):
             raise ConfigError(f"shares train={self.train}, valid={self.valid} must be positive and add up to at most 1")
+        if self.gap < 0:
+            raise ConfigError(f"gap must not be negative, not {self.gap}")
         if (self.valid_from is None) != (self.test_from is None):
             raise ConfigError("valid_from and test_from go together: give both or neither")
         if self.valid_from is not None and self.test_from is not None and self.valid_from > self.test_from:
             raise ConfigError(f"valid_from {self.valid_from} must not be later than test_from {self.test_from}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoding:
-    """How a raw value becomes an index.
-
-    Attributes:
-        kind: `vocabulary` (values counted by the pipeline), `hash` (`buckets`), `numeric` (`boundaries`, or `quantiles`
-            found by the pipeline) or `identity` (whole numbers 0 to `size` - 1).
-        min_count: a vocabulary keeps values seen at least this often.
-        source: where a vocabulary counts: `events` of the training window, or the rows of the `items` log (a catalogue
-            that is known ahead of its sales, so new items keep an identity of their own).
-    """
-
-    kind: Literal["vocabulary", "hash", "numeric", "identity"]
-    min_count: int = 1
-    source: Literal["events", "items"] = "events"
-    buckets: int | None = None
-    boundaries: tuple[float, ...] | None = None
-    quantiles: int | None = None
-    size: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind == "hash" and (self.buckets or 0) < 1:
-            raise ConfigError("a hash encoding needs 'buckets'")
-        if self.kind == "identity" and (self.size or 0) < 1:
-            raise ConfigError("an identity encoding needs 'size'")
-        if self.kind == "numeric":
-            if (self.boundaries is None) == (self.quantiles is None):
-                raise ConfigError("a numeric encoding needs either 'boundaries' or 'quantiles'")
-            if self.boundaries is not None and list(self.boundaries) != sorted(set(self.boundaries)):
-                raise ConfigError(f"boundaries must rise, not {list(self.boundaries)}")
-            if self.quantiles is not None and self.quantiles < 2:
-                raise ConfigError(f"quantiles must be at least 2, not {self.quantiles}")
-
-    @property
-    def fitted(self) -> bool:
-        """True if the pipeline must look at the data (vocabulary, quantiles) before it can encode."""
-        return self.kind == "vocabulary" or self.quantiles is not None
-
-    def cardinality(self) -> int:
-        """Rows of the embedding table, padding and unknown included; only for encodings that are not `fitted`."""
-        if self.kind == "hash":
-            return FIRST_KNOWN + int(self.buckets or 0)
-        if self.kind == "identity":
-            return FIRST_KNOWN + int(self.size or 0)
-        if self.boundaries is not None:
-            return FIRST_KNOWN + len(self.boundaries) + 1
-        raise ConfigError(f"the size of a {self.kind} encoding is only known after the pipeline has fitted it")
-
-
-_RESERVED = {"item", "time", "length", "count", "label", "id", "history_end"}
-_DERIVED_ENCODINGS = {
-    "hour_of_day": Encoding(kind="identity", size=24),
-    "day_of_week": Encoding(kind="identity", size=7),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Feature:
-    """One feature.
-
-    Attributes:
-        name: the name in records, tensors and signatures.
-        role: `inherent` (a property of the item), `cross` (how the user met the item), `user` or `context`.
-        column: the raw column; the name if left out.
-        type: the raw column's type; string for vocabulary and hash, float for numeric, int for identity if left out.
-        derived: computed in the graph from the times instead of read: `age` (target time minus behaviour time, in
-            seconds; cross only), `hour_of_day` or `day_of_week` (of the behaviour for cross, of the target for
-            context).
-        encoding: how the value becomes an index; not for hour_of_day and day_of_week.
-        dim: width of the embedding (the paper: 64 for ids with a large vocabulary, 8 for everything else).
-    """
-
-    name: str
-    role: Role
-    column: str = ""
-    type: ValueType | None = None
-    derived: Derivation | None = None
-    encoding: Encoding | None = None
-    dim: int = 8
-
-    def __post_init__(self) -> None:
-        if not self.name.replace("_", "").isalnum() or self.name in _RESERVED:
-            raise ConfigError(
-                f"feature name {self.name!r} must be letters, digits and _ and none of the reserved names"
-            )
-        if self.derived is None and self.encoding is None:
-            raise ConfigError(f"feature {self.name!r} needs an 'encoding'")
-        if self.derived is not None:
-            allowed = ("cross",) if self.derived == "age" else ("cross", "context")
-            if self.role not in allowed:
-                raise ConfigError(f"feature {self.name!r}: derived {self.derived} needs role {' or '.join(allowed)}")
-            if self.derived in _DERIVED_ENCODINGS:
-                if self.encoding not in (None, _DERIVED_ENCODINGS[self.derived]):
-                    raise ConfigError(f"feature {self.name!r}: {self.derived} has an encoding of its own; leave it out")
-                object.__setattr__(self, "encoding", _DERIVED_ENCODINGS[self.derived])
-            elif self.encoding is None or self.encoding.boundaries is None:
-                raise ConfigError(
-                    f"feature {self.name!r}: derived age needs a numeric encoding with boundaries in seconds"
-                )
-        elif not self.column:
-            object.__setattr__(self, "column", self.name)
-        if self.dim < 1:
-            raise ConfigError(f"feature {self.name!r}: dim must be at least 1, not {self.dim}")
-        if self.type is None:
-            types: dict[str, ValueType] = {"numeric": "float", "identity": "int"}
-            object.__setattr__(self, "type", types.get(self.encoding_or_fail.kind, "string"))
-
-    @property
-    def encoding_or_fail(self) -> Encoding:
-        """The encoding; every feature has one after construction."""
-        if self.encoding is None:
-            raise ConfigError(f"feature {self.name!r} has no encoding")
-        return self.encoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,8 +242,12 @@ class FeatureSchema:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that change whenever anything in the schema does."""
-        text = json.dumps(self.to_plain(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _fingerprint(self.to_plain())
+
+    @cached_property
+    def contents_fingerprint(self) -> str:
+        """16 hex digits that change whenever anything but `split` does; runs that continue each other share them."""
+        return _fingerprint({key: value for key, value in self.to_plain().items() if key != "split"})
 
     def event_columns(self) -> dict[str, ValueType]:
         """Raw column -> type, for every column that an event row must have."""
@@ -369,6 +291,11 @@ class FeatureSchema:
             if feature.name == name:
                 return feature
         raise ConfigError(f"no feature {name!r}{nearest(name, [f.name for f in self.features])}")
+
+
+def _fingerprint(plain: dict[str, Any]) -> str:
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def schema_from_mapping(data: Any) -> FeatureSchema:

@@ -106,13 +106,15 @@ class Expected:
     def _records(self, events: list[Row]) -> dict[str, dict[int, list[dict[str, Any]]]]:
         schema = self.schema
         found: dict[str, dict[int, list[dict[str, Any]]]] = {n: {} for n in ("train", "valid", "test", "histories")}
+        vocabularies = [f for f in schema.stored_cross if f.encoding_or_fail.kind == "vocabulary"]
         for user in sorted({self.id(row["u"]) for row in events}):
             mine = [row for row in events if self.id(row["u"]) == user]
             behaviours = sorted(
-                (row["t"], self.row(row["i"]), *(self.encode(f, row[f.column]) for f in schema.stored_cross))
+                (row["t"], self.row(row["i"]), *(self.encode(f, row[f.column]) for f in schema.stored_cross),
+                 *(self._pending(f, row[f.column], events) for f in vocabularies))
                 for row in mine
                 if self.is_behaviour(row)
-            )
+            )  # fmt: skip
             targets = sorted(
                 (row["t"], self.row(row["i"]), int(row["y"] in schema.events.label.positive),
                  *(self.encode(f, row[f.column]) for f in schema.stored_context))
@@ -127,8 +129,19 @@ class Expected:
                     start = max(0, ends[0] - schema.history.max_length)
                     record = self._record(user, behaviours[start : ends[-1]], part, [end - start for end in ends])
                     found[name].setdefault(user, []).append(record)
-            found["histories"][user] = [self._record(user, behaviours[-schema.history.max_length :], [], [])]
+            latest = behaviours[-schema.history.max_length :]
+            found["histories"][user] = [self._record(user, latest, [], [])]
+            for place, feature in enumerate(vocabularies, 2 + len(schema.stored_cross)):
+                pending = [behaviour[place] for behaviour in latest]
+                if any(pending):
+                    found["histories"][user][0][f"pending/{feature.name}"] = pending
         return found
+
+    def _pending(self, feature: Feature, value: Any, events: list[Row]) -> int:
+        """The place, from 1, of a value that is too rare for the vocabulary among all such values."""
+        seen = {row[feature.column] for row in events} - {None}
+        rare = sorted(value for value in seen if str(value) not in self.fitted[feature.name])
+        return 1 + rare.index(value) if value in rare else 0
 
     def _record(self, user: int, history: list[Any], targets: list[Any], ends: list[int]) -> dict[str, Any]:
         record = {

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
+from twin_tf.packing import unpack
 from twin_tf.records import Manifest
 from twin_tf.schema import FeatureSchema, schema_from_mapping
 
@@ -186,7 +187,7 @@ def framed(path: Path) -> list[bytes]:
     return found
 
 
-def decoded(record: bytes) -> dict[str, Any]:
+def decoded(record: bytes, manifest: Manifest) -> dict[str, Any]:
     """A record as plain Python values."""
     import tensorflow as tf
 
@@ -196,7 +197,8 @@ def decoded(record: bytes) -> dict[str, Any]:
             (values[key],) = feature.int64_list.value
         else:
             (packed,) = feature.bytes_list.value
-            values[key] = np.frombuffer(packed, "<i8" if key.endswith("/time") else "<i4").tolist()
+            numbers = unpack(packed, manifest.widths[key])
+            values[key] = (numbers + manifest.time_origin if key.endswith("/time") else numbers).tolist()
     return values
 
 
@@ -206,7 +208,7 @@ def read_back(manifest: Manifest) -> dict[str, dict[int, list[dict[str, Any]]]]:
     for split in manifest.splits:
         users = found.setdefault(split, {})
         for path in manifest.shard_paths(split):
-            records = [decoded(record) for record in framed(path)]
+            records = [decoded(record, manifest) for record in framed(path)]
             order = [(r["user/id"], r["target/time"][:1]) for r in records]
             assert order == sorted(order)
             for record in records:

@@ -59,7 +59,7 @@ def test_records_are_what_the_raw_rows_say(
         manifest = build(root, arguments, schema=used, shards=shards)
         assert read_back(manifest) == expected.records
         items = pq.read_table(root / "prepared/items/items.parquet").to_pylist()
-        users = pq.read_table(root / "prepared/users/users.parquet").to_pylist()
+        users = pq.read_table(root / "prepared/users").to_pylist()
     assert [item["id"] for item in items] == expected.item_ids
     assert [item["row"] for item in items] == list(range(2, 2 + len(items)))
     assert {item["id"]: [item[f.name] for f in used.inherent] for item in items} == expected.items
@@ -156,20 +156,20 @@ def test_records_are_read_by_tf_data(tmp_path: Path) -> None:
 
     manifest = build(tmp_path, write_logs(tmp_path / "raw", random_logs()))
     paths = [str(path) for path in manifest.shard_paths("train")]
-    bytes_feature = tf.io.FixedLenFeature([], tf.string)
-    number = tf.io.FixedLenFeature([], tf.int64)
-    wanted = {"history/item": bytes_feature, "history/time": bytes_feature, "history/length": number, "user/id": number}
+    packed, number = tf.io.FixedLenFeature([], tf.string), tf.io.FixedLenFeature([], tf.int64)
+    wanted = {"history/item": packed, "history/time": packed, "history/length": number, "user/id": number}
     batch = next(iter(tf.data.TFRecordDataset(paths).batch(1000)))
     parsed = tf.io.parse_example(batch, wanted)
     longest = int(tf.reduce_max(parsed["history/length"]))
-    items = tf.io.decode_raw(parsed["history/item"], tf.int32, fixed_length=4 * longest).numpy()
-    times = tf.io.decode_raw(parsed["history/time"], tf.int64, fixed_length=8 * longest).numpy()
+    assert (manifest.widths["history/item"], manifest.widths["history/time"]) == (1, 1)
+    items = tf.io.decode_raw(parsed["history/item"], tf.uint8, fixed_length=longest).numpy()
+    times = tf.io.decode_raw(parsed["history/time"], tf.uint8, fixed_length=longest).numpy()
     expected = [record for user in read_back(manifest)["train"].values() for record in user]
     by_user = sorted(range(len(items)), key=lambda n: int(parsed["user/id"][n]))
     for n, record in zip(by_user, sorted(expected, key=lambda r: r["user/id"]), strict=True):
         length = int(parsed["history/length"][n])
         assert items[n, :length].tolist() == record["history/item"]
-        assert times[n, :length].tolist() == record["history/time"]
+        assert (times[n, :length] + manifest.time_origin).tolist() == record["history/time"]
         assert not items[n, length:].any()
 
 

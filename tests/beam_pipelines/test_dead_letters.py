@@ -71,7 +71,9 @@ def letters(directory: Path) -> list[Row]:
 
 def without_letters(directory: Path) -> dict[str, str]:
     return {
-        name: value for name, value in digest(directory).items() if not name.startswith(("dead_letters", "manifest"))
+        name: value
+        for name, value in digest(directory).items()
+        if not name.startswith(("dead_letters", "manifest", "report"))
     }
 
 

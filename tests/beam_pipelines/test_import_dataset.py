@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_pipelines import import_dataset as module
+from beam_pipelines.datasets import complete_journey as module
 from beam_pipelines.import_dataset import import_complete_journey, import_dataset, main
 from twin_tf.strict_yaml import ConfigError
 
@@ -43,7 +43,7 @@ def tiny_source(name: str) -> pa.Table:
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_read_complete_journey", tiny_source)
+    monkeypatch.setattr(module, "read_package_table", tiny_source)
 
 
 def test_a_quarter_of_the_purchases_are_targets_each_with_a_negative_not_in_its_basket(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_quarter_of_the_purchases_are_targets_each_with_a_negative_not_in_its_
         "manufacturer",
         "brand",
     ]
-    assert pq.read_table(report.users()).num_rows == report.rows["users"] == 2
+    assert pq.read_table(report.users() or "").num_rows == report.rows["users"] == 2
 
 
 def test_negatives_follow_the_sales_of_the_week() -> None:
@@ -114,7 +114,7 @@ def test_the_same_import_is_kept_and_anything_else_is_left_alone(tmp_path: Path,
     assert main(["complete_journey", "--output", str(tmp_path / "raw")]) == 0
     assert capsys.readouterr().out.startswith("already imported: ")
     assert main(["complete_jurney", "--output", str(tmp_path / "new")]) == 1
-    assert "did you mean 'complete_journey'?" in capsys.readouterr().err
+    assert "did you mean 'complete-journey'?" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "other", "raw"]
 
 

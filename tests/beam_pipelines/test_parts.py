@@ -12,8 +12,9 @@ from small_logs import framed
 
 from beam_pipelines import count_values
 from beam_pipelines.count_values import Histogram, ValueCounts, quantiles, sortable, unsortable
-from beam_pipelines.record_writer import ShardWriter, example
-from beam_pipelines.user_histories import shard_of
+from beam_pipelines.event_pieces import shard_of
+from beam_pipelines.record_writer import ShardWriter, example, parse_example
+from twin_tf.packing import pack, unpack, width_of
 from twin_tf.records import Counts, Manifest, Shard, SplitTimes
 from twin_tf.strict_yaml import ConfigError
 
@@ -27,6 +28,7 @@ def test_example_bytes_are_what_tensorflow_reads(features: dict[str, int | bytes
     parsed = tf.train.Example.FromString(example(features)).features.feature
     found = {k: v.int64_list.value[0] if v.HasField("int64_list") else v.bytes_list.value[0] for k, v in parsed.items()}
     assert found == features
+    assert parse_example(example(features)) == features
 
 
 def test_shard_writer_counts_what_it_wrote_and_creates_nothing_without_records(tmp_path: Path) -> None:
@@ -97,6 +99,9 @@ MANIFEST = Manifest(
     counts=Counts(3, 2, 1, 0, 1, 2, 2, {"train": 1, "valid": 0, "test": 0}),
     splits={"train": (Shard("train/a.tfrecord", 4, "00", 1, 1, 1, 1),), "valid": ()},
     cardinalities={"product": 4},
+    widths={"history/item": 1},
+    time_origin=0,
+    last_time=30,
 )
 
 
@@ -105,8 +110,8 @@ def test_a_manifest_is_read_only_from_a_finished_directory(tmp_path: Path) -> No
         (lambda: None, "is not prepared data: it has no manifest.json"),
         (lambda: (tmp_path / "manifest.json").write_text("{"), "is not finished: it has no _SUCCESS"),
         (lambda: (tmp_path / "_SUCCESS").touch(), "is not valid JSON"),
-        (lambda: (tmp_path / "manifest.json").write_text('{"format": 99}'), "has format 99, this version reads 1"),
-        (lambda: (tmp_path / "manifest.json").write_text('{"format": 1}'), "needs the key 'schema_fingerprint'"),
+        (lambda: (tmp_path / "manifest.json").write_text('{"format": 99}'), "has format 99, this version reads 2"),
+        (lambda: (tmp_path / "manifest.json").write_text('{"format": 2}'), "needs the key 'schema_fingerprint'"),
     ]:
         fill()
         with pytest.raises(ConfigError, match=message):
@@ -130,7 +135,29 @@ def test_a_manifest_finds_its_shards_and_notices_what_is_wrong_with_them(tmp_pat
     assert manifest.shard_paths("train") == [tmp_path / "train/a.tfrecord"]
     with pytest.raises(ConfigError, match="no split 'trian'; did you mean 'train'?"):
         manifest.shards("trian")
-    assert [manifest.split.split_of(time) for time in (9, 10, 19, 20)] == ["train", "valid", "valid", "test"]
+
+
+def test_targets_in_a_gap_belong_to_no_split() -> None:
+    times = np.array([7, 8, 9, 10, 17, 18, 19, 20])
+    assert SplitTimes(10, 20).numbers(times).tolist() == [0, 0, 0, 1, 1, 1, 1, 2]
+    assert SplitTimes(10, 20, gap=2).numbers(times).tolist() == [0, -1, -1, 1, 1, -1, -1, 2]
+    assert SplitTimes(10, 20, gap=2).train_until == 8
+    assert SplitTimes(10, 10, gap=1).numbers(np.array([8, 9, 10])).tolist() == [0, -1, 2]
+
+
+@given(st.lists(st.integers(0, 2**63 - 1), max_size=50), st.integers(0, 3))
+def test_packed_numbers_come_back(numbers: list[int], spare: int) -> None:
+    width = min(8, width_of(max(numbers, default=0)) + spare)
+    packed = pack(np.array(numbers, np.int64), width)
+    assert len(packed) == width * len(numbers)
+    assert unpack(packed, width).tolist() == numbers
+
+
+def test_numbers_that_do_not_fit_are_never_cut() -> None:
+    assert [width_of(n) for n in (0, 1, 255, 256, 65_535, 65_536, 2**40 - 1, 2**40)] == [1, 1, 1, 2, 2, 3, 5, 6]
+    for numbers in ([256], [-1]):
+        with pytest.raises(ValueError, match="do not fit into 1 bytes"):
+            pack(np.array(numbers), 1)
 
 
 def test_a_schema_edited_after_the_run_is_refused(tmp_path: Path) -> None:

@@ -6,10 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from export.errors import DataLossError
 from export.protos import graph_pb2
 from export.tensors import decode, encode
-from export.tfrecord import read_records, write_records
 
 NAMES = [
     "float32",
@@ -74,17 +72,3 @@ def test_content_that_cannot_be_is_refused(content, size, dtype, sentence):
     message.tensor_shape.dim.add(size=size)
     with pytest.raises(ValueError, match=re.escape(sentence)):
         decode(message, exact=False)
-
-
-def test_records_survive_and_damage_is_found(tmp_path):
-    path = tmp_path / "records"
-    write_records(path, [b"one", b"", b"three" * 1000])
-    assert list(read_records(path)) == [b"one", b"", b"three" * 1000]
-    content = bytearray(path.read_bytes())
-    path.write_bytes(content[:-1])
-    with pytest.raises(DataLossError, match="cut short in record 2"):
-        list(read_records(path))
-    content[12] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(DataLossError, match="record 0 fails its checksum"):
-        list(read_records(path))

@@ -10,9 +10,9 @@ import pytest
 
 from export.local_server import child_environment
 from export.signatures import expected_signatures
-from export.tfrecord import write_records
 from export.validate import validate
 from twin_tf.schema import load_schema
+from twin_tf.tfrecord import frame
 
 
 def gate(directory):
@@ -90,7 +90,7 @@ def test_corrupt_variables_do_not_load(toys, tmp_path):
 
 def test_a_corrupt_graph_and_a_corrupt_warm_up_are_found(toys, tmp_path):
     model = shutil.copytree(toys / "good", tmp_path / "model")
-    write_records(model / "assets.extra/tf_serving_warmup_requests", [b"\xff\xff"])
+    (model / "assets.extra/tf_serving_warmup_requests").write_bytes(frame(b"\xff\xff"))
     assert "Failed to parse warmup record 0" in failed(gate(model)[0])["warm_up"]
     (model / "saved_model.pb").write_bytes(b"\xff" * 100)
     assert "saved_model.pb is corrupt" in failed(gate(model)[0])["no_xla"]

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from beam_pipelines.build_examples import build_examples
 from beam_pipelines.simulate_logs import simulate_logs
 from twin_tf.config import Config, config_from_mapping, load_config
 from twin_tf.model import TwinModel
+from twin_tf.packing import unpack
 from twin_tf.records import Manifest
 from twin_tf.runs import build_model, load_info
 from twin_tf.train import train
@@ -109,7 +109,9 @@ def decode(manifest: Manifest, split: str) -> list[dict[str, Any]]:
                     (record[key],) = feature.int64_list.value
                 else:
                     (packed,) = feature.bytes_list.value
-                    record[key] = np.frombuffer(packed, "<i8" if key.endswith("/time") else "<i4")
+                    record[key] = unpack(packed, manifest.widths[key])
+                    if key.endswith("/time"):
+                        record[key] += manifest.time_origin
             found.append(record)
     return found
 

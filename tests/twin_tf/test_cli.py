@@ -138,7 +138,7 @@ def test_bad_settings_are_one_sentence(arguments, words, prepared, tmp_path):
         (("simulate", "--output", "{tmp}/logs", "--set", "user=3"), 2, "unknown key 'user'; did you mean 'users'?"),
         (("simulate", "--output", "{tmp}/logs", "--set", "users"), 2, "must read name=number"),
         (("simulate", "--output", "{tmp}/logs", "--users", "0"), 2, "users must be at least 1, not 0"),
-        (("import", "complet-journey", "--output", "{tmp}/raw"), 2, "did you mean 'complete_journey'?"),
+        (("import", "complet-journey", "--output", "{tmp}/raw"), 2, "did you mean 'complete-journey'?"),
         (("preprocess", "--events", "{tmp}/*.csv", "--output", "{tmp}/new"), 2, "--config must name a file with"),
         (("preprocess", "--config", "simulated", "--events", "{tmp}/e*.csv", "--items", "x", "--users", "x",
           "--output", "{tmp}/new"), 2, "no file of the events log matches"),

@@ -1,0 +1,6 @@
+"""Stub."""
+
+
+def write_report(directory: str) -> list[str]:
+    """Nothing yet."""
+    return []

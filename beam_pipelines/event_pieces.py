@@ -1,0 +1,210 @@
+"""Rows on their way from the reading to the writing step: pieces of one user shard, as Arrow IPC bytes.
+
+The shuffle carries pieces, never single events. Each says in its metadata what it holds:
+
+| kind | columns |
+|---|---|
+| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of each stored cross and context feature |
+| `previous` | the same, from the histories of an earlier run; `x/<feature>` is an index (see `previous_run`) |
+| `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
+| `items` | the columns of the items log |
+
+In `events`, `x/<feature>` is an index where the schema alone says how to encode it (hash, identity, given boundaries),
+else the raw value: text or whole numbers as an Arrow dictionary, floats as they are.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from twin_tf.encoders import FeatureEncoder, encode_ids
+from twin_tf.schema import Feature, FeatureSchema
+
+Kind = Literal["events", "previous", "users", "previous_users", "items"]
+Piece = bytes
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+LABEL, BEHAVIOUR, TARGET = 1, 2, 4
+VALUE = "x/"
+
+_WRITE = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+def to_piece(kind: Kind, table: pa.Table) -> Piece:
+    """A table as bytes."""
+    table = table.combine_chunks().replace_schema_metadata({"kind": kind})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=_WRITE) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def from_piece(piece: Piece) -> tuple[Kind, pa.Table]:
+    """The inverse of `to_piece`."""
+    table = pa.ipc.open_stream(pa.py_buffer(piece)).read_all()
+    return table.schema.metadata[b"kind"].decode(), table
+
+
+def group_by_kind(pieces: Iterable[Piece], *kinds: Kind) -> dict[Kind, list[pa.Table]]:
+    """The tables of the wanted kinds; every wanted kind is a key."""
+    found: dict[Kind, list[pa.Table]] = {kind: [] for kind in kinds}
+    for piece in pieces:
+        kind, table = from_piece(piece)
+        if kind in found:
+            found[kind].append(table)
+    return found
+
+
+def shard_of(users: Ints, shards: int) -> npt.NDArray[np.int32]:
+    """The shard of each user: a fixed mixing hash (SplitMix64) of the id, modulo `shards`."""
+    with np.errstate(over="ignore"):
+        mixed = users.view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return (mixed % np.uint64(shards)).astype(np.int32)
+
+
+def cut_by_shard(kind: Kind, table: pa.Table, users: Ints, shards: int) -> Iterator[tuple[int, Piece]]:
+    """Cuts rows by the shard of their users; yields (shard, piece)."""
+    shard = shard_of(users, shards)
+    order = np.argsort(shard, kind="stable")
+    ends = np.searchsorted(shard[order], np.arange(shards + 1))
+    table = table.take(pa.array(order)).combine_chunks()
+    for number in range(shards):
+        if ends[number + 1] > ends[number]:
+            yield number, to_piece(kind, table.slice(ends[number], ends[number + 1] - ends[number]))
+
+
+class EventReducer:
+    """Typed rows of the events log -> the columns of `events` pieces.
+
+    Args:
+        schema: the schema.
+    """
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        self._schema = schema
+        self._features = (*schema.stored_cross, *schema.stored_context)
+        self._encoder = FeatureEncoder(schema, {f.name: [] for f in schema.features if f.encoding_or_fail.fitted})
+
+    def reduce(self, rows: pa.Table) -> pa.Table:
+        """Keeps the rows that are a behaviour or a target, and what is needed of them."""
+        events = self._schema.events
+        behaviour = _matches(rows, self._schema.history.where)
+        target = _matches(rows, self._schema.targets.where)
+        label = pc.is_in(rows[events.label.column], pa.array(events.label.positive, pa.int64())).to_numpy()
+        flags = (label * LABEL + behaviour * BEHAVIOUR + target * TARGET).astype(np.int8)
+        keep = behaviour | target
+        if not keep.all():
+            rows, flags = rows.filter(pa.array(keep)), flags[keep]
+        columns = {
+            "user": pa.array(encode_ids(events.user, rows[events.user.column])),
+            "item": pa.array(encode_ids(events.item, rows[events.item.column])),
+            "time": rows[events.time.column],
+            "flags": pa.array(flags),
+        }
+        for feature in self._features:
+            columns[VALUE + feature.name] = self._value(feature, rows[feature.column])
+        return pa.table(columns)
+
+    def _value(self, feature: Feature, values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+        encoding = feature.encoding_or_fail
+        if not encoding.fitted:
+            index = self._encoder.encode(feature.name, values.combine_chunks())
+            return pa.array(index).cast(smallest_type(encoding.cardinality()))
+        return values.dictionary_encode() if encoding.kind == "vocabulary" else values
+
+
+def smallest_type(cardinality: int) -> pa.DataType:
+    """The narrowest unsigned type for indices below `cardinality`."""
+    return pa.uint8() if cardinality <= 1 << 8 else pa.uint16() if cardinality <= 1 << 16 else pa.uint32()
+
+
+def _matches(rows: pa.Table, where: Any) -> Mask:
+    mask = np.ones(rows.num_rows, bool)
+    for column, values in where.items():
+        kind = rows[column].type
+        wanted = [str(v) if pa.types.is_string(kind) else v * 1 for v in values]
+        mask &= pc.is_in(rows[column], pa.array(wanted, kind)).to_numpy()
+    return mask
+
+
+def distinct_events(schema: FeatureSchema, pieces: Iterable[Piece]) -> Iterator[tuple[pa.Table, int]]:
+    """The events of a shard without duplicates, where the schema wants it so.
+
+    Args:
+        schema: the schema; without `events.deduplicate` the tables pass as they are, one at a time.
+        pieces: of one user shard, any kinds.
+
+    Yields:
+        Tables of kind `events`, and how many rows of each were dropped.
+    """
+    if not schema.events.deduplicate:
+        for piece in pieces:
+            kind, table = from_piece(piece)
+            if kind == "events":
+                yield table, 0
+        return
+    found = group_by_kind(pieces, "events", "previous")
+    if found["events"]:
+        events = pa.concat_tables(found["events"]).unify_dictionaries()
+        keep = first_of_duplicates(events, found["previous"])
+        yield events.filter(pa.array(keep)), len(keep) - int(keep.sum())
+
+
+def first_of_duplicates(events: pa.Table, previous: list[pa.Table]) -> Mask:
+    """Which events stay when one of each user, item and time may.
+
+    An event of an earlier run comes before all others, then clicks, targets, behaviours, then the smallest values; so
+    the choice does not depend on the order of the rows.
+
+    Args:
+        events: of one shard.
+        previous: behaviours of an earlier run, of the same shard.
+
+    Returns:
+        `(events,)`.
+    """
+    flags = events["flags"].to_numpy()
+    score = (flags & LABEL) * 4 + (flags & TARGET) // 2 + (flags & BEHAVIOUR) // 2
+    keys = [events[name].to_numpy() for name in ("user", "time", "item")]
+    if previous:
+        keys = [np.concatenate([k, *(p[n].to_numpy() for p in previous)]) for k, n in zip(keys, _KEYS, strict=True)]
+        score = np.concatenate([score, np.full(len(keys[0]) - len(score), 9, np.int8)])
+    order = np.lexsort([-score, keys[2], keys[1], keys[0]])
+    new = np.ones(len(order), bool)
+    if len(order):
+        new[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
+    group = np.cumsum(new) - 1
+    best = score[order][new][group]
+    keep = np.zeros(len(order), bool)
+    tied = np.bincount(group, weights=score[order] == best).astype(np.int64)
+    keep[order[new]] = True
+    doubtful = order[(tied[group] > 1) & (score[order] == best) & (best < 9)]
+    if len(doubtful):
+        keep[doubtful] = False
+        keep[_smallest(events, doubtful)] = True
+    return keep[: events.num_rows]
+
+
+_KEYS = ("user", "time", "item")
+
+
+def _smallest(events: pa.Table, rows: Ints) -> Ints:
+    """Of rows that differ in their values alone, the first of each user, time and item in the order of the values."""
+    columns = {}
+    for name in events.column_names:
+        column = events[name].take(pa.array(rows))
+        columns[name] = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    table = pa.table(columns)
+    names = [*_KEYS, *(name for name in table.column_names if name.startswith(VALUE))]
+    order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in names]).to_numpy()
+    keys = [table[name].to_numpy()[order] for name in _KEYS]
+    new = np.r_[True, np.any([key[1:] != key[:-1] for key in keys], axis=0)]
+    return rows[order[new]]

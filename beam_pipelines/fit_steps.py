@@ -1,0 +1,297 @@
+"""Steps of `build_examples` that run once, on figures of all shards: merge, fit the encoders, finish."""
+
+import dataclasses
+import json
+import pickle
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from beam_pipelines.catalogue import RawCatalogue, grown
+from beam_pipelines.count_values import ITEM_COUNTS, ITEM_NAMES, ValueCounts, quantiles
+from beam_pipelines.data_statistics import REPORT, DataStatistics, report_content
+from beam_pipelines.event_pieces import Piece, from_piece
+from beam_pipelines.log_report import LogReport
+from beam_pipelines.previous_run import PreviousRun
+from beam_pipelines.record_writer import write_file, write_parquet
+from beam_pipelines.survey import Survey
+from beam_pipelines.user_histories import Layout
+from twin_tf.encoders import FeatureEncoder
+from twin_tf.records import (
+    ITEMS,
+    MANIFEST,
+    PENDING,
+    SPLITS,
+    STATE_ITEMS,
+    SUCCESS,
+    Counts,
+    Manifest,
+    Shard,
+    SplitName,
+    SplitTimes,
+)
+from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
+
+Part = TypeVar("Part")
+
+
+class Merge(beam.CombineFn, Generic[Part]):
+    """Parts that have a classmethod `merge` -> one; they are gathered and merged now and then, not one by one."""
+
+    _GATHERED = 16
+
+    def create_accumulator(self) -> list[Part]:
+        """Nothing."""
+        return []
+
+    def add_input(self, parts: list[Part], part: Part) -> list[Part]:
+        """Adds a part."""
+        parts.append(part)
+        return [merge(parts)] if len(parts) >= self._GATHERED else parts
+
+    def merge_accumulators(self, many: Iterable[list[Part]]) -> list[Part]:
+        """Adds many."""
+        parts = [part for parts in many for part in parts]
+        return [merge(parts)] if parts else []
+
+    def extract_output(self, parts: list[Part]) -> Part | None:
+        """The whole; None of nothing."""
+        return merge(parts) if parts else None
+
+
+def merge(parts: Sequence[Any]) -> Any:
+    """Merges parts of one kind."""
+    return type(parts[0]).merge(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """What encoding needs.
+
+    Attributes:
+        values: feature -> vocabulary or boundaries.
+        pending: vocabulary cross feature -> values that the vocabulary lacks, as text, in order.
+        carried: vocabulary cross feature -> the previous run's index -> the index now, pending ones after the known.
+        item_ids: id of each item, in the order of rows.
+        unknown_items: `(items + 2, bytes)` which inherent features of an item are unknown, packed bits.
+        layout: how records are packed.
+        cardinalities: feature -> rows of its table.
+        last_time: of the latest event.
+        files: what was written -> sha256.
+        items_duplicated: rows of the items log whose id another row has too.
+    """
+
+    values: dict[str, list[Any]]
+    pending: dict[str, list[str]]
+    carried: dict[str, npt.NDArray[np.int32]]
+    item_ids: npt.NDArray[np.int64]
+    unknown_items: npt.NDArray[np.uint8]
+    layout: Layout
+    cardinalities: dict[str, int]
+    last_time: int
+    files: dict[str, str]
+    items_duplicated: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardResult:
+    """What one user shard wrote."""
+
+    shards: dict[SplitName, Shard]
+    users: int
+    targets_in_gaps: int
+    statistics: DataStatistics
+    files: dict[str, str]
+
+
+class FitEncoders(beam.DoFn):
+    """Figures and items -> `Fitted`; writes `schema.yaml`, `vocabularies/`, `items/` and `state/`."""
+
+    def __init__(self, schema: FeatureSchema, root: str, previous: PreviousRun | None) -> None:
+        self._schema = schema
+        self._root = root
+        self._previous = previous
+
+    def process(
+        self,
+        _: None,
+        log_counts: dict[str, Any],
+        event_counts: dict[str, Any],
+        items: list[Piece],
+        survey: Survey,
+        split: SplitTimes,
+    ) -> Iterator[bytes]:
+        """Yields one pickled `Fitted`."""
+        del split  # only makes this step wait until the logs are checked
+        counts = {**log_counts, **event_counts}
+        schema, previous = self._schema, self._previous
+        log = pa.concat_tables([from_piece(part)[1] for part in items]) if items else None
+        catalogue = RawCatalogue.join(
+            schema, log, counts[ITEM_COUNTS], counts.get(ITEM_NAMES), previous.items() if previous else None
+        )
+        before = previous.fitted(schema) if previous else {}
+        waiting = {name: counts[name] for name in counts if name not in (ITEM_COUNTS, ITEM_NAMES)}
+        if previous:
+            for name, part in previous.pending.items():
+                waiting[name] = ValueCounts.merge([part, waiting[name]]) if name in waiting else part
+        values: dict[str, list[Any]] = {}
+        pending: dict[str, ValueCounts] = {}
+        for feature in schema.features:
+            if not feature.encoding_or_fail.fitted:
+                continue
+            known = before.get(feature.name)
+            if feature.role == "inherent":
+                values[feature.name] = list(catalogue.fit(feature, known))
+            elif feature.encoding_or_fail.kind == "numeric":
+                found = waiting.get(feature.name)
+                quantity = int(feature.encoding_or_fail.quantiles or 0)
+                values[feature.name] = known if known is not None else quantiles(found, quantity) if found else []
+            else:
+                values[feature.name], pending[feature.name] = _vocabulary(feature, known or [], waiting)
+        encoder = FeatureEncoder(schema, values)
+        table = catalogue.table(schema, encoder)
+        files = _write_encoder(encoder, self._root)
+        files[ITEMS] = write_parquet(self._root, ITEMS, table)
+        files[STATE_ITEMS] = write_parquet(self._root, STATE_ITEMS, catalogue.state())
+        files[PENDING] = write_file(self._root, PENDING, _pending_json(pending))
+        cardinalities = {feature.name: encoder.cardinality(feature) for feature in schema.features}
+        carried_over = {f.name for f in schema.stored_cross} & set(pending)
+        texts = {name: [str(v) for v in pending[name].values.to_pylist()] for name in sorted(carried_over)}
+        times = survey.times or (0, 0)
+        if previous:
+            times = (min(times[0], previous.manifest.time_origin), max(times[1], previous.manifest.last_time))
+        sizes = {name: len(found) for name, found in texts.items() if found}
+        layout = Layout.of(schema, cardinalities, FIRST_KNOWN + len(catalogue.ids), sizes, times)
+        fitted = Fitted(
+            values,
+            texts,
+            _carried(previous, texts, values, before),
+            catalogue.ids,
+            _unknown_items(schema, table),
+            layout,
+            cardinalities,
+            times[1],
+            files,
+            catalogue.duplicated,
+        )
+        yield pickle.dumps(fitted, protocol=5)
+
+
+def _vocabulary(
+    feature: Feature, known: list[str], waiting: Mapping[str, ValueCounts]
+) -> tuple[list[str], ValueCounts]:
+    """The vocabulary, and the values that it lacks."""
+    counts = waiting.get(feature.name)
+    if counts is None:
+        nothing = np.zeros(0, np.int64)
+        return list(known), ValueCounts(pa.array([], pa.string()), nothing, nothing)
+    values = grown(known, counts.at_least(feature.encoding_or_fail.min_count))
+    return values, counts.without(set(values))
+
+
+def _carried(
+    previous: PreviousRun | None,
+    pending: Mapping[str, list[str]],
+    values: Mapping[str, list[Any]],
+    before: Mapping[str, list[Any]],
+) -> dict[str, npt.NDArray[np.int32]]:
+    """For each vocabulary cross feature, what the indices of the previous histories have become."""
+    found: dict[str, npt.NDArray[np.int32]] = {}
+    if previous is None:
+        return found
+    for name, now in pending.items():
+        place = {value: number for number, value in enumerate([*values[name], *now], FIRST_KNOWN)}
+        then = [*before[name], *(str(value) for value in previous.pending[name].values.to_pylist())]
+        found[name] = np.array([*range(FIRST_KNOWN), *(place[value] for value in then)], np.int32)
+    return found
+
+
+def _unknown_items(schema: FeatureSchema, table: pa.Table) -> npt.NDArray[np.uint8]:
+    unknown = np.ones((table.num_rows + FIRST_KNOWN, len(schema.inherent)), bool)
+    for place, feature in enumerate(schema.inherent):
+        unknown[FIRST_KNOWN:, place] = table[feature.name].to_numpy() == UNKNOWN
+    return np.packbits(unknown, axis=1)
+
+
+def _pending_json(pending: Mapping[str, ValueCounts]) -> bytes:
+    content = {
+        name: {"type": str(part.values.type), "values": part.values.to_pylist(), "counts": part.totals.tolist()}
+        for name, part in pending.items()
+    }
+    return json.dumps(content, ensure_ascii=False).encode("utf-8")
+
+
+def _write_encoder(encoder: FeatureEncoder, root: str) -> dict[str, str]:
+    with tempfile.TemporaryDirectory() as directory:
+        encoder.save(directory)
+        paths = sorted(p for p in Path(directory).rglob("*") if p.is_file())
+        names = [path.relative_to(directory).as_posix() for path in paths]
+        return {name: write_file(root, name, path.read_bytes()) for name, path in zip(names, paths, strict=True)}
+
+
+class Finish(beam.DoFn):
+    """Everything that was written -> `report.json`, `manifest.json`, then `_SUCCESS`."""
+
+    def __init__(self, schema: FeatureSchema, root: str) -> None:
+        self._schema = schema
+        self._root = root
+
+    def process(
+        self,
+        _: None,
+        logs: dict[str, LogReport],
+        survey: Survey,
+        split: SplitTimes,
+        fitted: bytes,
+        results: list[ShardResult],
+    ) -> Iterator[str]:
+        """Yields the manifest's text."""
+        content: Fitted = pickle.loads(fitted)
+        splits: dict[str, tuple[Shard, ...]] = {
+            name: tuple(sorted((r.shards[name] for r in results if name in r.shards), key=lambda shard: shard.name))
+            for name in SPLITS
+        }
+        events, items, users = (logs.get(log, LogReport()) for log in ("events", "items", "users"))
+        counts = Counts(
+            events_read=events.read,
+            events_kept=survey.events,
+            events_filtered=events.filtered + survey.duplicated,
+            events_dead=events.dead,
+            users=sum(result.users for result in results),
+            items=len(content.item_ids),
+            behaviours=survey.behaviours,
+            targets={name: sum(shard.targets for shard in splits[name]) for name in SPLITS if name != "histories"},
+            events_duplicated=survey.duplicated,
+            events_late=survey.late,
+            targets_in_gaps=sum(result.targets_in_gaps for result in results),
+            items_read=items.read,
+            items_dead=items.dead,
+            items_duplicated=content.items_duplicated,
+            users_read=users.read,
+            users_dead=users.dead,
+        )
+        files = {**content.files, **{name: sha for result in results for name, sha in result.files.items()}}
+        layout = content.layout
+        manifest = Manifest(
+            self._schema.fingerprint,
+            split,
+            counts,
+            splits,
+            content.cardinalities,
+            layout.widths,
+            layout.time_origin,
+            content.last_time,
+            dict(sorted(files.items())),
+        )
+        statistics = DataStatistics.merge([result.statistics for result in results])
+        report = report_content(self._schema, manifest, statistics, logs)
+        write_file(self._root, REPORT, (json.dumps(report, indent=1) + "\n").encode("utf-8"))
+        write_file(self._root, MANIFEST, manifest.to_json().encode("utf-8"))
+        write_file(self._root, SUCCESS, b"")
+        yield manifest.to_json()

@@ -1,0 +1,178 @@
+"""An earlier run that the next one continues: its histories, and what its vocabularies and catalogue grew from.
+
+`build_examples --previous=DIR` reads today's logs alone. Every user's earlier behaviours come from `DIR/histories/`,
+items keep their rows, vocabularies keep their rows and get new values after them, boundaries stay. Values that were too
+rare for a vocabulary wait in `DIR/state/pending.json` with their counts.
+"""
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from apache_beam.io.filesystems import FileSystems
+
+from beam_pipelines.count_values import ValueCounts
+from beam_pipelines.event_pieces import BEHAVIOUR, VALUE, Piece, cut_by_shard
+from beam_pipelines.record_writer import open_file, parse_example, read_file
+from twin_tf import records as keys
+from twin_tf.packing import unpack
+from twin_tf.records import Manifest
+from twin_tf.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, schema_from_mapping
+from twin_tf.strict_yaml import ConfigError
+from twin_tf.tfrecord import read_records
+
+_BATCH_BYTES = 4 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviousRun:
+    """A finished prepared directory on any of Beam's file systems.
+
+    Attributes:
+        root: where it lies.
+        manifest: its manifest.
+    """
+
+    root: str
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, root: str, schema: FeatureSchema) -> "PreviousRun":
+        """Reads the manifest.
+
+        Raises:
+            ConfigError: no finished prepared data, or data of another schema; the split may differ.
+        """
+        text = read_file(root, keys.MANIFEST)
+        if text is None or read_file(root, keys.SUCCESS) is None:
+            raise ConfigError(
+                f"previous {root} is no finished prepared data: it lacks {keys.MANIFEST} or {keys.SUCCESS}"
+            )
+        run = cls(root, Manifest.from_json(text.decode("utf-8"), root))
+        theirs = schema_from_mapping(yaml.safe_load(run._read(keys.SCHEMA)))
+        if theirs.contents_fingerprint != schema.contents_fingerprint:
+            raise ConfigError(
+                f"previous {root} was prepared with another schema {theirs.name!r}: only 'split' may differ"
+            )
+        return run
+
+    def _read(self, name: str) -> bytes:
+        content = read_file(self.root, name)
+        if content is None:
+            raise ConfigError(f"previous {self.root} lacks {name}; prepare it again")
+        return content
+
+    def fitted(self, schema: FeatureSchema) -> dict[str, list[Any]]:
+        """Feature -> its vocabulary or boundaries."""
+        names = [f.name for f in schema.features if f.encoding_or_fail.fitted]
+        return {name: json.loads(self._read(f"vocabularies/{name}.json"))["values"] for name in names}
+
+    @cached_property
+    def pending(self) -> Mapping[str, ValueCounts]:
+        """Feature -> the values that its vocabulary lacks, and how often each was seen."""
+        content = json.loads(self._read(keys.PENDING))
+        found = {}
+        for name, part in content.items():
+            counts = np.array(part["counts"], np.int64)
+            found[name] = ValueCounts(pa.array(part["values"], part["type"]), counts, counts)
+        return found
+
+    def items(self) -> pa.Table:
+        """`state/items.parquet`."""
+        return pq.read_table(io.BytesIO(self._read(keys.STATE_ITEMS)))
+
+    def item_ids(self) -> npt.NDArray[np.int64]:
+        """Ids of the items by row."""
+        table = pq.read_table(io.BytesIO(self._read(keys.ITEMS)), columns=["row", "id"])
+        ids = np.full(len(table) + FIRST_KNOWN, -1, np.int64)
+        ids[table["row"].to_numpy()] = table["id"].to_numpy()
+        return ids
+
+    def histories(self) -> list[str]:
+        """The files of every user's latest behaviours."""
+        return [FileSystems.join(self.root, *shard.name.split("/")) for shard in self.manifest.shards("histories")]
+
+    def users(self) -> list[str]:
+        """The files of the users."""
+        return [
+            FileSystems.join(self.root, *n.split("/")) for n in sorted(self.manifest.files) if n.startswith("users/")
+        ]
+
+
+class ReadHistories(beam.DoFn):
+    """A file of `histories/` -> (user shard, piece of kind `previous`)."""
+
+    def __init__(self, schema: FeatureSchema, previous: PreviousRun, shards: int) -> None:
+        self._schema = schema
+        self._previous = previous
+        self._shards = shards
+
+    def setup(self) -> None:
+        """Reads the ids of the item rows."""
+        self._ids = self._previous.item_ids()
+
+    def process(self, path: str) -> Iterator[tuple[int, Piece]]:
+        """Yields (shard, piece)."""
+        waiting: list[dict[str, Any]] = []
+        size = 0
+        with open_file(path) as stream:
+            for record in read_records(stream, path):
+                waiting.append(parse_example(record))
+                size += len(record)
+                if size >= _BATCH_BYTES:
+                    yield from self._pieces(waiting)
+                    waiting, size = [], 0
+        if waiting:
+            yield from self._pieces(waiting)
+
+    def _pieces(self, records: list[dict[str, Any]]) -> Iterator[tuple[int, Piece]]:
+        manifest = self._previous.manifest
+        lengths = np.array([record[keys.HISTORY_LENGTH] for record in records])
+
+        def joined(key: str) -> npt.NDArray[np.int64]:
+            width = manifest.widths[key]
+            parts = [record.get(key, bytes(width * length)) for record, length in zip(records, lengths, strict=True)]
+            return unpack(b"".join(parts), width)
+
+        everyone = np.array([record[keys.USER_ID] for record in records], np.int64)
+        silent = everyone[lengths == 0]  # users who only had targets: known, though they have no behaviour
+        users = np.concatenate([np.repeat(everyone, lengths), silent])
+
+        def filled(values: npt.NDArray[Any], fill: int) -> npt.NDArray[Any]:
+            return np.concatenate([values, np.full(len(silent), fill, values.dtype)])
+
+        columns: dict[str, Any] = {
+            "user": users,
+            "item": filled(self._ids[joined(keys.HISTORY_ITEM)], -1),
+            "time": filled(joined(keys.HISTORY_TIME) + manifest.time_origin, manifest.time_origin),
+            "flags": filled(np.full(int(lengths.sum()), BEHAVIOUR, np.int8), 0),
+        }
+        for feature in self._schema.stored_cross:
+            index = joined(keys.history_key(feature.name))
+            if keys.pending_key(feature.name) in manifest.widths:
+                place = joined(keys.pending_key(feature.name))
+                index = np.where(place > 0, manifest.cardinalities[feature.name] + place - 1, index)
+            columns[VALUE + feature.name] = filled(index.astype(np.int32), UNKNOWN)
+        yield from cut_by_shard("previous", pa.table(columns), users, self._shards)
+
+
+class ReadUsers(beam.DoFn):
+    """A file of `users/` -> (user shard, piece of kind `previous_users`)."""
+
+    def __init__(self, shards: int) -> None:
+        self._shards = shards
+
+    def process(self, path: str) -> Iterator[tuple[int, Piece]]:
+        """Yields (shard, piece)."""
+        with open_file(path) as stream:
+            table = pq.read_table(io.BytesIO(stream.read()))
+        yield from cut_by_shard("previous_users", table, table["id"].to_numpy(), self._shards)

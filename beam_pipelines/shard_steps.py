@@ -1,0 +1,225 @@
+"""Steps of `build_examples` that look at one user shard: survey, count, write.
+
+Each gets the pieces of a shard as the shuffle grouped them and makes what it needs of them; nothing per event is kept
+from one step to the next.
+"""
+
+import pickle
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from beam_pipelines.catalogue import RAW, ItemRows
+from beam_pipelines.count_values import ITEM_COUNTS, Histogram, ValueCounts, sortable
+from beam_pipelines.data_statistics import DataStatistics
+from beam_pipelines.event_pieces import (
+    BEHAVIOUR,
+    TARGET,
+    VALUE,
+    Piece,
+    distinct_events,
+    first_of_duplicates,
+    group_by_kind,
+)
+from beam_pipelines.fit_steps import Fitted, ShardResult
+from beam_pipelines.progress import NAMESPACE, report_progress
+from beam_pipelines.record_writer import ShardWriter, example, write_parquet
+from beam_pipelines.survey import Survey
+from beam_pipelines.user_histories import build_records, features_of_users
+from twin_tf.encoders import FeatureEncoder
+from twin_tf.records import SPLITS, SplitTimes
+from twin_tf.schema import UNKNOWN, FeatureSchema
+
+Grouped = tuple[int, Iterable[Piece]]
+
+_AGE = "/age"  # of a row of the users log: 0 for this run's; no feature can be called so
+
+
+class SurveyShard(beam.DoFn):
+    """A shard -> its `Survey`."""
+
+    def __init__(self, schema: FeatureSchema, last_time: int | None) -> None:
+        self._schema = schema
+        self._last_time = last_time
+        self._duplicated = Metrics.counter(NAMESPACE, "events_duplicated")
+
+    def process(self, shard: Grouped) -> Iterator[Survey]:
+        """Yields one survey."""
+        survey = Survey.of(distinct_events(self._schema, shard[1]), self._last_time)
+        self._duplicated.inc(survey.duplicated)
+        yield survey
+
+
+class CountShard(beam.DoFn):
+    """A shard -> (feature, counts) for everything that is fitted on events, and the events of each item."""
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        self._schema = schema
+
+    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, ValueCounts | Histogram]]:
+        """Yields (feature, counts)."""
+        for table, _ in distinct_events(self._schema, shard[1]):
+            training = table["time"].to_numpy() < split.train_until
+            flags = table["flags"].to_numpy()
+            yield ITEM_COUNTS, ValueCounts.of(table["item"], training)
+            for feature in (*self._schema.stored_cross, *self._schema.stored_context):
+                encoding = feature.encoding_or_fail
+                if not encoding.fitted:
+                    continue
+                values = table[VALUE + feature.name]
+                if encoding.kind == "vocabulary":
+                    yield feature.name, ValueCounts.of(values, training)
+                    continue
+                wanted = BEHAVIOUR if feature.role == "cross" else TARGET
+                counted = training & ((flags & wanted) != 0)
+                yield feature.name, Histogram.of(sortable(values.to_numpy()[counted].astype(np.float64)))
+            report_progress("events counted", table.num_rows)
+
+
+class WriteShard(beam.DoFn):
+    """A shard -> its files in `train/`, `valid/`, `test/`, `histories/` and `users/`."""
+
+    def __init__(self, schema: FeatureSchema, root: str, shards: int) -> None:
+        self._schema = schema
+        self._root = root
+        self._shards = shards
+        self._records = Metrics.counter(NAMESPACE, "records")
+        self._users = Metrics.counter(NAMESPACE, "users")
+        self._from: bytes | None = None
+
+    def process(self, shard: Grouped, split: SplitTimes, fitted: bytes) -> Iterator[ShardResult]:
+        """Yields what was written."""
+        if fitted is not self._from:
+            self._encoding = ShardEncoding(self._schema, pickle.loads(fitted))
+            self._from = fitted
+        number, pieces = shard
+        encoding = self._encoding
+        found = group_by_kind(pieces, "events", "previous", "users", "previous_users")
+        events, new = encoding.events(found["events"], found["previous"])
+        users = encoding.users(found["users"], found["previous_users"])
+        del found
+        name = f"part-{number:05d}-of-{self._shards:05d}"
+        writers = {split_name: ShardWriter(self._root, f"{split_name}/{name}.tfrecord") for split_name in SPLITS}
+        everyone = 0
+        user_columns = {"id": np.zeros(0, np.int64)} if users is None else _columns(users)
+        for record in build_records(self._schema, events, user_columns, split, encoding.fitted.layout):
+            writers[record.split].write(example(record.features), record.events, record.targets)
+            everyone += record.split == "histories"
+            self._records.inc()
+        self._users.inc(everyone)
+        closed = {split_name: writer.close() for split_name, writer in writers.items()}
+        files = {}
+        if users is not None:
+            files[f"users/{name}.parquet"] = write_parquet(self._root, f"users/{name}.parquet", users)
+        in_gaps = (split.numbers(events["time"]) < 0) & ((events["flags"] & TARGET) != 0)
+        statistics = DataStatistics.of(
+            self._schema,
+            events,
+            features_of_users(self._schema, events["user"], user_columns),
+            encoding.fitted.unknown_items,
+            split,
+            new,
+        )
+        report_progress("shards written", 1)
+        written = {name: part for name, part in closed.items() if part is not None}
+        yield ShardResult(written, everyone, int(in_gaps.sum()), statistics, files)
+
+
+class ShardEncoding:
+    """Pieces of a shard to columns of indices.
+
+    Args:
+        schema: the schema.
+        fitted: what was fitted.
+    """
+
+    def __init__(self, schema: FeatureSchema, fitted: Fitted) -> None:
+        self.fitted = fitted
+        self._schema = schema
+        self._features = (*schema.stored_cross, *schema.stored_context)
+        self._encoder = FeatureEncoder(schema, fitted.values)
+        self._rows = ItemRows(fitted.item_ids)
+        self._pending = {
+            name: {value: place for place, value in enumerate(values, fitted.cardinalities[name])}
+            for name, values in fitted.pending.items()
+        }
+
+    def events(
+        self, events: list[pa.Table], previous: list[pa.Table]
+    ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.bool_]]:
+        """All events of the shard as `build_records` takes them, and which of them are of this run."""
+        parts = []
+        if events:
+            table = pa.concat_tables(events).unify_dictionaries()
+            if self._schema.events.deduplicate:
+                table = table.filter(pa.array(first_of_duplicates(table, previous)))
+            parts.append(self._columns(table.combine_chunks(), False))
+        parts += [self._columns(table, True) for table in previous]
+        new = np.zeros(sum(len(part["user"]) for part in parts), bool)
+        if events:
+            new[: len(parts[0]["user"])] = True
+        names = ("user", "item", "time", "flags", *(f.name for f in self._features))
+        return {name: np.concatenate([np.zeros(0, np.int64), *(part[name] for part in parts)]) for name in names}, new
+
+    def _columns(self, table: pa.Table, old: bool) -> dict[str, npt.NDArray[Any]]:
+        columns = {name: table[name].to_numpy() for name in ("user", "time", "flags")}
+        columns["item"] = self._rows.of(table["item"].to_numpy())
+        for feature in self._features:
+            if old and feature.role == "context":
+                columns[feature.name] = np.full(table.num_rows, UNKNOWN, np.int32)
+                continue
+            values = table[VALUE + feature.name]
+            if old and feature.name in self.fitted.carried:
+                columns[feature.name] = self.fitted.carried[feature.name][values.to_numpy()]
+            elif old or not feature.encoding_or_fail.fitted:
+                columns[feature.name] = values.to_numpy().astype(np.int32)
+            elif feature.name in self._pending:
+                columns[feature.name] = self._with_pending(feature.name, values)
+            else:
+                columns[feature.name] = self._encoder.encode(feature.name, values.combine_chunks())
+        return columns
+
+    def _with_pending(self, name: str, values: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+        """Indices of a dictionary column; a value that waits for its vocabulary gets one after the known ones."""
+        column = values.combine_chunks()
+        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        texts = column.dictionary.to_pylist()
+        rows = self._encoder.encode(name, texts) if texts else np.zeros(0, np.int32)
+        waiting = self._pending[name]
+        rows = np.array(
+            [waiting.get(str(text), UNKNOWN) if row == UNKNOWN else row for text, row in zip(texts, rows, strict=True)]
+            + [UNKNOWN],
+            np.int32,
+        )
+        return rows[column.indices.fill_null(len(texts)).to_numpy()]
+
+    def users(self, users: list[pa.Table], previous: list[pa.Table]) -> pa.Table | None:
+        """The users of the shard, a row each: `id`, an index per user feature, `raw/<column>`; None without a log.
+
+        A row of this run comes before an earlier one; of several rows of one user the one with the smallest indices and
+        values stays.
+        """
+        if self._schema.users is None or not (users or previous):
+            return None
+        parts = []
+        for age, tables in enumerate((users, previous)):
+            for table in tables:
+                columns: dict[str, Any] = {"id": table["id"], _AGE: np.full(len(table), age, np.int8)}
+                for feature in self._schema.user:
+                    values = table[RAW + feature.column].combine_chunks()
+                    columns[feature.name] = self._encoder.encode(feature.name, values)
+                columns.update({RAW + name: table[RAW + name] for name in self._schema.user_columns()})
+                parts.append(pa.table(columns))
+        table = pa.concat_tables(parts)
+        table = table.sort_by([(name, "ascending") for name in table.column_names]).combine_chunks()
+        ids = table["id"].to_numpy()
+        return table.filter(pa.array(np.r_[True, ids[1:] != ids[:-1]])).drop_columns([_AGE])
+
+
+def _columns(table: pa.Table) -> dict[str, Any]:
+    return {name: table[name].to_numpy() for name in table.column_names if not name.startswith(RAW)}

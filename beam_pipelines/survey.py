@@ -1,0 +1,96 @@
+"""What the events of the shards hold as a whole, found before anything is counted: times, and so the splits."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from beam_pipelines.count_values import Histogram
+from beam_pipelines.event_pieces import BEHAVIOUR, TARGET
+from twin_tf.records import Manifest, SplitTimes
+from twin_tf.schema import FeatureSchema
+
+
+@dataclasses.dataclass
+class Survey:
+    """Figures of events that merge.
+
+    Attributes:
+        events: how many, duplicates left out.
+        behaviours: how many of them are behaviours.
+        duplicated: dropped duplicates.
+        late: events that are not later than the previous run's last.
+        target_times: times of the targets.
+        times: the earliest and the latest time, or None without events.
+    """
+
+    events: int = 0
+    behaviours: int = 0
+    duplicated: int = 0
+    late: int = 0
+    target_times: Histogram = dataclasses.field(
+        default_factory=lambda: Histogram(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    )
+    times: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, tables: Iterable[tuple[pa.Table, int]], last_time: int | None) -> "Survey":
+        """Looks at what `event_pieces.distinct_events` yields; `last_time` is of the previous run."""
+        parts = []
+        for table, dropped in tables:
+            times, flags = table["time"].to_numpy(), table["flags"].to_numpy()
+            targets = Histogram.of(times[(flags & TARGET) != 0])
+            late = 0 if last_time is None else int((times <= last_time).sum())
+            span = (int(times.min()), int(times.max())) if len(times) else None
+            parts.append(cls(len(times), int(((flags & BEHAVIOUR) != 0).sum()), dropped, late, targets, span))
+        return cls.merge(parts)
+
+    @classmethod
+    def merge(cls, parts: Sequence["Survey"]) -> "Survey":
+        """The figures of all parts together."""
+        total = cls()
+        for name in ("events", "behaviours", "duplicated", "late"):
+            setattr(total, name, sum(getattr(part, name) for part in parts))
+        if parts:
+            total.target_times = Histogram.merge([part.target_times for part in parts])
+        spans = [part.times for part in parts if part.times is not None]
+        total.times = (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
+        return total
+
+
+def find_split(schema: FeatureSchema, survey: Survey, previous: Manifest | None) -> SplitTimes | str:
+    """The moments between the splits, or the sentence that says why there are none."""
+    times = survey.target_times
+    if not times.total:
+        return f"the events log has no targets: no row holds {_shown(schema.targets.where)} (schema.targets.where)"
+    if not survey.behaviours and previous is None:
+        return f"the events log has no behaviours: no row holds {_shown(schema.history.where)} (schema.history.where)"
+    split = schema.split
+    gap = split.gap * schema.events.time.per_second
+    if split.valid_from is not None and split.test_from is not None:
+        found = SplitTimes(split.valid_from, split.test_from, gap)
+    else:
+        total = times.total
+        ends = [
+            times.at_rank(min(int(share * total + 1e-9), total - 1))
+            for share in (split.train, split.train + split.valid)
+        ]
+        if split.train + split.valid >= 1:
+            ends[1] = times.at_rank(total - 1) + 1
+        found = SplitTimes(ends[0], ends[1], gap)
+    if previous is not None and found.train_until <= previous.last_time:
+        return (
+            f"validation would begin at {found.valid_from} (gap {gap}), but the previous data end at "
+            f"{previous.last_time}: what they counted must lie in the training window; give later logs or split times"
+        )
+    if times.at_rank(0) >= found.train_until:
+        return (
+            f"no target is earlier than {found.train_until}, so nothing is left to train on; give schema.split another "
+            "share, gap or times of its own"
+        )
+    return found
+
+
+def _shown(where: Mapping[str, tuple[object, ...]]) -> str:
+    return " and ".join(f"{column} in {list(values)}" for column, values in where.items()) or "a label"

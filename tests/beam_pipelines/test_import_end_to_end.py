@@ -1,0 +1,42 @@
+"""Every public data set, from files of the documented format to prepared data with its shipped configuration."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from public_files import PUBLIC_FILES, as_shipped
+
+from beam_pipelines.build_examples import build_examples
+from beam_pipelines.import_dataset import DATASETS, import_dataset
+from twin_tf.config import load_config
+
+
+def test_every_data_set_has_a_configuration_and_a_test() -> None:
+    assert set(PUBLIC_FILES) == set(DATASETS) - {"complete_journey"}
+    schemas = {name: load_config(name).schema for name in DATASETS}
+    assert {name: schema and schema.name for name, schema in schemas.items()} == {name: name for name in DATASETS}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC_FILES))
+def test_files_of_the_documented_format_become_prepared_data(name: str, tmp_path: Path) -> None:
+    report = import_dataset(name, tmp_path / "raw", source=as_shipped(name, tmp_path), progress=False)
+    schema = load_config(name).schema
+    assert schema is not None
+    for log, columns in (
+        (report.events(), schema.event_columns()),
+        (report.items(), schema.item_columns()),
+        (report.users(), schema.user_columns()),
+    ):
+        present = pq.read_schema(log).names if log is not None else []
+        assert not set(columns) - set(present)
+    manifest = build_examples(
+        schema, report.events(), tmp_path / "prepared", report.items(), report.users(), shards=2, progress=False
+    )
+    counts = manifest.counts
+    assert (counts.events_read, counts.events_dead) == (report.rows["events"], 0)
+    assert all(counts.targets[split] > 0 for split in ("train", "valid", "test"))
+    events = pq.read_table(report.events())
+    targets = [row for row in events.to_pylist() if all(row[c] in v for c, v in schema.targets.where.items())]
+    assert sum(counts.targets.values()) == len(targets)
+    for split in ("train", "valid", "test"):
+        assert list((tmp_path / "prepared" / split).glob("*.tfrecord"))

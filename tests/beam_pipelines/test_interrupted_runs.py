@@ -1,0 +1,100 @@
+"""Worker processes change nothing; a killed run leaves nothing that a later one would read."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from small_logs import random_logs, schema, write_logs
+from test_build_examples import build, digest
+
+from beam_pipelines.output_directory import STARTED, OutputDirectory
+from twin_tf.schema import load_schema
+from twin_tf.strict_yaml import ConfigError
+
+
+def command(tmp_path: Path, arguments: dict[str, str], output: str) -> list[str]:
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump({"schema": schema().to_plain()}))
+    logs = [f"--{log}={path}" for log, path in arguments.items()]
+    program = [sys.executable, "-m", "beam_pipelines.build_examples", f"--schema={tmp_path}/schema.yaml"]
+    return [*program, *logs, f"--output={tmp_path}/{output}"]
+
+
+def test_two_worker_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
+    arguments = write_logs(tmp_path / "raw", random_logs(events=300, seed=6), ".csv")
+    build(tmp_path, arguments, "one")
+    build(tmp_path, arguments, "two", workers=2)
+    assert digest(tmp_path / "one") == digest(tmp_path / "two")
+
+
+def test_a_killed_run_leaves_nothing_that_the_same_command_would_read(tmp_path: Path) -> None:
+    arguments = write_logs(tmp_path / "raw", random_logs(events=300, seed=6), ".jsonl")
+    run = command(tmp_path, arguments, "prepared")
+    killed = 0
+    while True:
+        process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if any(tmp_path.glob(".prepared.building-*/*")):  # it has begun to write
+                break
+            time.sleep(0.002)
+        if process.poll() is None and killed < 2:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            killed += 1
+            assert not (tmp_path / "prepared").exists()
+            assert len(list(tmp_path.glob(".prepared.building-*.lock"))) == 1  # the run before was cleared away
+            continue
+        assert process.wait(120) == 0
+        break
+    assert killed == 2
+    assert not list(tmp_path.glob(".prepared*"))
+    build(tmp_path, arguments, "undisturbed", schema=load_schema(tmp_path / "schema.yaml"))
+    assert digest(tmp_path / "prepared") == digest(tmp_path / "undisturbed")
+
+
+def test_a_living_run_is_not_cleared_away_by_another(tmp_path: Path) -> None:
+    with OutputDirectory(str(tmp_path / "prepared")).building() as first:
+        Path(first).mkdir()
+        with OutputDirectory(str(tmp_path / "prepared")).building() as second:
+            assert first != second
+            assert Path(first).is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_dead_letters_of_a_failed_run_go_with_the_next_that_succeeds(tmp_path: Path) -> None:
+    arguments = write_logs(tmp_path / "raw", random_logs(events=60, seed=6), ".jsonl")
+    path = Path(arguments["events"])
+    good = path.read_bytes()
+    path.write_bytes(good + b"nonsense\n")
+    with pytest.raises(ConfigError, match="the malformed rows are in .*/prepared.dead_letters"):
+        build(tmp_path, arguments)
+    assert (tmp_path / "prepared.dead_letters").is_dir()
+    path.write_bytes(good)
+    build(tmp_path, arguments)
+    assert not (tmp_path / "prepared.dead_letters").exists()
+
+
+def test_elsewhere_only_what_an_unfinished_run_left_is_removed(tmp_path: Path) -> None:
+    """A directory on another file system is written in place; the local one plays its part."""
+
+    def remote() -> OutputDirectory:
+        directory = OutputDirectory(str(tmp_path / "new"))
+        directory.remote, directory.output = True, str(tmp_path / "prepared")
+        return directory
+
+    with remote().building() as root:
+        assert root == str(tmp_path / "prepared")
+        (tmp_path / "prepared/train").mkdir()
+        (tmp_path / "prepared/train/stale").touch()
+    unfinished = remote()
+    unfinished._refuse_finished()
+    with unfinished.building() as root:
+        assert [path.name for path in Path(root).rglob("*") if path.is_file()] == [STARTED]
+        (Path(root) / "_SUCCESS").touch()
+    with pytest.raises(ConfigError, match="is not empty; name a new directory"):
+        unfinished._refuse_finished()

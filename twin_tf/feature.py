@@ -1,0 +1,137 @@
+"""One feature of the schema: its role, the raw column it comes from, and how a raw value becomes an index."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from twin_tf.strict_yaml import ConfigError
+
+PADDING = 0
+UNKNOWN = 1
+FIRST_KNOWN = 2
+
+Role = Literal["inherent", "cross", "user", "context"]
+Derivation = Literal["age", "hour_of_day", "day_of_week"]
+ValueType = Literal["int", "float", "string"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How a raw value becomes an index.
+
+    Attributes:
+        kind: `vocabulary` (values counted by the pipeline), `hash` (`buckets`), `numeric` (`boundaries`, or `quantiles`
+            found by the pipeline) or `identity` (whole numbers 0 to `size` - 1).
+        min_count: a vocabulary keeps values seen at least this often.
+        source: where a vocabulary counts: `events` of the training window, or the rows of the `items` log (a catalogue
+            that is known ahead of its sales, so new items keep an identity of their own).
+    """
+
+    kind: Literal["vocabulary", "hash", "numeric", "identity"]
+    min_count: int = 1
+    source: Literal["events", "items"] = "events"
+    buckets: int | None = None
+    boundaries: tuple[float, ...] | None = None
+    quantiles: int | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_count < 1:
+            raise ConfigError(f"min_count must be at least 1, not {self.min_count}")
+        if self.kind == "hash" and (self.buckets or 0) < 1:
+            raise ConfigError("a hash encoding needs 'buckets'")
+        if self.kind == "identity" and (self.size or 0) < 1:
+            raise ConfigError("an identity encoding needs 'size'")
+        if self.kind == "numeric":
+            if (self.boundaries is None) == (self.quantiles is None):
+                raise ConfigError("a numeric encoding needs either 'boundaries' or 'quantiles'")
+            if self.boundaries is not None and not _rising(self.boundaries):
+                raise ConfigError(f"boundaries must be one or more rising numbers, not {list(self.boundaries)}")
+            if self.quantiles is not None and self.quantiles < 2:
+                raise ConfigError(f"quantiles must be at least 2, not {self.quantiles}")
+
+    @property
+    def fitted(self) -> bool:
+        """True if the pipeline must look at the data (vocabulary, quantiles) before it can encode."""
+        return self.kind == "vocabulary" or self.quantiles is not None
+
+    def cardinality(self) -> int:
+        """Rows of the embedding table, padding and unknown included; only for encodings that are not `fitted`."""
+        if self.kind == "hash":
+            return FIRST_KNOWN + int(self.buckets or 0)
+        if self.kind == "identity":
+            return FIRST_KNOWN + int(self.size or 0)
+        if self.boundaries is not None:
+            return FIRST_KNOWN + len(self.boundaries) + 1
+        raise ConfigError(f"the size of a {self.kind} encoding is only known after the pipeline has fitted it")
+
+
+def _rising(numbers: tuple[float, ...]) -> bool:
+    finite = all(math.isfinite(number) for number in numbers)
+    return finite and len(numbers) > 0 and all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+
+
+_RESERVED = {"item", "time", "length", "count", "label", "id", "history_end"}
+_DERIVED_ENCODINGS = {
+    "hour_of_day": Encoding(kind="identity", size=24),
+    "day_of_week": Encoding(kind="identity", size=7),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One feature.
+
+    Attributes:
+        name: the name in records, tensors and signatures.
+        role: `inherent` (a property of the item), `cross` (how the user met the item), `user` or `context`.
+        column: the raw column; the name if left out.
+        type: the raw column's type; string for vocabulary and hash, float for numeric, int for identity if left out.
+        derived: computed in the graph from the times instead of read: `age` (target time minus behaviour time, in
+            seconds; cross only), `hour_of_day` or `day_of_week` (of the behaviour for cross, of the target for
+            context).
+        encoding: how the value becomes an index; not for hour_of_day and day_of_week.
+        dim: width of the embedding (the paper: 64 for ids with a large vocabulary, 8 for everything else).
+    """
+
+    name: str
+    role: Role
+    column: str = ""
+    type: ValueType | None = None
+    derived: Derivation | None = None
+    encoding: Encoding | None = None
+    dim: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("_", "").isalnum() or self.name in _RESERVED:
+            raise ConfigError(
+                f"feature name {self.name!r} must be letters, digits and _ and none of the reserved names"
+            )
+        if self.derived is None and self.encoding is None:
+            raise ConfigError(f"feature {self.name!r} needs an 'encoding'")
+        if self.derived is not None:
+            allowed = ("cross",) if self.derived == "age" else ("cross", "context")
+            if self.role not in allowed:
+                raise ConfigError(f"feature {self.name!r}: derived {self.derived} needs role {' or '.join(allowed)}")
+            if self.derived in _DERIVED_ENCODINGS:
+                if self.encoding not in (None, _DERIVED_ENCODINGS[self.derived]):
+                    raise ConfigError(f"feature {self.name!r}: {self.derived} has an encoding of its own; leave it out")
+                object.__setattr__(self, "encoding", _DERIVED_ENCODINGS[self.derived])
+            elif self.encoding is None or self.encoding.boundaries is None:
+                raise ConfigError(
+                    f"feature {self.name!r}: derived age needs a numeric encoding with boundaries in seconds"
+                )
+        elif not self.column:
+            object.__setattr__(self, "column", self.name)
+        if self.dim < 1:
+            raise ConfigError(f"feature {self.name!r}: dim must be at least 1, not {self.dim}")
+        if self.type is None:
+            types: dict[str, ValueType] = {"numeric": "float", "identity": "int"}
+            object.__setattr__(self, "type", types.get(self.encoding_or_fail.kind, "string"))
+
+    @property
+    def encoding_or_fail(self) -> Encoding:
+        """The encoding; every feature has one after construction."""
+        if self.encoding is None:
+            raise ConfigError(f"feature {self.name!r} has no encoding")
+        return self.encoding
