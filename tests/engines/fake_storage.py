@@ -7,6 +7,7 @@ nothing of Beam is replaced, and no credentials of the machine are looked at.
 import base64
 import hashlib
 import json
+import re
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -93,7 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         path, query = self._path()
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if query.get("uploadType") == "resumable":
+        if path == ["batch", "storage", "v1"]:
+            self._delete_all(body)
+        elif query.get("uploadType") == "resumable":
             name = f"gs://{path[4]}/{query.get('name') or json.loads(body)['name']}"
             upload = str(len(self.storage.uploads))
             self.storage.uploads[upload] = (name, b"")
@@ -119,6 +122,15 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.storage.objects[name] = content
             self._json(self._resource(name))
+
+    def _delete_all(self, body: bytes) -> None:
+        """A batch of deletions, the only requests that Beam sends in batches here."""
+        part = b"--part\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n\r\n"
+        wanted = re.findall(rb"^DELETE \S*/b/([^/]+)/o/([^?\s]+)", body, flags=re.MULTILINE)
+        for bucket, name in wanted:
+            self.storage.objects.pop(f"gs://{bucket.decode()}/{urllib.parse.unquote(name.decode())}", None)
+        headers = {"Content-Type": "multipart/mixed; boundary=part"}
+        self._answer(200, part * len(wanted) + b"--part--", headers)
 
     def _path(self) -> tuple[list[str], dict[str, str]]:
         address = urllib.parse.urlsplit(self.path)

@@ -133,13 +133,15 @@ def flink_cluster(jars: JobServer, directory: Path) -> Iterator[FlinkCluster]:
     flink = "org.apache.flink.runtime"
     cluster = FlinkCluster(logs, rest, job, pool, {})
     try:
-        _start(cluster, "jobmanager", [*java, "-Xmx512m", f"{flink}.entrypoint.StandaloneSessionClusterEntrypoint", *conf])
+        manager = f"{flink}.entrypoint.StandaloneSessionClusterEntrypoint"
+        _start(cluster, "jobmanager", [*java, "-Xmx512m", manager, *conf])
         heap = ["-Xmx512m", "-XX:MaxDirectMemorySize=640m", "-XX:MaxMetaspaceSize=256m"]
         _start(cluster, "taskmanager", [*java, *heap, f"{flink}.taskexecutor.TaskManagerRunner", *conf])
         server = ["--flink-master", f"localhost:{rest}", "--flink-conf-dir", str(directory / "conf")]
         server += ["--artifacts-dir", str(directory / "artifacts"), "--job-host", "localhost", "--job-port", str(job)]
         server += ["--artifact-port", str(artifact), "--expansion-port", str(expansion)]
-        _start(cluster, "job_server", [*java, "-Xmx512m", "org.apache.beam.runners.flink.FlinkJobServerDriver", *server])
+        driver = "org.apache.beam.runners.flink.FlinkJobServerDriver"
+        _start(cluster, "job_server", [*java, "-Xmx512m", driver, *server])
         worker_pool = "apache_beam.runners.worker.worker_pool_main"
         _start(cluster, "worker_pool", [sys.executable, "-m", worker_pool, f"--service_port={pool}"])
         _wait(cluster, "its TaskManager", lambda: cluster.get("/overview")["slots-total"] == SLOTS)

@@ -65,7 +65,8 @@ def fetch_job_server() -> JobServer:
             raise UnavailableError(f"{program} is not installed")
     if subprocess.run(["java", "--version"], capture_output=True).returncode != 0:
         raise UnavailableError("java is older than version 11")
-    lines = sorted((line for line in FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS if line.startswith("1.")), reverse=True)
+    published = FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
+    lines = sorted((line for line in published if line.startswith("1.")), reverse=True)
     wanted = [(f"beam-runners-flink-{line}-job-server", apache_beam.__version__) for line in lines]
     reason = ""
     for artifact, version in [*wanted, ("beam-runners-flink-1.19", "2.62.0")]:

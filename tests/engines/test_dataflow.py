@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def test_the_job_is_a_batch_job_without_a_main_session(launched: Launched) -> No
 def test_workers_get_a_light_sdist_of_the_packages_alone(launched: Launched) -> None:
     with tarfile.open(launched.sdist) as archive:
         names = [member.name.split("/", 1)[1] for member in archive.getmembers() if member.isfile()]
-        (info,) = [member for member in archive.getmembers() if member.name.count("/") == 1 and "PKG-INFO" in member.name]
+        (info,) = [member for member in archive.getmembers() if re.fullmatch(r"[^/]+/PKG-INFO", member.name)]
         stream = archive.extractfile(info)
         assert stream is not None
         required = [line for line in stream.read().decode().splitlines() if line.startswith("Requires-Dist:")]
@@ -159,6 +160,19 @@ def test_gs_paths_give_the_bytes_of_local_paths(storage: FakeStorage, job: Small
     again = build(arguments, storage.environment)
     assert again.returncode == 1
     assert "error: gs://bucket/finished is not empty; name a new directory" in again.stderr.splitlines()
+
+
+def test_a_run_over_gs_paths_removes_what_an_unfinished_one_left(
+    storage: FakeStorage, job: SmallJob, tmp_path: Path
+) -> None:
+    for name in ("_STARTED", "train/part-00000-of-00009.tfrecord", "dead_letters/events-00000-000000000000.jsonl"):
+        storage.objects[f"gs://bucket/again/{name}"] = b"of a run that was killed"
+    finished = build(job.arguments("gs://bucket/again", logs="gs://bucket/logs"), storage.environment)
+    assert finished.returncode == 0, finished.stderr
+    storage.download("gs://bucket/again", tmp_path)
+    found = digest(tmp_path)
+    found.pop("_STARTED")
+    assert found == job.local
 
 
 def test_a_dry_run_builds_the_job_and_stages_nothing(storage: FakeStorage, job: SmallJob) -> None:

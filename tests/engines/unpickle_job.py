@@ -1,6 +1,6 @@
 """Run on a worker's Python: unpickles every function of a portable pipeline and prints their classes as JSON.
 
-    python unpickle_job.py pipeline.pb
+python unpickle_job.py pipeline.pb
 """
 
 import importlib.util

@@ -1,7 +1,6 @@
 """A Python environment such as a Dataflow worker has: Beam, the sdist, what the sdist requires, and nothing else."""
 
 import importlib.metadata
-import os
 import subprocess
 import sys
 import venv
@@ -29,7 +28,7 @@ def worker_environment(directory: Path, sdist: Path) -> Path:
             if ".." in file.parts or "__pycache__" in file.parts or target.exists():
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.symlink(str(file.locate()), target)
+            target.symlink_to(str(file.locate()))
     return directory / "bin/python"
 
 
