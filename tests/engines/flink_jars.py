@@ -6,6 +6,7 @@ itself too, so the cluster's processes start from the same jars and can never be
 
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 import uuid
@@ -89,8 +90,8 @@ def _fetch(artifact: str, version: str) -> JobServer | str:
                 [*command, f"-DoutputDirectory={work}/jars"], cwd=work, capture_output=True, text=True, timeout=900
             )
             if copied.returncode != 0:
-                errors = [line for line in copied.stdout.splitlines() if line.startswith("[ERROR]")]
-                return errors[0].removeprefix("[ERROR]").strip() if errors else copied.stderr.strip()
+                said = re.findall(r"\[ERROR\] (\S.*)", copied.stdout)  # the line may begin with a colour
+                return said[0] if said else f"mvn ended with {copied.returncode}: {copied.stderr.strip()}"
             (work / "jars").replace(target)
         except subprocess.TimeoutExpired:
             return "mvn took longer than 15 minutes"

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apache_beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from flink_cluster import SLOTS, FlinkCluster, flink_cluster
@@ -41,6 +44,24 @@ def test_records_from_a_flink_cluster_are_those_of_a_local_run(
     assert digest(tmp_path / "prepared") == job.local
     assert cluster.job_states()[-1] == "FINISHED", f"logs: {cluster.logs}"
     assert len(cluster.workers_started()) >= SLOTS, f"logs: {cluster.logs}"
+
+
+def test_an_incremental_run_on_flink_gives_the_bytes_of_a_local_one(
+    cluster: FlinkCluster, job: SmallJob, tmp_path: Path
+) -> None:
+    whole = pa.concat_tables(pq.read_table(path) for path in sorted((job.logs / "events").iterdir()))
+    evening = int(np.quantile(whole["time"].to_numpy(), 0.9))
+    new = pa.array(whole["time"].to_numpy() >= evening)
+    pq.write_table(whole.filter(pc.invert(new)), tmp_path / "before.parquet")
+    pq.write_table(whole.filter(new), tmp_path / "after.parquet")
+    before = build([*job.arguments(tmp_path / "before"), f"--events={tmp_path}/before.parquet"])
+    assert before.returncode == 0, before.stderr
+    after = [f"--previous={tmp_path}/before", f"--events={tmp_path}/after.parquet"]
+    local = build([*job.arguments(tmp_path / "local"), *after])
+    assert local.returncode == 0, local.stderr
+    finished = build([*cluster.beam_arguments, *job.arguments(tmp_path / "prepared"), *after])
+    assert finished.returncode == 0, f"{finished.stderr}\nlogs: {cluster.logs}"
+    assert digest(tmp_path / "prepared") == digest(tmp_path / "local")
 
 
 def test_malformed_rows_are_counted_on_flink_and_the_rest_is_unharmed(
