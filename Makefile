@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 RUNS := runs
 
-.PHONY: help setup demo demo-simulated test test-slow test-flink lint format bench clean
+.PHONY: help setup demo demo-simulated test test-slow test-flink lint format bench bench-pipelines clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,9 +50,10 @@ format: $(INSTALLED) ## Let ruff format and fix what it can
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-bench: ## List the benchmarks
-	@ls benchmarks/bench_*.py 2>/dev/null | sed 's,benchmarks/bench_\(.*\)\.py,  .venv/bin/python -m benchmarks.bench_\1,' \
-	  | grep . || echo "  no benchmarks yet"
+bench: bench-pipelines ## Every benchmark, one after the other; each also writes benchmarks/out/<name>.json
+
+bench-pipelines: $(INSTALLED) ## Speed, size and memory of build_examples beside a plain Beam pipeline (20 minutes or so)
+	$(PYTHON) -m benchmarks.bench_pipelines
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -30,6 +30,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, TestOptions
 from apache_beam.pvalue import AsDict, AsList, AsSingleton
+from apache_beam.runners.runner import create_runner
 
 from beam_pipelines import fit_steps, log_steps, previous_run, shard_steps
 from beam_pipelines.data_report import write_report
@@ -143,7 +144,7 @@ class BuildExamples(beam.PTransform):
             | f"Patterns[{log}]" >> beam.Create([self._patterns[log]])
             | f"MatchFiles[{log}]" >> beam.ParDo(log_steps.MatchFiles(log))
             | f"SpreadFiles[{log}]" >> beam.Reshuffle()
-            | f"PlanChunks[{log}]" >> beam.ParDo(log_steps.PlanChunks())
+            | f"PlanChunks[{log}]" >> beam.ParDo(log_steps.PlanChunks(self._schema, log))
             | f"SpreadChunks[{log}]" >> beam.Reshuffle()
             | f"ReadChunk[{log}]" >> beam.ParDo(read).with_outputs("counts", "dead", "report", main="pieces")
         )
@@ -217,11 +218,13 @@ def build_examples(
         match_files(log, given)
     local = runner == LOCAL_RUNNER
     several = [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"] if workers > 1 else []
+    _refuse_unknown_runner(runner)
     options = PipelineOptions([f"--runner={runner}", *(several if local else []), *beam_arguments])
     options.view_as(SetupOptions).save_main_session = False
     with directory.building() as root:
         try:
-            with progress_line("preprocess", enabled=progress and local), _quiet_failures(root):
+            note = "starting" if workers == 1 else f"{workers} worker processes"
+            with progress_line("preprocess", enabled=progress and local, note=note), _quiet_failures(root):
                 pipeline = beam.Pipeline(options=options)
                 pipeline | BuildExamples(schema, patterns, root, shards, max_dead_share, latest, before)
                 pipeline.run().wait_until_finish()
@@ -234,6 +237,13 @@ def build_examples(
             raise ConfigError(f"{error}; the malformed rows are in {kept}" if kept else str(error)) from None
         write_report(root)
     return directory.manifest()
+
+
+def _refuse_unknown_runner(runner: str) -> None:
+    try:
+        create_runner(runner)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"runner {runner!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
 def _latest(as_of: str | None) -> int:

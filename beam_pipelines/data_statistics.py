@@ -14,7 +14,6 @@ from beam_pipelines.raw_columns import log_columns
 from twin_tf.records import SPLITS, Manifest, SplitTimes
 from twin_tf.schema import UNKNOWN, FeatureSchema
 
-REPORT = "report.json"
 _DAY = 86_400
 _DEAD_SHARE_TO_MENTION = 0.0005
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from beam_pipelines.catalogue import RawCatalogue, grown
 from beam_pipelines.count_values import ITEM_COUNTS, ITEM_NAMES, ValueCounts, quantiles
-from beam_pipelines.data_statistics import REPORT, DataStatistics, report_content
+from beam_pipelines.data_statistics import DataStatistics, report_content
+from beam_pipelines.data_summary import REPORT
 from beam_pipelines.event_pieces import Piece, from_piece
 from beam_pipelines.log_report import LogReport
 from beam_pipelines.previous_run import PreviousRun

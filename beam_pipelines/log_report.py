@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 
+from beam_pipelines.log_blocks import Block, Chunk
 from beam_pipelines.raw_columns import LogColumns
-from beam_pipelines.read_logs import Block, Chunk
 from twin_tf.strict_yaml import nearest
 
 _EXAMPLES = 3
+_DAMAGED = 20
+_MS_LIKE_SECONDS = (10**8, 4 * 10**9)  # in seconds 1973 to 2096; in milliseconds the first weeks of 1970
 
 
 @dataclasses.dataclass
@@ -23,6 +25,12 @@ class LogReport:
         columns_seen: columns that files have, wanted or not.
         lines: (file number, chunk number) -> lines.
         examples: the first dead rows: (file number, chunk number, line in the chunk, reason, path).
+        bytes: of the files.
+        lost_bytes: those of them that could not be read.
+        damaged: paths of broken files in name order, the first 20; a caller may warn of them when nothing fails.
+        faults: sentences that each make the whole log useless, the first few.
+        earliest: earliest time of a sound row.
+        latest: latest time of a sound row.
     """
 
     read: int = 0
@@ -33,7 +41,12 @@ class LogReport:
     columns_seen: set[str] = dataclasses.field(default_factory=set)
     lines: dict[tuple[int, int], int] = dataclasses.field(default_factory=dict)
     examples: list[tuple[int, int, int, str, str]] = dataclasses.field(default_factory=list)
+    bytes: int = 0
+    lost_bytes: int = 0
     damaged: list[str] = dataclasses.field(default_factory=list)
+    faults: list[str] = dataclasses.field(default_factory=list)
+    earliest: int | None = None
+    latest: int | None = None
 
     def add_block(self, chunk: Chunk, block: Block) -> None:
         """Counts a block, except what becomes of its sound rows."""
@@ -46,20 +59,30 @@ class LogReport:
         self.lines[place] = self.lines.get(place, 0) + block.lines
         found = [(*place, dead.line, dead.reason, chunk.file.path) for dead in block.dead[:_EXAMPLES]]
         self.examples = sorted(self.examples + found)[:_EXAMPLES]
+        self.bytes += block.bytes
+        self.lost_bytes += block.lost_bytes
+        self._add_rest([chunk.file.path] * block.damaged, [block.fault] * bool(block.fault), block)
 
     @classmethod
     def merge(cls, parts: Sequence["LogReport"]) -> "LogReport":
         """The report of all parts together."""
         total = cls()
-        for name in ("read", "kept", "filtered", "dead"):
+        for name in ("read", "kept", "filtered", "dead", "bytes", "lost_bytes"):
             setattr(total, name, sum(getattr(part, name) for part in parts))
         for part in parts:
             total.columns_seen |= part.columns_seen
             total.lines.update(part.lines)
+            total._add_rest(part.damaged, part.faults, part)
             for name, rows in part.filled.items():
                 total.filled[name] = total.filled.get(name, 0) + rows
         total.examples = sorted(example for part in parts for example in part.examples)[:_EXAMPLES]
         return total
+
+    def _add_rest(self, damaged: list[str], faults: list[str], times: "Block | LogReport") -> None:
+        self.damaged = sorted({*self.damaged, *damaged})[:_DAMAGED]
+        self.faults = sorted({*self.faults, *faults})[:_EXAMPLES]
+        self.earliest = min((t for t in (self.earliest, times.earliest) if t is not None), default=None)
+        self.latest = max((t for t in (self.latest, times.latest) if t is not None), default=None)
 
     def line_of(self, file: int, chunk: int, line: int) -> int:
         """The line in the file (from 1) of a line in a chunk (from 0)."""
@@ -68,21 +91,36 @@ class LogReport:
     def fault(self, columns: LogColumns, max_dead_share: float) -> str | None:
         """What makes the whole log useless, in one sentence, or None."""
         log = f"the {columns.name} log"
+        if self.faults:
+            return f"{log} cannot be used: {self.faults[0]}"
         if not self.read:
             return f"{log} is empty: its files hold no rows"
         missing = [name for name in columns.types if not self.filled.get(name)]
         if missing and self.dead < self.read:
             return f"{log} has no value in column {missing[0]!r} in any row{nearest(missing[0], self.columns_seen)}"
-        absent = [name for name in columns.types if name not in self.columns_seen]
-        if self.dead > max_dead_share * self.read:
-            if absent:
+        if max(self.dead / self.read, self.lost_bytes / max(self.bytes, 1)) > max_dead_share:
+            absent = [name for name in missing if name not in self.columns_seen]
+            if absent and self.columns_seen:
                 return f"{log} has no column {absent[0]!r}{nearest(absent[0], self.columns_seen)}"
-            shown = "; ".join(
-                f"{path} line {self.line_of(file, chunk, line)}: {reason}"
-                for file, chunk, line, reason, path in self.examples
-            )
+            return self._too_much(log, max_dead_share)
+        least, most = _MS_LIKE_SECONDS
+        if columns.unit == "ms" and least <= (self.earliest or 0) and (self.latest or 0) <= most:
             return (
-                f"{self.dead} of {self.read} rows of {log} are malformed, more than the allowed share of "
-                f"{max_dead_share:g} (--max_dead_share); first: {shown}"
+                f"every time of {log} ({self.earliest} to {self.latest}) would be in the first weeks of 1970 as "
+                "milliseconds: the log seems to be in seconds; set schema.events.time.unit to s"
             )
         return None
+
+    def _too_much(self, log: str, max_dead_share: float) -> str:
+        what = f"{self.dead} of {self.read} rows of {log} are malformed"
+        if self.dead <= max_dead_share * self.read:
+            what = f"{self.lost_bytes} of {self.bytes} bytes of {log} are in damaged files and cannot be read"
+        shown = "; ".join(
+            f"{path} line {self.line_of(file, chunk, line)}: {reason}"
+            for file, chunk, line, reason, path in self.examples
+        )
+        files = ""
+        if self.damaged:
+            more = " and more" if len(self.damaged) > _EXAMPLES else ""
+            files = f"; damaged: {', '.join(self.damaged[:_EXAMPLES])}{more}"
+        return f"{what}, more than the allowed share of {max_dead_share:g} (max_dead_share); first: {shown}{files}"

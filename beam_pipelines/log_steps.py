@@ -45,9 +45,12 @@ class MatchFiles(beam.DoFn):
 class PlanChunks(beam.DoFn):
     """A file -> its chunks."""
 
+    def __init__(self, schema: FeatureSchema, log: LogName) -> None:
+        self._columns = log_columns(schema, log)
+
     def process(self, file: LogFile) -> Iterator[Chunk]:
         """Yields a chunk each."""
-        yield from plan_chunks(file)
+        yield from plan_chunks(file, self._columns)
 
 
 class ReadChunk(beam.DoFn):

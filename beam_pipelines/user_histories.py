@@ -96,14 +96,15 @@ def build_records(
     flags = events["flags"]
     behaviours = _sorted(events, (flags & BEHAVIOUR) != 0, ["item", *cross], cross)
     targets = _sorted(events, (flags & TARGET) != 0, ["item", "label", *context], context)
-    ids = np.unique(events["user"])
+    others = events["user"][(flags & (BEHAVIOUR | TARGET)) == 0]
+    ids = np.unique(np.concatenate([*(_distinct(rows["user"]) for rows in (behaviours, targets)), others]))
     which = split.numbers(targets["time"])
     targets = {name: column[which >= 0] for name, column in targets.items()}
     which = which[which >= 0]
     history_first = np.searchsorted(behaviours["user"], ids, side="left")
     history_last = np.searchsorted(behaviours["user"], ids, side="right")
     owner = np.searchsorted(ids, targets["user"])
-    end = _strictly_earlier(behaviours, targets) - history_first[owner]
+    end = _strictly_earlier(behaviours["time"], targets["time"], owner, history_first, history_last)
     first, last = _cut(owner, which, schema.targets.per_record)
     record_owner = owner[first] if len(first) else first
     record_of_user = np.searchsorted(record_owner, np.arange(len(ids) + 1))
@@ -150,19 +151,35 @@ def _sorted(
     """The chosen events by user, time, then `ties`, so that the order of the input never matters."""
     chosen = {name: events[name][mask] for name in ("user", "time", "item", *features)}
     chosen["label"] = (events["flags"][mask] & LABEL).astype(np.int32)
-    order = np.lexsort([chosen[name] for name in reversed(("user", "time", *ties))])
+    order = np.lexsort([chosen["time"], chosen["user"]])
+    same = np.zeros(len(order) + 1, bool)
+    same[1:-1] = np.all([chosen[n][order][1:] == chosen[n][order][:-1] for n in ("user", "time")], axis=0)
+    tied = np.flatnonzero(same[1:] | same[:-1])
+    rows = order[tied]
+    order[tied] = rows[np.lexsort([chosen[name][rows] for name in reversed(("user", "time", *ties))])]
     return {name: np.ascontiguousarray(column[order]) for name, column in chosen.items()}
 
 
-def _strictly_earlier(behaviours: Mapping[str, Array], targets: Mapping[str, Array]) -> Ints:
-    """For each target the place after its user's last behaviour with an earlier time, among all behaviours."""
-    users = np.union1d(behaviours["user"], targets["user"])
-    times = np.union1d(behaviours["time"], targets["time"])
+def _distinct(rising: Ints) -> Ints:
+    return rising[np.r_[True, rising[1:] != rising[:-1]][: len(rising)]]
 
-    def moment(rows: Mapping[str, Array]) -> Ints:
-        return np.searchsorted(users, rows["user"]) * len(times) + np.searchsorted(times, rows["time"])
 
-    return np.searchsorted(moment(behaviours), moment(targets), side="left")
+def _strictly_earlier(behaviours: Ints, targets: Ints, owner: Ints, first: Ints, last: Ints) -> Ints:
+    """For each target how many behaviours of its user are earlier.
+
+    Args:
+        behaviours: times, by user and time.
+        targets: times, by user and time.
+        owner: user of each target, from 0.
+        first: of each user, its first behaviour.
+        last: of each user, one past its last behaviour.
+    """
+    earlier = np.zeros(len(targets), np.int64)
+    users = _distinct(owner)
+    starts = np.searchsorted(owner, users)
+    for user, start, stop in zip(users.tolist(), starts.tolist(), [*starts[1:].tolist(), len(owner)], strict=False):
+        earlier[start:stop] = np.searchsorted(behaviours[first[user] : last[user]], targets[start:stop], side="left")
+    return earlier
 
 
 def _cut(owner: Ints, which: Ints, per_record: int) -> tuple[Ints, Ints]:

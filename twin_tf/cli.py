@@ -164,11 +164,15 @@ def import_command(dataset: str, source: str | None, output: str, seed: int, as_
 @click.option("--items", multiple=True, help="Items log.")
 @click.option("--users", multiple=True, help="Users log.")
 @click.option("--output", required=True, help="A new directory for the prepared data.")
+@click.option("--previous", help="Prepared data to continue: the logs are what came after it.")
+@click.option("--workers", default=1, show_default=True, help="Worker processes of the local runner.")
 @click.option("--runner", default="FnApiRunner", show_default=True, help="Beam's runner.")
-@click.option("--shards", default=8, show_default=True, help="Files per split.")
+@click.option("--shards", default=8, show_default=True, help="Files per split; about a million events each do well.")
 @click.option(
     "--max-dead-share", default=0.005, show_default=True, help="More malformed rows than this share fail the job."
 )
+@click.option("--as-of", metavar="TIME", help="ISO time; later events are malformed.  [default: a day from now]")
+@click.option("--beam", "beam_arguments", multiple=True, metavar="--NAME=VALUE", help="An option for Beam itself.")
 @_json_option
 def preprocess(
     config_path: str | None,
@@ -177,15 +181,20 @@ def preprocess(
     items: tuple[str, ...],
     users: tuple[str, ...],
     output: str,
+    previous: str | None,
+    workers: int,
     runner: str,
     shards: int,
     max_dead_share: float,
+    as_of: str | None,
+    beam_arguments: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    r"""Turn raw logs into prepared data: vocabularies, histories, targets, splits, records.
+    r"""Turn raw logs into prepared data: vocabularies, histories, targets, splits, records, a report.
 
     \b
     twin-tf preprocess --config my.yaml --events 'logs/2026-*.jsonl.gz' --items items.csv --output prepared
+    twin-tf preprocess --config my.yaml --events logs/monday.parquet --items items.csv --previous sunday --output monday
     """
     from beam_pipelines.build_examples import build_examples
     from twin_tf.config import load_config
@@ -199,14 +208,20 @@ def preprocess(
         output,
         list(items) or None,
         list(users) or None,
+        previous=previous,
         runner=runner,
+        workers=workers,
         shards=shards,
         max_dead_share=max_dead_share,
+        as_of=as_of,
+        beam_arguments=beam_arguments,
     )
     counts = manifest.counts
     targets = ", ".join(f"{count:,} {split}" for split, count in counts.targets.items())
     dead = f", {counts.events_dead:,} in {output}/dead_letters" if counts.events_dead else ""
-    sentence = f"{output}: {counts.events_read:,} events of {counts.users:,} users{dead}; targets: {targets}"
+    dead += f", {counts.events_duplicated:,} duplicates dropped" if counts.events_duplicated else ""
+    read = f"{counts.events_read:,} events of {counts.users:,} users{dead}"
+    sentence = f"{output}: {read}; targets: {targets}; look at {output}/report.md"
     _show(json.loads(manifest.to_json()), as_json, sentence)
 
 

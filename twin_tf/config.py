@@ -175,5 +175,10 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
 
 
 def _resolve(path: str | Path) -> Path:
-    shipped = Path(__file__).parent / "configs" / f"{path}.yaml"
-    return shipped if not Path(path).exists() and shipped.exists() else Path(path)
+    if Path(path).exists() or Path(path).suffix:
+        return Path(path)
+    shipped = {file.stem: file for file in (Path(__file__).parent / "configs").glob("*.yaml")}
+    name = str(path).replace("-", "_")
+    if name not in shipped:
+        raise ConfigError(f"{path} is neither a file nor a shipped configuration{nearest(name, shipped)}")
+    return shipped[name]

@@ -5,13 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-COLOURS = ("#1b6ca8", "#e08e45", "#7fb3d5", "#9a9a9a", "#5b8c5a")
-DPI = 110
+from twin_tf.figures import COLOURS, new_figure, png
+from twin_tf.markdown import table
 
 
 def write_report(workdir: Path, report: Mapping[str, Any]) -> None:
@@ -51,40 +46,24 @@ def quality_table(systems: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, s
 def _markdown(report: Mapping[str, Any]) -> str:
     lines = [f"# {report['title']}", "", *report["findings"], ""]
     lines += ["## Quality on the test split", "", "![AUC and GAUC of each system](quality.png)", ""]
-    lines += _table(("system", "AUC", "GAUC", "log loss", "training seconds"), quality_table(report["systems"]))
+    lines += table(("system", "AUC", "GAUC", "log loss", "training seconds"), quality_table(report["systems"]))
     lines += ["", "![GAUC by history length](history_length.png)", ""]
     lines += ["## Served", "", "![Latency of a Predict call](latency.png)", ""]
-    lines += _table(
+    lines += table(
         ("figure", "value", "unit", "how"),
         [(f["name"], f"{f['value']:.6g}", f["unit"], f["how"]) for f in report["figures"]],
     )
     lines += ["", "## Where the time went", "", "![Seconds of each step](seconds.png)", ""]
-    lines += _table(
+    lines += table(
         ("step", "seconds", "peak RSS MB"),
         [(s["name"], f"{s['seconds']:.1f}", f"{s['peak_rss_mb']:.0f}") for s in report["steps"]],
     )
     return "\n".join(lines) + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
-
-
-def _figure(width: float = 8.0, height: float = 4.0) -> tuple[Any, Any]:
-    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=DPI)
-    plt.close(figure)
-
-
 def _quality(path: Path, report: Mapping[str, Any]) -> None:
     systems = report["systems"]
-    figure, axes = _figure(height=0.75 + 0.75 * len(systems))
+    figure, axes = new_figure(height=0.75 + 0.75 * len(systems))
     names = list(systems)[::-1]
     for offset, metric, colour in ((0.2, "auc", COLOURS[0]), (-0.2, "gauc", COLOURS[2])):
         values = [systems[name][metric] for name in names]
@@ -99,11 +78,11 @@ def _quality(path: Path, report: Mapping[str, Any]) -> None:
     axes.set_xlabel("area under the curve (0.5 = guessing)")
     axes.set_title(f"{report['title']}: test split", loc="left")
     figure.legend(loc="outside lower right", ncols=2, frameon=False)
-    _save(figure, path)
+    path.write_bytes(png(figure))
 
 
 def _history_length(path: Path, report: Mapping[str, Any]) -> None:
-    figure, axes = _figure()
+    figure, axes = new_figure()
     systems = {name: s["by_history_length"] for name, s in report["systems"].items() if s.get("by_history_length")}
     classes = max(systems.values(), key=len)
     places = {row["from"]: i for i, row in enumerate(classes)}
@@ -118,11 +97,11 @@ def _history_length(path: Path, report: Mapping[str, Any]) -> None:
     axes.set_title("What a longer history is worth to each system", loc="left")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False)
-    _save(figure, path)
+    path.write_bytes(png(figure))
 
 
 def _latency(path: Path, latencies: Sequence[float]) -> None:
-    figure, axes = _figure(height=3.2)
+    figure, axes = new_figure(height=3.2)
     ordered = sorted(latencies)
     middle, late = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
     axes.hist(ordered, bins=60, range=(0, late * 1.2), color=COLOURS[0])
@@ -132,15 +111,15 @@ def _latency(path: Path, latencies: Sequence[float]) -> None:
     axes.set_xlabel("milliseconds, client to server and back")
     axes.set_ylabel("requests")
     axes.set_title(f"Latency of {len(ordered):,} Predict calls, one after the other", loc="left")
-    _save(figure, path)
+    path.write_bytes(png(figure))
 
 
 def _seconds(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
-    figure, axes = _figure(height=0.8 + 0.33 * len(steps))
+    figure, axes = new_figure(height=0.8 + 0.33 * len(steps))
     names = [step["name"] for step in steps][::-1]
     bars = axes.barh(names, [step["seconds"] for step in steps][::-1], color=COLOURS[0])
     axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=9)
     axes.margins(x=0.1)
     axes.set_xlabel("seconds")
     axes.set_title(f"Where the time went: {sum(s['seconds'] for s in steps):.0f} s in all", loc="left")
-    _save(figure, path)
+    path.write_bytes(png(figure))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,10 @@ BAD_JSON = {
     line(y=None): "no y",
     line(place=5): "place is not text: 5",
     line(play="much"): "play is not a number: 'much'",
-    line(shown=True): "shown is not a whole number: True",
+    line(play=True): "play is not a number: True",
+    line(shown="yes"): "shown is not a whole number: 'yes'",
+    b'{"u": 1, "u": 2, "i": 2, "t": 3, "y": 1}': "u is there twice",
+    b"null": "not a JSON object but null",
     b'{"u": 1, "place": "\xff\xfe"}': "not UTF-8: byte 20",
     line() + line(): "not JSON: Extra data",
 }
@@ -56,9 +60,9 @@ BAD_CSV = {
     b",2,3,1,view,1,top,1.0,1,tv": "no u",
     b"1,2,3,9,view,1,top,1.0,1,tv": "y 9 is none of 0, 1, 2",
     b"1,2,3,1,view,1,top,much,1,tv": "play is not a number: 'much'",
-    b"1,2,99999999999999999999,1,view,1,top,1.0,1,tv": "t is not a whole number: '99999999999999999999'",
+    b"1,2,99999999999999999999,1,view,1,top,1.0,1,tv": "t is not a whole number: 99999999999999999999",
     b"1,2,3,1,view,1,\xff,1.0,1,tv": "not UTF-8: byte 16",
-    b'1,2,3,1,view,1,"top,1.0,1,tv': "not CSV: unexpected end of data",
+    b'1,2,3,1,view,1,"top,1.0,1,tv': "not CSV: a quote that is not closed in its line",
 }
 
 
@@ -148,7 +152,7 @@ def test_a_truncated_gzip_file_gives_what_it_holds_and_one_letter(tmp_path: Path
     path.write_bytes(path.read_bytes()[:-3000])
     manifest = build(tmp_path, arguments, "spoilt", max_dead_share=0.1)
     (letter,) = letters(tmp_path / "spoilt")
-    assert letter["reason"].startswith("damaged gzip: ")
+    assert letter["reason"] == "damaged gzip member at byte 0: the file ends inside it"
     assert 1000 < manifest.counts.events_read == letter["line"] < 2002
     assert json.dumps(tables["events"][letter["line"] - 1]).startswith(letter["payload"])
 
@@ -214,3 +218,62 @@ def test_chunks_hold_every_line_exactly_once(tmp_path: Path, monkeypatch: pytest
             for user in block.table["user"].to_pylist()
         ]
         assert found == list(range(500))
+
+
+def test_seven_kinds_of_damage_in_one_percent_of_a_log_change_nothing_else(tmp_path: Path) -> None:
+    reasons = {
+        b'{"u": 1, "i"': "not JSON: ",
+        line(play="much"): "play is not a number: 'much'",
+        line(i=None): "no i",
+        b'{"u": 1, "place": "\xff\xfe"}': "not UTF-8: byte 20",
+        line(t=1 << 40): "t is in the future: 1099511627776",
+        line(y=7): "y 7 is none of 0, 1, 2",
+    }
+    tables = random_logs(events=3000)
+    arguments = write_logs(tmp_path / "raw", tables, ".jsonl.gz")
+    path = Path(arguments["events"])
+    good = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    parts: list[list[bytes]] = [good[:1000], good[1000:2000], good[2000:]]
+    for part in parts:
+        for place, bad in enumerate(list(reasons) * 2):
+            part.insert(37 * (place + 1), bad + b"\n")
+    members = [gzip.compress(b"".join(part)) for part in parts]
+    cut = members[1][:-200]
+    kept_text = zlib.decompressobj(31).decompress(cut)
+    kept, partial = kept_text.count(b"\n"), kept_text.rpartition(b"\n")[2]
+    assert partial
+    assert len(parts[1]) - 40 < kept < len(parts[1]) - 1  # whole lines are lost too, and no bad one among them
+    clean = [text for part in (parts[0], parts[1][:kept], parts[2]) for text in part if text[:-1] not in reasons]
+    path.write_bytes(gzip.compress(b"".join(clean)))
+    build(tmp_path, arguments, "clean")
+    path.write_bytes(members[0] + cut + members[2])
+    with pytest.raises(ConfigError, match=r"37 of \d+ rows of the events log are malformed, .*; damaged: .*events"):
+        build(tmp_path, arguments, "spoilt")
+    assert not (tmp_path / "spoilt").exists()
+    manifest = build(tmp_path, arguments, "spoilt", max_dead_share=0.0125)
+    assert without_letters(tmp_path / "spoilt") == without_letters(tmp_path / "clean")
+    assert (tmp_path / "spoilt/_SUCCESS").exists()
+    spoilt = [*parts[0], *parts[1][:kept], partial + b"\n", *parts[2]]
+    places = {n: text[:-1] for n, text in enumerate(spoilt, 1) if text[:-1] in reasons or text == partial + b"\n"}
+    start = len(members[0])
+    reasons[partial] = (
+        f"damaged gzip member at byte {start}: it ends early, another one begins at byte {start + len(cut)}"
+    )
+    check(manifest, tmp_path, len(clean), reasons, places, path)
+
+
+def test_an_event_after_the_given_moment_has_not_happened(tmp_path: Path) -> None:
+    arguments = write_logs(tmp_path / "raw", random_logs(events=100), ".csv")
+    build(tmp_path, arguments, "clean")
+    path = Path(arguments["events"])
+    lines = path.read_bytes().splitlines(keepends=True)
+    names, cells = (line.rstrip().split(b",") for line in lines[:2])
+    late = b",".join(b"3601" if name == b"t" else cell for name, cell in zip(names, cells, strict=True))
+    path.write_bytes(b"".join(lines) + late + b"\n")
+    build(tmp_path, arguments, "spoilt", as_of="1970-01-01T01:00:00", max_dead_share=0.1)
+    assert without_letters(tmp_path / "spoilt") == without_letters(tmp_path / "clean")
+    (letter,) = letters(tmp_path / "spoilt")
+    assert letter["reason"] == "t is in the future: 3601"
+    assert build(tmp_path, arguments, "later", as_of="1970-01-01T02:00:01+01:00").counts.events_dead == 0
+    with pytest.raises(ConfigError, match="as_of 'tomorrow' must be an ISO date and time"):
+        build(tmp_path, arguments, "never", as_of="tomorrow")

@@ -146,7 +146,12 @@ def test_workers_need_nothing_but_beam_and_the_sdist(launched: Launched, job: Sm
         timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
-    assert digest(tmp_path / "prepared") == job.local
+    assert _without_plots(digest(tmp_path / "prepared")) == _without_plots(job.local)
+
+
+def _without_plots(files: dict[str, str]) -> dict[str, str]:
+    """Workers have no matplotlib: the report leaves its plots out, and says so."""
+    return {name: content for name, content in files.items() if name != "report.md" and not name.endswith(".png")}
 
 
 def test_gs_paths_give_the_bytes_of_local_paths(storage: FakeStorage, job: SmallJob, tmp_path: Path) -> None:
