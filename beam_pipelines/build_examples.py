@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, TestOptions
 from apache_beam.pvalue import AsDict, AsList, AsSingleton
 from apache_beam.runners.runner import create_runner
 
@@ -52,6 +52,10 @@ DEFAULT_MAX_DEAD_SHARE = 0.005
 CLOCK_TOLERANCE_SECONDS = 86_400
 
 Patterns = str | Sequence[str] | None
+
+
+class JobOnlyBuilt(Exception):
+    """The job was built and, as its options say, not run; nothing is wrong."""
 
 
 class BuildExamples(beam.PTransform):
@@ -200,6 +204,7 @@ def build_examples(
         ConfigError: no file matches, a log the schema needs is not given (or the other way), an `output` with something
             in it, an empty log, a column that no row has, no targets, too many malformed rows, a `previous` of another
             schema. Nothing is left in `output` then; the dead letters, if any, are in `<output>.dead_letters`.
+        JobOnlyBuilt: with --dry_run or --template_location, once the job is built.
     """
     patterns = _patterns(schema, {"events": events, "items": items, "users": users})
     if shards < 1 or workers < 1 or not 0 <= max_dead_share <= 1:
@@ -224,6 +229,10 @@ def build_examples(
                 pipeline = beam.Pipeline(options=options)
                 pipeline | BuildExamples(schema, patterns, root, shards, max_dead_share, latest, before)
                 pipeline.run().wait_until_finish()
+            # A template's launcher sets the location too: Dataflow runs what was written there.
+            template = options.view_as(GoogleCloudOptions).template_location
+            if template or options.view_as(TestOptions).dry_run:
+                raise JobOnlyBuilt(f"the job was built{f', {template},' if template else ''} and not run")
         except ConfigError as error:
             kept = directory.keep_dead_letters(root)
             raise ConfigError(f"{error}; the malformed rows are in {kept}" if kept else str(error)) from None
@@ -332,6 +341,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except JobOnlyBuilt as built:
+        print(built)
+        return 0
     print(f"{options.output}: {json.dumps(json.loads(manifest.to_json())['counts'])}")
     return 0
 

@@ -1,0 +1,108 @@
+"""The Flex template's parameters are the command line's options, and its files what gcloud and Dataflow expect."""
+
+import importlib.resources
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_job import REPOSITORY
+
+from beam_pipelines.build_examples import main
+
+TEMPLATES = importlib.resources.files("beam_pipelines") / "templates"
+METADATA = json.loads((TEMPLATES / "build_examples_metadata.json").read_text())
+PARAMETERS: dict[str, dict[str, Any]] = {parameter["name"]: parameter for parameter in METADATA["parameters"]}
+
+# Dataflow chooses the runner, and the workers of the local runner are not its own.
+NOT_IN_THE_TEMPLATE = {"help", "runner", "workers"}
+
+EXAMPLES: dict[str, tuple[list[str], list[str]]] = {
+    "schema": (["complete_journey", "schemas/shop.yaml"], ["", "a,b", "my schema.yaml"]),
+    "events": (
+        ["gs://b/e/*.parquet", "gs://b/1.csv,gs://b/2.csv", "bigquery://project.dataset.table"],
+        ["logs/*.parquet", "gs://b/1.csv, gs://b/2.csv", "gs://b/1.csv,", "bigquery://"],
+    ),
+    "items": (["gs://b/items.csv"], ["items.csv", "bigquery://p.d.t"]),
+    "users": (["gs://b/users.csv.gz,gs://b/more.csv"], ["", "gs://"]),
+    "output": (["gs://b/prepared/2024-01-31"], ["prepared", "gs://b/a,gs://b/b"]),
+    "previous": (["gs://b/prepared/2024-01-30"], ["/prepared"]),
+    "as_of": (
+        ["2024-02-01", "2024-02-01T00:00:00Z", "2024-02-01T12:30+05:30"],
+        ["yesterday", "1706745600", "2024-2-1", "2024-02-01 00:00"],
+    ),
+    "shards": (["1", "4096"], ["0", "-1", "8.5", "08"]),
+    "max_dead_share": (["0", "0.005", "1", "1.0"], ["1.5", "-0.1", ".5", "5%"]),
+}
+
+
+def test_parameters_are_the_options_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    usage, _, options = capsys.readouterr().out.partition("options:")
+    names = set(re.findall(r"^ +(?:-\w, )?--(\w+)", options, flags=re.MULTILINE))
+    assert set(PARAMETERS) == names - NOT_IN_THE_TEMPLATE
+    optional = set(re.findall(r"\[--(\w+) ", usage))
+    assert {name for name, parameter in PARAMETERS.items() if parameter.get("isOptional")} == optional & set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_parameter_takes_right_values_and_refuses_wrong_ones(name: str) -> None:
+    (pattern,) = PARAMETERS[name]["regexes"]
+    right, wrong = EXAMPLES[name]
+    assert [value for value in right if not re.search(pattern, value)] == []
+    assert [value for value in wrong if re.search(pattern, value)] == []
+    default = PARAMETERS[name].get("defaultValue")
+    assert default is None or re.search(pattern, default)
+
+
+def test_defaults_are_those_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for name in ("shards", "max_dead_share"):
+        (default,) = re.findall(rf"--{name} \w+ [^-]*?default: ([0-9.]+)", text.partition("options:")[2])
+        assert PARAMETERS[name]["defaultValue"] == default
+
+
+def test_workers_of_the_template_install_what_the_sdist_requires(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (TEMPLATES / "requirements.txt").read_text().splitlines()
+    beam, *light = [line for line in lines if not line.startswith("#")]
+    locked = re.findall(r"^apache-beam==(\S+)$", (REPOSITORY / "requirements.lock").read_text(), flags=re.MULTILINE)
+    assert [beam] == [f"apache-beam[gcp]=={version}" for version in locked]
+    monkeypatch.setenv("TWIN_TF_WORKER", "1")
+    declared: dict[str, Any] = {}
+    monkeypatch.setattr("setuptools.setup", lambda **arguments: declared.update(arguments))
+    runpy.run_path(str(REPOSITORY / "setup.py"))
+    assert sorted(light) == sorted(declared["install_requires"])
+
+
+def test_gcloud_makes_a_template_specification_of_the_metadata(tmp_path: Path) -> None:
+    if shutil.which("gcloud") is None:
+        pytest.skip("the template's specification was NOT made: gcloud is not installed")
+    image = "europe-west1-docker.pkg.dev/project/twin/build-examples:1"
+    made = subprocess.run(
+        [
+            *("gcloud", "dataflow", "flex-template", "build", "gs://bucket/templates/build_examples.json"),
+            *(f"--image={image}", "--sdk-language=PYTHON", "--print-only", "--format=json", "--project=project"),
+            f"--metadata-file={TEMPLATES / 'build_examples_metadata.json'}",
+        ],
+        env={**os.environ, "CLOUDSDK_CONFIG": str(tmp_path), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert made.returncode == 0, made.stderr
+    specification = json.loads(json.loads(made.stdout))
+    expected = {name: value for name, value in METADATA.items() if name != "streaming"}  # gcloud drops it
+    assert specification == {
+        "defaultEnvironment": {},
+        "image": image,
+        "metadata": expected,
+        "sdkInfo": {"language": "PYTHON"},
+    }
