@@ -38,8 +38,8 @@ from beam_pipelines.data_summary import REPORT
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.previous_run import PreviousRun
 from beam_pipelines.progress import progress_line
-from beam_pipelines.raw_columns import LogName
-from beam_pipelines.read_logs import match_files
+from beam_pipelines.raw_logs.raw_columns import LogName
+from beam_pipelines.raw_logs.read_logs import match_files
 from beam_pipelines.record_writer import read_file
 from twin_tf.config import load_config
 from twin_tf.records import Manifest
@@ -236,7 +236,8 @@ def build_examples(
         except ConfigError as error:
             kept = directory.keep_dead_letters(root)
             raise ConfigError(f"{error}; the malformed rows are in {kept}" if kept else str(error)) from None
-        write_report(root)
+        if not local:
+            write_report(root)  # again: the workers may have had nothing to draw with
         if progress:
             for warning in json.loads(read_file(root, REPORT) or "{}").get("warnings", ()):
                 print(f"warning: {warning}", file=sys.stderr)

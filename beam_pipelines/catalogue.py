@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipelines.count_values import Histogram, Ints, ValueCounts, quantiles, sortable
-from beam_pipelines.raw_columns import ARROW
+from beam_pipelines.raw_logs.raw_columns import ARROW
 from twin_tf.encoders import FeatureEncoder, encode_ids
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn
 from twin_tf.strict_yaml import ConfigError

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from beam_pipelines.count_values import Histogram
 from beam_pipelines.event_pieces import BEHAVIOUR, LABEL, TARGET
-from beam_pipelines.log_report import LogReport
-from beam_pipelines.raw_columns import log_columns
+from beam_pipelines.raw_logs.log_report import LogReport
+from beam_pipelines.raw_logs.raw_columns import log_columns
 from twin_tf.records import SPLITS, Manifest, SplitTimes
 from twin_tf.schema import UNKNOWN, FeatureSchema
 

@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from beam_pipelines.catalogue import RawCatalogue, grown
 from beam_pipelines.count_values import ITEM_COUNTS, ITEM_NAMES, ValueCounts, quantiles
+from beam_pipelines.data_report import write_report
 from beam_pipelines.data_statistics import DataStatistics, report_content
 from beam_pipelines.data_summary import REPORT
 from beam_pipelines.event_pieces import Piece, from_piece
-from beam_pipelines.log_report import LogReport
 from beam_pipelines.previous_run import PreviousRun
+from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.record_writer import write_file, write_parquet
 from beam_pipelines.survey import Survey
 from beam_pipelines.user_histories import Layout
@@ -237,7 +238,7 @@ def _write_encoder(encoder: FeatureEncoder, root: str) -> dict[str, str]:
 
 
 class Finish(beam.DoFn):
-    """Everything that was written -> `report.json`, `manifest.json`, then `_SUCCESS`."""
+    """Everything that was written -> the report, `manifest.json`, then `_SUCCESS`."""
 
     def __init__(self, schema: FeatureSchema, root: str) -> None:
         self._schema = schema
@@ -293,6 +294,7 @@ class Finish(beam.DoFn):
         statistics = DataStatistics.merge([result.statistics for result in results])
         report = report_content(self._schema, manifest, statistics, logs)
         write_file(self._root, REPORT, (json.dumps(report, indent=1) + "\n").encode("utf-8"))
+        write_report(self._root)
         write_file(self._root, MANIFEST, manifest.to_json().encode("utf-8"))
         write_file(self._root, SUCCESS, b"")
         yield manifest.to_json()

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from beam_pipelines.datasets import complete_journey, kuairand, movielens, taobao
+from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.public_dataset import PublicDataset
-from beam_pipelines.datasets.raw_logs import RawLogs
 from beam_pipelines.datasets.source_files import Source
 from beam_pipelines.progress import progress_line
 from twin_tf.strict_yaml import ConfigError, nearest

@@ -13,11 +13,11 @@ from apache_beam.pvalue import TaggedOutput
 from beam_pipelines.catalogue import RAW, ItemNames
 from beam_pipelines.count_values import ITEM_NAMES, Histogram, ValueCounts, sortable
 from beam_pipelines.event_pieces import EventReducer, cut_by_shard, to_piece
-from beam_pipelines.log_report import LogReport
 from beam_pipelines.previous_run import PreviousRun
 from beam_pipelines.progress import NAMESPACE, report_progress
-from beam_pipelines.raw_columns import LogName, log_columns
-from beam_pipelines.read_logs import BATCH_ROWS, Chunk, Dead, LogFile, match_files, plan_chunks, read_chunk
+from beam_pipelines.raw_logs.log_report import LogReport
+from beam_pipelines.raw_logs.raw_columns import LogName, log_columns
+from beam_pipelines.raw_logs.read_logs import BATCH_ROWS, Chunk, Dead, LogFile, match_files, plan_chunks, read_chunk
 from beam_pipelines.record_writer import write_file
 from beam_pipelines.survey import Survey, find_split
 from twin_tf.encoders import encode_ids

@@ -63,6 +63,8 @@ class OutputDirectory:
                 FileSystems.delete([metadata.path for metadata in found])
             write_file(self.output, STARTED, b"")
             yield self.output
+            if read_file(self.output, SUCCESS) is not None:
+                FileSystems.delete([FileSystems.join(self.output, STARTED)])
             return
         target = Path(self.output).absolute()
         target.parent.mkdir(parents=True, exist_ok=True)

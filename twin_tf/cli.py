@@ -196,26 +196,30 @@ def preprocess(
     twin-tf preprocess --config my.yaml --events 'logs/2026-*.jsonl.gz' --items items.csv --output prepared
     twin-tf preprocess --config my.yaml --events logs/monday.parquet --items items.csv --previous sunday --output monday
     """
-    from beam_pipelines.build_examples import build_examples
+    from beam_pipelines.build_examples import JobOnlyBuilt, build_examples
     from twin_tf.config import load_config
 
     config = load_config(config_path, overrides)
     if config.schema is None:
         raise ConfigError("--config must name a file with a schema section: it says what the columns mean")
-    manifest = build_examples(
-        config.schema,
-        list(events),
-        output,
-        list(items) or None,
-        list(users) or None,
-        previous=previous,
-        runner=runner,
-        workers=workers,
-        shards=shards,
-        max_dead_share=max_dead_share,
-        as_of=as_of,
-        beam_arguments=beam_arguments,
-    )
+    try:
+        manifest = build_examples(
+            config.schema,
+            list(events),
+            output,
+            list(items) or None,
+            list(users) or None,
+            previous=previous,
+            runner=runner,
+            workers=workers,
+            shards=shards,
+            max_dead_share=max_dead_share,
+            as_of=as_of,
+            beam_arguments=beam_arguments,
+        )
+    except JobOnlyBuilt as built:
+        _show({"built": str(built)}, as_json, str(built))
+        return
     counts = manifest.counts
     targets = ", ".join(f"{count:,} {split}" for split, count in counts.targets.items())
     dead = f", {counts.events_dead:,} in {output}/dead_letters" if counts.events_dead else ""

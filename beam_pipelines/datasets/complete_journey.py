@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.negatives import draw_unseen
 from beam_pipelines.datasets.public_dataset import PublicDataset
-from beam_pipelines.datasets.raw_logs import RawLogs
 from beam_pipelines.datasets.source_files import SourceFile
-from beam_pipelines.raw_columns import LogName
+from beam_pipelines.raw_logs.raw_columns import LogName
 from twin_tf.strict_yaml import ConfigError
 
 TARGET_SHARE = 0.25

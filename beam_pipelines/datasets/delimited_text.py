@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from beam_pipelines.datasets.raw_logs import MALFORMED, RawLogs
+from beam_pipelines.datasets.log_writer import MALFORMED, RawLogs
 from beam_pipelines.datasets.source_files import SourceFile
-from beam_pipelines.raw_columns import ARROW, WANTED, to_type
+from beam_pipelines.raw_logs.raw_columns import ARROW, WANTED, to_type
 from twin_tf.schema import ValueType
 from twin_tf.strict_yaml import ConfigError, nearest
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipelines.datasets.delimited_text import Layout, read_rows
+from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.public_dataset import PublicDataset, Write
-from beam_pipelines.datasets.raw_logs import RawLogs
 from beam_pipelines.datasets.source_files import SourceFile
 from twin_tf.schema import ValueType
 

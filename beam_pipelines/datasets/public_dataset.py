@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from beam_pipelines.datasets.raw_logs import RawLogs
+from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.source_files import SourceFile
 
 Write = Callable[[RawLogs, Iterable[SourceFile], int], None]

@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipelines.datasets.delimited_text import Layout, keep, read_rows
+from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.negatives import draw_unseen
 from beam_pipelines.datasets.public_dataset import PublicDataset
-from beam_pipelines.datasets.raw_logs import RawLogs
 from beam_pipelines.datasets.source_files import SourceFile
 from twin_tf.strict_yaml import ConfigError
 

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 from small_logs import schema
 
-from beam_pipelines import bigquery_log, read_logs
-from beam_pipelines.log_blocks import LogFile
-from beam_pipelines.log_report import LogReport
-from beam_pipelines.raw_columns import LogColumns, log_columns
+from beam_pipelines.raw_logs import bigquery_log, read_logs
+from beam_pipelines.raw_logs.log_blocks import LogFile
+from beam_pipelines.raw_logs.log_report import LogReport
+from beam_pipelines.raw_logs.raw_columns import LogColumns, log_columns
 from twin_tf.strict_yaml import ConfigError
 
 ADDRESS = "bigquery://shop.logs.events"

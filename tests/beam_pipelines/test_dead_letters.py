@@ -10,8 +10,8 @@ import pytest
 from small_logs import Row, random_logs, schema, write, write_logs
 from test_build_examples import build, digest
 
-from beam_pipelines import read_logs
-from beam_pipelines.raw_columns import LogColumns, log_columns
+from beam_pipelines.raw_logs import read_logs
+from beam_pipelines.raw_logs.raw_columns import LogColumns, log_columns
 from twin_tf.records import Manifest
 from twin_tf.strict_yaml import ConfigError
 

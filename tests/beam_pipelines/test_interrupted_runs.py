@@ -96,5 +96,6 @@ def test_elsewhere_only_what_an_unfinished_run_left_is_removed(tmp_path: Path) -
     with unfinished.building() as root:
         assert [path.name for path in Path(root).rglob("*") if path.is_file()] == [STARTED]
         (Path(root) / "_SUCCESS").touch()
+    assert [path.name for path in Path(root).rglob("*") if path.is_file()] == ["_SUCCESS"]
     with pytest.raises(ConfigError, match="is not empty; name a new directory"):
         unfinished._refuse_finished()

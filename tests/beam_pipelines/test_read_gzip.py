@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from beam_pipelines import gzip_lines, read_logs, text_lines
-from beam_pipelines.log_blocks import Block, Chunk, LogFile
-from beam_pipelines.log_report import LogReport
-from beam_pipelines.raw_columns import LogColumns
+from beam_pipelines.raw_logs import gzip_lines, read_logs, text_lines
+from beam_pipelines.raw_logs.log_blocks import Block, Chunk, LogFile
+from beam_pipelines.raw_logs.log_report import LogReport
+from beam_pipelines.raw_logs.raw_columns import LogColumns
 
 WANTED = LogColumns("events", {"u": "int", "p": "string"}, ("u",))
 

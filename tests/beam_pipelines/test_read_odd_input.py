@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from beam_pipelines import read_logs
-from beam_pipelines.log_blocks import Chunk, LogFile
-from beam_pipelines.log_report import LogReport
-from beam_pipelines.raw_columns import LogColumns
+from beam_pipelines.raw_logs import read_logs
+from beam_pipelines.raw_logs.log_blocks import Chunk, LogFile
+from beam_pipelines.raw_logs.log_report import LogReport
+from beam_pipelines.raw_logs.raw_columns import LogColumns
 from twin_tf.strict_yaml import ConfigError
 
 WANTED = LogColumns("items", {"u": "int", "s": "string"}, ("u",))
@@ -148,8 +148,8 @@ def test_a_line_has_the_same_fate_whatever_stands_beside_it(tmp_path: Path) -> N
 def test_a_line_longer_than_the_limit_is_malformed_in_every_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("beam_pipelines.text_lines.LONGEST_LINE", 1000)
-    monkeypatch.setattr("beam_pipelines.text_lines._SEARCH_BYTES", 90)
+    monkeypatch.setattr("beam_pipelines.raw_logs.text_lines.LONGEST_LINE", 1000)
+    monkeypatch.setattr("beam_pipelines.raw_logs.text_lines._SEARCH_BYTES", 90)
     monkeypatch.setattr(read_logs, "BLOCK_BYTES", 100)
     content = b'{"u": 1}\n' + b"x" * 5000 + b'\n{"u": 2}\n' + b"y" * 5000
     for size in (50, 700, 4000, 1 << 20):

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from small_logs import schema
 
-from beam_pipelines import read_logs
-from beam_pipelines.log_blocks import Chunk, LogFile
-from beam_pipelines.log_report import LogReport
-from beam_pipelines.raw_columns import LogColumns, log_columns
+from beam_pipelines.raw_logs import read_logs
+from beam_pipelines.raw_logs.log_blocks import Chunk, LogFile
+from beam_pipelines.raw_logs.log_report import LogReport
+from beam_pipelines.raw_logs.raw_columns import LogColumns, log_columns
 
 WANTED = LogColumns("events", {"u": "int", "n": "int", "f": "float", "s": "string"}, ("u",))
 TIMED = LogColumns("events", {"u": "int", "t": "int"}, ("u",), "t", "s", latest=2_000_000_000)

@@ -19,9 +19,9 @@ from urllib.parse import parse_qsl
 
 import pyarrow as pa
 
-from beam_pipelines.log_blocks import Block, Chunk, LogFile
-from beam_pipelines.parquet_log import BATCH_ROWS, rows_block
-from beam_pipelines.raw_columns import LogColumns
+from beam_pipelines.raw_logs.log_blocks import Block, Chunk, LogFile
+from beam_pipelines.raw_logs.parquet_log import BATCH_ROWS, rows_block
+from beam_pipelines.raw_logs.raw_columns import LogColumns
 from twin_tf.strict_yaml import ConfigError, nearest
 
 PREFIX = "bigquery://"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from beam_pipelines.raw_columns import LogColumns, empty_table
+from beam_pipelines.raw_logs.raw_columns import LogColumns, empty_table
 
 PAYLOAD_BYTES = 1 << 20
 

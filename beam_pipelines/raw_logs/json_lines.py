@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from beam_pipelines.log_blocks import Dead, Part, shown
-from beam_pipelines.raw_columns import ARROW, EXACT_FLOATS, WANTED, LogColumns
+from beam_pipelines.raw_logs.log_blocks import Dead, Part, shown
+from beam_pipelines.raw_logs.raw_columns import ARROW, EXACT_FLOATS, WANTED, LogColumns
 
 _SAMPLE_LINES = 50
 _FEW_LINES = 32

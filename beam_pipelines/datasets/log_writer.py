@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_pipelines.progress import report_progress
-from beam_pipelines.raw_columns import LogName
+from beam_pipelines.raw_logs.raw_columns import LogName
 from twin_tf.strict_yaml import ConfigError
 
 ROW_GROUP = 1 << 18

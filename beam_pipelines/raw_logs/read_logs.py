@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines import bigquery_log
-from beam_pipelines.csv_lines import CsvLines
-from beam_pipelines.gzip_lines import gzip_pieces
-from beam_pipelines.json_lines import JsonLines
-from beam_pipelines.log_blocks import Block, Chunk, Dead, LogFile, empty_block, shown
-from beam_pipelines.parquet_log import BATCH_ROWS, plan_row_groups, read_row_group, without
-from beam_pipelines.raw_columns import LogColumns, conform, empty_table
-from beam_pipelines.text_lines import LONGEST_LINE, plain_pieces, whole_lines
+from beam_pipelines.raw_logs import bigquery_log
+from beam_pipelines.raw_logs.csv_lines import CsvLines
+from beam_pipelines.raw_logs.gzip_lines import gzip_pieces
+from beam_pipelines.raw_logs.json_lines import JsonLines
+from beam_pipelines.raw_logs.log_blocks import Block, Chunk, Dead, LogFile, empty_block, shown
+from beam_pipelines.raw_logs.parquet_log import BATCH_ROWS, plan_row_groups, read_row_group, without
+from beam_pipelines.raw_logs.raw_columns import LogColumns, conform, empty_table
+from beam_pipelines.raw_logs.text_lines import LONGEST_LINE, plain_pieces, whole_lines
 from twin_tf.strict_yaml import ConfigError
 
 __all__ = ["BATCH_ROWS", "Block", "Chunk", "Dead", "LogFile", "format_of", "match_files", "plan_chunks", "read_chunk"]

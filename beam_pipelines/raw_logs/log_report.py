@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from beam_pipelines.log_blocks import Block, Chunk
-from beam_pipelines.raw_columns import LogColumns
+from beam_pipelines.raw_logs.log_blocks import Block, Chunk
+from beam_pipelines.raw_logs.raw_columns import LogColumns
 from twin_tf.strict_yaml import nearest
 
 _EXAMPLES = 3

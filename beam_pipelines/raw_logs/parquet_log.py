@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_pipelines.log_blocks import Block, Chunk, Dead, LogFile, empty_block
-from beam_pipelines.raw_columns import LogColumns, conform
+from beam_pipelines.raw_logs.log_blocks import Block, Chunk, Dead, LogFile, empty_block
+from beam_pipelines.raw_logs.raw_columns import LogColumns, conform
 
 BATCH_ROWS = 1 << 18
 

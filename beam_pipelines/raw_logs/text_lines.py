@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from beam_pipelines.gzip_lines import Damage
-from beam_pipelines.log_blocks import PAYLOAD_BYTES
+from beam_pipelines.raw_logs.gzip_lines import Damage
+from beam_pipelines.raw_logs.log_blocks import PAYLOAD_BYTES
 
 LONGEST_LINE = 32 << 20
 _SEARCH_BYTES = 1 << 16

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from beam_pipelines.log_blocks import Dead, Part, shown
-from beam_pipelines.raw_columns import LogColumns
+from beam_pipelines.raw_logs.log_blocks import Dead, Part, shown
+from beam_pipelines.raw_logs.raw_columns import LogColumns
 
 _MOST_LINES = 64
 _NOT_CLOSED = "not CSV: a quote that is not closed in its line"
