@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_logs import logs, random_logs, read_back, schema, with_text_ids, write, write_logs
 
-from beam_pipelines.build_examples import build_examples, main
+from beam_pipelines.build_examples import BuildExamples, build_examples, main
+from beam_pipelines.progress import NAMESPACE
 from twin_tf.records import Manifest
 from twin_tf.strict_yaml import ConfigError
 
@@ -233,3 +234,39 @@ def test_command_line_prints_the_counts_and_fails_with_one_line(tmp_path: Path, 
     assert json.loads(capsys.readouterr().out.split(": ", 1)[1])["events_read"] == 62
     assert main(command) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_beam_counts_what_the_manifest_counts(tmp_path: Path) -> None:
+    """The counters that a runner shows while the job runs; duplicates are found after `events_kept` is counted."""
+    import apache_beam as beam
+
+    tables = random_logs(events=200)
+    tables["events"] += [tables["events"][0]] * 3
+    arguments = write_logs(tmp_path / "raw", tables, ".jsonl")
+    with Path(arguments["events"]).open("a") as log:
+        log.write("nonsense\n")
+    used = schema(events={**schema().to_plain()["events"], "deduplicate": True})
+    patterns = {log: [path] for log, path in arguments.items()}
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    pipeline | BuildExamples(used, patterns, str(tmp_path / "prepared"), 3, 0.1)  # type: ignore[arg-type]
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = result.metrics().query()["counters"]
+    found = {c.key.metric.name: c.committed for c in counters if c.key.metric.namespace == NAMESPACE}
+    counts = Manifest.load(tmp_path / "prepared").counts
+    assert counts.events_duplicated >= 3
+    expected = {
+        "events_read": counts.events_read,
+        "events_kept": counts.events_kept + counts.events_duplicated,
+        "events_filtered": counts.events_filtered - counts.events_duplicated,
+        "events_dead": 1,
+        "events_duplicated": counts.events_duplicated,
+        "items_read": 25,
+        "items_kept": 25,
+        "users_read": 10,
+        "users_kept": 10,
+        "users": counts.users,
+    }
+    assert {name: found.get(name) for name in expected} == expected
+    records = sum(shard.records for shards in Manifest.load(tmp_path / "prepared").splits.values() for shard in shards)
+    assert found["records"] == records
