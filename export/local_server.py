@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -36,6 +37,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _LONGEST_MESSAGE = 1024  # as TensorFlow Serving: an error travels in the HTTP/2 trailers, which have a limit
 _READY = "serving on "
 _SIGNATURES = "signature_def"
+_STOP_POLL_SECONDS = 0.2
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
@@ -281,11 +283,11 @@ def _end(process: "subprocess.Popen[str]") -> None:
 def main(model_name: str, model_base_path: str, port: int, host: str, poll: float, intra: int, inter: int) -> None:
     """Serves until SIGTERM or Ctrl-C; exit 1 with one sentence if there is nothing to serve."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    stop = threading.Event()
+    asked: list[int] = []  # an Event would be locked for good by a signal that comes while it is waited for
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
+        del frame
+        asked.append(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
@@ -305,8 +307,8 @@ def main(model_name: str, model_base_path: str, port: int, host: str, poll: floa
     _log.info("serving %s from %s on %s, for development and tests only", model_name, model_base_path, server.address)
     click.echo(f"{_READY}{server.address}")
     sys.stdout.flush()
-    while not stop.wait(3600):
-        continue
+    while not asked:
+        time.sleep(_STOP_POLL_SECONDS)
     _log.info("stopping")
     server.stop()
 

@@ -151,15 +151,21 @@ def test_unknown_models_versions_and_labels(server):
         TwinClient(server.address, "").model_status()
 
 
-def test_client_side_limits_name_the_setting(toys, client, server, probes):
+def test_client_side_limits_name_the_setting(toys, server, probes):
     inputs, _ = probes(toys / "good")
     with (
         TwinClient(server.address, max_receive_bytes=100) as small,
         pytest.raises(errors.ResourceExhaustedError, match="raise max_receive_bytes or send less"),
     ):
         small.predict(inputs)
-    with pytest.raises(errors.DeadlineExceededError, match="within 1e-06 s; raise timeout_s or send less"):
-        client.predict(inputs, timeout_s=1e-6)
+    with socket.socket() as silent:  # takes the connection and never says a word
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with (
+            TwinClient(f"127.0.0.1:{silent.getsockname()[1]}") as waiting,
+            pytest.raises(errors.DeadlineExceededError, match=r"within 0\.2 s; raise timeout_s or send less"),
+        ):
+            waiting.predict(inputs, timeout_s=0.2)
 
 
 def closed_port():
