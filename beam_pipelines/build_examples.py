@@ -17,24 +17,20 @@ The same logs give the same bytes, whatever the order of files and rows and the 
 """
 
 import argparse
-import datetime
 import json
-import logging
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, TestOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, TestOptions
 from apache_beam.pvalue import AsDict, AsList, AsSingleton
-from apache_beam.runners.runner import create_runner
 
 from beam_pipelines import fit_steps, log_steps, previous_run, shard_steps
 from beam_pipelines.data_report import write_report
 from beam_pipelines.data_summary import REPORT
+from beam_pipelines.launch import LOCAL_RUNNER, beam_options, latest_moment, quiet_failures
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.previous_run import PreviousRun
 from beam_pipelines.progress import progress_line
@@ -46,10 +42,8 @@ from twin_tf.records import Manifest
 from twin_tf.schema import FeatureSchema
 from twin_tf.strict_yaml import ConfigError
 
-LOCAL_RUNNER = "FnApiRunner"
 DEFAULT_SHARDS = 8
 DEFAULT_MAX_DEAD_SHARE = 0.005
-CLOCK_TOLERANCE_SECONDS = 86_400
 
 Patterns = str | Sequence[str] | None
 
@@ -191,7 +185,7 @@ def build_examples(
             all logs would give, with the rows of vocabularies and items as they were there.
         runner: Beam's runner.
         workers: worker processes of the local runner.
-        shards: files per split; one worker at a time holds a shard's events (about 50 bytes each).
+        shards: files per split; one worker at a time holds a shard's events; about a million each do well.
         max_dead_share: malformed rows of a log beyond this share (of its rows) fail the job.
         as_of: ISO date and time (UTC if it names no zone); later events are malformed. Default: a day after now.
         progress: show a progress line (local runs), and at the end the report's warnings, on stderr.
@@ -203,7 +197,8 @@ def build_examples(
     Raises:
         ConfigError: no file matches, a log the schema needs is not given (or the other way), an `output` with something
             in it, an empty log, a column that no row has, no targets, too many malformed rows, a `previous` of another
-            schema. Nothing is left in `output` then; the dead letters, if any, are in `<output>.dead_letters`.
+            schema. Nothing is left in a local `output` then; the dead letters, if any, are in `<output>.dead_letters`
+            (elsewhere in `<output>/dead_letters`).
         JobOnlyBuilt: with --dry_run or --template_location, once the job is built.
     """
     patterns = _patterns(schema, {"events": events, "items": items, "users": users})
@@ -214,18 +209,15 @@ def build_examples(
         )
     directory = OutputDirectory(str(output))
     before = None if previous is None else PreviousRun.open(str(previous), schema)
-    latest = _latest(as_of) * schema.events.time.per_second
+    latest = latest_moment(as_of) * schema.events.time.per_second
     for log, given in patterns.items():
         match_files(log, given)
     local = runner == LOCAL_RUNNER
-    several = [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"] if workers > 1 else []
-    _refuse_unknown_runner(runner)
-    options = PipelineOptions([f"--runner={runner}", *(several if local else []), *beam_arguments])
-    options.view_as(SetupOptions).save_main_session = False
+    options = beam_options(runner, workers, beam_arguments)
     with directory.building() as root:
         try:
             note = "starting" if workers == 1 else f"{workers} worker processes"
-            with progress_line("preprocess", enabled=progress and local, note=note), _quiet_failures(root):
+            with progress_line("preprocess", enabled=progress and local, note=note), quiet_failures(root):
                 pipeline = beam.Pipeline(options=options)
                 pipeline | BuildExamples(schema, patterns, root, shards, max_dead_share, latest, before)
                 pipeline.run().wait_until_finish()
@@ -244,24 +236,6 @@ def build_examples(
     return directory.manifest()
 
 
-def _refuse_unknown_runner(runner: str) -> None:
-    try:
-        create_runner(runner)
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"runner {runner!r} cannot be used: {str(error).splitlines()[0]}") from None
-
-
-def _latest(as_of: str | None) -> int:
-    """Seconds since 1970 after which no event can have happened."""
-    if as_of is None:
-        return int(datetime.datetime.now(datetime.timezone.utc).timestamp()) + CLOCK_TOLERANCE_SECONDS
-    try:
-        moment = datetime.datetime.fromisoformat(as_of.replace("Z", "+00:00"))
-    except ValueError:
-        raise ConfigError(f"as_of {as_of!r} must be an ISO date and time such as 2026-01-31T23:59:59+00:00") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp())
-
-
 def _patterns(schema: FeatureSchema, given: dict[LogName, Patterns]) -> dict[LogName, list[str]]:
     needed = {"events": True, "items": schema.items is not None, "users": schema.users is not None}
     found: dict[LogName, list[str]] = {}
@@ -275,52 +249,27 @@ def _patterns(schema: FeatureSchema, given: dict[LogName, Patterns]) -> dict[Log
     return found
 
 
-@contextmanager
-def _quiet_failures(root: str) -> Iterator[None]:
-    """Turns a job that stopped itself into its sentence, and keeps Beam from logging a traceback for it."""
-    log = logging.getLogger("apache_beam")
-    stopped = _NotStopped()
-    log.addFilter(stopped)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(stopped)
-    try:
-        yield
-    except Exception as error:
-        sentence = read_file(root, log_steps.FAILED)
-        if sentence:
-            raise ConfigError(sentence.decode("utf-8")) from None
-        raise error
-    finally:
-        log.removeFilter(stopped)
-        for handler in logging.getLogger().handlers:
-            handler.removeFilter(stopped)
-
-
-class _NotStopped(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "PipelineStoppedError" not in record.getMessage() and not (
-            record.exc_info and isinstance(record.exc_info[1], log_steps.PipelineStoppedError)
-        )
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     description = "Raw logs to prepared data. Other options go to Beam, for example --direct_num_workers=2."
     parser = argparse.ArgumentParser(prog="python -m beam_pipelines.build_examples", description=description)
-    parser.add_argument("--schema", required=True, help="a schema or configuration YAML, or the name of a shipped one")
-    parser.add_argument("--events", required=True, help="file patterns of the events log, separated by commas")
-    parser.add_argument("--items", help="of the items log")
-    parser.add_argument("--users", help="of the users log")
-    parser.add_argument("--output", required=True, help="a new directory")
-    parser.add_argument("--previous", help="a prepared directory to continue: the logs are what came after it")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes of the local runner (default: 1)")
-    parser.add_argument("--as_of", help="ISO time; later events are malformed (default: a day after the launch)")
-    parser.add_argument("--runner", default=LOCAL_RUNNER, help=f"Beam's runner (default: {LOCAL_RUNNER})")
-    parser.add_argument("--shards", type=int, default=DEFAULT_SHARDS, help="files per split (default: %(default)s)")
-    parser.add_argument("--max_dead_share", type=float, default=DEFAULT_MAX_DEAD_SHARE, help="default: %(default)s")
+    add = parser.add_argument
+    add("--schema", required=True, help="a schema or configuration YAML, or the name of a shipped one")
+    logs = "file patterns separated by commas (.jsonl, .csv, either with .gz, or .parquet), or bigquery://project.data.table"
+    add("--events", required=True, help=f"the events log: {logs}")
+    add("--items", help="the items log, likewise")
+    add("--users", help="the users log, likewise")
+    add("--output", required=True, help="a new directory")
+    add("--previous", help="a prepared directory to continue: the logs are what came after it")
+    add("--workers", type=int, default=1, help="worker processes of the local runner (default: %(default)s)")
+    add("--as_of", "--as-of", help="ISO time; later events are malformed (default: a day after the launch)")
+    add("--runner", default=LOCAL_RUNNER, help=f"Beam's runner (default: {LOCAL_RUNNER})")
+    add(
+        "--shards", type=int, default=DEFAULT_SHARDS, help="files per split; a million events each do well (default: 8)"
+    )
+    share = "malformed rows of a log beyond this share fail the job (default: %(default)s)"
+    add("--max_dead_share", "--max-dead-share", type=float, default=DEFAULT_MAX_DEAD_SHARE, help=share)
     options, beam_arguments = parser.parse_known_args(arguments)
-    if any(argument.startswith("--setup_file") for argument in beam_arguments):
-        os.environ.setdefault("TWIN_TF_WORKER", "1")  # the workers need no TensorFlow; setup.py says how this travels
     try:
         schema = load_config(options.schema).schema
         if schema is None:

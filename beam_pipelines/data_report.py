@@ -119,8 +119,8 @@ def _summary_rows(summary: DataSummary) -> list[tuple[str, str]]:
     rows += [
         ("users with events", number(counts.users)),
         ("items in the catalogue", number(counts.items)),
-        ("behaviours", number(counts.behaviours)),
-        ("behaviours a user, on average", number(summary.history_lengths.mean)),
+        ("behaviours in these logs", number(counts.behaviours)),
+        ("behaviours a user ever, on average", number(summary.history_lengths.mean)),
     ]
     if summary.days:
         rows.append(("days", f"{summary.days[0].day} to {summary.days[-1].day}, {len(summary.days)} with events"))

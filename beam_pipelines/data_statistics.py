@@ -11,11 +11,16 @@ from beam_pipelines.count_values import Histogram
 from beam_pipelines.event_pieces import BEHAVIOUR, LABEL, TARGET
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.raw_logs.raw_columns import log_columns
+from beam_pipelines.user_histories import earlier_behaviours
 from twin_tf.records import SPLITS, Manifest, SplitTimes
 from twin_tf.schema import UNKNOWN, FeatureSchema
 
 _DAY = 86_400
 _DEAD_SHARE_TO_MENTION = 0.0005
+_UNLISTED_TO_MENTION = 0.01
+_DRIFT_TO_MENTION = 0.2
+_RATE_TO_MENTION = 2.0
+_TARGETS_TO_COMPARE = 1000
 
 Ints = npt.NDArray[np.int64]
 
@@ -29,7 +34,7 @@ class DataStatistics:
     """Figures of some users.
 
     Attributes:
-        lengths: behaviours of each user, before they are cut to `history.max_length`.
+        lengths: behaviours of each user ever, before they are cut to `history.max_length`.
         behaviours: their days, counted from 1970 in local time.
         targets: days of the targets.
         clicks: days of the clicked targets.
@@ -66,9 +71,8 @@ class DataStatistics:
         behaviour, target = (flags & BEHAVIOUR) != 0, (flags & TARGET) != 0
         days = (times // schema.events.time.per_second + round(3600 * schema.events.time.utc_offset_hours)) // _DAY
         users = events["user"]
-        everyone = len(np.unique(users))
-        lengths = np.unique(users[behaviour], return_counts=True)[1]
-        lengths = np.r_[lengths, np.zeros(everyone - len(lengths), np.int64)]
+        everyone, owner = np.unique(users, return_inverse=True)
+        lengths = np.bincount(owner[behaviour], minlength=len(everyone)) + earlier_behaviours(events, everyone)
         found = cls(
             Histogram.of(lengths),
             Histogram.of(days[behaviour & new]),
@@ -109,7 +113,11 @@ class DataStatistics:
 
 
 def report_content(
-    schema: FeatureSchema, manifest: Manifest, statistics: DataStatistics, logs: Mapping[str, LogReport]
+    schema: FeatureSchema,
+    manifest: Manifest,
+    statistics: DataStatistics,
+    logs: Mapping[str, LogReport],
+    items_unlisted: int | None,
 ) -> dict[str, Any]:
     """The content of `report.json`; `beam_pipelines.data_report` says what each part means and draws it."""
     counts = dataclasses.asdict(manifest.counts)
@@ -136,7 +144,7 @@ def report_content(
         },
         "bytes": {name: sum(shard.bytes for shard in shards) for name, shards in manifest.splits.items()},
         "events_stored": {name: sum(shard.events for shard in shards) for name, shards in manifest.splits.items()},
-        "warnings": _warnings(schema, manifest, statistics, logs),
+        "warnings": _warnings(schema, manifest, statistics, logs, items_unlisted or 0),
     }
 
 
@@ -178,7 +186,11 @@ def _days(statistics: DataStatistics) -> list[dict[str, Any]]:
 
 
 def _warnings(
-    schema: FeatureSchema, manifest: Manifest, statistics: DataStatistics, logs: Mapping[str, LogReport]
+    schema: FeatureSchema,
+    manifest: Manifest,
+    statistics: DataStatistics,
+    logs: Mapping[str, LogReport],
+    items_unlisted: int,
 ) -> list[str]:
     counts = manifest.counts
     found = []
@@ -195,6 +207,11 @@ def _warnings(
             f"{counts.items_duplicated:,} rows of the items log repeat an id; of each id the row with the smallest "
             "values counts."
         )
+    if items_unlisted > _UNLISTED_TO_MENTION * counts.items:
+        found.append(
+            f"{items_unlisted:,} of the {counts.items:,} items have events but no row in an items log: "
+            "all that is known of them is their id."
+        )
     if counts.events_late:
         found.append(
             f"{counts.events_late:,} events are not later than the end of the previous data; targets among them see "
@@ -208,4 +225,30 @@ def _warnings(
             unknown, values = statistics.unknown.get((split, feature.name), (0, 0))
             if values and unknown == values:
                 found.append(f"Every value of {feature.name!r} in the {split} split is unknown.")
+                continue
+            before, of = statistics.unknown.get(("train", feature.name), (0, 0))
+            if values and of and unknown / values - before / of > _DRIFT_TO_MENTION:
+                found.append(
+                    f"{feature.name!r} is unknown in {unknown / values:.0%} of {split}, in {before / of:.0%} of train: "
+                    "its values changed, or its vocabulary is cut too short."
+                )
+    rates = _label_rates(statistics, manifest, schema)
+    if len(rates) > 1 and max(rates.values()) > _RATE_TO_MENTION * min(rates.values()):
+        shown = ", ".join(f"{rate:.1%} in {split}" for split, rate in rates.items())
+        found.append(f"The share of clicked targets differs between the splits: {shown}.")
     return found
+
+
+def _label_rates(statistics: DataStatistics, manifest: Manifest, schema: FeatureSchema) -> dict[str, float]:
+    """Split -> share of clicked targets, by whole days."""
+    clicks = dict(zip(statistics.clicks.keys.tolist(), statistics.clicks.counts.tolist(), strict=True))
+    sums: dict[str, list[int]] = {}
+    per_second, offset = schema.events.time.per_second, round(3600 * schema.events.time.utc_offset_hours)
+    for day, count in zip(statistics.targets.keys.tolist(), statistics.targets.counts.tolist(), strict=True):
+        noon = ((day * _DAY + _DAY // 2) - offset) * per_second
+        number = int(manifest.split.numbers(np.array([noon]))[0])
+        if number >= 0:
+            found = sums.setdefault(SPLITS[number], [0, 0])
+            found[0] += count
+            found[1] += clicks.get(day, 0)
+    return {split: clicked / count for split, (count, clicked) in sums.items() if count >= _TARGETS_TO_COMPARE}

@@ -5,9 +5,11 @@ The shuffle carries pieces, never single events. Each says in its metadata what 
 | kind | columns |
 |---|---|
 | `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of each stored cross and context feature |
-| `previous` | the same, from the histories of an earlier run; `x/<feature>` is an index (see `previous_run`) |
+| `previous` | the same and `earlier`, from the histories of an earlier run; `x/<feature>` is an index |
 | `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
 | `items` | the columns of the items log |
+
+`earlier` says, on the first row of each user, how many behaviours older than the stored ones the user had.
 
 In `events`, `x/<feature>` is an index where the schema alone says how to encode it (hash, identity, given boundaries),
 else the raw value: text or whole numbers as an Arrow dictionary, floats as they are.

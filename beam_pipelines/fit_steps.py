@@ -87,6 +87,7 @@ class Fitted:
         last_time: of the latest event.
         files: what was written -> sha256.
         items_duplicated: rows of the items log whose id another row has too.
+        items_unlisted: items that events name and no items log has; None without an items log.
     """
 
     values: dict[str, list[Any]]
@@ -99,6 +100,7 @@ class Fitted:
     last_time: int
     files: dict[str, str]
     items_duplicated: int
+    items_unlisted: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +183,7 @@ class FitEncoders(beam.DoFn):
             times[1],
             files,
             catalogue.duplicated,
+            None if schema.items is None else int((~catalogue.listed & (catalogue.totals > 0)).sum()),
         )
         yield pickle.dumps(fitted, protocol=5)
 
@@ -292,7 +295,7 @@ class Finish(beam.DoFn):
             dict(sorted(files.items())),
         )
         statistics = DataStatistics.merge([result.statistics for result in results])
-        report = report_content(self._schema, manifest, statistics, logs)
+        report = report_content(self._schema, manifest, statistics, logs, content.items_unlisted)
         write_file(self._root, REPORT, (json.dumps(report, indent=1) + "\n").encode("utf-8"))
         write_report(self._root)
         write_file(self._root, MANIFEST, manifest.to_json().encode("utf-8"))

@@ -156,6 +156,10 @@ class ReadHistories(beam.DoFn):
             "time": filled(joined(keys.HISTORY_TIME) + manifest.time_origin, manifest.time_origin),
             "flags": filled(np.full(int(lengths.sum()), BEHAVIOUR, np.int8), 0),
         }
+        earlier = np.zeros(len(users), np.int64)
+        totals = np.array([record[keys.HISTORY_TOTAL] for record in records], np.int64)
+        earlier[np.cumsum(np.r_[0, lengths])[:-1][lengths > 0]] = (totals - lengths)[lengths > 0]
+        columns["earlier"] = earlier
         for feature in self._schema.stored_cross:
             index = joined(keys.history_key(feature.name))
             if keys.pending_key(feature.name) in manifest.widths:

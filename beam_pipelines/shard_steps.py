@@ -163,12 +163,13 @@ class ShardEncoding:
         new = np.zeros(sum(len(part["user"]) for part in parts), bool)
         if events:
             new[: len(parts[0]["user"])] = True
-        names = ("user", "item", "time", "flags", *(f.name for f in self._features))
+        names = ("user", "item", "time", "flags", "earlier", *(f.name for f in self._features))
         return {name: np.concatenate([np.zeros(0, np.int64), *(part[name] for part in parts)]) for name in names}, new
 
     def _columns(self, table: pa.Table, old: bool) -> dict[str, npt.NDArray[Any]]:
         columns = {name: table[name].to_numpy() for name in ("user", "time", "flags")}
         columns["item"] = self._rows.of(table["item"].to_numpy())
+        columns["earlier"] = table["earlier"].to_numpy() if old else np.zeros(table.num_rows, np.int64)
         for feature in self._features:
             if old and feature.role == "context":
                 columns[feature.name] = np.full(table.num_rows, UNKNOWN, np.int32)

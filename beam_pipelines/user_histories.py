@@ -82,8 +82,8 @@ def build_records(
     Args:
         schema: the schema.
         events: all events of these users in any order, `(events,)` each: `user`, `item` (row), `time`, `flags`
-            (LABEL, BEHAVIOUR, TARGET; none of them: only the user is known), and one index column per stored cross and
-            context feature.
+            (LABEL, BEHAVIOUR, TARGET; none of them: only the user is known), `earlier` (behaviours that its user had
+            before these), and one index column per stored cross and context feature.
         users: `id` (rising) and one index column per user feature, of any users.
         split: the moments between the splits.
         layout: how to pack.
@@ -108,6 +108,7 @@ def build_records(
     first, last = _cut(owner, which, schema.targets.per_record)
     record_owner = owner[first] if len(first) else first
     record_of_user = np.searchsorted(record_owner, np.arange(len(ids) + 1))
+    totals = history_last - history_first + earlier_behaviours(events, ids)
     user_features = features_of_users(schema, ids, users)
     history_bytes, pending_bytes = _pack_history(behaviours, cross, layout)
     target_bytes = _pack_targets(targets, context, layout)
@@ -136,6 +137,7 @@ def build_records(
         features = {
             **known,
             keys.HISTORY_LENGTH: history.stop - history.start,
+            keys.HISTORY_TOTAL: int(totals[place]),
             **_cut_out(history_bytes, history, layout),
             **{key: value for key, value in pending.items() if any(value)},
             keys.TARGET_LENGTH: 0,
@@ -191,6 +193,14 @@ def _cut(owner: Ints, which: Ints, per_record: int) -> tuple[Ints, Ints]:
     run_start = np.maximum.accumulate(np.where(new, places, 0))
     first = np.flatnonzero((places - run_start) % per_record == 0)
     return first, np.r_[first[1:], len(owner)]
+
+
+def earlier_behaviours(events: Mapping[str, Array], ids: Ints) -> Ints:
+    """For each user in `ids` (rising), the behaviours before those that are there."""
+    some = np.flatnonzero(events["earlier"])
+    found = np.zeros(len(ids), np.int64)
+    np.add.at(found, np.searchsorted(ids, events["user"][some]), events["earlier"][some])
+    return found
 
 
 def features_of_users(schema: FeatureSchema, ids: Ints, users: Mapping[str, Array]) -> dict[str, Array]:

@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what ma
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+EVENTS = "Events: path or pattern of .jsonl, .csv or .parquet files, or bigquery://project.data.table; may be repeated."
 SETTING = "Change a setting, for example --set training.epochs=2; may be repeated."
 
 
@@ -159,10 +160,13 @@ def import_command(dataset: str, source: str | None, output: str, seed: int, as_
 @main.command()
 @_config_options
 @click.option(
-    "--events", required=True, multiple=True, help="Events log: JSON Lines, CSV or Parquet; a path or pattern."
+    "--events",
+    required=True,
+    multiple=True,
+    help=EVENTS,
 )
-@click.option("--items", multiple=True, help="Items log.")
-@click.option("--users", multiple=True, help="Users log.")
+@click.option("--items", multiple=True, help="Items log, likewise.")
+@click.option("--users", multiple=True, help="Users log, likewise.")
 @click.option("--output", required=True, help="A new directory for the prepared data.")
 @click.option("--previous", help="Prepared data to continue: the logs are what came after it.")
 @click.option("--workers", default=1, show_default=True, help="Worker processes of the local runner.")

@@ -11,6 +11,7 @@ behaviours and m targets:
 |---|---|
 | `user/id`, `user/<user feature>` | int64, int64 index |
 | `history/length`, `target/length` | int64 n, int64 m |
+| `history/total` | in `histories/`: int64, the user's behaviours ever, of which n are the latest |
 | `history/item`, `target/item` | n, m rows of `items/` |
 | `history/time`, `target/time` | n, m times, minus the manifest's `time_origin` |
 | `history/<stored cross feature>` | n indices |
@@ -48,6 +49,7 @@ SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 USER_ID = "user/id"
 HISTORY_LENGTH = "history/length"
+HISTORY_TOTAL = "history/total"
 HISTORY_ITEM = "history/item"
 HISTORY_TIME = "history/time"
 TARGET_LENGTH = "target/length"

@@ -130,7 +130,7 @@ class Expected:
                     record = self._record(user, behaviours[start : ends[-1]], part, [end - start for end in ends])
                     found[name].setdefault(user, []).append(record)
             latest = behaviours[-schema.history.max_length :]
-            found["histories"][user] = [self._record(user, latest, [], [])]
+            found["histories"][user] = [{**self._record(user, latest, [], []), "history/total": len(behaviours)}]
             for place, feature in enumerate(vocabularies, 2 + len(schema.stored_cross)):
                 pending = [behaviour[place] for behaviour in latest]
                 if any(pending):

@@ -76,6 +76,28 @@ def test_records_are_what_the_raw_rows_say(
     assert counts.users == len(expected.records["histories"])
 
 
+def test_crowded_records_are_what_the_raw_rows_say(tmp_path: Path) -> None:
+    """Few users, items and moments: histories are cut and many rows differ in one column alone."""
+    tables = random_logs(events=500, seed=8)
+    for row in tables["events"][2:]:
+        row.update(u=row["u"] % 3, i=row["i"] % 4, t=1 + row["t"] % 9)
+    expected = Expected(schema(), tables)
+    assert max(rows[0]["history/total"] for rows in expected.records["histories"].values()) > 50
+    manifest = build(tmp_path, write_logs(tmp_path / "raw", tables), shards=2)
+    assert read_back(manifest) == expected.records
+
+
+@pytest.mark.parametrize(("shares", "bounds"), [((0.7, 0.1), (7, 8)), ((0.6, 0.4), (6, 10)), ((0.3, 0.3), (3, 6))])
+def test_shares_cut_the_targets_where_they_say(
+    tmp_path: Path, shares: tuple[float, float], bounds: tuple[int, int]
+) -> None:
+    tables = random_logs(events=0)
+    tables["events"] = [{**tables["events"][0], "t": time} for time in range(10)]
+    used = schema(split={"train": shares[0], "valid": shares[1]})
+    split = build(tmp_path, write_logs(tmp_path / "raw", tables), schema=used).split
+    assert (split.valid_from, split.test_from) == bounds
+
+
 def test_every_format_gives_the_same_bytes(tmp_path: Path) -> None:
     tables = random_logs()
     found = []

@@ -1,5 +1,6 @@
 """Duplicated events are dropped where the schema says so; targets in a gap belong to no split."""
 
+import json
 import random
 from pathlib import Path
 
@@ -56,6 +57,11 @@ def test_a_click_stays_before_a_view_and_the_order_never_matters(tmp_path: Path)
     assert found[0] == found[1] == found[2]
     (test,) = read_back(manifest)["test"][1][-1:]
     assert (test["target/time"][-1], test["target/label"][-1]) == (97, 1)
+    vocabulary = json.loads((tmp_path / "out0/vocabularies/place.json").read_text())["values"]
+    places = [[*["", ""], *vocabulary][row] for row in read_back(manifest)["histories"][1][0]["history/place"]]
+    assert "end" not in vocabulary
+    pending = json.loads((tmp_path / "out0/state/pending.json").read_text())["place"]["values"]
+    assert (places[-1], pending) == ("", ["end"])  # of the two clicked targets the smaller value stays
 
 
 @settings(max_examples=200)

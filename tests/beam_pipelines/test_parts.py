@@ -14,6 +14,7 @@ from beam_pipelines import count_values
 from beam_pipelines.count_values import Histogram, ValueCounts, quantiles, sortable, unsortable
 from beam_pipelines.event_pieces import shard_of
 from beam_pipelines.record_writer import ShardWriter, example, parse_example
+from beam_pipelines.survey import Survey
 from twin_tf.packing import pack, unpack, width_of
 from twin_tf.records import Counts, Manifest, Shard, SplitTimes
 from twin_tf.strict_yaml import ConfigError
@@ -143,6 +144,15 @@ def test_targets_in_a_gap_belong_to_no_split() -> None:
     assert SplitTimes(10, 20, gap=2).numbers(times).tolist() == [0, -1, -1, 1, 1, -1, -1, 2]
     assert SplitTimes(10, 20, gap=2).train_until == 8
     assert SplitTimes(10, 10, gap=1).numbers(np.array([8, 9, 10])).tolist() == [0, -1, 2]
+
+
+def test_a_survey_counts_what_is_not_later_than_the_previous_run() -> None:
+    table = pa.table({"time": [4, 5, 5, 6], "flags": pa.array([2, 2, 6, 7], pa.int8())})
+    survey = Survey.of([(table, 3)], last_time=5)
+    assert (survey.events, survey.behaviours, survey.duplicated, survey.late, survey.times) == (4, 4, 3, 3, (4, 6))
+    assert survey.target_times.keys.tolist() == [5, 6]
+    assert Survey.of([(table, 0)], last_time=None).late == 0
+    assert Survey.merge([survey, Survey(), survey]).late == 6
 
 
 @given(st.lists(st.integers(0, 2**63 - 1), max_size=50), st.integers(0, 3))

@@ -9,6 +9,7 @@ import pytest
 from small_logs import Row, random_logs, read_back, schema, with_text_ids, write_logs
 from test_build_examples import build
 
+from beam_pipelines import previous_run
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.records import Manifest
 from twin_tf.schema import FeatureSchema
@@ -39,7 +40,8 @@ def two_days(text_ids: bool = False) -> tuple[dict[str, list[Row]], dict[str, li
         if number % 29 == 0:
             row["place"] = f"rare-{number % 5}-{row['t'] // 30}"
     for time in (30, 70):
-        both["events"].append({**both["events"][1], "t": time, "place": "once a day"})
+        both["events"].append({**both["events"][1], "t": time, "place": "once a day", "i": 1000})
+    both["items"].insert(3, {"item": 1000, "category": "a", "maker": "x", "minutes": 1.0})
     both["events"].append({**both["events"][6], "u": 77, "t": 30, "shown": 1, "kind": "hide"})  # only a target
     both["events"].append({**both["events"][6], "u": 77, "t": 95, "shown": 1, "kind": "hide"})
     if text_ids:
@@ -83,7 +85,7 @@ def meant(manifest: Manifest) -> dict[str, dict[int, list[Any]]]:
                 about = [value(f.name, record[f"user/{f.name}"]) for f in schema.user]
                 rows = found.setdefault(split, {}).setdefault(user, [])
                 if split == "histories":
-                    rows.append((about, sorted(events)))
+                    rows.append((about, sorted(events), record["history/total"]))
                 for place, end in enumerate(record["target/history_end"]):
                     seen = events[max(0, end - schema.history.max_length) : end]
                     context = [value(f.name, record[f"target/{f.name}"][place]) for f in schema.stored_context]
@@ -107,7 +109,10 @@ def catalogue(manifest: Manifest) -> dict[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("text_ids", [False, True])
-def test_two_days_in_two_runs_are_two_days_in_one(tmp_path: Path, text_ids: bool) -> None:
+def test_two_days_in_two_runs_are_two_days_in_one(
+    tmp_path: Path, text_ids: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previous_run, "_BATCH_BYTES", 1000)  # a few users each
     early, late, both = two_days(text_ids)
     ids = "string" if text_ids else "int"
     build(tmp_path, write_logs(tmp_path / "early", early), "first", schema=used(YESTERDAY, ids))
@@ -123,7 +128,7 @@ def test_two_days_in_two_runs_are_two_days_in_one(tmp_path: Path, text_ids: bool
     found, expected = meant(second), meant(whole)
     for users in expected.values():
         for user, rows in users.items():
-            users[user] = [row for row in rows if len(row) == 2 or row[2][1] >= 50]
+            users[user] = [row for row in rows if not isinstance(row[2], list) or row[2][1] >= 50]
     expected = {split: {user: rows for user, rows in users.items() if rows} for split, users in expected.items()}
     assert found == expected
     assert catalogue(second) == catalogue(whole)
@@ -134,7 +139,11 @@ def test_two_days_in_two_runs_are_two_days_in_one(tmp_path: Path, text_ids: bool
         assert first == other
     events = pq.read_table(Path(second.directory) / "state/items.parquet").to_pylist()
     expected_events = pq.read_table(Path(whole.directory) / "state/items.parquet").to_pylist()
-    assert {row["id"]: row["events"] for row in events} == {row["id"]: row["events"] for row in expected_events}
+    assert {row["id"]: (row["events"], row["listed"]) for row in events} == {
+        row["id"]: (row["events"], row["listed"]) for row in expected_events
+    }
+    assert {row["listed"] for row in events} == {True, False}
+    assert "1000" in FeatureEncoder.load(second.directory).fitted["product"] or text_ids  # seen once a day
     assert (second.counts.users, second.last_time, second.time_origin) == (
         whole.counts.users,
         whole.last_time,

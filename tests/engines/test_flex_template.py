@@ -28,7 +28,7 @@ EXAMPLES: dict[str, tuple[list[str], list[str]]] = {
         ["gs://b/e/*.parquet", "gs://b/1.csv,gs://b/2.csv", "bigquery://project.dataset.table"],
         ["logs/*.parquet", "gs://b/1.csv, gs://b/2.csv", "gs://b/1.csv,", "bigquery://"],
     ),
-    "items": (["gs://b/items.csv"], ["items.csv", "bigquery://p.d.t"]),
+    "items": (["gs://b/items.csv", "bigquery://p.d.t"], ["items.csv", "gs://b/1.csv,items.csv"]),
     "users": (["gs://b/users.csv.gz,gs://b/more.csv"], ["", "gs://"]),
     "output": (["gs://b/prepared/2024-01-31"], ["prepared", "gs://b/a,gs://b/b"]),
     "previous": (["gs://b/prepared/2024-01-30"], ["/prepared"]),
@@ -66,8 +66,9 @@ def test_defaults_are_those_of_the_command_line(capsys: pytest.CaptureFixture[st
         main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     for name in ("shards", "max_dead_share"):
-        (default,) = re.findall(rf"--{name} \w+ [^-]*?default: ([0-9.]+)", text.partition("options:")[2])
-        assert PARAMETERS[name]["defaultValue"] == default
+        default = re.search(rf"--{name}[ ,].*?default: ([0-9.]+)", text.partition("options:")[2])
+        assert default is not None
+        assert PARAMETERS[name]["defaultValue"] == default[1]
 
 
 def test_workers_of_the_template_install_what_the_sdist_requires(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,109 @@
+"""Between the command line and Beam: options are checked before anything runs, a failure ends as one sentence."""
+
+import datetime
+import difflib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, TestOptions
+from apache_beam.runners.runner import create_runner
+
+from beam_pipelines import log_steps
+from beam_pipelines.record_writer import read_file
+from twin_tf.strict_yaml import ConfigError
+
+LOCAL_RUNNER = "FnApiRunner"
+CLOCK_TOLERANCE_SECONDS = 86_400
+
+_OPTIONS = (
+    *("schema", "events", "items", "users", "output", "previous"),
+    *("workers", "as_of", "runner", "shards", "max_dead_share"),
+)
+
+
+def beam_options(runner: str, workers: int, arguments: Sequence[str]) -> PipelineOptions:
+    """Beam's options of a job.
+
+    Args:
+        runner: Beam's runner.
+        workers: worker processes, for the local runner alone.
+        arguments: more of Beam's own options, `--name=value` each.
+
+    Raises:
+        ConfigError: an unknown runner or option; a dry run on the local runner.
+    """
+    _refuse_unknown_runner(runner)
+    local = runner == LOCAL_RUNNER
+    several = [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
+    options = PipelineOptions([f"--runner={runner}", *(several if local and workers > 1 else []), *arguments])
+    _refuse_misspelt(arguments, options, local)
+    setup = options.view_as(SetupOptions)
+    setup.save_main_session = False
+    if setup.setup_file:
+        os.environ.setdefault("TWIN_TF_WORKER", "1")  # the workers need no TensorFlow; setup.py says how this travels
+    return options
+
+
+def _refuse_unknown_runner(runner: str) -> None:
+    try:
+        create_runner(runner)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"runner {runner!r} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def _refuse_misspelt(beam_arguments: Sequence[str], options: PipelineOptions, local: bool) -> None:
+    """Beam drops options that it does not know; a typing error must not become another job."""
+    known = options.get_all_options()
+    for argument in beam_arguments:
+        name = argument.split("=")[0].lstrip("-")
+        if not argument.startswith("--") or name in known or name.removeprefix("no_") in known:
+            continue
+        ours = difflib.get_close_matches(name.replace("-", "_"), _OPTIONS, n=1, cutoff=0.75)
+        if local or ours:  # a portable runner may know options of its own
+            meant = f"; did you mean --{ours[0]}?" if ours else ""
+            raise ConfigError(f"no option --{name}{meant}")
+    if local and options.view_as(TestOptions).dry_run:
+        raise ConfigError(
+            f"--dry_run builds a job without running it: it needs --runner=DataflowRunner, not {LOCAL_RUNNER}"
+        )
+
+
+def latest_moment(as_of: str | None) -> int:
+    """Seconds since 1970 after which no event can have happened."""
+    if as_of is None:
+        return int(datetime.datetime.now(datetime.timezone.utc).timestamp()) + CLOCK_TOLERANCE_SECONDS
+    try:
+        moment = datetime.datetime.fromisoformat(as_of.replace("Z", "+00:00"))
+    except ValueError:
+        raise ConfigError(f"as_of {as_of!r} must be an ISO date and time such as 2026-01-31T23:59:59+00:00") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp())
+
+
+@contextmanager
+def quiet_failures(root: str) -> Iterator[None]:
+    """Turns a job that stopped itself into its sentence, and keeps Beam from logging a traceback for it."""
+    log = logging.getLogger("apache_beam")
+    stopped = _NotStopped()
+    log.addFilter(stopped)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(stopped)
+    try:
+        yield
+    except Exception as error:
+        sentence = read_file(root, log_steps.FAILED)
+        if sentence:
+            raise ConfigError(sentence.decode("utf-8")) from None
+        raise error
+    finally:
+        log.removeFilter(stopped)
+        for handler in logging.getLogger().handlers:
+            handler.removeFilter(stopped)
+
+
+class _NotStopped(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "PipelineStoppedError" not in record.getMessage() and not (
+            record.exc_info and isinstance(record.exc_info[1], log_steps.PipelineStoppedError)
+        )

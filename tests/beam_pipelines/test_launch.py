@@ -1,0 +1,42 @@
+"""A typing error or a job that cannot be is refused before anything runs."""
+
+from datetime import datetime, timezone
+
+import pytest
+
+from beam_pipelines.launch import beam_options, latest_moment
+from twin_tf.strict_yaml import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("runner", "argument", "sentence"),
+    [
+        ("FnApiRunner", "--as-off=2020-01-01", "no option --as-off; did you mean --as_of?"),
+        ("FnApiRunner", "--sharsd=4", "no option --sharsd; did you mean --shards?"),
+        ("FnApiRunner", "--colour=red", "no option --colour"),
+        ("PortableRunner", "--max-dead-shar=0.1", "no option --max-dead-shar; did you mean --max_dead_share?"),
+        (
+            "FnApiRunner",
+            "--dry_run=True",
+            "--dry_run builds a job without running it: it needs --runner=",
+        ),
+        ("Foo", "--job_name=x", "runner 'Foo' cannot be used: Unexpected pipeline runner: Foo."),
+    ],
+)
+def test_what_beam_would_drop_is_refused(runner: str, argument: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        beam_options(runner, 1, [argument])
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+def test_beam_s_own_options_pass() -> None:
+    options = beam_options("FnApiRunner", 2, ["--job_name=nightly", "--direct_num_workers=3"]).get_all_options()
+    assert (options["job_name"], options["direct_running_mode"]) == ("nightly", "multi_processing")
+    assert beam_options("PortableRunner", 1, ["--parallelism=4"]).get_all_options()["runner"] == "PortableRunner"
+
+
+def test_the_last_moment_is_a_day_from_now_or_the_given_one() -> None:
+    assert 0 <= latest_moment(None) - 86_400 - datetime.now(timezone.utc).timestamp() + 60 < 60.1
+    assert latest_moment("1970-01-02") == latest_moment("1970-01-02T01:00:00+01:00") == 86_400
+    assert latest_moment("1970-01-01T00:00:09Z") == 9
