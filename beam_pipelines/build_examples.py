@@ -145,7 +145,7 @@ class BuildExamples(beam.PTransform):
         )
 
     def _read_previous(self, pipeline: Any, previous: PreviousRun) -> list[Any]:
-        histories = previous_run.ReadHistories(self._schema, previous, self._shards)
+        histories = previous_run.ReadHistories(self._schema, previous, self._shards, self._root)
         found = []
         for name, paths, read in (
             ("Histories", previous.histories(), histories),

@@ -157,7 +157,9 @@ class FitEncoders(beam.DoFn):
                 quantity = int(feature.encoding_or_fail.quantiles or 0)
                 values[feature.name] = known if known is not None else quantiles(found, quantity) if found else []
             else:
-                values[feature.name], pending[feature.name] = _vocabulary(feature, known or [], waiting)
+                values[feature.name], rare = _vocabulary(feature, known or [], waiting)
+                if feature.role != "user":  # users are counted anew in every run
+                    pending[feature.name] = rare
         encoder = FeatureEncoder(schema, values)
         table = catalogue.table(schema, encoder)
         files = _write_encoder(encoder, self._root)

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, TestOptions
 from apache_beam.runners.runner import create_runner
 
-from beam_pipelines import log_steps
-from beam_pipelines.record_writer import read_file
+from beam_pipelines.record_writer import FAILED, PipelineStoppedError, read_file
 from twin_tf.strict_yaml import ConfigError
 
 LOCAL_RUNNER = "FnApiRunner"
@@ -92,9 +91,11 @@ def quiet_failures(root: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        sentence = read_file(root, log_steps.FAILED)
+        sentence = read_file(root, FAILED)
         if sentence:
             raise ConfigError(sentence.decode("utf-8")) from None
+        if isinstance(error, OSError):  # Beam puts its own text behind the first line
+            raise ConfigError(f"the job could not go on: {str(error).splitlines()[0]}") from None
         raise error
     finally:
         log.removeFilter(stopped)
@@ -105,5 +106,5 @@ def quiet_failures(root: str) -> Iterator[None]:
 class _NotStopped(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return "PipelineStoppedError" not in record.getMessage() and not (
-            record.exc_info and isinstance(record.exc_info[1], log_steps.PipelineStoppedError)
+            record.exc_info and isinstance(record.exc_info[1], PipelineStoppedError)
         )

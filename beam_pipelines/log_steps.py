@@ -5,30 +5,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
 from beam_pipelines.catalogue import RAW, ItemNames
-from beam_pipelines.count_values import ITEM_NAMES, Histogram, ValueCounts, sortable
+from beam_pipelines.count_values import ITEM_NAMES
 from beam_pipelines.event_pieces import EventReducer, cut_by_shard, to_piece
 from beam_pipelines.previous_run import PreviousRun
 from beam_pipelines.progress import NAMESPACE, report_progress
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.raw_logs.raw_columns import LogName, log_columns
 from beam_pipelines.raw_logs.read_logs import BATCH_ROWS, Chunk, Dead, LogFile, match_files, plan_chunks, read_chunk
-from beam_pipelines.record_writer import write_file
+from beam_pipelines.record_writer import stop_job, write_file
 from beam_pipelines.survey import Survey, find_split
 from twin_tf.encoders import encode_ids
 from twin_tf.records import SplitTimes
 from twin_tf.schema import FeatureSchema
-
-FAILED = "_FAILED"
-
-
-class PipelineStoppedError(Exception):
-    """The whole job cannot go on; the sentence for the user lies in the output as `_FAILED`."""
 
 
 class MatchFiles(beam.DoFn):
@@ -102,14 +95,6 @@ class ReadChunk(beam.DoFn):
         report.filtered += table.num_rows - rows
 
     def _users(self, table: pa.Table) -> Iterator[Any]:
-        for feature in self._schema.user:
-            encoding = feature.encoding_or_fail
-            values = table[feature.column]
-            if encoding.kind == "vocabulary":
-                yield TaggedOutput("counts", (feature.name, ValueCounts.of(values)))
-            elif encoding.fitted:
-                numbers = values.to_numpy().astype(np.float64)
-                yield TaggedOutput("counts", (feature.name, Histogram.of(sortable(numbers))))
         assert self._schema.users is not None
         ids = encode_ids(self._schema.users, table[self._schema.users.column].combine_chunks())
         raw = table.rename_columns([RAW + name for name in table.column_names])
@@ -167,9 +152,13 @@ class CheckLogs(beam.DoFn):
         """
         found: SplitTimes | str | None = None
         for log in self._logs:
-            found = found or reports.get(log, LogReport()).fault(log_columns(self._schema, log), self._max_dead_share)
+            found = found or self._fault(log, reports)
         found = found or find_split(self._schema, survey or Survey(), self._previous)
         if isinstance(found, str):
-            write_file(self._root, FAILED, found.encode("utf-8"))
-            raise PipelineStoppedError(found)
-        yield found
+            stop_job(self._root, found)
+        else:
+            yield found
+
+    def _fault(self, log: LogName, reports: dict[str, LogReport]) -> str | None:
+        report, columns = reports.get(log, LogReport()), log_columns(self._schema, log)
+        return report.fault(columns, self._max_dead_share, self._previous is not None)

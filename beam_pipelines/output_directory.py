@@ -39,6 +39,8 @@ class OutputDirectory:
     """
 
     def __init__(self, output: str) -> None:
+        if not output:
+            raise ConfigError("the output has no name; name a new directory")
         self.remote = "://" in output
         self.output = output.rstrip("/") if self.remote else output
         if self.remote:
@@ -67,21 +69,32 @@ class OutputDirectory:
                 FileSystems.delete([FileSystems.join(self.output, STARTED)])
             return
         target = Path(self.output).absolute()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
         building = target.with_name(f".{target.name}.building-{uuid.uuid4().hex[:8]}")
         lock = building.with_name(building.name + ".lock")
-        stream = _take(lock)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(target)
+            stream = _take(lock)
+        except OSError as error:
+            raise ConfigError(f"the output {self.output} cannot be written: {error.strerror}") from None
         try:
             yield str(building)
             if (building / SUCCESS).exists():
-                building.replace(target)
+                self._rename(building, target)
                 shutil.rmtree(self._kept_letters(), ignore_errors=True)
         finally:
             shutil.rmtree(building, ignore_errors=True)
             lock.unlink(missing_ok=True)
             if stream is not None:
                 stream.close()
+
+    def _rename(self, building: Path, target: Path) -> None:
+        try:
+            building.replace(target)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.output} was filled by another while this run was at work, and is left so: {error.strerror}"
+            ) from None
 
     def keep_dead_letters(self, building: str) -> str:
         """Moves the dead letters of a failed run beside the output; returns where they are, nothing without any."""

@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
@@ -22,13 +22,13 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.count_values import ValueCounts
 from beam_pipelines.event_pieces import BEHAVIOUR, VALUE, Piece, cut_by_shard
-from beam_pipelines.record_writer import open_file, parse_example, read_file
+from beam_pipelines.record_writer import open_file, parse_example, read_file, stop_job
 from twin_tf import records as keys
 from twin_tf.packing import unpack
 from twin_tf.records import Manifest
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.strict_yaml import ConfigError
-from twin_tf.tfrecord import read_records
+from twin_tf.tfrecord import CorruptRecordError, read_records
 
 _BATCH_BYTES = 4 << 20
 
@@ -63,7 +63,19 @@ class PreviousRun:
             raise ConfigError(
                 f"previous {root} was prepared with another schema {theirs.name!r}: only 'split' may differ"
             )
+        run._check_files()
         return run
+
+    def _check_files(self) -> None:
+        shards = {shard.name: shard.bytes for shard in self.manifest.shards("histories")}
+        for name in (*shards, *self.manifest.files):
+            found = FileSystems.match([FileSystems.join(self.root, *name.split("/"))])[0].metadata_list
+            if not found:
+                raise ConfigError(f"previous {self.root} lacks {name}; prepare it again")
+            if found[0].size_in_bytes != shards.get(name, found[0].size_in_bytes):
+                raise ConfigError(
+                    f"previous {self.root}: {name} has another size than the manifest says; prepare it again"
+                )
 
     def _read(self, name: str) -> bytes:
         content = read_file(self.root, name)
@@ -111,8 +123,9 @@ class PreviousRun:
 class ReadHistories(beam.DoFn):
     """A file of `histories/` -> (user shard, piece of kind `previous`)."""
 
-    def __init__(self, schema: FeatureSchema, previous: PreviousRun, shards: int) -> None:
+    def __init__(self, schema: FeatureSchema, previous: PreviousRun, shards: int, root: str) -> None:
         self._schema = schema
+        self._root = root
         self._previous = previous
         self._shards = shards
 
@@ -125,7 +138,7 @@ class ReadHistories(beam.DoFn):
         waiting: list[dict[str, Any]] = []
         size = 0
         with open_file(path) as stream:
-            for record in read_records(stream, path):
+            for record in self._records(stream, path):
                 waiting.append(parse_example(record))
                 size += len(record)
                 if size >= _BATCH_BYTES:
@@ -133,6 +146,12 @@ class ReadHistories(beam.DoFn):
                     waiting, size = [], 0
         if waiting:
             yield from self._pieces(waiting)
+
+    def _records(self, stream: BinaryIO, path: str) -> Iterator[bytes]:
+        try:
+            yield from read_records(stream, path)
+        except CorruptRecordError as error:
+            stop_job(self._root, f"the previous run cannot be continued: {error}; prepare it again")
 
     def _pieces(self, records: list[dict[str, Any]]) -> Iterator[tuple[int, Piece]]:
         manifest = self._previous.manifest

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +31,23 @@ def example(features: Mapping[str, int | bytes]) -> bytes:
         else:
             entries.append(_field(1, _key(key) + _field(2, _field(1, _field(1, value)))))  # Feature.bytes_list.value
     return _field(1, b"".join(entries))  # Example.features
+
+
+FAILED = "_FAILED"
+
+
+class PipelineStoppedError(Exception):
+    """The whole job cannot go on; the sentence for the user lies in the output as `_FAILED`."""
+
+
+def stop_job(root: str, sentence: str) -> NoReturn:
+    """Ends the job with a sentence for the user.
+
+    Raises:
+        PipelineStoppedError: always.
+    """
+    write_file(root, FAILED, sentence.encode("utf-8"))
+    raise PipelineStoppedError(sentence)
 
 
 class ShardWriter:

@@ -30,10 +30,10 @@ from beam_pipelines.fit_steps import Fitted, ShardResult
 from beam_pipelines.progress import NAMESPACE, report_progress
 from beam_pipelines.record_writer import ShardWriter, example, write_parquet
 from beam_pipelines.survey import Survey
-from beam_pipelines.user_histories import build_records, features_of_users
+from beam_pipelines.user_histories import ORDER, build_records, features_of_users
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.records import SPLITS, SplitTimes
-from twin_tf.schema import UNKNOWN, FeatureSchema
+from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 
 Grouped = tuple[int, Iterable[Piece]]
 
@@ -79,6 +79,21 @@ class CountShard(beam.DoFn):
                 counted = training & ((flags & wanted) != 0)
                 yield feature.name, Histogram.of(sortable(values.to_numpy()[counted].astype(np.float64)))
             report_progress("events counted", table.num_rows)
+        yield from self._users(shard[1])
+
+    def _users(self, pieces: Iterable[Piece]) -> Iterator[tuple[str, ValueCounts | Histogram]]:
+        """Every user once, also those of earlier runs: a users log may come anew every night."""
+        fitted = [feature for feature in self._schema.user if feature.encoding_or_fail.fitted]
+        found = group_by_kind(pieces, "users", "previous_users") if fitted else {"users": [], "previous_users": []}
+        table = one_row_a_user(self._schema, found["users"], found["previous_users"])
+        if table is None:
+            return
+        for feature in fitted:
+            values = table[RAW + feature.column]
+            if feature.encoding_or_fail.kind == "vocabulary":
+                yield feature.name, ValueCounts.of(values)
+            else:
+                yield feature.name, Histogram.of(sortable(values.to_numpy().astype(np.float64)))
 
 
 class WriteShard(beam.DoFn):
@@ -148,6 +163,11 @@ class ShardEncoding:
             name: {value: place for place, value in enumerate(values, fitted.cardinalities[name])}
             for name, values in fitted.pending.items()
         }
+        self._ranks = {
+            f.name: _ranks(f, [*fitted.values[f.name], *fitted.pending.get(f.name, ())])
+            for f in self._features
+            if f.encoding_or_fail.kind == "vocabulary"
+        }
 
     def events(
         self, events: list[pa.Table], previous: list[pa.Table]
@@ -163,12 +183,14 @@ class ShardEncoding:
         new = np.zeros(sum(len(part["user"]) for part in parts), bool)
         if events:
             new[: len(parts[0]["user"])] = True
-        names = ("user", "item", "time", "flags", "earlier", *(f.name for f in self._features))
+        names = ["user", "item", "item_id", "time", "flags", "earlier", *(f.name for f in self._features)]
+        names += [ORDER + name for name in self._ranks]
         return {name: np.concatenate([np.zeros(0, np.int64), *(part[name] for part in parts)]) for name in names}, new
 
     def _columns(self, table: pa.Table, old: bool) -> dict[str, npt.NDArray[Any]]:
         columns = {name: table[name].to_numpy() for name in ("user", "time", "flags")}
-        columns["item"] = self._rows.of(table["item"].to_numpy())
+        columns["item_id"] = table["item"].to_numpy()
+        columns["item"] = self._rows.of(columns["item_id"])
         columns["earlier"] = table["earlier"].to_numpy() if old else np.zeros(table.num_rows, np.int64)
         for feature in self._features:
             if old and feature.role == "context":
@@ -183,6 +205,8 @@ class ShardEncoding:
                 columns[feature.name] = self._with_pending(feature.name, values)
             else:
                 columns[feature.name] = self._encoder.encode(feature.name, values.combine_chunks())
+        for name, ranks in self._ranks.items():
+            columns[ORDER + name] = ranks[columns[name]]
         return columns
 
     def _with_pending(self, name: str, values: pa.ChunkedArray) -> npt.NDArray[np.int32]:
@@ -200,26 +224,42 @@ class ShardEncoding:
         return rows[column.indices.fill_null(len(texts)).to_numpy()]
 
     def users(self, users: list[pa.Table], previous: list[pa.Table]) -> pa.Table | None:
-        """The users of the shard, a row each: `id`, an index per user feature, `raw/<column>`; None without a log.
-
-        A row of this run comes before an earlier one; of several rows of one user the one with the smallest indices and
-        values stays.
-        """
-        if self._schema.users is None or not (users or previous):
+        """The users of the shard, a row each: `id`, an index per user feature, `raw/<column>`; None without a log."""
+        table = one_row_a_user(self._schema, users, previous)
+        if table is None:
             return None
-        parts = []
-        for age, tables in enumerate((users, previous)):
-            for table in tables:
-                columns: dict[str, Any] = {"id": table["id"], _AGE: np.full(len(table), age, np.int8)}
-                for feature in self._schema.user:
-                    values = table[RAW + feature.column].combine_chunks()
-                    columns[feature.name] = self._encoder.encode(feature.name, values)
-                columns.update({RAW + name: table[RAW + name] for name in self._schema.user_columns()})
-                parts.append(pa.table(columns))
-        table = pa.concat_tables(parts)
-        table = table.sort_by([(name, "ascending") for name in table.column_names]).combine_chunks()
-        ids = table["id"].to_numpy()
-        return table.filter(pa.array(np.r_[True, ids[1:] != ids[:-1]])).drop_columns([_AGE])
+        columns: dict[str, Any] = {"id": table["id"]}
+        for feature in self._schema.user:
+            columns[feature.name] = self._encoder.encode(feature.name, table[RAW + feature.column].combine_chunks())
+        return pa.table({**columns, **{name: table[name] for name in table.column_names if name != "id"}})
+
+
+def one_row_a_user(schema: FeatureSchema, users: list[pa.Table], previous: list[pa.Table]) -> pa.Table | None:
+    """The users of a shard by id: `id` and `raw/<column>`; None without a users log.
+
+    A row of this run comes before an earlier one; of several rows of one user the one with the smallest values stays.
+    """
+    if schema.users is None or not (users or previous):
+        return None
+    names = [RAW + name for name in schema.user_columns()]
+    parts = []
+    for age, tables in enumerate((users, previous)):
+        for table in tables:
+            columns = {"id": table["id"], _AGE: np.full(len(table), age, np.int8)}
+            parts.append(pa.table({**columns, **{name: table[name] for name in names}}))
+    table = pa.concat_tables(parts)
+    table = table.sort_by([(name, "ascending") for name in table.column_names]).combine_chunks()
+    ids = table["id"].to_numpy()
+    return table.filter(pa.array(np.r_[True, ids[1:] != ids[:-1]])).drop_columns([_AGE])
+
+
+def _ranks(feature: Feature, values: list[str]) -> npt.NDArray[np.int32]:
+    """For each index its place in the order of the values, which does not depend on when a value was first seen."""
+    key = str if feature.type == "string" else float
+    order = sorted(range(len(values)), key=lambda place: key(values[place]))
+    ranks = np.zeros(FIRST_KNOWN + len(values), np.int32)
+    ranks[FIRST_KNOWN + np.array(order, np.int64)] = np.arange(1, len(values) + 1)
+    return ranks
 
 
 def _columns(table: pa.Table) -> dict[str, Any]:

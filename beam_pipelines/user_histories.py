@@ -16,6 +16,7 @@ from twin_tf.schema import UNKNOWN, FeatureSchema
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 
+ORDER = "order/"
 _HISTORY_END_WIDTH = 4
 
 
@@ -82,8 +83,9 @@ def build_records(
     Args:
         schema: the schema.
         events: all events of these users in any order, `(events,)` each: `user`, `item` (row), `time`, `flags`
-            (LABEL, BEHAVIOUR, TARGET; none of them: only the user is known), `earlier` (behaviours that its user had
-            before these), and one index column per stored cross and context feature.
+            (LABEL, BEHAVIOUR, TARGET; none of them: only the user is known), `item_id`, `earlier` (behaviours that its
+            user had before these), one index column per stored cross and context feature, and `order/<feature>`
+            where the order of indices is not that of the values.
         users: `id` (rising) and one index column per user feature, of any users.
         split: the moments between the splits.
         layout: how to pack.
@@ -94,8 +96,8 @@ def build_records(
     cross = [f.name for f in schema.stored_cross]
     context = [f.name for f in schema.stored_context]
     flags = events["flags"]
-    behaviours = _sorted(events, (flags & BEHAVIOUR) != 0, ["item", *cross], cross)
-    targets = _sorted(events, (flags & TARGET) != 0, ["item", "label", *context], context)
+    behaviours = _sorted(events, BEHAVIOUR, cross)
+    targets = _sorted(events, TARGET, context)
     others = events["user"][(flags & (BEHAVIOUR | TARGET)) == 0]
     ids = np.unique(np.concatenate([*(_distinct(rows["user"]) for rows in (behaviours, targets)), others]))
     which = split.numbers(targets["time"])
@@ -147,18 +149,22 @@ def build_records(
         yield Record("histories", features, stop - history.start, 0)
 
 
-def _sorted(
-    events: Mapping[str, Array], mask: npt.NDArray[np.bool_], ties: list[str], features: list[str]
-) -> dict[str, Array]:
-    """The chosen events by user, time, then `ties`, so that the order of the input never matters."""
+def _sorted(events: Mapping[str, Array], flag: int, features: list[str]) -> dict[str, Array]:
+    """The events with a flag by user, time, item id, label (of targets) and values, whatever the order they come in.
+
+    Neither rows of items nor indices decide, for they depend on which run saw a value first.
+    """
+    mask = (events["flags"] & flag) != 0
     chosen = {name: events[name][mask] for name in ("user", "time", "item", *features)}
     chosen["label"] = (events["flags"][mask] & LABEL).astype(np.int32)
+    ties = [events.get(ORDER + name, events[name])[mask] for name in reversed(features)]
+    ties += [*([chosen["label"]] if flag == TARGET else []), events["item_id"][mask]]
     order = np.lexsort([chosen["time"], chosen["user"]])
     same = np.zeros(len(order) + 1, bool)
     same[1:-1] = np.all([chosen[n][order][1:] == chosen[n][order][:-1] for n in ("user", "time")], axis=0)
     tied = np.flatnonzero(same[1:] | same[:-1])
     rows = order[tied]
-    order[tied] = rows[np.lexsort([chosen[name][rows] for name in reversed(("user", "time", *ties))])]
+    order[tied] = rows[np.lexsort([key[rows] for key in (*ties, chosen["time"], chosen["user"])])]
     return {name: np.ascontiguousarray(column[order]) for name, column in chosen.items()}
 
 

@@ -59,6 +59,18 @@ def feature(**keys: Any) -> str:
     return sentence_of(data)
 
 
+def test_a_column_is_read_as_one_type() -> None:
+    one = {"name": "one", "role": "cross", "column": "c", "encoding": {"kind": "vocabulary"}}
+    two = {"name": "two", "role": "context", "column": "c", "encoding": {"kind": "numeric", "boundaries": [1]}}
+    data = changed()
+    data["features"] += [one, two]
+    assert sentence_of(data) == (
+        "schema: feature 'two' reads column 'c' as float, another one as string: give both the same 'type'"
+    )
+    data["features"][-1] = {**two, "column": data["events"]["time"]["column"]}
+    assert schema_from_mapping(data).event_columns()[data["events"]["time"]["column"]] == "int"
+
+
 def test_roles_keep_their_order_and_tell_stored_from_derived() -> None:
     schema = schema_from_mapping(PLAIN)
 

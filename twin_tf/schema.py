@@ -186,6 +186,7 @@ class FeatureSchema:
                     f"{log}.type is {mine.type}, the events' is {theirs.type}: the same ids need one type"
                 )
         self._check_filters()
+        self.item_columns(), self.user_columns()  # each column has one type
         item_id = self.items.column if self.items is not None else None
         if item_id is None and any(f.column != self.events.item.column for f in self.inherent):
             raise ConfigError("inherent features other than the item id need an items log: give 'items: {column: ...}'")
@@ -258,8 +259,7 @@ class FeatureSchema:
             events.time.column: "int",
             events.label.column: "int",
         }
-        for feature in (*self.stored_cross, *self.stored_context):
-            columns[feature.column] = feature.type or "string"
+        _add_columns(columns, (*self.stored_cross, *self.stored_context))
         for where in (self.history.where, self.targets.where):
             for column, values in where.items():
                 columns.setdefault(column, "int" if all(isinstance(v, int) for v in values) else "string")
@@ -270,16 +270,14 @@ class FeatureSchema:
         if self.items is None:
             return {}
         columns: dict[str, ValueType] = {self.items.column: self.items.type}
-        columns.update({f.column: f.type or "string" for f in self.inherent if f.column not in columns})
-        return columns
+        return _add_columns(columns, self.inherent)
 
     def user_columns(self) -> dict[str, ValueType]:
         """Raw column -> type of the users log; the id column first, empty without a users log."""
         if self.users is None:
             return {}
         columns: dict[str, ValueType] = {self.users.column: self.users.type}
-        columns.update({f.column: f.type or "string" for f in self.user if f.column not in columns})
-        return columns
+        return _add_columns(columns, self.user)
 
     def feature(self, name: str) -> Feature:
         """The feature called `name`.
@@ -291,6 +289,19 @@ class FeatureSchema:
             if feature.name == name:
                 return feature
         raise ConfigError(f"no feature {name!r}{nearest(name, [f.name for f in self.features])}")
+
+
+def _add_columns(columns: dict[str, ValueType], features: tuple[Feature, ...]) -> dict[str, ValueType]:
+    """Adds the columns of features; a column that is there (an id, the time, the label) keeps its type."""
+    own = set(columns)
+    for feature in features:
+        kind = feature.type or "string"
+        if feature.column not in own and columns.setdefault(feature.column, kind) != kind:
+            raise ConfigError(
+                f"feature {feature.name!r} reads column {feature.column!r} as {kind}, another one as "
+                f"{columns[feature.column]}: give both the same 'type'"
+            )
+    return columns
 
 
 def _fingerprint(plain: dict[str, Any]) -> str:

@@ -88,20 +88,26 @@ class LogReport:
         """The line in the file (from 1) of a line in a chunk (from 0)."""
         return 1 + line + sum(self.lines.get((file, earlier), 0) for earlier in range(chunk))
 
-    def fault(self, columns: LogColumns, max_dead_share: float) -> str | None:
-        """What makes the whole log useless, in one sentence, or None."""
+    def fault(self, columns: LogColumns, max_dead_share: float, continues: bool = False) -> str | None:
+        """What makes the whole log useless, in one sentence, or None.
+
+        Args:
+            columns: what its rows must hold.
+            max_dead_share: malformed rows beyond this share.
+            continues: an earlier run knew items, users and values: a day without news of them is sound.
+        """
         log = f"the {columns.name} log"
         if self.faults:
             return f"{log} cannot be used: {self.faults[0]}"
         if not self.read:
-            return f"{log} is empty: its files hold no rows"
+            return None if continues and columns.name != "events" else f"{log} is empty: its files hold no rows"
         missing = [name for name in columns.types if not self.filled.get(name)]
-        if missing and self.dead < self.read:
-            return f"{log} has no value in column {missing[0]!r} in any row{nearest(missing[0], self.columns_seen)}"
+        unseen = [name for name in missing if name not in self.columns_seen]
+        if unseen and self.dead < self.read and not continues:
+            return f"{log} has no value in column {unseen[0]!r} in any row{nearest(unseen[0], self.columns_seen)}"
         if max(self.dead / self.read, self.lost_bytes / max(self.bytes, 1)) > max_dead_share:
-            absent = [name for name in missing if name not in self.columns_seen]
-            if absent and self.columns_seen:
-                return f"{log} has no column {absent[0]!r}{nearest(absent[0], self.columns_seen)}"
+            if unseen and self.columns_seen:
+                return f"{log} has no column {unseen[0]!r}{nearest(unseen[0], self.columns_seen)}"
             return self._too_much(log, max_dead_share)
         least, most = _MS_LIKE_SECONDS
         if columns.unit == "ms" and least <= (self.earliest or 0) and (self.latest or 0) <= most:

@@ -47,7 +47,7 @@ def read_row_group(columns: LogColumns, chunk: Chunk, stream: BinaryIO) -> Itera
         block = empty_block(columns)
         why = (str(error).splitlines() or [""])[0]
         what = f"unreadable Parquet row group {chunk.number}" if names else "not a Parquet file, or a truncated one"
-        block.dead = [Dead(0, f"{what}: {why}", "")]
+        block.dead = [Dead(first, f"{what}: {why}", "")]
         block.read = block.lines = 1
         block.lost_bytes = chunk.bytes * (rows - first) // rows if rows else chunk.bytes
         block.damaged = True
@@ -58,7 +58,7 @@ def read_row_group(columns: LogColumns, chunk: Chunk, stream: BinaryIO) -> Itera
 def rows_block(columns: LogColumns, raw: pa.Table, first: int) -> Block:
     """A batch of rows as a block; a dead row's line counts from `first`."""
     typed, broken = conform(columns, raw)
-    dead = [Dead(row, why, _row_text(raw, row)) for row, why in sorted(broken.items())]
+    dead = [Dead(first + row, why, _row_text(raw, row)) for row, why in sorted(broken.items())]
     return Block(without(typed, broken), len(typed), len(typed), dead)
 
 

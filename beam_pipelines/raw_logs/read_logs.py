@@ -9,12 +9,13 @@ nothing else. One line is one record: a line break inside a CSV field is not sup
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.raw_logs import bigquery_log
@@ -72,9 +73,15 @@ def match_files(log: str, patterns: Iterable[str]) -> list[LogFile]:
         if pattern.startswith(bigquery_log.PREFIX):
             found[pattern] = 0
             continue
-        matches = FileSystems.match([pattern])[0].metadata_list
+        try:
+            matches = FileSystems.match([pattern])[0].metadata_list if pattern else []
+        except (ValueError, BeamIOError) as error:  # no such file system, or no way to it
+            raise ConfigError(f"the {log} log {pattern!r} cannot be looked up: {str(error).splitlines()[0]}") from None
         if not matches:
-            raise ConfigError(f"no file of the {log} log matches {pattern}")
+            raise ConfigError(f"no file of the {log} log matches {pattern or 'an empty name'}")
+        folder = next((match.path for match in matches if "://" not in match.path and Path(match.path).is_dir()), None)
+        if folder:
+            raise ConfigError(f"{folder} is a directory; name the files of the {log} log in it, for example {folder}/*")
         found.update({match.path: int(match.size_in_bytes) for match in matches})
     files: dict[str, LogFile] = {}
     for path in sorted(found):

@@ -30,16 +30,26 @@ class Expected:
             self.item_log.setdefault(row["item"], row)
         self.item_ids = sorted({self.id(row["i"]) for row in events} | {self.id(item) for item in self.item_log})
         self.raw = {self.id(raw): raw for raw in [*(row["i"] for row in events), *self.item_log]}
-        self.fitted = {
-            f.name: self._fit(f, training, logs["users"]) for f in schema.features if f.encoding_or_fail.fitted
-        }
+        users = list(self._one_row_a_user(logs["users"]).values())
+        self.fitted = {f.name: self._fit(f, training, users) for f in schema.features if f.encoding_or_fail.fitted}
         self.items = {self.id(item): self._item(item) for item in {*(row["i"] for row in events), *self.item_log}}
         self.users: dict[int, list[int]] = {}
-        for row in logs["users"]:
-            indices = [self.encode(f, row[f.column]) for f in schema.user]
-            user = self.id(row["user"])
-            self.users[user] = min(indices, self.users.get(user, indices))
+        for user, row in self._one_row_a_user(logs["users"]).items():
+            self.users[self.id(user)] = [self.encode(f, row[f.column]) for f in schema.user]
         self.records = self._records(events)
+
+    def _one_row_a_user(self, rows: list[Row]) -> dict[Any, Row]:
+        found: dict[Any, Row] = {}
+        for row in sorted(rows, key=lambda r: [(r[c] is None, r[c]) for c in self.schema.user_columns()]):
+            found.setdefault(row["user"], row)
+        return found
+
+    def _rank(self, feature: Feature, row: Row) -> Any:
+        """What decides between rows that are equal so far: the values, of vocabularies too."""
+        value = row[feature.column]
+        return (
+            ("" if value is None else value) if feature.encoding.kind == "vocabulary" else self.encode(feature, value)
+        )
 
     def id(self, raw: Any) -> int:
         """A raw id as int64."""
@@ -109,18 +119,18 @@ class Expected:
         vocabularies = [f for f in schema.stored_cross if f.encoding_or_fail.kind == "vocabulary"]
         for user in sorted({self.id(row["u"]) for row in events}):
             mine = [row for row in events if self.id(row["u"]) == user]
-            behaviours = sorted(
+            behaviours = [
                 (row["t"], self.row(row["i"]), *(self.encode(f, row[f.column]) for f in schema.stored_cross),
                  *(self._pending(f, row[f.column], events) for f in vocabularies))
-                for row in mine
+                for row in sorted(mine, key=lambda row: self._place(row, schema.stored_cross))
                 if self.is_behaviour(row)
-            )  # fmt: skip
-            targets = sorted(
+            ]  # fmt: skip
+            targets = [
                 (row["t"], self.row(row["i"]), int(row["y"] in schema.events.label.positive),
                  *(self.encode(f, row[f.column]) for f in schema.stored_context))
-                for row in mine
+                for row in sorted(mine, key=lambda row: self._target_place(row))
                 if self.is_target(row)
-            )  # fmt: skip
+            ]  # fmt: skip
             for name in ("train", "valid", "test"):
                 rest = [target for target in targets if self.split_of(target[0]) == name]
                 while rest:
@@ -136,6 +146,13 @@ class Expected:
                 if any(pending):
                     found["histories"][user][0][f"pending/{feature.name}"] = pending
         return found
+
+    def _place(self, row: Row, features: tuple[Feature, ...]) -> tuple[Any, ...]:
+        return row["t"], self.id(row["i"]), *(self._rank(feature, row) for feature in features)
+
+    def _target_place(self, row: Row) -> tuple[Any, ...]:
+        label = row["y"] in self.schema.events.label.positive
+        return row["t"], self.id(row["i"]), label, *self._place(row, self.schema.stored_context)
 
     def _pending(self, feature: Feature, value: Any, events: list[Row]) -> int:
         """The place, from 1, of a value that is too rare for the vocabulary among all such values."""

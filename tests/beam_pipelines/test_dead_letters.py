@@ -10,7 +10,7 @@ import pytest
 from small_logs import Row, random_logs, schema, write, write_logs
 from test_build_examples import build, digest
 
-from beam_pipelines.raw_logs import read_logs
+from beam_pipelines.raw_logs import parquet_log, read_logs
 from beam_pipelines.raw_logs.raw_columns import LogColumns, log_columns
 from twin_tf.records import Manifest
 from twin_tf.strict_yaml import ConfigError
@@ -277,3 +277,15 @@ def test_an_event_after_the_given_moment_has_not_happened(tmp_path: Path) -> Non
     assert build(tmp_path, arguments, "later", as_of="1970-01-01T02:00:01+01:00").counts.events_dead == 0
     with pytest.raises(ConfigError, match="as_of 'tomorrow' must be an ISO date and time"):
         build(tmp_path, arguments, "never", as_of="tomorrow")
+
+
+def test_rows_of_a_row_group_that_is_read_in_parts_keep_their_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_log, "BATCH_ROWS", 3)
+    rows = [{**GOOD, "u": None if n in (1, 2, 5) else n} for n in range(7)]
+    path = write(tmp_path / "events.parquet", rows)  # one row group
+    (chunk,) = read_logs.plan_chunks(read_logs.LogFile(0, str(path), path.stat().st_size))
+    blocks = list(read_logs.read_chunk(log_columns(schema(), "events"), chunk))
+    assert [block.lines for block in blocks] == [3, 3, 1]
+    assert [dead.line for block in blocks for dead in block.dead] == [1, 2, 5]

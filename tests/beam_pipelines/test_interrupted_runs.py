@@ -99,3 +99,30 @@ def test_elsewhere_only_what_an_unfinished_run_left_is_removed(tmp_path: Path) -
     assert [path.name for path in Path(root).rglob("*") if path.is_file()] == ["_SUCCESS"]
     with pytest.raises(ConfigError, match="is not empty; name a new directory"):
         unfinished._refuse_finished()
+
+
+def test_an_output_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+    arguments = write_logs(tmp_path / "raw", random_logs(events=60, seed=6))
+    (tmp_path / "file").touch()
+    for output, sentence in (
+        ("file/prepared", "the output .*/file/prepared cannot be written: File exists"),
+        ("file", "exists and is not empty"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            build(tmp_path, arguments, output)
+    with pytest.raises(ConfigError, match="the output has no name"):
+        OutputDirectory("")
+
+
+def test_of_two_runs_into_one_output_the_first_to_end_stays(tmp_path: Path) -> None:
+    directory = OutputDirectory(str(tmp_path / "prepared"))
+    with (
+        pytest.raises(ConfigError, match="was filled by another while this run was at work"),
+        directory.building() as root,
+    ):
+        Path(root).mkdir()
+        (Path(root) / "_SUCCESS").touch()
+        (tmp_path / "prepared").mkdir()
+        (tmp_path / "prepared/theirs").touch()
+    assert [path.name for path in (tmp_path / "prepared").iterdir()] == ["theirs"]
+    assert not list(tmp_path.glob(".prepared*"))

@@ -12,7 +12,7 @@ from test_build_examples import build
 from beam_pipelines import previous_run
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.records import Manifest
-from twin_tf.schema import FeatureSchema
+from twin_tf.schema import FeatureSchema, schema_from_mapping
 from twin_tf.strict_yaml import ConfigError
 
 YESTERDAY = {"valid_from": 40, "test_from": 45}
@@ -211,3 +211,95 @@ def test_a_previous_run_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     refused("validation would begin at 49 .* but the previous data end at 49", {"valid_from": 49, "test_from": 90})
     (tmp_path / "first/_SUCCESS").unlink()
     refused("is no finished prepared data")
+
+
+def chain(
+    tmp_path: Path, days: list[list[Row]], rest: dict[str, list[Row]], **options: Any
+) -> tuple[Manifest, Manifest]:
+    """A run a day, each from the one before, and one run over all days; the last day's split in all of them."""
+    previous = None
+    for number, rows in enumerate(days):
+        first = min(row["t"] for row in rows)
+        split = TODAY if number == len(days) - 1 else {"valid_from": first + 1, "test_from": first + 2}
+        arguments = write_logs(tmp_path / f"day{number}", {**rest, "events": rows})
+        last = build(tmp_path, arguments, f"run{number}", schema=used(split), previous=previous)
+        previous = tmp_path / f"run{number}"
+    everything = {**rest, "events": [row for rows in days for row in rows]}
+    whole = build(tmp_path, write_logs(tmp_path / "all", everything), "whole", schema=used(TODAY))
+    return last, whole
+
+
+def test_events_of_one_moment_are_cut_alike_in_a_chain_and_in_one_run(tmp_path: Path) -> None:
+    """New items come in the reverse order of their ids, new values in the reverse order of theirs; histories hold 6."""
+    logs = random_logs(events=0)
+    anchor = {**logs["events"][0], "u": 1}
+    days = []
+    for day, start in enumerate((10, 40, 60)):
+        rows = [{**anchor, "u": user, "t": start, "shown": 1} for user in (1, 2)]
+        rows += [
+            {**anchor, "u": user, "t": start + 5, "i": 90 - 10 * day - n, "place": "zyx"[day] + "ba"[n % 2]}
+            for n in range(4)
+            for user in (1, 2)
+            for _ in range(2)
+        ]
+        days.append(rows)
+    days[-1] += [{**anchor, "u": user, "t": 85, "shown": 1, "i": 7} for user in (1, 2)]
+    last, whole = chain(tmp_path, days, {name: logs[name] for name in ("items", "users")})
+    assert meant(last)["histories"] == meant(whole)["histories"]
+    assert meant(last)["valid"] == meant(whole)["valid"]
+    assert {row[2] for rows in meant(last)["histories"].values() for row in rows} == {28}
+
+
+def test_the_same_users_log_every_night_counts_nobody_twice(tmp_path: Path) -> None:
+    early, late, _ = two_days()
+    users = [{"user": 1, "age_group": "rare"}, {"user": 2, "age_group": "25+"}, {"user": 3, "age_group": "25+"}]
+    features = used(TODAY).to_plain()["features"]
+    for feature in features:
+        if feature["name"] == "age_group":
+            feature["encoding"]["min_count"] = 2
+    last, whole = chain(tmp_path, [early["events"], late["events"]], {"items": early["items"], "users": users})
+    assert FeatureEncoder.load(last.directory).fitted["age_group"] == ["25+", "rare"]
+    schemas = [used(split).to_plain() for split in (YESTERDAY, TODAY)]
+    for plain in schemas:
+        plain["features"] = features
+    previous = None
+    for name, plain, day in zip(("a", "b"), schemas, (early, late), strict=True):
+        arguments = write_logs(tmp_path / f"logs-{name}", {**day, "items": early["items"], "users": users})
+        found = build(tmp_path, arguments, name, schema=schema_from_mapping(plain), previous=previous)
+        previous = tmp_path / name
+    assert FeatureEncoder.load(found.directory).fitted["age_group"] == ["25+"]
+
+
+def test_a_day_without_a_value_or_without_news_of_items_goes_on(tmp_path: Path) -> None:
+    early, late, _ = two_days()
+    build(tmp_path, write_logs(tmp_path / "early", early), "first", schema=used(YESTERDAY))
+    quiet = {**late, "events": [{**row, "place": None} for row in late["events"]]}
+    arguments = write_logs(tmp_path / "late", quiet, ".csv")
+    for log in ("items", "users"):
+        path = Path(arguments[log])
+        path.write_text(path.read_text().splitlines()[0] + "\n")
+    second = build(tmp_path, arguments, "second", schema=used(TODAY), previous=tmp_path / "first")
+    assert second.counts.items_read == second.counts.users_read == 0
+    assert catalogue(second)[3] == catalogue(Manifest.load(tmp_path / "first"))[3]
+    report = json.loads((tmp_path / "second/report.json").read_text())
+    assert "No row of the events log has a value in column 'place'." in report["warnings"]
+
+
+def test_a_damaged_previous_run_is_one_sentence(tmp_path: Path) -> None:
+    early, late, _ = two_days()
+    first = build(tmp_path, write_logs(tmp_path / "early", early), "first", schema=used(YESTERDAY))
+    arguments = write_logs(tmp_path / "late", late)
+    path = first.shard_paths("histories")[0]
+    content = path.read_bytes()
+    for damage, sentence in (
+        (content[:100] + bytes([content[100] ^ 1]) + content[101:], "is corrupt: .* checksum; prepare it again"),
+        (content[:-3], "has another size than the manifest says; prepare it again"),
+    ):
+        path.write_bytes(damage)
+        with pytest.raises(ConfigError, match=sentence) as caught:
+            build(tmp_path, arguments, "second", schema=used(TODAY), previous=tmp_path / "first")
+        assert "\n" not in str(caught.value)
+    path.write_bytes(content)
+    (tmp_path / "first/state/items.parquet").unlink()
+    with pytest.raises(ConfigError, match="lacks state/items.parquet; prepare it again"):
+        build(tmp_path, arguments, "second", schema=used(TODAY), previous=tmp_path / "first")
