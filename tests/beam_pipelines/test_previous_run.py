@@ -230,15 +230,16 @@ def chain(
 
 
 def test_events_of_one_moment_are_cut_alike_in_a_chain_and_in_one_run(tmp_path: Path) -> None:
-    """New items come in the reverse order of their ids, new values in the reverse order of theirs; histories hold 6."""
+    """New items and values come before the old ones in the order of ids and values; histories hold 6."""
     logs = random_logs(events=0)
     anchor = {**logs["events"][0], "u": 1}
     days = []
     for day, start in enumerate((10, 40, 60)):
         rows = [{**anchor, "u": user, "t": start, "shown": 1} for user in (1, 2)]
         rows += [
-            {**anchor, "u": user, "t": start + 5, "i": 90 - 10 * day - n, "place": "zyx"[day] + "ba"[n % 2]}
-            for n in range(4)
+            {**anchor, "u": user, "t": start + 5, "i": item, "place": place}
+            for item in (90, 90 - 10 * day - 1, 90 - 10 * day - 2)
+            for place in ("zb", "zyx"[day] + "a")
             for user in (1, 2)
             for _ in range(2)
         ]
@@ -247,7 +248,7 @@ def test_events_of_one_moment_are_cut_alike_in_a_chain_and_in_one_run(tmp_path: 
     last, whole = chain(tmp_path, days, {name: logs[name] for name in ("items", "users")})
     assert meant(last)["histories"] == meant(whole)["histories"]
     assert meant(last)["valid"] == meant(whole)["valid"]
-    assert {row[2] for rows in meant(last)["histories"].values() for row in rows} == {28}
+    assert {row[2] for rows in meant(last)["histories"].values() for row in rows} == {40}
 
 
 def test_the_same_users_log_every_night_counts_nobody_twice(tmp_path: Path) -> None:
