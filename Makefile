@@ -52,7 +52,7 @@ format: $(INSTALLED) ## Let ruff format and fix what it can
 
 bench: bench-pipelines ## Every benchmark, one after the other; each also writes benchmarks/out/<name>.json
 
-bench-pipelines: $(INSTALLED) ## Speed, size and memory of build_examples beside a plain Beam pipeline (20 minutes or so)
+bench-pipelines: $(INSTALLED) ## Speed, size and memory of build_examples beside a plain Beam pipeline (8 minutes on 2 cores)
 	$(PYTHON) -m benchmarks.bench_pipelines
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays

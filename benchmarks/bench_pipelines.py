@@ -1,6 +1,6 @@
 """How fast and how small `build_examples` is, beside a plain Beam pipeline that does the same job.
 
-    python -m benchmarks.bench_pipelines           # 1,000,000 and 10,000,000 events: 20 to 40 minutes on 2 cores
+    python -m benchmarks.bench_pipelines           # 1,000,000 and 10,000,000 events: 8 minutes on 2 cores
     python -m benchmarks.bench_pipelines --quick   # a fiftieth of that
 
 Every run is the whole command in a fresh process, interpreter start, planning and writing included. Figures:
