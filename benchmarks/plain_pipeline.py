@@ -13,7 +13,7 @@ import argparse
 import bisect
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -119,11 +119,14 @@ def build_records(element: tuple[int, Iterable[Row]], split: SplitTimes) -> Iter
             ends = [bisect.bisect_left(times, target["time"]) for target in part]
             start = max(0, ends[0] - longest)
             yield TaggedOutput(name, _record(user, events[start : ends[-1]], part, [end - start for end in ends]))
-    yield TaggedOutput("histories", _record(user, events[-longest:], [], []))
+    yield TaggedOutput("histories", _record(user, events[-longest:], [], [], {"history/total": len(events)}))
 
 
-def _record(user: int, history: list[Row], targets: list[Row], ends: list[int]) -> bytes:
+def _record(
+    user: int, history: list[Row], targets: list[Row], ends: list[int], more: Mapping[str, int] | None = None
+) -> bytes:
     features: dict[str, int | bytes] = {
+        **(more or {}),
         "user/id": user,
         "history/length": len(history),
         "target/length": len(targets),

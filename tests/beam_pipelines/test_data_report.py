@@ -38,8 +38,8 @@ PAGE = """\
 | rows of the items log | 51, 1 of them malformed |
 | users with events | 100 |
 | items in the catalogue | 50 |
-| behaviours | 850 |
-| behaviours a user, on average | 8.5 |
+| behaviours in these logs | 850 |
+| behaviours a user ever, on average | 8.5 |
 | days | 2024-01-01 to 2024-01-03, 3 with events |
 | targets in train | 80 (80.0 %) |
 | targets in valid | 10 (10.0 %) |
