@@ -46,19 +46,20 @@ def to_piece(kind: Kind, table: pa.Table) -> Piece:
     return sink.getvalue().to_pybytes()
 
 
-def from_piece(piece: Piece) -> tuple[Kind, pa.Table]:
-    """The inverse of `to_piece`."""
-    table = pa.ipc.open_stream(pa.py_buffer(piece)).read_all()
-    return table.schema.metadata[b"kind"].decode(), table
+def from_pieces(pieces: Iterable[Piece], *kinds: Kind) -> Iterator[tuple[Kind, pa.Table]]:
+    """The inverse of `to_piece` for pieces of some kinds; what else there is stays compressed."""
+    for piece in pieces:
+        reader = pa.ipc.open_stream(pa.py_buffer(piece))
+        kind = reader.schema.metadata[b"kind"].decode()
+        if kind in kinds:
+            yield kind, reader.read_all()
 
 
 def group_by_kind(pieces: Iterable[Piece], *kinds: Kind) -> dict[Kind, list[pa.Table]]:
     """The tables of the wanted kinds; every wanted kind is a key."""
     found: dict[Kind, list[pa.Table]] = {kind: [] for kind in kinds}
-    for piece in pieces:
-        kind, table = from_piece(piece)
-        if kind in found:
-            found[kind].append(table)
+    for kind, table in from_pieces(pieces, *kinds):
+        found[kind].append(table)
     return found
 
 
@@ -148,10 +149,8 @@ def distinct_events(schema: FeatureSchema, pieces: Iterable[Piece]) -> Iterator[
         Tables of kind `events`, and how many rows of each were dropped.
     """
     if not schema.events.deduplicate:
-        for piece in pieces:
-            kind, table = from_piece(piece)
-            if kind == "events":
-                yield table, 0
+        for _, table in from_pieces(pieces, "events"):
+            yield table, 0
         return
     found = group_by_kind(pieces, "events", "previous")
     if found["events"]:

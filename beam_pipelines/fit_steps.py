@@ -18,7 +18,7 @@ from beam_pipelines.count_values import ITEM_COUNTS, ITEM_NAMES, ValueCounts, qu
 from beam_pipelines.data_report import write_report
 from beam_pipelines.data_statistics import DataStatistics, report_content
 from beam_pipelines.data_summary import REPORT
-from beam_pipelines.event_pieces import Piece, from_piece
+from beam_pipelines.event_pieces import Piece, from_pieces
 from beam_pipelines.previous_run import PreviousRun
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.record_writer import write_file, write_parquet
@@ -135,7 +135,7 @@ class FitEncoders(beam.DoFn):
         del split  # only makes this step wait until the logs are checked
         counts = {**log_counts, **event_counts}
         schema, previous = self._schema, self._previous
-        log = pa.concat_tables([from_piece(part)[1] for part in items]) if items else None
+        log = pa.concat_tables([table for _, table in from_pieces(items, "items")]) if items else None
         catalogue = RawCatalogue.join(
             schema, log, counts[ITEM_COUNTS], counts.get(ITEM_NAMES), previous.items() if previous else None
         )
