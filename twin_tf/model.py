@@ -16,7 +16,7 @@ from twin_tf.keras_api import keras, tf, tfrs
 from twin_tf.layers.attention_block import Attended, AttentionBlock
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index
 from twin_tf.layers.esu import TargetAttention
-from twin_tf.layers.items import Items, LiveItems, TableItems
+from twin_tf.layers.items import Items
 from twin_tf.layers.relevance import Relevance
 from twin_tf.schema import FeatureSchema
 from twin_tf.search import SearchStrategy, make_search
@@ -142,17 +142,8 @@ class TwinModel(tfrs.Model):
         """
         indices = self.cross_embedding.behaviour_indices(batch.history)
         batch = batch._replace(history=batch.history._replace(cross=indices))
-        if table is None:
-            distinct, index = tf.unique(
-                tf.concat([tf.reshape(batch.history.item, [-1]), tf.reshape(batch.targets.item, [-1])], axis=0)
-            )
-            embeddings = self.item_embedding(distinct)
-            behaviours = tf.size(batch.history.item)
-            live = LiveItems(embeddings, tf.reshape(index[:behaviours], tf.shape(batch.history.item)))
-            target_items = tf.gather(embeddings, tf.reshape(index[behaviours:], tf.shape(batch.targets.item)))
-            return self._score(batch, target_items, live, live)
-        long_items = TableItems(table, self.item_embedding, batch.history.item)
-        short_items = TableItems(None, self.item_embedding, batch.history.item)
+        long_items = Items(self.item_embedding, batch.history.item, table, exact=True)
+        short_items = Items(self.item_embedding, batch.history.item)
         return self._score(batch, self.item_embedding(batch.targets.item), long_items, short_items)
 
     def _score(self, batch: Batch, target_items: tf.Tensor, long_items: Items, short_items: Items) -> Scores:

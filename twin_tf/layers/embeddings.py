@@ -1,5 +1,6 @@
 """Embedding tables: items from their inherent features, cross features of behaviours, and single features."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 
 from twin_tf.batch import History
 from twin_tf.keras_api import keras, tf
+from twin_tf.layers.steps import age_cuts
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, TimeColumn
 
 CROSS_STDDEV = 0.05
@@ -121,25 +123,19 @@ class CrossEmbedding(keras.layers.Layer):
         parts = [tf.gather(self.tables[f.name], indices[f.name]) for f in self.behaviour_features]
         return tf.concat(parts, axis=-1) if parts else None
 
-    def relative_index(self, feature: Feature, target_time: tf.Tensor, history_time: tf.Tensor) -> tf.Tensor:
-        """int32 indices of an age feature.
+    def age_cuts(self, feature: Feature, time: tf.Tensor, moment: tf.Tensor) -> tf.Tensor:
+        """Where an age feature changes its bucket.
 
         Args:
             feature: a relative feature.
-            target_time: int64, broadcastable against `history_time`.
-            history_time: int64.
+            time: int64 `(B, W)` times of behaviours, newest first.
+            moment: int64 `(B, C)` times of the targets.
 
         Returns:
-            int32 of the broadcast shape; ages below zero count as zero.
+            int32 `(B, C, boundaries)`: the first column whose age, in whole seconds, reaches each boundary.
         """
-        age = tf.maximum(target_time - history_time, 0)
-        return bucketize(feature, age if self.time.per_second == 1 else age // self.time.per_second)
-
-
-def bucketize(feature: Feature, value: tf.Tensor) -> tf.Tensor:
-    """Index of a number among the feature's boundaries: first known row + how many boundaries it has reached."""
-    boundaries = list(feature.encoding_or_fail.boundaries or ())
-    return FIRST_KNOWN + tf.raw_ops.Bucketize(input=value, boundaries=boundaries)
+        boundaries = feature.encoding_or_fail.boundaries or ()
+        return age_cuts(time, moment, [math.ceil(boundary) * self.time.per_second for boundary in boundaries])
 
 
 def clock_index(feature: Feature, time: tf.Tensor, column: TimeColumn) -> tf.Tensor:

@@ -3,9 +3,9 @@
     alpha = (K_h W^h)(q^T W^q)^T / sqrt(d_k) + (K_c W^c) beta                                     (6)
 
 The item half `K_h W^h` depends on the item alone: `project_items` computes it, a table can hold it. The bias half
-shrinks each
-cross feature to one number: W^c is block diagonal with blocks w_j, so `(K_c W^c) beta = sum_j beta_j (E_j[index_j] .
-w_j)`, which `bias_table` folds into one scalar per head and bucket. The bias stands outside the 1 / sqrt(d_k).
+shrinks each cross feature to one number: W^c is block diagonal with blocks w_j, so
+`(K_c W^c) beta = sum_j beta_j (E_j[index_j] . w_j)`, which `bias_table` folds into one scalar per head and bucket. The
+bias stands outside the 1 / sqrt(d_k).
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,18 +77,24 @@ class Relevance(keras.layers.Layer):
         """q^T W^q of all heads: float `(..., H)` -> `(..., heads * head_size)`."""
         return project(items, self.query_kernel)
 
-    def similarity(self, queries: tf.Tensor, projected: tf.Tensor) -> tf.Tensor:
-        """The first term of eq. 6 for every pair.
+    def similarity(self, queries: tf.Tensor, keys: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+        """Eq. 6 for every pair, as far as it does not depend on the target's moment.
+
+        The bias rides along as one more column of the product, so it costs no pass over the result.
 
         Args:
             queries: float `(B, C, heads * head_size)` from `project_queries`.
-            projected: float `(B, L, heads * head_size)` from `project_items` or a table of its results.
+            keys: float `(heads, B, W, head_size)`, what `project_items` gives, by head.
+            bias: float `(B, W, heads)`, the part of `(K_c W^c) beta` that belongs to the behaviours alone, or None.
 
         Returns:
-            float `(B, heads, C, L)`.
+            float `(heads, B, C, W)`.
         """
-        scaled = queries * (1.0 / float(np.sqrt(self.head_size)))
-        return tf.matmul(self._split(scaled), self._split(projected), transpose_b=True)
+        scaled = self.by_head(queries * (1.0 / float(np.sqrt(self.head_size))))
+        if bias is not None:
+            scaled = tf.concat([scaled, tf.ones_like(scaled[..., :1])], axis=-1)
+            keys = tf.concat([keys, tf.transpose(bias, [2, 0, 1])[..., None]], axis=-1)
+        return tf.matmul(scaled, keys, transpose_b=True)
 
     def bias_table(self, cross: str, embeddings: tf.Tensor) -> tf.Tensor:
         """beta_j (E_j . w_j): a cross feature folded to one scalar per bucket and head.
@@ -102,9 +108,10 @@ class Relevance(keras.layers.Layer):
         """
         return tf.matmul(embeddings, self.cross_kernels[cross]) * self.beta[self.cross_names.index(cross)]
 
-    def _split(self, rows: tf.Tensor) -> tf.Tensor:
+    def by_head(self, rows: tf.Tensor) -> tf.Tensor:
+        """Float `(B, n, heads * head_size)` -> `(heads, B, n, head_size)`."""
         shape = tf.shape(rows)
-        return tf.transpose(tf.reshape(rows, [shape[0], shape[1], self.heads, self.head_size]), [0, 2, 1, 3])
+        return tf.transpose(tf.reshape(rows, [shape[0], shape[1], self.heads, self.head_size]), [2, 0, 1, 3])
 
 
 def starting_kernels(
@@ -113,12 +120,10 @@ def starting_kernels(
     """W^q and W^h at the start.
 
     `unrelated` draws two random matrices. `equal` draws one with orthonormal columns per head and uses it twice, so
-    relevance
-    starts as an inner product and similar items attract from the first step. `per_feature` does the same with head a
-    looking at
-    the a-th inherent feature alone (in turn, where there are more heads than features), so that "same product", "same
-    category", ... are separate evidence from the first step. In the last two the projection keeps the expected
-    squared norm of one feature's embedding.
+    relevance starts as an inner product and similar items attract from the first step. `per_feature` does the same with
+    head a looking at the a-th inherent feature alone (in turn, where there are more heads than features), so that "same
+    product", "same category", ... are separate evidence from the first step. In the last two the projection keeps the
+    expected squared norm of one feature's embedding.
 
     Returns:
         Two float32 `(H, heads * head_size)`.

@@ -9,20 +9,21 @@ from twin_tf.layers.gsu import Finalists
 
 
 class SearchInputs(NamedTuple):
-    """What a strategy may look at.
+    """What a strategy may look at; behaviours are columns, newest first (`twin_tf.layers.sight`).
 
     Attributes:
-        relevance: computes the ESU's own metric for every visible behaviour, without gradient: float `(B, heads, C,
-            L)`,
+        relevance: computes the ESU's own metric for every column, without gradient: float `(heads, B, C, W)`,
             `MASKED_SCORE` where a behaviour is not in sight. A function, so that strategies that do not need it pay
             nothing.
-        end: int32 `(B, C)` or `(B, 1)`, behaviours before each target.
-        columns: L, the width of the history tensor.
+        first: int32 `(B, C)` or `(B, 1)`, the newest column that each target sees.
+        stop: int32 like `first`, the column after the oldest that it sees.
+        width: the number of columns that some user needs; columns behind it are padding.
     """
 
     relevance: Callable[[], tf.Tensor]
-    end: tf.Tensor
-    columns: tf.Tensor
+    first: tf.Tensor
+    stop: tf.Tensor
+    width: tf.Tensor
 
 
 class SearchStrategy(abc.ABC):
