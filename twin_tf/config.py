@@ -29,6 +29,14 @@ class ModelConfig:
         heads: attention heads (paper: 4).
         head_size: d_k, the width of a projected query and item per head, and of a value per head.
         bias: whether cross features bias the relevance (eq. 6); off is the paper's ablation.
+        relevance: `split` is eq. 6; `raw` projects every behaviour as a whole (plain multi-head target attention, the
+            paper's ablation), which nothing can compute ahead.
+        consistency: `shared` lets the GSU search with the ESU's own parameters; `auxiliary` with those of a second
+            twin that is trained beside the first on the same batches (the paper's ablation).
+        decoupled_embeddings: a table of its own, `decoupled_dim` wide at most per feature, for the relevance of both
+            stages (DARE, beyond the paper); V and the mixer keep the full one.
+        decoupled_dim: see `decoupled_embeddings`.
+        precision: `bfloat16` rounds the operands of products to bfloat16; weights, softmax and sums stay float32.
         projection_start: `per_feature` starts head a as the inner product of the a-th inherent feature's embedding
             (W^q = W^h = a selection of its columns); `equal` starts W^q = W^h at one random matrix; `unrelated` at two.
         evidence: show the mixer, per head, log-sum-exp and maximum of the finalists' relevance, which the softmax
@@ -44,6 +52,11 @@ class ModelConfig:
     heads: int = 4
     head_size: int = 16
     bias: bool = True
+    relevance: Literal["split", "raw"] = "split"
+    consistency: Literal["shared", "auxiliary"] = "shared"
+    decoupled_embeddings: bool = False
+    decoupled_dim: int = 8
+    precision: Literal["float32", "bfloat16"] = "float32"
     projection_start: Literal["per_feature", "equal", "unrelated"] = "equal"
     evidence: bool = False
     short_term_length: int = 50
@@ -51,7 +64,7 @@ class ModelConfig:
     embedding_scale: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in ("history_length", "retrieved", "heads", "head_size"):
+        for name in ("history_length", "retrieved", "heads", "head_size", "decoupled_dim"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.short_term_length < 0:

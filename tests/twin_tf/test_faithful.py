@@ -60,9 +60,9 @@ def reference_block(model, block, batch, user, target, count):
 
 
 def run_block(model, block, batch):
-    items = Items(model.item_embedding, batch.history.item)
-    history = batch.history._replace(cross=model.cross_embedding.behaviour_indices(batch.history))
-    return block(items, model.item_embedding(batch.targets.item), history, batch.targets)
+    items = Items(model.item_embedding, model.item_embedding, batch.history.item)
+    cross = model.cross_embedding.compact(model.cross_embedding.behaviour_indices(batch.history))
+    return block(items, model.item_embedding(batch.targets.item), batch.history, cross, batch.targets)
 
 
 @pytest.mark.parametrize("start", ["per_feature", "equal", "unrelated"])

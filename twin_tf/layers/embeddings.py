@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from twin_tf.batch import History
 from twin_tf.keras_api import keras, tf
+from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.steps import age_cuts
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, TimeColumn
 
@@ -139,7 +140,7 @@ class CrossEmbedding(keras.layers.Layer):
                 indices[feature.name] = clock_index(feature, history.time, self.time)
         return indices
 
-    def compact(self, indices: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def compact(self, indices: Mapping[str, tf.Tensor]) -> CrossRows:
         """The tables as far as a batch needs them: small ones whole, of a large one the distinct rows of the batch.
 
         What is then computed once per row and gathered (`Relevance.bias_table`) costs no more the more rows a table
@@ -147,9 +148,6 @@ class CrossEmbedding(keras.layers.Layer):
 
         Args:
             indices: of `behaviour_indices`.
-
-        Returns:
-            Feature -> float `(rows, dim)`, the relative features' tables included; and the indices into those rows.
         """
         rows, places = {}, dict(indices)
         for name, table in self.tables.items():
@@ -159,12 +157,7 @@ class CrossEmbedding(keras.layers.Layer):
                 places[name] = tf.reshape(place, tf.shape(indices[name]))
             else:
                 rows[name] = tf.convert_to_tensor(table)
-        return rows, places
-
-    def behaviours(self, indices: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
-        """Embeddings of the features of `behaviour_indices`, side by side: float `(..., width)`; None without any."""
-        parts = [gather_rows(self.tables[f.name], indices[f.name]) for f in self.behaviour_features]
-        return tf.concat(parts, axis=-1) if parts else None
+        return CrossRows(rows, places)
 
     def age_cuts(self, feature: Feature, time: tf.Tensor, moment: tf.Tensor) -> tf.Tensor:
         """Where an age feature changes its bucket.

@@ -7,11 +7,13 @@ V projects the full, unsplit K = [K_h K_c]: `K W^v = K_h W^v_h + sum_j E_j[index
 
 from collections.abc import Mapping
 from itertools import accumulate
+from typing import Any
 
 from twin_tf.keras_api import keras, tf
-from twin_tf.layers.projection import project
+from twin_tf.layers.projection import Precision, multiply, project
 
 
+@keras.utils.register_keras_serializable("twin_tf")
 class TargetAttention(keras.layers.Layer):
     """W^v and W^o of all heads.
 
@@ -21,12 +23,32 @@ class TargetAttention(keras.layers.Layer):
         inherent_width: H.
         cross_dims: cross feature -> width of its embedding, in the order of `CrossEmbedding`.
         seed: of the random starts.
+        precision: of the products.
+
+    Example:
+        >>> attention = TargetAttention(4, 16, 24, {"quantity": 8}, seed=1)
+        >>> attention.project_items(tf.ones([3, 24])).shape
+        TensorShape([3, 64])
+
+    References:
+        TWIN, arXiv 2302.02352, section 4.2.
     """
 
     def __init__(
-        self, heads: int, head_size: int, inherent_width: int, cross_dims: Mapping[str, int], *, seed: int, name: str
+        self,
+        heads: int,
+        head_size: int,
+        inherent_width: int,
+        cross_dims: Mapping[str, int],
+        *,
+        seed: int,
+        precision: Precision = "float32",
+        name: str = "attention",
     ) -> None:
         super().__init__(name=name)
+        self._settings: dict[str, Any] = {"heads": heads, "head_size": head_size, "inherent_width": inherent_width}
+        self._settings |= {"cross_dims": dict(cross_dims), "seed": seed, "precision": precision}
+        self.precision = precision
         self.heads = heads
         self.head_size = head_size
         width = heads * head_size
@@ -45,7 +67,7 @@ class TargetAttention(keras.layers.Layer):
 
     def project_items(self, items: tf.Tensor) -> tf.Tensor:
         """K_h W^v_h: float `(..., H)` -> `(..., heads * head_size)`."""
-        return project(items, self.item_kernel)
+        return project(items, self.item_kernel, self.precision)
 
     def project_cross(self, cross: str, embeddings: tf.Tensor) -> tf.Tensor:
         """`sum_j E_j W^v_j` of neighbouring cross features.
@@ -58,7 +80,7 @@ class TargetAttention(keras.layers.Layer):
             float `(..., heads * head_size)`.
         """
         first = self.cross_offsets[cross]
-        return project(embeddings, self.cross_kernel[first : first + embeddings.shape[-1]])
+        return project(embeddings, self.cross_kernel[first : first + embeddings.shape[-1]], self.precision)
 
     def pool(self, weights: tf.Tensor, place: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
         """Softmax(alpha)^T V: the weights, spread over the behaviours that any target attends to, times their values.
@@ -80,7 +102,7 @@ class TargetAttention(keras.layers.Layer):
         )
         spread = tf.reshape(spread, [shape[0], shape[1], shape[2], width])
         split = tf.transpose(tf.reshape(values, [shape[1], width, self.heads, self.head_size]), [2, 0, 1, 3])
-        pooled = tf.transpose(tf.matmul(spread, split), [1, 2, 0, 3])
+        pooled = tf.transpose(multiply(spread, split, self.precision), [1, 2, 0, 3])
         return tf.reshape(pooled, [shape[1], shape[2], self.heads * self.head_size])
 
     def pool_buckets(self, weights: tf.Tensor, index: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
@@ -106,7 +128,11 @@ class TargetAttention(keras.layers.Layer):
 
     def combine_heads(self, pooled: tf.Tensor) -> tf.Tensor:
         """Concat(heads) W^o: float `(B, C, heads * head_size)` -> the same shape."""
-        return project(pooled, self.output_kernel)
+        return project(pooled, self.output_kernel, self.precision)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same layer."""
+        return {"name": self.name, **self._settings}
 
 
 def flat_places(place: tf.Tensor, shape: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

@@ -117,3 +117,25 @@ def unite(finalists: Finalists, width: tf.Tensor) -> Union:
     column = tf.maximum(tf.reshape(column, [users, size + 1])[:, :size], 0)
     place = tf.maximum(tf.gather(tf.reshape(rank, [-1]), flat) - 1, 0)
     return Union(column, place)
+
+
+def share_found(found: Finalists, true: Finalists, length: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Of the true finalists of all real targets, the share that was found.
+
+    Args:
+        found: places `(B, C, K)` or `(B, 1, K)`.
+        true: places `(B, C, K')`.
+        length: L, the width of the history tensor.
+        count: int32 `(B,)` real targets of each user.
+
+    Returns:
+        float scalar; NaN without any true finalist.
+    """
+    shape = tf.shape(true.position)
+    rows = tf.reshape(tf.range(shape[0] * shape[1]), [shape[0], shape[1], 1]) * length
+    flat = tf.reshape(rows + found.position, [-1])
+    marked = tf.reshape(tf.cast(tf.broadcast_to(found.valid, tf.shape(rows + found.position)), tf.int32), [-1])
+    flags = tf.math.unsorted_segment_max(marked, flat, shape[0] * shape[1] * length)
+    wanted = true.valid & tf.sequence_mask(count, shape[1])[..., None]
+    hits = wanted & (tf.gather(flags, rows + true.position) > 0)
+    return tf.reduce_sum(tf.cast(hits, tf.float32)) / tf.reduce_sum(tf.cast(wanted, tf.float32))

@@ -5,6 +5,7 @@ and embeds them itself, unless the table is `exact` (serving) and so already hol
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from twin_tf.keras_api import tf
 from twin_tf.layers.embeddings import ItemEmbedding, gather_rows, known_rows
@@ -12,20 +13,35 @@ from twin_tf.layers.embeddings import ItemEmbedding, gather_rows, known_rows
 Projection = Callable[[tf.Tensor], tf.Tensor]
 
 
+class EmbeddedItems(NamedTuple):
+    """Item embeddings float `(B, n, H)`: for eq. 6, and for V. The same tensor unless embeddings are decoupled."""
+
+    relevance: tf.Tensor
+    value: tf.Tensor
+
+
 class Items:
     """The item halves of a batch of histories.
 
     Args:
-        embedding: item rows to K_h.
+        relevance: item rows to the K_h of eq. 6.
+        value: item rows to the K_h of V; usually the same layer.
         rows: int32 `(B, L)` item rows.
         table: projections of all items, float `(items, heads * head_size)`; None projects the batch's distinct items.
         exact: whether `table` is what the live weights say now.
     """
 
     def __init__(
-        self, embedding: ItemEmbedding, rows: tf.Tensor, table: tf.Tensor | None = None, *, exact: bool = False
+        self,
+        relevance: ItemEmbedding,
+        value: ItemEmbedding,
+        rows: tf.Tensor,
+        table: tf.Tensor | None = None,
+        *,
+        exact: bool = False,
     ) -> None:
-        self._embedding = embedding
+        self._relevance = relevance
+        self._value = value
         self._rows = rows
         self._table = table
         self._exact = exact and table is not None
@@ -35,18 +51,19 @@ class Items:
         if self._table is not None:
             return _by_head(self._table, tf.gather(self._rows, position, batch_dims=1), heads)
         distinct, index = tf.unique(tf.reshape(self._rows, [-1]))
-        table = tf.stop_gradient(project(self._embedding(distinct)))
+        table = tf.stop_gradient(project(self._relevance(distinct)))
         index = tf.reshape(index, tf.shape(self._rows))
         return _by_head(table, tf.gather(index, position, batch_dims=1), heads)
 
-    def attended(
-        self, project: Projection, project_value: Projection, position: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """K_h W^h and K_h W^v of the behaviours at `(B, U)` positions, with gradient: float `(B, U, width)` both."""
+    def projected(self, position: tf.Tensor) -> tf.Tensor | None:
+        """K_h W^h of the behaviours at `(B, U)` positions where an exact table holds it: float `(B, U, width)`."""
+        return gather_rows(self._table, tf.gather(self._rows, position, batch_dims=1)) if self._exact else None
+
+    def embed(self, position: tf.Tensor) -> EmbeddedItems:
+        """K_h of the behaviours at `(B, n)` positions, with gradient."""
         rows = tf.gather(self._rows, position, batch_dims=1)
-        embeddings = self._embedding(rows)
-        keys = gather_rows(self._table, rows) if self._exact else project(embeddings)
-        return keys, project_value(embeddings)
+        relevance = self._relevance(rows)
+        return EmbeddedItems(relevance, relevance if self._value is self._relevance else self._value(rows))
 
 
 def _by_head(table: tf.Tensor, rows: tf.Tensor, heads: int) -> tf.Tensor:

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from twin_tf.keras_api import tf
 from twin_tf.layers.gsu import Finalists
@@ -34,6 +34,9 @@ class SearchStrategy(abc.ABC):
         history_length: L, how many of the latest behaviours are in sight.
     """
 
+    name: ClassVar[str]
+    """What configurations call it."""
+
     def __init__(self, retrieved: int, history_length: int) -> None:
         self.retrieved = retrieved
         self.history_length = history_length
@@ -46,3 +49,7 @@ class SearchStrategy(abc.ABC):
     @abc.abstractmethod
     def find(self, inputs: SearchInputs) -> Finalists:
         """The finalists, `(B, C, K)` or `(B, 1, K)` where they do not depend on the target."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of `make_search` that make the same strategy."""
+        return {"name": self.name, "retrieved": self.retrieved, "history_length": self.history_length}

@@ -8,6 +8,8 @@ from twin_tf.search.protocol import SearchInputs, SearchStrategy
 class RecentSearch(SearchStrategy):
     """The latest `retrieved` behaviours, most recent first."""
 
+    name = "recent"
+
     @property
     def window(self) -> int:
         """No more than it retrieves."""
