@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.batch import Batch
-from twin_tf.config import ModelConfig
+from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.keras_api import keras, tf, tfrs
 from twin_tf.layers.attention_block import Attended, AttentionBlock
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.items import Items, LiveItems, TableItems
+from twin_tf.layers.mixer import Mixer
 from twin_tf.layers.relevance import Relevance
+from twin_tf.losses import ClickLoss
 from twin_tf.schema import FeatureSchema
 from twin_tf.search import SearchStrategy, make_search
 from twin_tf.search.recent import RecentSearch
@@ -39,10 +41,10 @@ class TwinModel(tfrs.Model):
     Args:
         schema: the feature schema.
         config: the network's settings.
-        item_features: int32 `(items, inherent features)`; item row -> feature indices, rows 0 and 1 padding and
-            unknown.
+        item_features: int32 `(items, columns)`; item row -> feature indices, see `data.load_item_features`.
         cardinalities: feature name -> rows of its table.
         seed: of the starting weights.
+        training: what the loss is; the plain one if left out.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class TwinModel(tfrs.Model):
         item_features: npt.NDArray[np.int32],
         cardinalities: Mapping[str, int],
         seed: int,
+        training: TrainingConfig | None = None,
     ) -> None:
         super().__init__(name="twin")
         self.schema = schema
@@ -69,15 +72,9 @@ class TwinModel(tfrs.Model):
             self.short_term = self._block("short_term", recent, seed + 1000)
         self.user_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name]) for f in schema.user}
         self.context_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name]) for f in schema.context}
-        self.mixer = [
-            keras.layers.Dense(width, activation="relu", name=f"mixer_{i}") for i, width in enumerate(config.mixer)
-        ]
-        self.output_layer = keras.layers.Dense(1, name="logit")
-        self.task = tfrs.tasks.Ranking(loss=keras.losses.BinaryCrossentropy(from_logits=True))
-        width = self._mixer_input_width()
-        for layer in (*self.mixer, self.output_layer):
-            layer.build((None, width))
-            width = layer.units
+        self.mixer = Mixer(config.mixer, config.crosses, config.cross_projection)
+        self.mixer.build((None, None, self._mixer_input_width()))
+        self.click_loss = ClickLoss(training)
 
     def _block(self, name: str, search: SearchStrategy, seed: int) -> AttentionBlock:
         config = self.config
@@ -166,9 +163,7 @@ class TwinModel(tfrs.Model):
         parts += [self._context(batch, f.name) for f in self.schema.context]
         pairs = tf.shape(batch.targets.item)
         mixed = tf.concat([tf.broadcast_to(part, [pairs[0], pairs[1], part.shape[-1]]) for part in parts], axis=-1)
-        for layer in self.mixer:
-            mixed = layer(mixed)
-        return Scores(self.output_layer(mixed)[..., 0], long_term)
+        return Scores(self.mixer(mixed), long_term)
 
     def _log_length(self, batch: Batch) -> tf.Tensor:
         """ln(1 + behaviours in sight): float `(B, C, 1)`; without it the evidence cannot tell a share from a count.
@@ -187,8 +182,11 @@ class TwinModel(tfrs.Model):
         return self.context_embeddings[name](index)
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """Mean binary cross-entropy over the real targets of the batch, a scalar."""
+        """Weighted mean of the binary cross-entropy over the real targets of the batch, a scalar."""
+        total, weights = self.loss_sums(inputs, training)
+        return tf.math.divide_no_nan(total, weights)
+
+    def loss_sums(self, inputs: Batch, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """The loss's numerator and denominator, see `ClickLoss`; what is trained in parts divides their sums."""
         logit = self(inputs, training=training)
-        real = tf.sequence_mask(inputs.targets.count, tf.shape(inputs.label)[1])
-        labels, logits = tf.boolean_mask(inputs.label, real), tf.boolean_mask(logit, real)
-        return self.task(labels=labels[:, None], predictions=logits[:, None])
+        return self.click_loss(logit, inputs.label, inputs.weight, inputs.targets.count)

@@ -92,6 +92,7 @@ def make_batch(generator, lengths, targets_per_user=3, columns=None, shared_mome
         user={"sex": tf.constant(generator.integers(1, 4, users), tf.int32)},
         user_id=tf.constant(np.arange(users), tf.int64),
         label=tf.constant(generator.integers(0, 2, (users, targets_per_user)), tf.float32),
+        weight=tf.ones([users, targets_per_user]),
     )
 
 
@@ -117,6 +118,7 @@ def pad(batch: Batch, behaviours: int, targets: int, garbage: int = 7) -> Batch:
             context={name: wide(value, targets) for name, value in shown.context.items()},
         ),
         label=tf.pad(batch.label, [[0, 0], [0, targets]]),
+        weight=tf.pad(batch.weight, [[0, 0], [0, targets]]),
     )
 
 
