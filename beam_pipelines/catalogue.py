@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from beam_pipelines.count_values import Histogram, Ints, ValueCounts, quantiles, sortable
 from beam_pipelines.raw_logs.raw_columns import empty_table, log_columns
-from twin_tf.encoders import FeatureEncoder, encode_ids, places_in_lists
+from twin_tf.encoders import FeatureEncoder, encode_ids, owners, places_in_lists
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn
 from twin_tf.strict_yaml import ConfigError
 
@@ -160,7 +160,7 @@ class RawCatalogue:
         values = self.columns[feature.column]
         weights = self.listed.astype(np.int64) if encoding.source == "items" and self.listed.any() else self.counted
         if feature.multi_valued is not None:
-            values, weights = values.flatten(), weights[values.value_parent_indices().to_numpy()]
+            values, weights = values.flatten(), weights[owners(values)]
         if encoding.kind == "vocabulary":
             return grown(known or [], ValueCounts.of(values, weights).at_least(encoding.min_count))
         if known is not None:

@@ -189,12 +189,17 @@ def places_in_lists(offsets: IdArray) -> tuple[IdArray, IdArray]:
     return owner, np.arange(len(owner)) - offsets[owner]
 
 
+def owners(lists: Any) -> IdArray:
+    """For each value of a pyarrow array of lists, flattened, the row that it belongs to."""
+    return np.repeat(np.arange(len(lists)), lists.value_lengths().fill_null(0).to_numpy())
+
+
 def _flat(feature: Feature, values: Any) -> tuple[IdArray, Any]:
     """How many values each item has, and all of them."""
     if hasattr(values, "combine_chunks"):
         values = values.combine_chunks()
     if hasattr(values, "flatten") and hasattr(values, "null_count"):  # a pyarrow array of lists
-        flat, owner = values.flatten(), values.value_parent_indices().to_numpy()
+        flat, owner = values.flatten(), owners(values)
         known = flat.is_valid()
         return np.bincount(owner[known.to_numpy(zero_copy_only=False)], minlength=len(values)), flat.filter(known)
     lists = []

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from twin_tf.encoders import owners
 from twin_tf.schema import FeatureSchema, MultiValued, ValueType
 
 LogName = Literal["events", "items", "users"]
@@ -230,13 +231,15 @@ def to_lists(values: pa.Array, type_: ValueType, separator: str) -> tuple[pa.Arr
         values = values.dictionary_decode()
     if pa.types.is_null(values.type):
         return values.cast(pa.list_(ARROW[type_])), None
+    if pa.types.is_fixed_size_list(values.type):
+        values = values.cast(pa.list_(values.type.value_type))
     if not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
         return pa.nulls(len(values), pa.list_(ARROW[type_])), values.is_valid().to_numpy(zero_copy_only=False)
     return _typed_lists(values, type_)
 
 
 def _typed_lists(lists: pa.Array, type_: ValueType) -> tuple[pa.Array, Mask | None]:
-    owner = lists.value_parent_indices().to_numpy()
+    owner = owners(lists)
     typed, bad_values = to_type(lists.flatten(), type_)
     codes = typed.dictionary_encode()
     known = codes.is_valid().to_numpy(zero_copy_only=False)
