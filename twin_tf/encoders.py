@@ -198,7 +198,7 @@ def _flat(feature: Feature, values: Any) -> tuple[IdArray, Any]:
     """How many values each item has, and all of them."""
     if hasattr(values, "combine_chunks"):
         values = values.combine_chunks()
-    if hasattr(values, "flatten") and hasattr(values, "null_count"):  # a pyarrow array of lists
+    if hasattr(values, "value_lengths"):  # a pyarrow array of lists
         flat, owner = values.flatten(), owners(values)
         known = flat.is_valid()
         return np.bincount(owner[known.to_numpy(zero_copy_only=False)], minlength=len(values)), flat.filter(known)

@@ -74,6 +74,20 @@ def test_a_mixer_survives_its_configuration_and_being_saved(options, tmp_path):
     np.testing.assert_array_equal(fresh(inputs), mixer(inputs))
 
 
+def test_a_mixer_in_bfloat16_keeps_its_weights_in_float32():
+    inputs = tf.constant(np.random.default_rng(3).normal(size=(2, 4, WIDTH)), tf.float32)
+    wanted = built(crosses=2, cross_projection=2)
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        mixer = built(crosses=2, cross_projection=2)
+        found = mixer(inputs)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert found.dtype == tf.bfloat16
+    assert {variable.dtype for variable in mixer.variables} == {tf.float32}
+    np.testing.assert_allclose(tf.cast(found, tf.float32), wanted(inputs), rtol=0.05, atol=0.05)
+
+
 def test_the_model_trains_its_crosses_with_the_dense_weights():
     model, batch = make_model(crosses=2, cross_projection=4), make_batch(np.random.default_rng(1), [9, 4])
     assert len(model.mixer.crosses) == 2
