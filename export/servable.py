@@ -155,7 +155,8 @@ class Servable(tf.Module):
             count=count,
         )
         user = {f.name: request[f"user_{f.name}"] for f in schema.user}
-        batch = Batch(history, targets, user, user_id=tf.zeros_like(request["request_time"]), label=tf.zeros([0, 0]))
+        nothing = tf.zeros([0, 0])
+        batch = Batch(history, targets, user, tf.zeros_like(request["request_time"]), label=nothing, weight=nothing)
         return batch, unknown
 
     def _checked(self, request: Tensors) -> Tensors:

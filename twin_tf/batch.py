@@ -45,10 +45,20 @@ class Targets(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A whole batch; `user` maps user features to int32 `(B,)`; `label` is float32 `(B, C)`, empty in serving."""
+    """A whole batch.
+
+    Attributes:
+        history: behaviours.
+        targets: what is to be scored.
+        user: user feature -> int32 `(B,)` indices.
+        user_id: int64 `(B,)` raw ids.
+        label: float32 `(B, C)`, 0 or 1; empty in serving.
+        weight: float32 `(B, C)`, how much a target counts in the loss; 1 if the schema weighs none; empty in serving.
+    """
 
     history: History
     targets: Targets
     user: dict[str, tf.Tensor]
     user_id: tf.Tensor
     label: tf.Tensor
+    weight: tf.Tensor

@@ -44,6 +44,8 @@ class ModelConfig:
         short_term_length: the latest behaviours attended by the short-term block (paper: 50); 0 leaves the block out.
         mixer: widths of the dense + ReLU layers under the logit.
         embedding_scale: expected norm of a new embedding of an inherent feature.
+        crosses: feature crosses (DCN-v2) of the mixer's input, stacked under its dense layers. Beyond the paper.
+        cross_projection: rank of a cross's matrix; null leaves it whole.
     """
 
     search: str = "consistent"
@@ -62,6 +64,8 @@ class ModelConfig:
     short_term_length: int = 50
     mixer: tuple[int, ...] = (128, 64)
     embedding_scale: float = 2.0
+    crosses: int = 0
+    cross_projection: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("history_length", "retrieved", "heads", "head_size", "decoupled_dim"):
@@ -69,6 +73,10 @@ class ModelConfig:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.short_term_length < 0:
             raise ConfigError(f"short_term_length must not be negative, not {self.short_term_length}")
+        if self.crosses < 0:
+            raise ConfigError(f"crosses must not be negative, not {self.crosses}")
+        if self.cross_projection is not None and self.cross_projection < 1:
+            raise ConfigError(f"cross_projection must be at least 1, not {self.cross_projection}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +90,9 @@ class TrainingConfig:
         dense_learning_rate: Adam's rate for everything else (paper: 5e-6 on a warm model; 1e-3 suits public data).
         schedule: `cosine` lets both rates fall to 2 % over the run; `constant` keeps them.
         validation_records: how many records of the valid split are scored after each epoch.
+        label_smoothing: s moves the labels 0 and 1 to s/2 and 1 - s/2; metrics see the labels as they are.
+        class_weights: how much a target without and with a click counts in the loss, on top of its weight in the
+            records; null counts both 1.
         seed: of every random choice (start, shuffling).
     """
 
@@ -91,6 +102,8 @@ class TrainingConfig:
     dense_learning_rate: float = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
     validation_records: int = 10_000
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -99,6 +112,17 @@ class TrainingConfig:
         for name in ("embedding_learning_rate", "dense_learning_rate"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be a positive number, not {getattr(self, name)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing must be at least 0 and less than 1, not {self.label_smoothing}")
+        if self.class_weights is not None and not _class_weights(self.class_weights):
+            raise ConfigError(
+                "class_weights must be the weights of targets without and with a click, two numbers from 0 on and not "
+                f"both 0, not {list(self.class_weights)}"
+            )
+
+
+def _class_weights(weights: tuple[float, ...]) -> bool:
+    return len(weights) == 2 and all(0 <= weight < float("inf") for weight in weights) and any(weights)
 
 
 @dataclasses.dataclass(frozen=True)

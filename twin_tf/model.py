@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.batch import Batch
-from twin_tf.config import ModelConfig
+from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.keras_api import keras, tf, tfrs
 from twin_tf.layers.attention_block import Attended, AttentionBlock
 from twin_tf.layers.cross_rows import CrossRows
@@ -20,8 +20,10 @@ from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbe
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import share_found
 from twin_tf.layers.items import Items
+from twin_tf.layers.mixer import Mixer
 from twin_tf.layers.raw_attention import RawRelevance
 from twin_tf.layers.relevance import Relevance
+from twin_tf.losses import ClickLoss
 from twin_tf.schema import FeatureSchema
 from twin_tf.search import SearchStrategy, make_search
 from twin_tf.search.consistent import ConsistentSearch
@@ -55,10 +57,10 @@ class TwinModel(tfrs.Model):
     Args:
         schema: the feature schema.
         config: the network's settings.
-        item_features: int32 `(items, inherent features)`; item row -> feature indices, rows 0 and 1 padding and
-            unknown.
+        item_features: int32 `(items, columns)`; item row -> feature indices, see `data.load_item_features`.
         cardinalities: feature name -> rows of its table.
         seed: of the starting weights.
+        training: what the loss is; the plain one if left out.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class TwinModel(tfrs.Model):
         item_features: npt.NDArray[np.int32],
         cardinalities: Mapping[str, int],
         seed: int,
+        training: TrainingConfig | None = None,
     ) -> None:
         super().__init__(name="twin")
         self.schema = schema
@@ -91,20 +94,15 @@ class TwinModel(tfrs.Model):
             self.short_term = self._block("short_term", recent, seed + 1000)
         self.user_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name]) for f in schema.user}
         self.context_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name]) for f in schema.context}
-        self.mixer = [
-            keras.layers.Dense(width, activation="relu", name=f"mixer_{i}") for i, width in enumerate(config.mixer)
-        ]
-        self.output_layer = keras.layers.Dense(1, name="logit")
+        policy = "mixed_bfloat16" if config.precision == "bfloat16" else None
+        self.mixer = Mixer(config.mixer, config.crosses, config.cross_projection, dtype=policy)
+        self.mixer.build((None, None, self._mixer_input_width()))
+        self.click_loss = ClickLoss(training)
+        self.projection_cache: tf.Variable | None = None
         self.auxiliary: TwinModel | None = None
         if config.consistency == "auxiliary":
             alone = dataclasses.replace(config, consistency="shared")
             self.auxiliary = TwinModel(schema, alone, item_features, cardinalities, seed + 5000)
-        self.projection_cache: tf.Variable | None = None
-        self.task = tfrs.tasks.Ranking(loss=keras.losses.BinaryCrossentropy(from_logits=True))
-        width = self._mixer_input_width()
-        for layer in (*self.mixer, self.output_layer):
-            layer.build((None, width))
-            width = layer.units
 
     def _block(self, name: str, search: SearchStrategy, seed: int) -> AttentionBlock:
         config = self.config
@@ -211,9 +209,7 @@ class TwinModel(tfrs.Model):
         parts += [self._context(batch, f.name) for f in self.schema.context]
         pairs = tf.shape(batch.targets.item)
         mixed = tf.concat([tf.broadcast_to(part, [pairs[0], pairs[1], part.shape[-1]]) for part in parts], axis=-1)
-        for layer in self.mixer:
-            mixed = layer(mixed)
-        logit = self.output_layer(mixed)[..., 0]
+        logit = tf.cast(self.mixer(mixed), tf.float32)
         return Scores(logit, long_term, None if auxiliary is None else auxiliary.logit)
 
     def _looked_up(self, batch: Batch, table: tf.Tensor | None, exact: bool) -> tuple[CrossRows, Items, tf.Tensor]:
@@ -251,10 +247,18 @@ class TwinModel(tfrs.Model):
         return self.context_embeddings[name](index)
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """Mean binary cross-entropy over the real targets of the batch, a scalar."""
-        table = self.projection_cache if training else None
-        scores = self.score(inputs, table, exact=False)
-        logit = scores.logit
-        real = tf.sequence_mask(inputs.targets.count, tf.shape(inputs.label)[1])
-        labels, logits = tf.boolean_mask(inputs.label, real), tf.boolean_mask(logit, real)
-        return self.task(labels=labels[:, None], predictions=logits[:, None])
+        """Weighted mean of the binary cross-entropy over the real targets of the batch, a scalar."""
+        total, weights = self.loss_sums(inputs, training)
+        return tf.math.divide_no_nan(total, weights)
+
+    def loss_sums(self, inputs: Batch, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """The loss's numerator and denominator, see `ClickLoss`; what is trained in parts divides their sums.
+
+        An auxiliary twin's loss comes on top: nothing but the finalists passes between the two.
+        """
+        scores = self.score(inputs, self.projection_cache if training else None, exact=False)
+        total, weights = self.click_loss(scores.logit, inputs.label, inputs.weight, inputs.targets.count)
+        if scores.auxiliary_logit is not None:
+            beside, _ = self.click_loss(scores.auxiliary_logit, inputs.label, inputs.weight, inputs.targets.count)
+            total += beside
+        return total, weights

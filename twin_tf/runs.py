@@ -138,7 +138,8 @@ def load_info(directory: Path) -> RunInfo:
 def build_model(directory: Path, config: Config, info: RunInfo) -> tuple[TwinModel, npt.NDArray[np.int64]]:
     """The untrained model of a run, and its item ids by row."""
     features, ids = load_item_features(directory, schema_of(config))
-    model = TwinModel(schema_of(config), config.model, features, info.cardinalities, config.training.seed)
+    seed = config.training.seed
+    model = TwinModel(schema_of(config), config.model, features, info.cardinalities, seed, config.training)
     return model, ids
 
 

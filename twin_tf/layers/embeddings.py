@@ -15,7 +15,7 @@ from twin_tf.batch import History
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.steps import age_cuts
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, TimeColumn
+from twin_tf.schema import FIRST_KNOWN, PADDING, UNKNOWN, Feature, TimeColumn
 
 CROSS_STDDEV = 0.05
 LARGEST_WHOLE_TABLE = 4096
@@ -50,10 +50,13 @@ def table_variables(table: tf.Variable) -> list[tf.Variable]:
 class ItemEmbedding(keras.layers.Layer):
     """An item row to the concatenation of its inherent features' embeddings, a row of K_h.
 
+    A multi-valued feature counts as the mean of the embeddings of the item's values, and as unknown without any.
+
     Args:
         features: inherent features in order.
         cardinalities: feature name -> rows of its table.
-        item_features: int32 `(items, features)`: item row -> feature indices; rows 0 and 1 are padding and unknown.
+        item_features: int32 `(items, columns)`: item row -> feature indices, `max_values` columns of each feature,
+            padded with 0; rows 0 and 1 are padding and unknown.
         norm: expected norm of each feature's embedding at the start.
 
     Example:
@@ -86,8 +89,31 @@ class ItemEmbedding(keras.layers.Layer):
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         """Item rows, int `(...)`, -> float `(..., H)`; rows out of range are the unknown item."""
         index = gather_rows(self.item_features, rows)
-        parts = [gather_rows(table, index[..., column]) for column, table in enumerate(self.tables)]
+        parts = []
+        first = 0
+        for feature, table in zip(self.features, self.tables, strict=True):
+            values = index[..., first : first + feature.max_values]
+            parts.append(gather_rows(table, values[..., 0]) if feature.multi_valued is None else pooled(table, values))
+            first += feature.max_values
         return tf.concat(parts, axis=-1)
+
+
+def pooled(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """The mean of the rows of an embedding table.
+
+    Args:
+        table: float `(rows, dim)`.
+        index: int32 `(..., values)`, 0 where there is no value.
+
+    Returns:
+        float `(..., dim)`; the unknown row where there is no value at all.
+    """
+    nothing = tf.reduce_all(index == PADDING, axis=-1, keepdims=True)
+    first = tf.range(index.shape[-1]) == 0
+    index = tf.where(nothing & first, UNKNOWN, index)
+    rows = gather_rows(table, index)
+    real = tf.cast(index != PADDING, rows.dtype)[..., None]
+    return tf.reduce_sum(rows * real, axis=-2) / tf.reduce_sum(real, axis=-2)
 
 
 class CrossEmbedding(keras.layers.Layer):

@@ -46,8 +46,14 @@ class TargetAttention(keras.layers.Layer):
         name: str = "attention",
     ) -> None:
         super().__init__(name=name)
-        self._settings: dict[str, Any] = {"heads": heads, "head_size": head_size, "inherent_width": inherent_width}
-        self._settings |= {"cross_dims": dict(cross_dims), "seed": seed, "precision": precision}
+        self._settings = {
+            "heads": heads,
+            "head_size": head_size,
+            "inherent_width": inherent_width,
+            "cross_dims": dict(cross_dims),
+            "seed": seed,
+            "precision": precision,
+        }
         self.precision = precision
         self.heads = heads
         self.head_size = head_size

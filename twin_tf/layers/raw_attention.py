@@ -37,7 +37,7 @@ class RawRelevance(Relevance):
         super().__init__(
             heads, head_size, inherent_dims, {}, start, bias=False, seed=seed, precision=precision, name=name
         )
-        self._settings |= {"cross_dims": dict(cross_dims), "bias": bias}
+        self._settings = {**self._settings, "cross_dims": dict(cross_dims), "bias": bias}
         self.cross_dims = dict(cross_dims) if bias else {}
         self.offsets = dict(zip(self.cross_dims, accumulate([0, *self.cross_dims.values()]), strict=False))
         width = sum(self.cross_dims.values())

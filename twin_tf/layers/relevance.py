@@ -69,13 +69,16 @@ class Relevance(keras.layers.Layer):
         name: str = "relevance",
     ) -> None:
         super().__init__(name=name)
-        self._settings: dict[str, Any] = {
+        self._settings = {
             "heads": heads,
             "head_size": head_size,
             "inherent_dims": list(inherent_dims),
+            "cross_dims": dict(cross_dims),
             "start": start,
+            "bias": bias,
+            "seed": seed,
+            "precision": precision,
         }
-        self._settings |= {"cross_dims": dict(cross_dims), "bias": bias, "seed": seed, "precision": precision}
         self.heads = heads
         self.head_size = head_size
         self.precision = precision
