@@ -1,4 +1,4 @@
-"""Prepared data to batches: a pure function of (files, seed, epoch).
+"""Prepared data to batches: a pure function of (files, seed, epoch, step).
 
 Records of similar history length are batched together, so that little of a batch is padding. What no target of a
 record can see is dropped before batching.
@@ -34,6 +34,7 @@ def make_dataset(
     epoch: int = 0,
     every: int = 1,
     share: tuple[int | tf.Tensor, int] = (0, 1),
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """The batches of one pass over a split.
 
@@ -47,6 +48,7 @@ def make_dataset(
         every: take each `every`-th record alone, in the order of the files.
         share: `(i, n)` reads the i-th of n shares alone; together they hold every record once. Each share shuffles
             and batches what it holds.
+        skip: batches to leave out at the start; they are read, but not decoded.
 
     Returns:
         Elements are `Batch`; the last of each length bucket may be smaller.
@@ -82,6 +84,8 @@ def make_dataset(
         bucket_batch_sizes=[batch_records] * (len(boundaries) + 1),
         no_padding=True,
     )
+    if skip:
+        dataset = dataset.skip(skip)
     return dataset.map(partial(_to_batch, manifest), num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
