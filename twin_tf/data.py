@@ -32,6 +32,7 @@ def make_dataset(
     shuffle_seed: int | None = None,
     epoch: int = 0,
     every: int = 1,
+    share: tuple[int | tf.Tensor, int] = (0, 1),
 ) -> tf.data.Dataset:
     """The batches of one pass over a split.
 
@@ -43,6 +44,8 @@ def make_dataset(
         shuffle_seed: None keeps the order of the files; otherwise order depends on this and `epoch` alone.
         epoch: which pass.
         every: take each `every`-th record alone, in the order of the files.
+        share: `(i, n)` reads the i-th of n shares alone; together they hold every record once. Each share shuffles
+            and batches what it holds.
 
     Returns:
         Elements are `Batch`; the last of each length bucket may be smaller.
@@ -65,6 +68,8 @@ def make_dataset(
     dataset = tf.data.TFRecordDataset(paths).with_options(options)
     if every > 1:
         dataset = dataset.shard(every, 0)
+    if share[1] > 1:
+        dataset = dataset.shard(share[1], share[0])
     if shuffle_seed is not None:
         dataset = dataset.shuffle(SHUFFLE_RECORDS, seed=seed, reshuffle_each_iteration=False)
     dataset = dataset.map(partial(_parse, manifest, window), num_parallel_calls=2, deterministic=True)

@@ -14,7 +14,7 @@ from twin_tf.batch import Batch
 from twin_tf.config import ModelConfig
 from twin_tf.keras_api import keras, tf, tfrs
 from twin_tf.layers.attention_block import Attended, AttentionBlock
-from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index
+from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.items import Items, LiveItems, TableItems
 from twin_tf.layers.relevance import Relevance
@@ -117,7 +117,8 @@ class TwinModel(tfrs.Model):
     def embedding_variables(self) -> list[tf.Variable]:
         """The embedding tables, which AdaGrad trains."""
         tables = [*self.item_embedding.tables, *self.cross_embedding.tables.values()]
-        return tables + [e.table for e in (*self.user_embeddings.values(), *self.context_embeddings.values())]
+        tables += [e.table for e in (*self.user_embeddings.values(), *self.context_embeddings.values())]
+        return [variable for table in tables for variable in table_variables(table)]
 
     @property
     def dense_variables(self) -> list[tf.Variable]:

@@ -1,4 +1,9 @@
-"""Embedding tables: items from their inherent features, cross features of behaviours, and single features."""
+"""Embedding tables: items from their inherent features, cross features of behaviours, and single features.
+
+Every table may be millions of rows long and, under a ParameterServerStrategy, cut into shards that lie on different
+machines. So tables are read by `gather_rows` alone: it fetches the rows of the batch from wherever they lie, and their
+gradient holds those rows and no others. Only `CrossEmbedding.compact` reads tables whole, and small ones alone.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,17 +15,33 @@ from twin_tf.keras_api import keras, tf
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, TimeColumn
 
 CROSS_STDDEV = 0.05
+LARGEST_WHOLE_TABLE = 4096
+"""Rows up to which a cross feature's table is folded whole; of a larger one, the rows that the batch holds."""
 
 
 def gather_rows(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """Rows of an embedding table; indices out of range read the unknown row instead of failing or wrapping around."""
-    return tf.gather(table, known_rows(table, index))
+    """Rows of an embedding table; indices out of range read the unknown row instead of failing or wrapping around.
+
+    Args:
+        table: a tensor, a variable or a sharded variable, `(rows, ...)`.
+        index: int `(...)`.
+
+    Returns:
+        `(..., *table.shape[1:])`.
+    """
+    return tf.nn.embedding_lookup(table, known_rows(table, index))
 
 
 def known_rows(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """The indices, with the unknown row in place of those outside the table."""
-    known = (index >= 0) & (index < tf.shape(table)[0])
+    rows = table.shape[0] if table.shape[0] is not None else tf.shape(table)[0]  # tf.shape fails on a sharded variable
+    known = (index >= 0) & (index < tf.cast(rows, index.dtype))
     return tf.where(known, index, UNKNOWN)
+
+
+def table_variables(table: tf.Variable) -> list[tf.Variable]:
+    """What an optimiser is to be given for a table: its shards, or the table itself where it is not sharded."""
+    return list(table.variables) if hasattr(table, "variables") else [table]
 
 
 class ItemEmbedding(keras.layers.Layer):
@@ -116,9 +137,31 @@ class CrossEmbedding(keras.layers.Layer):
                 indices[feature.name] = clock_index(feature, history.time, self.time)
         return indices
 
+    def compact(self, indices: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """The tables as far as a batch needs them: small ones whole, of a large one the distinct rows of the batch.
+
+        What is then computed once per row and gathered (`Relevance.bias_table`) costs no more the more rows a table
+        has, and its gradient touches the rows of the batch alone. The scores are the same.
+
+        Args:
+            indices: of `behaviour_indices`.
+
+        Returns:
+            Feature -> float `(rows, dim)`, the relative features' tables included; and the indices into those rows.
+        """
+        rows, places = {}, dict(indices)
+        for name, table in self.tables.items():
+            if name in indices and table.shape[0] > LARGEST_WHOLE_TABLE:
+                distinct, place = tf.unique(tf.reshape(indices[name], [-1]))
+                rows[name] = gather_rows(table, distinct)
+                places[name] = tf.reshape(place, tf.shape(indices[name]))
+            else:
+                rows[name] = tf.convert_to_tensor(table)
+        return rows, places
+
     def behaviours(self, indices: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
         """Embeddings of the features of `behaviour_indices`, side by side: float `(..., width)`; None without any."""
-        parts = [tf.gather(self.tables[f.name], indices[f.name]) for f in self.behaviour_features]
+        parts = [gather_rows(self.tables[f.name], indices[f.name]) for f in self.behaviour_features]
         return tf.concat(parts, axis=-1) if parts else None
 
     def relative_index(self, feature: Feature, target_time: tf.Tensor, history_time: tf.Tensor) -> tf.Tensor:
