@@ -52,7 +52,7 @@ def measure(rows: Sequence[int] = (FEW, MANY), steps: int = 40, dim: int = 16, s
         for count, trainer in trainers.items():
             batch = _batch(drawn, count // rows[0])
             started = time.perf_counter()
-            trainer.step(batch, 0.5)
+            float(trainer.step(batch).loss_sum)
             if step >= WARM_UP:
                 seconds[count].append(time.perf_counter() - started)
     return seconds

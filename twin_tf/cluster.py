@@ -16,7 +16,10 @@ from twin_tf.strict_yaml import ConfigError, nearest
 
 StrategyName = Literal["single", "mirrored", "multi_worker", "parameter_server"]
 
-TASKS: Mapping[str, tuple[str, ...]] = {"multi_worker": ("chief", "worker"), "parameter_server": ("chief", "worker", "ps")}
+TASKS: Mapping[str, tuple[str, ...]] = {
+    "multi_worker": ("chief", "worker"),
+    "parameter_server": ("chief", "worker", "ps"),
+}
 """Strategy -> the task types of its cluster; the others use one machine."""
 
 SEE = "see docs/distributed.md"

@@ -73,7 +73,7 @@ class TwinModel(tfrs.Model):
             keras.layers.Dense(width, activation="relu", name=f"mixer_{i}") for i, width in enumerate(config.mixer)
         ]
         self.output_layer = keras.layers.Dense(1, name="logit")
-        self.task = tfrs.tasks.Ranking(loss=keras.losses.BinaryCrossentropy(from_logits=True))
+        self.task = tfrs.tasks.Ranking(loss=keras.losses.BinaryCrossentropy(from_logits=True, reduction="sum"))
         width = self._mixer_input_width()
         for layer in (*self.mixer, self.output_layer):
             layer.build((None, width))
@@ -188,8 +188,9 @@ class TwinModel(tfrs.Model):
         return self.context_embeddings[name](index)
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """Mean binary cross-entropy over the real targets of the batch, a scalar."""
+        """Mean binary cross-entropy over the real targets of the batch, a scalar; 0 without any."""
         logit = self(inputs, training=training)
         real = tf.sequence_mask(inputs.targets.count, tf.shape(inputs.label)[1])
         labels, logits = tf.boolean_mask(inputs.label, real), tf.boolean_mask(logit, real)
-        return self.task(labels=labels[:, None], predictions=logits[:, None])
+        loss = self.task(labels=labels[:, None], predictions=logits[:, None])
+        return tf.math.divide_no_nan(loss, tf.cast(tf.size(labels), tf.float32))

@@ -4,14 +4,14 @@
 |---|---|---|
 | `single` | none | one replica on the first device |
 | `mirrored` | none | one replica a device; every step waits for all of them |
-| `multi_worker` | `worker` tasks, with or without a `chief` | one replica a device of every task; every step waits for all |
-| `parameter_server` | one `chief`, `worker` and `ps` tasks | tables lie in shards on the ps; workers train without waiting |
+| `multi_worker` | `worker` tasks, with or without a `chief` | one replica a device of every task; every step waits |
+| `parameter_server` | one `chief`, `worker` and `ps` tasks | tables in shards on the ps; workers never wait |
 
 How to start each process: docs/distributed.md.
 """
 
-import socket
-import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 from twin_tf.cluster import StrategyName, Task
 from twin_tf.keras_api import tf
@@ -20,10 +20,25 @@ from twin_tf.strict_yaml import ConfigError
 MIN_SHARD_BYTES = 256 << 10
 """A table is cut into shards of at least this many bytes, at most one a parameter server."""
 
-CHIEF_GRACE_SECONDS = 30.0
-"""How long workers and parameter servers wait for a chief that has gone, before they end."""
 
-_POLL_SECONDS = 1.0
+Share = tuple[int | tf.Tensor, int]
+"""`(i, n)`: the i-th of n shares of the records."""
+
+
+class Learned(NamedTuple):
+    """What one or more steps learned from, scalars each.
+
+    Attributes:
+        loss_sum: binary cross-entropy before the update, summed over the targets.
+        targets: how many.
+        records: that held them.
+        steps: updates.
+    """
+
+    loss_sum: tf.Tensor
+    targets: tf.Tensor
+    records: tf.Tensor
+    steps: tf.Tensor
 
 
 def make_strategy(
@@ -44,56 +59,54 @@ def make_strategy(
     if task is None:
         return tf.distribute.get_strategy()
     if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy(_resolver(task))
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver(task))
     if not task.is_chief:
         raise ConfigError(f"a {task.type} of --strategy parameter_server serves the chief; it cannot train by itself")
     partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(
         min_shard_bytes=min_shard_bytes, max_shards=len(task.cluster["ps"])
     )
-    return tf.distribute.ParameterServerStrategy(_resolver(task), variable_partitioner=partitioner)
+    return tf.distribute.ParameterServerStrategy(resolver(task), variable_partitioner=partitioner)
 
 
-def serves(name: StrategyName, task: Task | None) -> bool:
-    """Whether this process only serves the chief: the workers and parameter servers of `parameter_server`."""
-    return name == "parameter_server" and task is not None and not task.is_chief
+def distribute(
+    strategy: tf.distribute.Strategy, batch_records: int, read: Callable[[int, Share], tf.data.Dataset]
+) -> tf.data.Dataset:
+    """The batches of one pass, each replica's own: every reader takes its share of the records.
 
-
-def serve(task: Task, grace: float = CHIEF_GRACE_SECONDS) -> None:
-    """Runs a worker or a parameter server until the chief, once seen, has been gone for `grace` seconds.
+    A worker whose share ends early goes on with empty batches until all have ended, since every step waits for all.
 
     Args:
-        task: this process.
-        grace: seconds; long enough for a chief that is restarted.
+        strategy: not a ParameterServerStrategy, see `parameter_server`.
+        batch_records: records in a step, of all replicas together.
+        read: (records in a batch, `(i, n)`) -> batches of the i-th of n shares.
 
     Raises:
-        ConfigError: the task's own address cannot be bound.
+        ConfigError: `batch_records` cannot be divided among the replicas.
     """
-    resolver = _resolver(task)
-    try:
-        server = tf.distribute.Server(
-            resolver.cluster_spec(), job_name=task.type, task_index=task.index, protocol="grpc", start=True
+    replicas = strategy.num_replicas_in_sync
+    if batch_records % replicas:
+        raise ConfigError(
+            f"training.batch_records {batch_records} must be a multiple of the {replicas} replicas, which "
+            f"share it; set it to {-(-batch_records // replicas) * replicas}"
         )
-    except tf.errors.OpError as error:
-        address = task.cluster[task.type][task.index]
-        raise ConfigError(f"{task.type} {task.index} cannot listen on {address}: {error.message}") from error
-    last_seen: float | None = None
-    while last_seen is None or time.monotonic() - last_seen < grace:
-        if _listens(task.cluster["chief"][0]):
-            last_seen = time.monotonic()
-        time.sleep(_POLL_SECONDS)
-    del server  # it must live until here
+
+    def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        return read(batch_records // replicas, (context.input_pipeline_id, context.num_input_pipelines))
+
+    return strategy.distribute_datasets_from_function(share)
 
 
-def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError:
-        return False
-    return True
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run; every process does that trains alone."""
+    place = strategy.cluster_resolver
+    if place is None or not place.task_type:
+        return True
+    cluster = {name: tuple(addresses) for name, addresses in place.cluster_spec().as_dict().items()}
+    return Task(place.task_type, place.task_id, cluster).is_chief
 
 
-def _resolver(task: Task) -> tf.distribute.cluster_resolver.ClusterResolver:
+def resolver(task: Task) -> tf.distribute.cluster_resolver.ClusterResolver:
+    """What TensorFlow asks about a cluster."""
     return tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({name: list(addresses) for name, addresses in task.cluster.items()}),
         task_type=task.type,

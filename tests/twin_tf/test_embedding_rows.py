@@ -1,4 +1,4 @@
-"""Tables are read by the row: from shards as from one variable, and their gradient holds the rows of the batch alone."""
+"""Tables are read by the row: from shards or not, and their gradient holds the rows of the batch alone."""
 
 import numpy as np
 import pytest
