@@ -50,7 +50,7 @@ class Trainer:
                     (legacy.Adam(self._scaled(config.dense_learning_rate)), lambda: model.dense_variables),
                 ]
             )
-        self._step = tf.function(self._global_step, input_signature=[batch_spec(model.schema)])
+        self._step = tf.function(self.global_step, input_signature=[batch_spec(model.schema)])
         self._distributed_step: Callable[[Batch], Learned] | None = None
 
     def _scaled(self, start: float) -> Callable[[], tf.Tensor]:
@@ -91,13 +91,14 @@ class Trainer:
         def run(epoch: int) -> Iterator[Learned]:
             dataset = distribute(self.strategy, size, lambda part, share: read(epoch, part, share))
             if self._distributed_step is None:
-                self._distributed_step = tf.function(self._global_step, input_signature=[dataset.element_spec])
+                self._distributed_step = tf.function(self.global_step, input_signature=[dataset.element_spec])
             for batch in dataset:
                 yield self._distributed_step(batch)
 
         return run
 
-    def _global_step(self, batch: Batch) -> Learned:
+    def global_step(self, batch: Batch) -> Learned:
+        """One update from the replicas' batches; a graph."""
         learned = self.strategy.run(self.replica_step, args=(batch,))
         loss_sum, targets, records = (
             self.strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in learned[:3]
@@ -147,7 +148,13 @@ def train(
     if config.schema is not None and config.schema.fingerprint != manifest.schema_fingerprint:
         raise ConfigError(f"{prepared} was prepared with another schema than the configuration holds; preprocess again")
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
-    directory = Path(run) if is_chief(strategy) else Path(tempfile.mkdtemp(prefix="twin-not-chief-"))
+    if not is_chief(strategy):  # it writes all the same, since writing takes part in what the workers do together
+        with tempfile.TemporaryDirectory(prefix="twin-not-chief-") as elsewhere:
+            return _train(manifest, Path(elsewhere), config, strategy)
+    return _train(manifest, Path(run), config, strategy)
+
+
+def _train(manifest: Manifest, directory: Path, config: Config, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     config = dataclasses.replace(config, schema=manifest.schema)
     source = Path(manifest.directory).resolve()
     info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(source))

@@ -1,4 +1,4 @@
-"""The chief of the test's parameter server cluster: `PREPARED RUN CONFIG OTHER_RUN`, the last one trained by one process.
+"""The chief of the test's parameter server cluster: `PREPARED RUN CONFIG OTHER_RUN`, the last trained by one process.
 
 Its tables are cut into shards although they are small. Prints what it saw as JSON.
 """

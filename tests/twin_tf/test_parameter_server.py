@@ -1,4 +1,4 @@
-"""Training by a chief, 2 workers and 2 parameter servers, one of the workers killed on the way: the whole chain holds."""
+"""Training by a chief, 2 workers and 2 parameter servers, one worker killed on the way: the whole chain holds."""
 
 import json
 import time
