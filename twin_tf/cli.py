@@ -253,15 +253,16 @@ def train(
     from twin_tf.cluster import read_task
     from twin_tf.config import load_config
 
-    task, config = read_task(strategy), load_config(config_path, overrides)
-    from twin_tf.parameter_server import serve, serves
+    task = read_task(strategy)
+    if task is not None and task.serves(strategy):
+        from twin_tf.parameter_server import serve
+
+        serve(task)
+        return
+    config = load_config(config_path, overrides)
     from twin_tf.strategies import make_strategy
     from twin_tf.train import train as train_run
 
-    if task is not None and serves(strategy, task):
-        serve(task)
-        _show({"served": task.type, "index": task.index}, as_json, f"{task.type} {task.index}: the chief has ended")
-        return
     report = train_run(prepared, run_directory, config, make_strategy(strategy, task))
     valid = report["valid"][-1] if report["valid"] else None
     quality = f"; valid {_named(valid, 'auc', 'gauc')}" if valid else ""

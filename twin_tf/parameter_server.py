@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from twin_tf.batch import Batch
-from twin_tf.cluster import StrategyName, Task
+from twin_tf.cluster import Task
 from twin_tf.keras_api import tf
 from twin_tf.strategies import Learned, Share, resolver
 from twin_tf.strict_yaml import ConfigError
@@ -76,11 +76,6 @@ class PortionTrainer:
             return total
 
         return train
-
-
-def serves(name: StrategyName, task: Task | None) -> bool:
-    """Whether this process only serves the chief: the workers and parameter servers of `parameter_server`."""
-    return name == "parameter_server" and task is not None and not task.is_chief
 
 
 def serve(task: Task, grace: float = CHIEF_GRACE_SECONDS) -> None:

@@ -10,7 +10,9 @@
 How to start each process: docs/distributed.md.
 """
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from twin_tf.cluster import StrategyName, Task
@@ -103,6 +105,23 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
         return True
     cluster = {name: tuple(addresses) for name, addresses in place.cluster_spec().as_dict().items()}
     return Task(place.task_type, place.task_id, cluster).is_chief
+
+
+@contextlib.contextmanager
+def lost_processes_named() -> Iterator[None]:
+    """Says in one sentence that a process of the cluster has gone.
+
+    Raises:
+        ConnectionError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        found = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", error.message)
+        who = f"{found[1]} {found[2]}" if found else "a process"
+        raise ConnectionError(
+            f"{who} of the cluster is gone; start what has ended again, with the same TF_CONFIG: docs/distributed.md"
+        ) from error
 
 
 def resolver(task: Task) -> tf.distribute.cluster_resolver.ClusterResolver:

@@ -90,3 +90,12 @@ def test_only_the_gradient_of_a_small_table_is_dense(model, batch, monkeypatch, 
     np.testing.assert_allclose(tf.convert_to_tensor(gradient), expected, rtol=1e-5, atol=1e-6)
     if sparse:
         assert set(gradient.indices.numpy()) == set(indices["weekday"].numpy().ravel())
+
+
+def test_a_step_has_no_gradient_of_a_whole_table_but_those_of_cross_features(model, batch):
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch, training=True)
+    folded = {table.ref() for table in model.cross_embedding.tables.values()}
+    tables = [table for table in model.embedding_variables if table.ref() not in folded]
+    gradients = tape.gradient(loss, tables)
+    assert len(tables) == 5 and all(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)

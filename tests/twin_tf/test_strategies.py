@@ -15,7 +15,7 @@ from tests.twin_tf.small_run import decode, small_config
 from twin_tf.cluster import Task
 from twin_tf.data import make_dataset
 from twin_tf.keras_api import tf
-from twin_tf.strategies import distribute, is_chief, make_strategy
+from twin_tf.strategies import distribute, is_chief, lost_processes_named, make_strategy
 from twin_tf.strict_yaml import ConfigError
 
 TWO_REPLICAS = Path(__file__).parent / "two_replicas.py"
@@ -121,3 +121,15 @@ def test_servers_end_when_the_chief_has_gone():
         finally:
             server.kill()
             server.wait()
+
+
+@pytest.mark.parametrize(
+    ("message", "who"),
+    [
+        ("error from remote target /job:ps/replica:0/task:1 while calling", "ps 1 of the cluster is gone; start"),
+        ("socket closed", "a process of the cluster is gone; start"),
+    ],
+)
+def test_a_lost_process_is_one_sentence(message, who):
+    with pytest.raises(ConnectionError, match=who), lost_processes_named():
+        raise tf.errors.UnavailableError(None, None, message)
