@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipelines.count_values import Histogram, Ints, ValueCounts, quantiles, sortable
-from beam_pipelines.raw_logs.raw_columns import ARROW
-from twin_tf.encoders import FeatureEncoder, encode_ids
+from beam_pipelines.raw_logs.raw_columns import empty_table, log_columns
+from twin_tf.encoders import FeatureEncoder, encode_ids, owners, places_in_lists
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn
 from twin_tf.strict_yaml import ConfigError
 
@@ -60,13 +60,21 @@ class ItemNames:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cut:
+    """How many items have more than `max_values` values of a feature, and how many values they lose."""
+
+    items: int
+    values: int
+
+
+@dataclasses.dataclass(frozen=True)
 class RawCatalogue:
     """Items before encoding, in the order of their rows.
 
     Attributes:
         ids: int64.
         raw_ids: the ids as the logs write them, ints or text.
-        columns: raw column -> values, null for an item that no items log had.
+        columns: raw column -> values (lists, where an item has several), null for an item that no items log had.
         listed: which items an items log had.
         counted: kept events of each item in the training window and before.
         totals: kept events of each item.
@@ -101,8 +109,7 @@ class RawCatalogue:
             previous: `state/items.parquet` of the previous run; a row of the log comes before its row.
         """
         id_column = schema.items if schema.items is not None else schema.events.item
-        empty = pa.schema([(name, ARROW[kind]) for name, kind in schema.item_columns().items()]).empty_table()
-        log = empty if log is None else log.sort_by([(name, "ascending") for name in empty.column_names])
+        log = empty_table(log_columns(schema, "items")) if log is None else log.take(_order_of_values(log))
         listed_ids = encode_ids(id_column, log[id_column.column].combine_chunks()) if log.num_columns else _NONE
         old_ids = _NONE if previous is None else previous["id"].to_numpy()
         seen_ids = seen.values.to_numpy() if len(seen.values) else _NONE
@@ -142,7 +149,8 @@ class RawCatalogue:
     def fit(self, feature: Feature, known: Sequence[str] | None = None) -> list[str] | list[float]:
         """The vocabulary or the boundaries of an inherent feature.
 
-        Items weigh by their events of the training window, or one each with `source: items`.
+        Items weigh by their events of the training window, or one each with `source: items`; so does each value of an
+        item that has several.
 
         Args:
             feature: the feature.
@@ -151,6 +159,8 @@ class RawCatalogue:
         encoding = feature.encoding_or_fail
         values = self.columns[feature.column]
         weights = self.listed.astype(np.int64) if encoding.source == "items" and self.listed.any() else self.counted
+        if feature.multi_valued is not None:
+            values, weights = values.flatten(), weights[owners(values)]
         if encoding.kind == "vocabulary":
             return grown(known or [], ValueCounts.of(values, weights).at_least(encoding.min_count))
         if known is not None:
@@ -159,13 +169,28 @@ class RawCatalogue:
         counted = np.isfinite(numbers) & (weights > 0)
         return quantiles(Histogram.of(sortable(numbers[counted]), weights[counted]), int(encoding.quantiles or 0))
 
-    def table(self, schema: FeatureSchema, encoder: FeatureEncoder) -> pa.Table:
-        """The content of `items/items.parquet`: `row`, `id`, `raw_id` where ids are text, one column per feature."""
+    def table(self, schema: FeatureSchema, encoder: FeatureEncoder) -> tuple[pa.Table, dict[str, Cut]]:
+        """The content of `items/items.parquet`, and what is cut from multi-valued features.
+
+        Returns:
+            `row`, `id`, `raw_id` where ids are text, one column per feature, of lists where an item has several values;
+            multi-valued feature -> `Cut`.
+        """
         rows = np.arange(FIRST_KNOWN, FIRST_KNOWN + len(self.ids), dtype=np.int32)
         columns: dict[str, Any] = {"row": rows, **self._ids()}
+        cut = {}
         for feature in schema.inherent:
-            columns[feature.name] = encoder.encode(feature.name, self.columns[feature.column])
-        return pa.table(columns)
+            values = self.columns[feature.column]
+            if feature.multi_valued is None:
+                columns[feature.name] = encoder.encode(feature.name, values)
+                continue
+            offsets, indices = encoder.encode_many(feature.name, values)
+            kept = places_in_lists(offsets)[1] < feature.max_values
+            sizes = np.diff(offsets)
+            ends = np.cumsum(np.minimum(sizes, feature.max_values), dtype=np.int32)
+            columns[feature.name] = pa.ListArray.from_arrays(np.r_[np.int32(0), ends], indices[kept])
+            cut[feature.name] = Cut(int((sizes > feature.max_values).sum()), int((~kept).sum()))
+        return pa.table(columns), cut
 
     def state(self) -> pa.Table:
         """The content of `state/items.parquet`, for the next run: ids, `events`, `listed`, `raw/<column>`."""
@@ -203,6 +228,17 @@ def grown(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 _NONE = np.zeros(0, np.int64)
+
+
+def _order_of_values(table: pa.Table) -> pa.Array:
+    """The order of rows by their values, the first column first; lists by their values one after another."""
+    keys = {}
+    for name in table.column_names:
+        column = table[name]
+        if pa.types.is_list(column.type):
+            column = pc.binary_join(column.cast(pa.list_(pa.string())), "\0")
+        keys[name] = column
+    return pc.sort_indices(pa.table(keys), sort_keys=[(name, "ascending") for name in keys])
 
 
 def _places(where: Ints, wanted: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:

@@ -119,6 +119,13 @@ def _summary_rows(summary: DataSummary) -> list[tuple[str, str]]:
     rows += [
         ("users with events", number(counts.users)),
         ("items in the catalogue", number(counts.items)),
+        *(
+            (
+                f"values of {plain(name)} beyond max_values",
+                f"{number(lost['values'])}, of {number(lost['items'])} items",
+            )
+            for name, lost in summary.cut.items()
+        ),
         ("behaviours in these logs", number(counts.behaviours)),
         ("behaviours a user ever, on average", number(summary.history_lengths.mean)),
     ]

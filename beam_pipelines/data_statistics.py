@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from beam_pipelines.catalogue import Cut
 from beam_pipelines.count_values import Histogram
 from beam_pipelines.event_pieces import BEHAVIOUR, LABEL, TARGET
 from beam_pipelines.raw_logs.log_report import LogReport
@@ -18,6 +19,7 @@ from twin_tf.schema import UNKNOWN, FeatureSchema
 _DAY = 86_400
 _DEAD_SHARE_TO_MENTION = 0.0005
 _UNLISTED_TO_MENTION = 0.01
+_CUT_TO_MENTION = 0.01
 _DRIFT_TO_MENTION = 0.2
 _RATE_TO_MENTION = 2.0
 _TARGETS_TO_COMPARE = 1000
@@ -118,6 +120,7 @@ def report_content(
     statistics: DataStatistics,
     logs: Mapping[str, LogReport],
     items_unlisted: int | None,
+    cut: Mapping[str, Cut],
 ) -> dict[str, Any]:
     """The content of `report.json`; `beam_pipelines.data_report` says what each part means and draws it."""
     counts = dataclasses.asdict(manifest.counts)
@@ -142,9 +145,10 @@ def report_content(
             }
             for log, report in logs.items()
         },
+        **({"cut": {name: dataclasses.asdict(found) for name, found in cut.items()}} if cut else {}),
         "bytes": {name: sum(shard.bytes for shard in shards) for name, shards in manifest.splits.items()},
         "events_stored": {name: sum(shard.events for shard in shards) for name, shards in manifest.splits.items()},
-        "warnings": _warnings(schema, manifest, statistics, logs, items_unlisted or 0),
+        "warnings": _warnings(schema, manifest, statistics, logs, items_unlisted or 0, cut),
     }
 
 
@@ -191,6 +195,7 @@ def _warnings(
     statistics: DataStatistics,
     logs: Mapping[str, LogReport],
     items_unlisted: int,
+    cut: Mapping[str, Cut],
 ) -> list[str]:
     counts = manifest.counts
     found = []
@@ -212,6 +217,12 @@ def _warnings(
             f"{items_unlisted:,} of the {counts.items:,} items have events but no row in an items log: "
             "all that is known of them is their id."
         )
+    for name, lost in cut.items():
+        if lost.items > _CUT_TO_MENTION * counts.items:
+            found.append(
+                f"{lost.items:,} of the {counts.items:,} items have more values of {name!r} than its max_values "
+                f"{schema.feature(name).max_values}: the last {lost.values:,} are cut."
+            )
     if counts.events_late:
         found.append(
             f"{counts.events_late:,} events are not later than the end of the previous data; targets among them see "

@@ -79,6 +79,7 @@ class DataSummary:
         coverage: log -> column -> share of rows with a value.
         bytes: split or `histories` -> bytes of its record files.
         events_stored: the same -> behaviours stored in them.
+        cut: multi-valued feature -> `items` that have more than `max_values` values, and the `values` that they lose.
         warnings: one sentence each.
     """
 
@@ -93,6 +94,7 @@ class DataSummary:
     coverage: Mapping[str, Mapping[str, float]]
     bytes: Mapping[str, int]
     events_stored: Mapping[str, int]
+    cut: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def seconds(self, moment: int) -> float:

@@ -4,25 +4,27 @@ The shuffle carries pieces, never single events. Each says in its metadata what 
 
 | kind | columns |
 |---|---|
-| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of each stored cross and context feature |
-| `previous` | the same and `earlier`, from the histories of an earlier run; `x/<feature>` is an index |
+| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of stored cross and context features; `weight` |
+| `previous` | the same without `weight`, and `earlier`, from an earlier run's histories; `x/<feature>` is an index |
 | `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
 | `items` | the columns of the items log |
 
-`earlier` says, on the first row of each user, how many behaviours older than the stored ones the user had.
+`weight` (float32) is there if the schema weighs its targets; other events may have none. `earlier` says, on the first
+row of each user, how many behaviours older than the stored ones the user had.
 
 In `events`, `x/<feature>` is an index where the schema alone says how to encode it (hash, identity, given boundaries),
 else the raw value: text or whole numbers as an Arrow dictionary, floats as they are.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_pipelines.raw_logs.raw_columns import matches
 from twin_tf.encoders import FeatureEncoder, encode_ids
 from twin_tf.schema import Feature, FeatureSchema
 
@@ -33,6 +35,7 @@ Mask = npt.NDArray[np.bool_]
 
 LABEL, BEHAVIOUR, TARGET = 1, 2, 4
 VALUE = "x/"
+WEIGHT = "weight"
 
 _WRITE = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -99,8 +102,8 @@ class EventReducer:
     def reduce(self, rows: pa.Table) -> pa.Table:
         """Keeps the rows that are a behaviour or a target, and what is needed of them."""
         events = self._schema.events
-        behaviour = _matches(rows, self._schema.history.where)
-        target = _matches(rows, self._schema.targets.where)
+        behaviour = matches(rows, self._schema.history.where)
+        target = matches(rows, self._schema.targets.where)
         label = pc.is_in(rows[events.label.column], pa.array(events.label.positive, pa.int64())).to_numpy()
         flags = (label * LABEL + behaviour * BEHAVIOUR + target * TARGET).astype(np.int8)
         keep = behaviour | target
@@ -114,6 +117,8 @@ class EventReducer:
         }
         for feature in self._features:
             columns[VALUE + feature.name] = self._value(feature, rows[feature.column])
+        if self._schema.targets.weight is not None:
+            columns[WEIGHT] = rows[self._schema.targets.weight].cast(pa.float32())
         return pa.table(columns)
 
     def _value(self, feature: Feature, values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -127,15 +132,6 @@ class EventReducer:
 def smallest_type(cardinality: int) -> pa.DataType:
     """The narrowest unsigned type for indices below `cardinality`."""
     return pa.uint8() if cardinality <= 1 << 8 else pa.uint16() if cardinality <= 1 << 16 else pa.uint32()
-
-
-def _matches(rows: pa.Table, where: Any) -> Mask:
-    mask = np.ones(rows.num_rows, bool)
-    for column, values in where.items():
-        kind = rows[column].type
-        wanted = [str(v) if pa.types.is_string(kind) else v * 1 for v in values]
-        mask &= pc.is_in(rows[column], pa.array(wanted, kind)).to_numpy()
-    return mask
 
 
 def distinct_events(schema: FeatureSchema, pieces: Iterable[Piece]) -> Iterator[tuple[pa.Table, int]]:
@@ -204,7 +200,7 @@ def _smallest(events: pa.Table, rows: Ints) -> Ints:
         column = events[name].take(pa.array(rows))
         columns[name] = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     table = pa.table(columns)
-    names = [*_KEYS, *(name for name in table.column_names if name.startswith(VALUE))]
+    names = [*_KEYS, *(name for name in table.column_names if name.startswith(VALUE) or name == WEIGHT)]
     order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in names]).to_numpy()
     keys = [table[name].to_numpy()[order] for name in _KEYS]
     new = np.r_[True, np.any([key[1:] != key[:-1] for key in keys], axis=0)]

@@ -12,8 +12,9 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from beam_pipelines.catalogue import RawCatalogue, grown
+from beam_pipelines.catalogue import Cut, RawCatalogue, grown
 from beam_pipelines.count_values import ITEM_COUNTS, ITEM_NAMES, ValueCounts, quantiles
 from beam_pipelines.data_report import write_report
 from beam_pipelines.data_statistics import DataStatistics, report_content
@@ -88,6 +89,7 @@ class Fitted:
         files: what was written -> sha256.
         items_duplicated: rows of the items log whose id another row has too.
         items_unlisted: items that events name and no items log has; None without an items log.
+        cut: multi-valued feature -> what `max_values` cuts.
     """
 
     values: dict[str, list[Any]]
@@ -101,6 +103,7 @@ class Fitted:
     files: dict[str, str]
     items_duplicated: int
     items_unlisted: int | None
+    cut: dict[str, Cut]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +164,7 @@ class FitEncoders(beam.DoFn):
                 if feature.role != "user":  # users are counted anew in every run
                     pending[feature.name] = rare
         encoder = FeatureEncoder(schema, values)
-        table = catalogue.table(schema, encoder)
+        table, cut = catalogue.table(schema, encoder)
         files = _write_encoder(encoder, self._root)
         files[ITEMS] = write_parquet(self._root, ITEMS, table)
         files[STATE_ITEMS] = write_parquet(self._root, STATE_ITEMS, catalogue.state())
@@ -186,6 +189,7 @@ class FitEncoders(beam.DoFn):
             files,
             catalogue.duplicated,
             None if schema.items is None else int((~catalogue.listed & (catalogue.totals > 0)).sum()),
+            cut,
         )
         yield pickle.dumps(fitted, protocol=5)
 
@@ -222,7 +226,10 @@ def _carried(
 def _unknown_items(schema: FeatureSchema, table: pa.Table) -> npt.NDArray[np.uint8]:
     unknown = np.ones((table.num_rows + FIRST_KNOWN, len(schema.inherent)), bool)
     for place, feature in enumerate(schema.inherent):
-        unknown[FIRST_KNOWN:, place] = table[feature.name].to_numpy() == UNKNOWN
+        column = table[feature.name].combine_chunks()
+        if feature.multi_valued is not None:  # unknown if all values are: they are distinct, so it has but one
+            column = pc.if_else(pc.equal(pc.list_value_length(column), 1), pc.list_element(column, 0), 0)
+        unknown[FIRST_KNOWN:, place] = column.to_numpy() == UNKNOWN
     return np.packbits(unknown, axis=1)
 
 
@@ -297,7 +304,7 @@ class Finish(beam.DoFn):
             dict(sorted(files.items())),
         )
         statistics = DataStatistics.merge([result.statistics for result in results])
-        report = report_content(self._schema, manifest, statistics, logs, content.items_unlisted)
+        report = report_content(self._schema, manifest, statistics, logs, content.items_unlisted, content.cut)
         write_file(self._root, REPORT, (json.dumps(report, indent=1) + "\n").encode("utf-8"))
         write_report(self._root)
         write_file(self._root, MANIFEST, manifest.to_json().encode("utf-8"))

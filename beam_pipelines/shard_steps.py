@@ -21,6 +21,7 @@ from beam_pipelines.event_pieces import (
     BEHAVIOUR,
     TARGET,
     VALUE,
+    WEIGHT,
     Piece,
     distinct_events,
     first_of_duplicates,
@@ -185,6 +186,7 @@ class ShardEncoding:
             new[: len(parts[0]["user"])] = True
         names = ["user", "item", "item_id", "time", "flags", "earlier", *(f.name for f in self._features)]
         names += [ORDER + name for name in self._ranks]
+        names += [WEIGHT] if self._schema.targets.weight is not None else []
         return {name: np.concatenate([np.zeros(0, np.int64), *(part[name] for part in parts)]) for name in names}, new
 
     def _columns(self, table: pa.Table, old: bool) -> dict[str, npt.NDArray[Any]]:
@@ -207,6 +209,8 @@ class ShardEncoding:
                 columns[feature.name] = self._encoder.encode(feature.name, values.combine_chunks())
         for name, ranks in self._ranks.items():
             columns[ORDER + name] = ranks[columns[name]]
+        if self._schema.targets.weight is not None:
+            columns[WEIGHT] = np.zeros(table.num_rows, np.float32) if old else table[WEIGHT].fill_null(0.0).to_numpy()
         return columns
 
     def _with_pending(self, name: str, values: pa.ChunkedArray) -> npt.NDArray[np.int32]:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_pipelines.event_pieces import BEHAVIOUR, LABEL, TARGET
+from beam_pipelines.event_pieces import BEHAVIOUR, LABEL, TARGET, WEIGHT
 from twin_tf import records as keys
-from twin_tf.packing import pack, width_of
+from twin_tf.packing import FLOAT_WIDTH, float_bits, pack, width_of
 from twin_tf.records import SPLITS, SplitName, SplitTimes
 from twin_tf.schema import UNKNOWN, FeatureSchema
 
@@ -67,6 +67,8 @@ class Layout:
         widths.update({keys.TARGET_LABEL: 1, keys.TARGET_HISTORY_END: _HISTORY_END_WIDTH})
         widths.update({keys.history_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_cross})
         widths.update({keys.target_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_context})
+        if schema.targets.weight is not None:
+            widths[keys.TARGET_WEIGHT] = FLOAT_WIDTH
         widths.update({keys.pending_key(name): width_of(count) for name, count in pending.items()})
         return cls(widths, times[0], {f.name: cardinalities[f.name] for f in schema.stored_cross})
 
@@ -85,7 +87,7 @@ def build_records(
         events: all events of these users in any order, `(events,)` each: `user`, `item` (row), `time`, `flags`
             (LABEL, BEHAVIOUR, TARGET; none of them: only the user is known), `item_id`, `earlier` (behaviours that its
             user had before these), one index column per stored cross and context feature, and `order/<feature>`
-            where the order of indices is not that of the values.
+            where the order of indices is not that of the values, and `weight` (float32) if the schema weighs targets.
         users: `id` (rising) and one index column per user feature, of any users.
         split: the moments between the splits.
         layout: how to pack.
@@ -95,9 +97,10 @@ def build_records(
     """
     cross = [f.name for f in schema.stored_cross]
     context = [f.name for f in schema.stored_context]
+    weight = [WEIGHT] if schema.targets.weight is not None else []
     flags = events["flags"]
     behaviours = _sorted(events, BEHAVIOUR, cross)
-    targets = _sorted(events, TARGET, context)
+    targets = _sorted(events, TARGET, [*context, *weight])
     others = events["user"][(flags & (BEHAVIOUR | TARGET)) == 0]
     ids = np.unique(np.concatenate([*(_distinct(rows["user"]) for rows in (behaviours, targets)), others]))
     which = split.numbers(targets["time"])
@@ -241,6 +244,8 @@ def _pack_targets(targets: Mapping[str, Array], context: list[str], layout: Layo
         keys.TARGET_LABEL: targets["label"],
     }
     columns.update((keys.target_key(name), targets[name]) for name in context)
+    if WEIGHT in targets:
+        columns[keys.TARGET_WEIGHT] = float_bits(targets[WEIGHT])
     return {key: pack(column, layout.widths[key]) for key, column in columns.items()}
 
 

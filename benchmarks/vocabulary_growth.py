@@ -22,7 +22,7 @@ from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.schema import FIRST_KNOWN, FeatureSchema, schema_from_mapping
-from twin_tf.train import Trainer
+from twin_tf.trainer import Trainer
 
 FEW, MANY = 50_000, 5_000_000
 LIMIT = 1.3
@@ -131,6 +131,7 @@ def _batch(drawn: Mapping[str, npt.NDArray[Any]], spread: int) -> Batch:
         user={"member": known("member")},
         user_id=tf.range(USERS, dtype=tf.int64),
         label=tf.constant(drawn["label"], tf.float32),
+        weight=tf.ones([USERS, TARGETS]),
     )
 
 

@@ -51,9 +51,7 @@ class ProjectionTable(tf.Module):
 
     def __init__(self, model: TwinModel) -> None:
         super().__init__(name="projection_table")
-        rows = model.item_embedding.item_features.shape[0]
-        blocks = [model.project_items(tf.range(start, min(start + BLOCK, rows))) for start in range(0, rows, BLOCK)]
-        self.table = tf.Variable(tf.concat(blocks, axis=0), trainable=False, name="projection_table")
+        self.table = tf.Variable(model.projection_table(), trainable=False, name="projection_table")
 
     def disagreement(self, model: TwinModel, probe: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """How far the table is from what the live weights say.

@@ -98,7 +98,7 @@ class Servable(tf.Module):
         valid = tf.broadcast_to(found.finalists.valid, shape) & real
         position = tf.broadcast_to(found.finalists.position, shape)
         item = tf.gather(request["history_item"], position, batch_dims=1)
-        score = tf.reduce_max(found.relevance, axis=1)
+        score = tf.reduce_max(found.relevance, axis=0)
         outputs = {
             "position": tf.where(valid, position, -1),
             "item": tf.where(valid, item, tf.constant(-1, tf.int64)),
@@ -155,7 +155,8 @@ class Servable(tf.Module):
             count=count,
         )
         user = {f.name: request[f"user_{f.name}"] for f in schema.user}
-        batch = Batch(history, targets, user, user_id=tf.zeros_like(request["request_time"]), label=tf.zeros([0, 0]))
+        nothing = tf.zeros([0, 0])
+        batch = Batch(history, targets, user, tf.zeros_like(request["request_time"]), label=nothing, weight=nothing)
         return batch, unknown
 
     def _checked(self, request: Tensors) -> Tensors:

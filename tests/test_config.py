@@ -224,7 +224,7 @@ def test_the_schema_in_the_documents_is_read(tmp_path):
     block = text.split("```yaml\n")[1].split("```")[0]
     (tmp_path / "my_shop.yaml").write_text(block, encoding="utf-8")
     config = load_config(tmp_path / "my_shop.yaml")
-    assert [f.name for f in config.schema.inherent] == ["product", "category", "price"]
+    assert [f.name for f in config.schema.inherent] == ["product", "category", "tags", "price"]
 
 
 @pytest.mark.parametrize(

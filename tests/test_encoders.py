@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,32 @@ SCHEMA = schema_from_mapping(
         "features": [
             {"name": "word", "role": "inherent", "encoding": {"kind": "vocabulary"}},
             {"name": "bucket", "role": "inherent", "encoding": {"kind": "hash", "buckets": BUCKETS}},
+            {
+                "name": "words",
+                "role": "inherent",
+                "multi_valued": {"max_values": 3},
+                "encoding": {"kind": "vocabulary"},
+            },
+            {
+                "name": "tags",
+                "role": "inherent",
+                "multi_valued": {"separator": "; "},
+                "encoding": {"kind": "hash", "buckets": BUCKETS},
+            },
+            {
+                "name": "places",
+                "role": "inherent",
+                "type": "int",
+                "multi_valued": {"max_values": 2},
+                "encoding": {"kind": "identity", "size": SIZE},
+            },
             {"name": "number", "role": "cross", "encoding": {"kind": "numeric", "boundaries": BOUNDARIES}},
             {"name": "fitted", "role": "cross", "encoding": {"kind": "numeric", "quantiles": 3}},
             {"name": "position", "role": "cross", "encoding": {"kind": "identity", "size": SIZE}},
         ],
     }
 )
-ENCODER = FeatureEncoder(SCHEMA, {"word": WORDS, "fitted": QUANTILES})
+ENCODER = FeatureEncoder(SCHEMA, {"word": WORDS, "words": WORDS, "fitted": QUANTILES})
 
 TEXTS = st.lists(st.none() | st.sampled_from(WORDS) | st.text(max_size=8))
 NUMBERS = st.lists(st.none() | st.floats(width=64) | st.sampled_from([*BOUNDARIES, *range(-1, SIZE + 1)]))
@@ -108,6 +128,37 @@ def test_hash_buckets_are_those_of_hash_id() -> None:
     values = ["a", "b", 7, None, math.nan]
     expected = [2 + hash_id("a") % BUCKETS, 2 + hash_id("b") % BUCKETS, 2 + hash_id("7") % BUCKETS, 1, 1]
     assert ENCODER.encode("bucket", values).tolist() == expected
+
+
+@given(st.lists(st.none() | st.lists(st.none() | st.sampled_from([*WORDS, "", "?", "!"]), max_size=6)))
+def test_lists_are_their_values_each_once_cut_and_padded(lists: list[list[str | None] | None]) -> None:
+    expected = []
+    for values in lists:
+        each = [int(ENCODER.encode("word", [value])[0]) for value in values or [] if value]
+        expected.append(list(dict.fromkeys(each)) or [UNKNOWN])
+    array = pa.array(lists, pa.list_(pa.string()))
+    half = len(lists) // 2
+    for container in (lists, tuple(lists), array, pa.chunked_array([array[:half], array[half:]])):
+        found = ENCODER.encode("words", container)
+        assert found.dtype == np.int32
+        assert found.tolist() == [(row + [0, 0])[:3] for row in expected]
+        offsets, indices = ENCODER.encode_many("words", container)
+        assert [indices[a:b].tolist() for a, b in pairwise(offsets)] == expected
+
+
+def test_a_text_is_split_where_the_schema_says_and_lists_are_taken_as_they_are() -> None:
+    expected = [[2 + hash_id(value) % BUCKETS for value in values] for values in (["a", "b c"], ["a"], [])]
+    texts = [" a; b c; ; a", "a", "; ", None, math.nan]
+    for container in (texts[:3], pa.array(texts[:3]), pa.array(texts[:3]).dictionary_encode()):
+        _, indices = ENCODER.encode_many("tags", container)
+        assert indices.tolist() == [*expected[0], *expected[1], UNKNOWN]
+    assert ENCODER.encode("tags", texts).shape == (5, 8)
+    assert ENCODER.encode("tags", [["a", "b c"], np.array(["a"])])[:, :2].tolist() == [expected[0], [*expected[1], 0]]
+    assert ENCODER.encode("places", [[4, 9, 0], pa.array([1]).to_pylist(), []]).tolist() == [[6, 1], [3, 0], [1, 0]]
+    for name, value in (("words", "blue"), ("tags", 7)):
+        with pytest.raises(ConfigError) as caught:
+            ENCODER.encode(name, [value])
+        assert str(caught.value) == f"feature {name!r} needs a list of values for each item, not {value!r}"
 
 
 def test_a_boundary_belongs_to_the_bucket_above_it() -> None:
@@ -187,13 +238,13 @@ def test_an_unknown_feature_names_the_nearest() -> None:
 def test_missing_vocabularies_are_named() -> None:
     with pytest.raises(ConfigError) as caught:
         FeatureEncoder(SCHEMA, {})
-    assert str(caught.value) == "no fitted vocabulary or boundaries for word, fitted"
+    assert str(caught.value) == "no fitted vocabulary or boundaries for word, words, fitted"
 
 
 def test_what_is_saved_loads_the_same(tmp_path: Path) -> None:
     ENCODER.save(tmp_path)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["schema.yaml", "vocabularies/fitted.json", "vocabularies/word.json"]
+    assert files == ["schema.yaml", *(f"vocabularies/{name}.json" for name in ("fitted", "word", "words"))]
     stored = json.loads((tmp_path / "vocabularies" / "word.json").read_text(encoding="utf-8"))
     assert stored == {"kind": "vocabulary", "values": WORDS}
     loaded = FeatureEncoder.load(tmp_path)

@@ -243,6 +243,46 @@ def test_a_broken_schema_is_refused_in_one_sentence(changes: dict[str, Any], sen
     assert sentence_of(changed(**changes)) == sentence
 
 
+def test_several_values_have_columns_of_their_own_and_a_column_is_split_in_one_way() -> None:
+    data = changed()
+    data["features"][1]["multi_valued"] = {"separator": "|", "max_values": 3}
+    data["features"].append({"name": "tags", "role": "inherent", "multi_valued": {}, "encoding": VOCABULARY})
+    schema = schema_from_mapping(data)
+    assert schema_from_mapping(schema.to_plain()) == schema
+    assert schema.multi_valued_columns() == {"topic": "|", "tags": ""}
+    assert schema.item_columns() == {"id": "string", "topic": "string", "tags": "string"}
+    assert schema.inherent_slices == {"item_key": slice(0, 1), "topic": slice(1, 4), "tags": slice(4, 12)}
+    assert schema_from_mapping(PLAIN).multi_valued_columns() == {}
+    again = {"name": "again", "role": "inherent", "column": "topic", "encoding": VOCABULARY}
+    for other in ({}, {"multi_valued": {"separator": ","}}, {"multi_valued": {}}):
+        assert sentence_of({**data, "features": [*data["features"], {**again, **other}]}) == (
+            "schema: feature 'again' and another reader of column 'topic' split it differently: give both the same "
+            "'multi_valued.separator', and none to an id"
+        )
+    again["multi_valued"] = {"separator": "|", "max_values": 1}
+    assert schema_from_mapping({**data, "features": [*data["features"], again]}).inherent_slices["again"].stop == 13
+    data["features"][0]["multi_valued"] = {}
+    assert "feature 'item_key' and another reader of column 'id' split it differently" in sentence_of(data)
+
+
+def test_a_weight_has_a_column_of_its_own() -> None:
+    schema = schema_from_mapping(changed(targets={"weight": "importance"}))
+    assert schema.event_columns()["importance"] == "float"
+    assert schema.fingerprint != schema_from_mapping(changed(targets={})).fingerprint
+    assert schema_from_mapping(schema.to_plain()) == schema
+    assert schema_from_mapping(changed(targets={"weight": "seconds"})).event_columns()["seconds"] == "float"
+    for column, kind in (("click", "int"), ("item_id", "string"), ("slot", "int")):
+        assert sentence_of(changed(targets={"weight": column})) == (
+            f"schema: targets.weight reads column {column!r} as a number, but it is read as {kind} elsewhere: give the "
+            "weight a column of its own"
+        )
+    context = {"name": "weight", "role": "context", "encoding": VOCABULARY}
+    assert sentence_of(changed(targets={"weight": "w"}, features=[*PLAIN["features"], context])) == (
+        "schema: a context feature cannot be called 'weight' beside targets.weight: rename the feature"
+    )
+    assert schema_from_mapping(changed(features=[*PLAIN["features"], context])).stored_context[-1].name == "weight"
+
+
 VOCABULARY = {"kind": "vocabulary"}
 
 
@@ -268,6 +308,14 @@ VOCABULARY = {"kind": "vocabulary"}
         (
             {"name": "x", "role": "cross", "derived": "age", "encoding": {"kind": "numeric", "quantiles": 3}},
             "feature 'x': derived age needs a numeric encoding with boundaries in seconds",
+        ),
+        (
+            {"name": "x", "role": "user", "multi_valued": {}, "encoding": VOCABULARY},
+            "feature 'x': multi_valued needs role inherent, not user",
+        ),
+        (
+            {"name": "x", "multi_valued": {}, "encoding": {"kind": "numeric", "quantiles": 3}},
+            "feature 'x': multi_valued needs a vocabulary, hash or identity encoding, not numeric",
         ),
         (
             {"name": "x", "role": "cross", "derived": "age"},
@@ -301,6 +349,11 @@ def test_a_broken_feature_is_refused_in_one_sentence(keys: dict[str, Any], sente
 )
 def test_a_broken_encoding_is_refused_in_one_sentence(encoding: dict[str, Any], sentence: str) -> None:
     assert feature(name="x", role="inherent", encoding=encoding) == f"schema.features[0].encoding{sentence}"
+
+
+def test_a_feature_keeps_at_least_one_value() -> None:
+    sentence = feature(name="x", role="inherent", encoding=VOCABULARY, multi_valued={"max_values": 0})
+    assert sentence == "schema.features[0].multi_valued: max_values must be at least 1, not 0"
 
 
 @pytest.mark.parametrize(("size", "kind"), [(-3, "identity"), (-3, "hash")])

@@ -45,54 +45,20 @@ class Targets(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A whole batch; `user` maps user features to int32 `(B,)`; `label` is float32 `(B, C)`, empty in serving."""
+    """A whole batch.
+
+    Attributes:
+        history: behaviours.
+        targets: what is to be scored.
+        user: user feature -> int32 `(B,)` indices.
+        user_id: int64 `(B,)` raw ids.
+        label: float32 `(B, C)`, 0 or 1; empty in serving.
+        weight: float32 `(B, C)`, how much a target counts in the loss; 1 if the schema weighs none; empty in serving.
+    """
 
     history: History
     targets: Targets
     user: dict[str, tf.Tensor]
     user_id: tf.Tensor
     label: tf.Tensor
-
-
-def in_sight(history: History, targets: Targets, window: int) -> tuple[History, tf.Tensor]:
-    """The history without what no target can see: neither older than the oldest target's window, nor after the last.
-
-    Exact, and worth it where a stretch's targets lie close together or, as in serving, share one moment.
-
-    Args:
-        history: behaviours `(B, L)`.
-        targets: their `end` and `count` are used.
-        window: how many of its latest behaviours each target looks at.
-
-    Returns:
-        The cut history `(B, W)`, and for each user the number of behaviours cut off at the front, int32 `(B,)`.
-    """
-    real = tf.sequence_mask(targets.count, tf.shape(targets.end)[1]) if targets.end.shape[1] != 1 else True
-    earliest = tf.reduce_min(tf.where(real, targets.end, history.length[:, None]), axis=1)
-    latest = tf.reduce_max(tf.where(real, targets.end, 0), axis=1)
-    start = tf.clip_by_value(earliest - window, 0, latest)
-    length = latest - start
-    columns = tf.shape(history.item)[1]
-    width = tf.minimum(tf.maximum(tf.reduce_max(length), 1), columns)
-    cut = History(
-        item=slice_rows(history.item, start, width),
-        time=slice_rows(history.time, start, width),
-        cross={name: slice_rows(value, start, width) for name, value in history.cross.items()},
-        length=length,
-    )
-    return cut, start
-
-
-def slice_rows(values: tf.Tensor, start: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """`width` columns of each row from `start` on; past the end the last column repeats.
-
-    Args:
-        values: `(B, L)`.
-        start: int `(B,)`.
-        width: int scalar.
-
-    Returns:
-        `(B, width)`.
-    """
-    position = tf.minimum(start[:, None] + tf.range(width)[None, :], tf.shape(values)[1] - 1)
-    return tf.gather(values, position, batch_dims=1)
+    weight: tf.Tensor

@@ -263,7 +263,7 @@ def train(
     from twin_tf.strategies import make_strategy
     from twin_tf.train import train as train_run
 
-    report = train_run(prepared, run_directory, config, make_strategy(strategy, task))
+    report = train_run(prepared, run_directory, config, strategy=make_strategy(strategy, task))
     valid = report["valid"][-1] if report["valid"] else None
     quality = f"; valid {_named(valid, 'auc', 'gauc')}" if valid else ""
     sentence = f"{run_directory}: {report['steps']:,} steps, {report['examples_per_s']:,.0f} examples/s{quality}"

@@ -8,7 +8,7 @@ Example:
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,14 @@ class ModelConfig:
         heads: attention heads (paper: 4).
         head_size: d_k, the width of a projected query and item per head, and of a value per head.
         bias: whether cross features bias the relevance (eq. 6); off is the paper's ablation.
+        relevance: `split` is eq. 6; `raw` projects every behaviour as a whole (plain multi-head target attention, the
+            paper's ablation), which nothing can compute ahead.
+        consistency: `shared` lets the GSU search with the ESU's own parameters; `auxiliary` with those of a second
+            twin that is trained beside the first on the same batches (the paper's ablation).
+        decoupled_embeddings: a table of its own, `decoupled_dim` wide at most per feature, for the relevance of both
+            stages (DARE, beyond the paper); V and the mixer keep the full one.
+        decoupled_dim: see `decoupled_embeddings`.
+        precision: `bfloat16` rounds the operands of products to bfloat16; weights, softmax and sums stay float32.
         projection_start: `per_feature` starts head a as the inner product of the a-th inherent feature's embedding
             (W^q = W^h = a selection of its columns); `equal` starts W^q = W^h at one random matrix; `unrelated` at two.
         evidence: show the mixer, per head, log-sum-exp and maximum of the finalists' relevance, which the softmax
@@ -36,6 +44,8 @@ class ModelConfig:
         short_term_length: the latest behaviours attended by the short-term block (paper: 50); 0 leaves the block out.
         mixer: widths of the dense + ReLU layers under the logit.
         embedding_scale: expected norm of a new embedding of an inherent feature.
+        crosses: feature crosses (DCN-v2) of the mixer's input, stacked under its dense layers. Beyond the paper.
+        cross_projection: rank of a cross's matrix; null leaves it whole.
     """
 
     search: str = "consistent"
@@ -44,23 +54,36 @@ class ModelConfig:
     heads: int = 4
     head_size: int = 16
     bias: bool = True
+    relevance: Literal["split", "raw"] = "split"
+    consistency: Literal["shared", "auxiliary"] = "shared"
+    decoupled_embeddings: bool = False
+    decoupled_dim: int = 8
+    precision: Literal["float32", "bfloat16"] = "float32"
     projection_start: Literal["per_feature", "equal", "unrelated"] = "equal"
     evidence: bool = False
     short_term_length: int = 50
     mixer: tuple[int, ...] = (128, 64)
     embedding_scale: float = 2.0
+    crosses: int = 0
+    cross_projection: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("history_length", "retrieved", "heads", "head_size"):
+        for name in ("history_length", "retrieved", "heads", "head_size", "decoupled_dim"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.short_term_length < 0:
             raise ConfigError(f"short_term_length must not be negative, not {self.short_term_length}")
+        if self.crosses < 0:
+            raise ConfigError(f"crosses must not be negative, not {self.crosses}")
+        if self.cross_projection is not None and self.cross_projection < 1:
+            raise ConfigError(f"cross_projection must be at least 1, not {self.cross_projection}")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """The trainer.
+
+    `preset: paper` in this section stands for the settings of `PRESETS`; a file's own keys win over its preset.
 
     Attributes:
         epochs: passes over the training records.
@@ -68,7 +91,22 @@ class TrainingConfig:
         embedding_learning_rate: AdaGrad's rate for the embedding tables (paper: 0.05).
         dense_learning_rate: Adam's rate for everything else (paper: 5e-6 on a warm model; 1e-3 suits public data).
         schedule: `cosine` lets both rates fall to 2 % over the run; `constant` keeps them.
-        validation_records: how many records of the valid split are scored after each epoch.
+        warmup_steps: both rates rise from zero over as many steps.
+        clip_norm: gradients whose global norm, over all weights, is larger are scaled down to it; null leaves them.
+        projections: `live` projects the items of every batch with the live weights; `cached` lets the GSU read a table
+            of all items' projections, as old as its last refresh (the paper's).
+        refresh_steps: `cached` alone: steps from one refresh of the table to the next.
+        validation_records: how many records of the valid split an evaluation scores.
+        evaluate_every_steps: evaluate after as many steps too, not only after each epoch; null: epochs alone.
+        patience: stop early after as many evaluations in a row without a better GAUC; null never stops.
+        keep: the weights that the run hands on: `best` of all evaluations by GAUC, or `last`; null is `best` with
+            patience, `last` without.
+        checkpoint_steps: steps from one checkpoint to the next, the most that a killed run does again.
+        deterministic: the same command gives the same bits on the same kind of machine (CPU), killed and resumed or
+            not. Off, sums may be added in another order each time.
+        label_smoothing: s moves the labels 0 and 1 to s/2 and 1 - s/2; metrics see the labels as they are.
+        class_weights: how much a target without and with a click counts in the loss, on top of its weight in the
+            records; null counts both 1.
         seed: of every random choice (start, shuffling).
     """
 
@@ -77,15 +115,62 @@ class TrainingConfig:
     embedding_learning_rate: float = 0.05
     dense_learning_rate: float = 1e-3
     schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = 0
+    clip_norm: float | None = None
+    projections: Literal["live", "cached"] = "live"
+    refresh_steps: int = 1000
     validation_records: int = 10_000
+    evaluate_every_steps: int | None = None
+    patience: int | None = None
+    keep: Literal["best", "last"] | None = None
+    checkpoint_steps: int = 1000
+    deterministic: bool = True
+    label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] | None = None
     seed: int = 1
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_records < 1:
             raise ConfigError(f"epochs {self.epochs} and batch_records {self.batch_records} must be at least 1")
-        for name in ("embedding_learning_rate", "dense_learning_rate"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be a positive number, not {getattr(self, name)}")
+        for name in ("embedding_learning_rate", "dense_learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ConfigError(f"{name} must be a positive number, not {value}")
+        for name in (
+            "refresh_steps", "validation_records", "evaluate_every_steps", "patience", "checkpoint_steps",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, not {value}")
+        if self.warmup_steps < 0:
+            raise ConfigError(f"warmup_steps must not be negative, not {self.warmup_steps}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing must be at least 0 and less than 1, not {self.label_smoothing}")
+        if self.class_weights is not None and not _class_weights(self.class_weights):
+            raise ConfigError(
+                "class_weights must be the weights of targets without and with a click, two numbers from 0 on and not "
+                f"both 0, not {list(self.class_weights)}"
+            )
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the run hands on the best weights of all evaluations, not the last."""
+        return self.keep == "best" or (self.keep is None and self.patience is not None)
+
+
+def _class_weights(weights: tuple[float, ...]) -> bool:
+    return len(weights) == 2 and all(0 <= weight < float("inf") for weight in weights) and any(weights)
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {  # TWIN, section 5.1; 128 records of up to 64 targets are its batch of 8,192
+        "embedding_learning_rate": 0.05,
+        "dense_learning_rate": 5e-6,
+        "batch_records": 128,
+        "schedule": "constant",
+    }
+}
+"""`training.preset` -> what it sets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +226,7 @@ def config_from_mapping(data: dict[str, Any]) -> Config:
     return Config(
         schema=schema_from_mapping(data["schema"]) if data.get("schema") is not None else None,
         model=build(ModelConfig, data.get("model") or {}, "model"),
-        training=build(TrainingConfig, data.get("training") or {}, "training"),
+        training=build(TrainingConfig, _with_preset(data.get("training") or {}), "training"),
         serving=build(ServingConfig, data.get("serving") or {}, "serving"),
     )
 
@@ -171,7 +256,21 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
             place[keys[-1]] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
+        if name == "training.preset":  # said after the file was written, so it wins over the file's keys
+            place |= _preset(place.pop("preset"))
     return config_from_mapping(data)
+
+
+def _with_preset(training: Any) -> Any:
+    if not isinstance(training, Mapping) or "preset" not in training:
+        return training
+    return {**_preset(training["preset"]), **{key: value for key, value in training.items() if key != "preset"}}
+
+
+def _preset(name: Any) -> Mapping[str, Any]:
+    if name not in PRESETS:
+        raise ConfigError(f"training.preset {name!r} is unknown{nearest(str(name), PRESETS)}")
+    return PRESETS[name]
 
 
 def _resolve(path: str | Path) -> Path:

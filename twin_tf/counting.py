@@ -21,12 +21,12 @@ def evaluate_counting(manifest: Manifest, split: SplitName, category: str, windo
     Args:
         manifest: prepared data.
         split: which targets.
-        category: name of the inherent feature whose share is counted.
+        category: name of the inherent feature whose share is counted; of several values the first.
         window: how many of the latest behaviours are counted.
     """
     schema = manifest.schema
     features, _ = load_item_features(manifest.directory, schema)
-    kind = features[:, [feature.name for feature in schema.inherent].index(category)]
+    kind = features[:, schema.inherent_slices[category].start]
     users, labels, scores = [], [], []
     for batch in make_dataset(manifest, split, window, 1).as_numpy_iterator():
         count = int(batch.targets.count[0])

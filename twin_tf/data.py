@@ -1,4 +1,4 @@
-"""Prepared data to batches: a pure function of (files, seed, epoch).
+"""Prepared data to batches: a pure function of (files, seed, epoch, step).
 
 Records of similar history length are batched together, so that little of a batch is padding. What no target of a
 record can see is dropped before batching.
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from twin_tf import records
 from twin_tf.batch import Batch, History, Targets
+from twin_tf.encoders import places_in_lists
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest, SplitName
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
@@ -33,6 +34,7 @@ def make_dataset(
     epoch: int = 0,
     every: int = 1,
     share: tuple[int | tf.Tensor, int] = (0, 1),
+    skip: int = 0,
 ) -> tf.data.Dataset:
     """The batches of one pass over a split.
 
@@ -46,6 +48,7 @@ def make_dataset(
         every: take each `every`-th record alone, in the order of the files.
         share: `(i, n)` reads the i-th of n shares alone; together they hold every record once. Whole shards, where
             there are as many as shares, else every n-th record. Each share shuffles and batches what it holds.
+        skip: batches to leave out at the start; they are read, but not decoded.
 
     Returns:
         Elements are `Batch`; the last of each length bucket may be smaller.
@@ -83,6 +86,8 @@ def make_dataset(
         bucket_batch_sizes=[batch_records] * (len(boundaries) + 1),
         no_padding=True,
     )
+    if skip:
+        dataset = dataset.skip(skip)
     return dataset.map(partial(_to_batch, manifest), num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
@@ -96,17 +101,24 @@ def load_item_features(
         schema: their schema.
 
     Returns:
-        int32 `(items, inherent features)` by item row, rows 0 (padding) and 1 (unknown) included; int64 `(items,)`
-        raw ids by row, -1 in the first two.
+        int32 `(items, columns)` by item row, rows 0 (padding) and 1 (unknown) included, with the columns of
+        `schema.inherent_slices`, padded with 0 where an item has fewer values; int64 `(items,)` raw ids by row, -1 in
+        the first two.
     """
     table = pq.read_table(Path(directory) / records.ITEMS)
     rows = table["row"].to_numpy()
-    features = np.zeros((len(rows) + FIRST_KNOWN, len(schema.inherent)), np.int32)
-    features[UNKNOWN] = UNKNOWN
+    slices = schema.inherent_slices
+    features = np.zeros((len(rows) + FIRST_KNOWN, max(columns.stop for columns in slices.values())), np.int32)
+    features[UNKNOWN, [columns.start for columns in slices.values()]] = UNKNOWN
     ids = np.full(len(rows) + FIRST_KNOWN, -1, np.int64)
     ids[rows] = table["id"].to_numpy()
-    for column, feature in enumerate(schema.inherent):
-        features[rows, column] = table[feature.name].to_numpy()
+    for name, columns in slices.items():
+        if schema.feature(name).multi_valued is None:
+            features[rows, columns.start] = table[name].to_numpy()
+        else:
+            lists = table[name].combine_chunks()
+            owner, place = places_in_lists(lists.offsets.to_numpy() - lists.offsets[0].as_py())
+            features[rows[owner], columns.start + place] = lists.flatten().to_numpy()
     return features, ids
 
 
@@ -120,6 +132,7 @@ def batch_spec(schema: FeatureSchema) -> Batch:
         user={f.name: single for f in schema.user},
         user_id=tf.TensorSpec([None], tf.int64),
         label=tf.TensorSpec([None, None], tf.float32),
+        weight=tf.TensorSpec([None, None], tf.float32),
     )
 
 
@@ -135,6 +148,7 @@ def _packed_keys(schema: FeatureSchema) -> tuple[list[str], list[str]]:
     """The keys of the packed arrays of the history and of the targets."""
     history = [records.HISTORY_ITEM, records.HISTORY_TIME, *(records.history_key(f.name) for f in schema.stored_cross)]
     target = [records.TARGET_ITEM, records.TARGET_TIME, records.TARGET_LABEL, records.TARGET_HISTORY_END]
+    target += [records.TARGET_WEIGHT] if schema.targets.weight is not None else []
     return history, target + [records.target_key(f.name) for f in schema.stored_context]
 
 
@@ -194,10 +208,15 @@ def _to_batch(manifest: Manifest, record: dict[str, tf.Tensor]) -> Batch:
         context={f.name: unpack(records.target_key(f.name), target_length) for f in schema.stored_context},
         count=target_length,
     )
+    label = tf.cast(unpack(records.TARGET_LABEL, target_length), tf.float32)
+    weight = tf.ones_like(label)
+    if schema.targets.weight is not None:
+        weight = tf.bitcast(unpack(records.TARGET_WEIGHT, target_length), tf.float32)
     return Batch(
         history=history,
         targets=targets,
         user={f.name: tf.cast(record[records.user_key(f.name)], tf.int32) for f in schema.user},
         user_id=record[records.USER_ID],
-        label=tf.cast(unpack(records.TARGET_LABEL, target_length), tf.float32),
+        label=label,
+        weight=weight,
     )

@@ -89,16 +89,51 @@ class FeatureEncoder:
 
         Args:
             name: a feature with a column (not a derived one).
-            values: sequence, NumPy array or pyarrow array; None, null and NaN are unknown.
+            values: sequence, NumPy array or pyarrow array; None, null and NaN are unknown. Of a multi-valued feature a
+                list of values for each item, or a text to split if the feature has a separator.
 
         Returns:
-            int32 indices of the same length.
+            int32 indices of the same length; of a multi-valued feature `(n, max_values)`, padded with 0.
 
         Raises:
             ConfigError: no such feature, or values that are no numbers where numbers are needed.
         """
         feature = self.schema.feature(name)
-        encoding = feature.encoding_or_fail
+        if feature.multi_valued is None:
+            return self._encode_each(feature, values)
+        offsets, indices = self.encode_many(name, values)
+        rows = np.zeros((len(offsets) - 1, feature.max_values), np.int32)
+        owner, place = places_in_lists(offsets)
+        kept = place < feature.max_values
+        rows[owner[kept], place[kept]] = indices[kept]
+        return rows
+
+    def encode_many(self, name: str, values: Any) -> tuple[IdArray, IntArray]:
+        """Encodes a multi-valued feature and cuts nothing.
+
+        Args:
+            name: a multi-valued feature.
+            values: as for `encode`, of n items.
+
+        Returns:
+            int64 `(n + 1,)` offsets and int32 indices: those of item i are `indices[offsets[i]:offsets[i + 1]]`, each
+            once, in the order of its values; `UNKNOWN` alone for an item without any.
+
+        Raises:
+            ConfigError: no such feature, or an item with neither a list nor a text to split.
+        """
+        feature = self.schema.feature(name)
+        counts, flat = _flat(feature, values)
+        valueless = np.flatnonzero(counts == 0)
+        owner = np.concatenate([np.repeat(np.arange(len(counts)), counts), valueless])
+        indices = np.concatenate([self._encode_each(feature, flat), np.full(len(valueless), UNKNOWN, np.int32)])
+        _, first = np.unique(owner << 32 | indices, return_index=True)
+        first = first[np.lexsort([first, owner[first]])]
+        sizes = np.bincount(owner[first], minlength=len(counts))
+        return np.concatenate([[0], np.cumsum(sizes)]), indices[first]
+
+    def _encode_each(self, feature: Feature, values: Any) -> IntArray:
+        name, encoding = feature.name, feature.encoding_or_fail
         if encoding.kind in ("numeric", "identity"):
             numbers = _numbers(name, values)
             known = np.isfinite(numbers)
@@ -146,6 +181,38 @@ class FeatureEncoder:
             if feature.encoding_or_fail.fitted and path.exists():
                 fitted[feature.name] = json.loads(path.read_text(encoding="utf-8"))["values"]
         return cls(schema, fitted)
+
+
+def places_in_lists(offsets: IdArray) -> tuple[IdArray, IdArray]:
+    """For each value of lists that lie one behind the other: which list it is in, and its place there, from 0."""
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    return owner, np.arange(len(owner)) - offsets[owner]
+
+
+def owners(lists: Any) -> IdArray:
+    """For each value of a pyarrow array of lists, flattened, the row that it belongs to."""
+    return np.repeat(np.arange(len(lists)), lists.value_lengths().fill_null(0).to_numpy())
+
+
+def _flat(feature: Feature, values: Any) -> tuple[IdArray, Any]:
+    """How many values each item has, and all of them."""
+    if hasattr(values, "combine_chunks"):
+        values = values.combine_chunks()
+    if hasattr(values, "value_lengths"):  # a pyarrow array of lists
+        flat, owner = values.flatten(), owners(values)
+        known = flat.is_valid()
+        return np.bincount(owner[known.to_numpy(zero_copy_only=False)], minlength=len(values)), flat.filter(known)
+    lists = []
+    for value in values.to_pylist() if hasattr(values, "to_pylist") else values:
+        if isinstance(value, str) and feature.multi_valued is not None and feature.multi_valued.separator:
+            lists.append(feature.multi_valued.split(value))
+        elif hasattr(value, "__iter__") and not isinstance(value, str):
+            lists.append([one for one in value if not _missing(one) and one != ""])
+        elif _missing(value):
+            lists.append([])
+        else:
+            raise ConfigError(f"feature {feature.name!r} needs a list of values for each item, not {value!r}")
+    return np.array([len(found) for found in lists], np.int64), [one for found in lists for one in found]
 
 
 def _missing(value: Any) -> bool:

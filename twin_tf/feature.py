@@ -66,6 +66,29 @@ class Encoding:
         raise ConfigError(f"the size of a {self.kind} encoding is only known after the pipeline has fitted it")
 
 
+@dataclasses.dataclass(frozen=True)
+class MultiValued:
+    """How a feature of which an item has several values is read; the model takes the mean of their embeddings.
+
+    Attributes:
+        separator: what stands between the values of a text column; without one the column is a list (Parquet, JSON,
+            BigQuery). Blanks around the parts of a text and empty parts are dropped, and so are repeated values.
+        max_values: an item's first so many values are kept; the data report counts what is cut.
+    """
+
+    separator: str = ""
+    max_values: int = 8
+
+    def __post_init__(self) -> None:
+        if self.max_values < 1:
+            raise ConfigError(f"max_values must be at least 1, not {self.max_values}")
+
+    def split(self, text: str) -> list[str]:
+        """The values in a text."""
+        parts = (part.strip() for part in text.split(self.separator))
+        return [part for part in dict.fromkeys(parts) if part]
+
+
 def _rising(numbers: tuple[float, ...]) -> bool:
     finite = all(math.isfinite(number) for number in numbers)
     return finite and len(numbers) > 0 and all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
@@ -92,6 +115,7 @@ class Feature:
             context).
         encoding: how the value becomes an index; not for hour_of_day and day_of_week.
         dim: width of the embedding (the paper: 64 for ids with a large vocabulary, 8 for everything else).
+        multi_valued: set if an item has several values (inherent only); `{}` for a list column.
     """
 
     name: str
@@ -101,6 +125,7 @@ class Feature:
     derived: Derivation | None = None
     encoding: Encoding | None = None
     dim: int = 8
+    multi_valued: MultiValued | None = None
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum() or self.name in _RESERVED:
@@ -125,9 +150,21 @@ class Feature:
             object.__setattr__(self, "column", self.name)
         if self.dim < 1:
             raise ConfigError(f"feature {self.name!r}: dim must be at least 1, not {self.dim}")
+        if self.multi_valued is not None:
+            if self.role != "inherent":
+                raise ConfigError(f"feature {self.name!r}: multi_valued needs role inherent, not {self.role}")
+            if self.encoding_or_fail.kind == "numeric":
+                raise ConfigError(
+                    f"feature {self.name!r}: multi_valued needs a vocabulary, hash or identity encoding, not numeric"
+                )
         if self.type is None:
             types: dict[str, ValueType] = {"numeric": "float", "identity": "int"}
             object.__setattr__(self, "type", types.get(self.encoding_or_fail.kind, "string"))
+
+    @property
+    def max_values(self) -> int:
+        """Values that an item has at most."""
+        return 1 if self.multi_valued is None else self.multi_valued.max_values
 
     @property
     def encoding_or_fail(self) -> Encoding:

@@ -4,6 +4,7 @@ Only `model.search` differs between systems. Training, evaluation and serving ca
 the projection table.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,26 +12,43 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.batch import Batch
-from twin_tf.config import ModelConfig
+from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.keras_api import keras, tf, tfrs
 from twin_tf.layers.attention_block import Attended, AttentionBlock
+from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
 from twin_tf.layers.esu import TargetAttention
-from twin_tf.layers.items import Items, LiveItems, TableItems
+from twin_tf.layers.gsu import share_found
+from twin_tf.layers.items import Items
+from twin_tf.layers.mixer import Mixer
+from twin_tf.layers.raw_attention import RawRelevance
 from twin_tf.layers.relevance import Relevance
+from twin_tf.losses import ClickLoss
 from twin_tf.schema import FeatureSchema
 from twin_tf.search import SearchStrategy, make_search
+from twin_tf.search.consistent import ConsistentSearch
 from twin_tf.search.recent import RecentSearch
 
 EVIDENCE_SCALE = 0.3
 """Brings log-sum-exp and maximum, which start at a few units, to the scale of the mixer's other inputs."""
 
 
+PROJECTION_BLOCK = 65_536
+"""Items that are projected at a time when a whole table of projections is computed."""
+
+
 class Scores(NamedTuple):
-    """`logit` float `(B, C)`, and what the long-term block found."""
+    """What a batch scores.
+
+    Attributes:
+        logit: float `(B, C)`.
+        long_term: what the long-term block found.
+        auxiliary_logit: float `(B, C)` of the auxiliary twin, where there is one.
+    """
 
     logit: tf.Tensor
     long_term: Attended
+    auxiliary_logit: tf.Tensor | None = None
 
 
 class TwinModel(tfrs.Model):
@@ -39,10 +57,10 @@ class TwinModel(tfrs.Model):
     Args:
         schema: the feature schema.
         config: the network's settings.
-        item_features: int32 `(items, inherent features)`; item row -> feature indices, rows 0 and 1 padding and
-            unknown.
+        item_features: int32 `(items, columns)`; item row -> feature indices, see `data.load_item_features`.
         cardinalities: feature name -> rows of its table.
         seed: of the starting weights.
+        training: what the loss is; the plain one if left out.
     """
 
     def __init__(
@@ -52,6 +70,7 @@ class TwinModel(tfrs.Model):
         item_features: npt.NDArray[np.int32],
         cardinalities: Mapping[str, int],
         seed: int,
+        training: TrainingConfig | None = None,
     ) -> None:
         super().__init__(name="twin")
         self.schema = schema
@@ -59,6 +78,12 @@ class TwinModel(tfrs.Model):
         keras.utils.set_random_seed(seed)
         norm = config.embedding_scale * config.head_size**0.25
         self.item_embedding = ItemEmbedding(schema.inherent, cardinalities, item_features, norm)
+        self.relevance_embedding = self.item_embedding
+        if config.decoupled_embeddings:
+            narrow = [dataclasses.replace(f, dim=min(f.dim, config.decoupled_dim)) for f in schema.inherent]
+            self.relevance_embedding = ItemEmbedding(
+                narrow, cardinalities, item_features, norm, name="relevance_embedding"
+            )
         self.cross_embedding = CrossEmbedding(schema.cross, cardinalities, schema.events.time)
         self.long_term = self._block(
             "long_term", make_search(config.search, config.retrieved, config.history_length), seed
@@ -69,27 +94,28 @@ class TwinModel(tfrs.Model):
             self.short_term = self._block("short_term", recent, seed + 1000)
         self.user_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name]) for f in schema.user}
         self.context_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name]) for f in schema.context}
-        self.mixer = [
-            keras.layers.Dense(width, activation="relu", name=f"mixer_{i}") for i, width in enumerate(config.mixer)
-        ]
-        self.output_layer = keras.layers.Dense(1, name="logit")
-        self.task = tfrs.tasks.Ranking(loss=keras.losses.BinaryCrossentropy(from_logits=True, reduction="sum"))
-        width = self._mixer_input_width()
-        for layer in (*self.mixer, self.output_layer):
-            layer.build((None, width))
-            width = layer.units
+        policy = "mixed_bfloat16" if config.precision == "bfloat16" else None
+        self.mixer = Mixer(config.mixer, config.crosses, config.cross_projection, dtype=policy)
+        self.mixer.build((None, None, self._mixer_input_width()))
+        self.click_loss = ClickLoss(training)
+        self.projection_cache: tf.Variable | None = None
+        self.auxiliary: TwinModel | None = None
+        if config.consistency == "auxiliary":
+            alone = dataclasses.replace(config, consistency="shared")
+            self.auxiliary = TwinModel(schema, alone, item_features, cardinalities, seed + 5000)
 
     def _block(self, name: str, search: SearchStrategy, seed: int) -> AttentionBlock:
         config = self.config
         cross_dims = self.cross_embedding.dims
-        relevance = Relevance(
+        relevance = (RawRelevance if config.relevance == "raw" else Relevance)(
             config.heads,
             config.head_size,
-            [f.dim for f in self.schema.inherent],
+            [f.dim for f in self.relevance_embedding.features],
             cross_dims,
             config.projection_start,
             bias=config.bias,
             seed=seed,
+            precision=config.precision,
             name=f"{name}_relevance",
         )
         attention = TargetAttention(
@@ -98,6 +124,7 @@ class TwinModel(tfrs.Model):
             self.item_embedding.width,
             cross_dims,
             seed=seed + 500,
+            precision=config.precision,
             name=f"{name}_attention",
         )
         return AttentionBlock(search, relevance, attention, self.cross_embedding, name)
@@ -117,8 +144,11 @@ class TwinModel(tfrs.Model):
     def embedding_variables(self) -> list[tf.Variable]:
         """The embedding tables, which AdaGrad trains."""
         tables = [*self.item_embedding.tables, *self.cross_embedding.tables.values()]
+        if self.relevance_embedding is not self.item_embedding:
+            tables += self.relevance_embedding.tables
         tables += [e.table for e in (*self.user_embeddings.values(), *self.context_embeddings.values())]
-        return [variable for table in tables for variable in table_variables(table)]
+        mine = [variable for table in tables for variable in table_variables(table)]
+        return mine + (self.auxiliary.embedding_variables if self.auxiliary is not None else [])
 
     @property
     def dense_variables(self) -> list[tf.Variable]:
@@ -128,48 +158,77 @@ class TwinModel(tfrs.Model):
 
     def project_items(self, rows: tf.Tensor) -> tf.Tensor:
         """K_h W^h of item rows, the projection table's content: int `(N,)` -> float `(N, heads * head_size)`."""
-        return self.long_term.relevance.project_items(self.item_embedding(rows))
+        if self.auxiliary is not None:
+            return self.auxiliary.project_items(rows)
+        return self.long_term.relevance.project_items(self.relevance_embedding(rows))
+
+    def projection_table(self) -> tf.Tensor:
+        """`project_items` of every item: float `(items, heads * head_size)`."""
+        rows = self.item_embedding.item_features.shape[0]
+        starts = range(0, rows, PROJECTION_BLOCK)
+        blocks = [self.project_items(tf.range(start, min(start + PROJECTION_BLOCK, rows))) for start in starts]
+        return tf.concat(blocks, axis=0)
+
+    def cache_projections(self) -> None:
+        """From now on the GSU searches a table of projections while training, as it does online, not the live weights.
+
+        The table is as old as the last `refresh_projections`; the paper's is up to 15 minutes old.
+        """
+        self.projection_cache = tf.Variable(self.projection_table(), trainable=False, name="projection_cache")
+
+    def refresh_projections(self) -> None:
+        """Brings the table of `cache_projections` up to date."""
+        if self.projection_cache is None:
+            raise ValueError("there is no table to refresh: call cache_projections first")
+        self.projection_cache.assign(self.projection_table())
 
     def call(self, batch: Batch, training: bool | None = None) -> tf.Tensor:
         """Logits, float `(B, C)`; padding targets get a logit too, which nobody may read."""
         return self.score(batch).logit
 
-    def score(self, batch: Batch, table: tf.Tensor | None = None) -> Scores:
+    def score(self, batch: Batch, table: tf.Tensor | None = None, *, exact: bool = True) -> Scores:
         """Scores every target of every user.
 
         Args:
             batch: histories and targets.
             table: projection table, float `(items, heads * head_size)`; None projects with the live weights.
+            exact: whether the table was computed from the weights as they are; an old one serves the search alone.
         """
-        indices = self.cross_embedding.behaviour_indices(batch.history)
-        batch = batch._replace(history=batch.history._replace(cross=indices))
-        if table is None:
-            distinct, index = tf.unique(
-                tf.concat([tf.reshape(batch.history.item, [-1]), tf.reshape(batch.targets.item, [-1])], axis=0)
-            )
-            embeddings = self.item_embedding(distinct)
-            behaviours = tf.size(batch.history.item)
-            live = LiveItems(embeddings, tf.reshape(index[:behaviours], tf.shape(batch.history.item)))
-            target_items = tf.gather(embeddings, tf.reshape(index[behaviours:], tf.shape(batch.targets.item)))
-            return self._score(batch, target_items, live, live)
-        long_items = TableItems(table, self.item_embedding, batch.history.item)
-        short_items = TableItems(None, self.item_embedding, batch.history.item)
-        return self._score(batch, self.item_embedding(batch.targets.item), long_items, short_items)
-
-    def _score(self, batch: Batch, target_items: tf.Tensor, long_items: Items, short_items: Items) -> Scores:
-        long_term = self.long_term(long_items, target_items, batch.history, batch.targets)
+        auxiliary = self.auxiliary.score(batch, table, exact=exact) if self.auxiliary is not None else None
+        cross, items, queries = self._looked_up(batch, table if auxiliary is None else None, exact)
+        chosen = None if auxiliary is None else auxiliary.long_term.finalists
+        long_term = self.long_term(items, queries, batch.history, cross, batch.targets, chosen)
+        target_items = self.item_embedding(batch.targets.item)
         parts = [long_term.output, target_items]
         if self.short_term is not None:
-            parts.append(self.short_term(short_items, target_items, batch.history, batch.targets).output)
+            live = Items(self.relevance_embedding, self.item_embedding, batch.history.item)
+            parts.append(self.short_term(live, queries, batch.history, cross, batch.targets).output)
         if self.config.evidence:
             parts += [long_term.evidence * EVIDENCE_SCALE, self._log_length(batch) * EVIDENCE_SCALE]
         parts += [self.user_embeddings[f.name](batch.user[f.name])[:, None, :] for f in self.schema.user]
         parts += [self._context(batch, f.name) for f in self.schema.context]
         pairs = tf.shape(batch.targets.item)
         mixed = tf.concat([tf.broadcast_to(part, [pairs[0], pairs[1], part.shape[-1]]) for part in parts], axis=-1)
-        for layer in self.mixer:
-            mixed = layer(mixed)
-        return Scores(self.output_layer(mixed)[..., 0], long_term)
+        logit = tf.cast(self.mixer(mixed), tf.float32)
+        return Scores(logit, long_term, None if auxiliary is None else auxiliary.logit)
+
+    def _looked_up(self, batch: Batch, table: tf.Tensor | None, exact: bool) -> tuple[CrossRows, Items, tf.Tensor]:
+        """The history's cross features and item halves, and the targets' K_h of eq. 6."""
+        cross = self.cross_embedding.compact(self.cross_embedding.behaviour_indices(batch.history))
+        items = Items(self.relevance_embedding, self.item_embedding, batch.history.item, table, exact=exact)
+        return cross, items, self.relevance_embedding(batch.targets.item)
+
+    def gsu_overlap(self, batch: Batch) -> tf.Tensor:
+        """Consistency: of the true finalists by the ESU's own metric, the share that the GSU found, a scalar.
+
+        1 with fresh parameters; less with an old table (`cache_projections`), an auxiliary twin or another search.
+        NaN if no target of the batch has any history.
+        """
+        found = self.score(batch, self.projection_cache, exact=False).long_term.finalists
+        cross, items, queries = self._looked_up(batch, None, True)
+        best = ConsistentSearch(self.config.retrieved, self.config.history_length)
+        true = self.long_term.find(best, items, queries, batch.history, cross, batch.targets)
+        return share_found(found, true, tf.shape(batch.history.item)[1], batch.targets.count)
 
     def _log_length(self, batch: Batch) -> tf.Tensor:
         """ln(1 + behaviours in sight): float `(B, C, 1)`; without it the evidence cannot tell a share from a count.
@@ -188,9 +247,18 @@ class TwinModel(tfrs.Model):
         return self.context_embeddings[name](index)
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """Mean binary cross-entropy over the real targets of the batch, a scalar; 0 without any."""
-        logit = self(inputs, training=training)
-        real = tf.sequence_mask(inputs.targets.count, tf.shape(inputs.label)[1])
-        labels, logits = tf.boolean_mask(inputs.label, real), tf.boolean_mask(logit, real)
-        loss = self.task(labels=labels[:, None], predictions=logits[:, None])
-        return tf.math.divide_no_nan(loss, tf.cast(tf.size(labels), tf.float32))
+        """Weighted mean of the binary cross-entropy over the real targets of the batch, a scalar."""
+        total, weights = self.loss_sums(inputs, training)
+        return tf.math.divide_no_nan(total, weights)
+
+    def loss_sums(self, inputs: Batch, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """The loss's numerator and denominator, see `ClickLoss`; what is trained in parts divides their sums.
+
+        An auxiliary twin's loss comes on top: nothing but the finalists passes between the two.
+        """
+        scores = self.score(inputs, self.projection_cache if training else None, exact=False)
+        total, weights = self.click_loss(scores.logit, inputs.label, inputs.weight, inputs.targets.count)
+        if scores.auxiliary_logit is not None:
+            beside, _ = self.click_loss(scores.auxiliary_logit, inputs.label, inputs.weight, inputs.targets.count)
+            total += beside
+        return total, weights

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_WIDTH = 8
+FLOAT_WIDTH = 4
 
 
 def width_of(largest: int) -> int:
@@ -40,6 +41,12 @@ def pack(values: npt.NDArray[np.integer], width: int) -> bytes:
         return values.astype(f"<u{width}").tobytes()
     whole = values.astype("<i8").view(np.uint8).reshape(-1, MAX_WIDTH)
     return whole[:, :width].tobytes()
+
+
+def float_bits(values: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """Numbers from 0 on as whole numbers of `FLOAT_WIDTH` bytes: the bits of their float32, in the same order."""
+    bits: npt.NDArray[np.int64] = (values.astype(np.float32) + np.float32(0)).view(np.int32).astype(np.int64)
+    return bits
 
 
 def unpack(data: bytes, width: int) -> npt.NDArray[np.int64]:

@@ -5,6 +5,7 @@ shuffles, batches and trains on, on its own. Every record belongs to one portion
 The portion of a worker that dies goes to another, from its beginning: those records may then count twice.
 """
 
+import ctypes
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,9 @@ from collections.abc import Callable, Iterator
 from twin_tf.batch import Batch
 from twin_tf.cluster import Task
 from twin_tf.keras_api import tf
-from twin_tf.strategies import Learned, Share, resolver
+from twin_tf.strategies import Share, resolver
 from twin_tf.strict_yaml import ConfigError
+from twin_tf.trainer import Learned, finite_or_stop
 
 CHIEF_GRACE_SECONDS = 30.0
 """How long workers and parameter servers wait for a chief that has gone, before they end."""
@@ -52,25 +54,37 @@ class PortionTrainer:
         self._strategy = strategy
         self._step = step
         self._read = read
-        workers = sum("/job:worker/" in device.name for device in tf.config.list_logical_devices("CPU"))
-        self._portions = workers * max(1, -(-records // (workers * PORTION_RECORDS)))
+        self._workers = sum("/job:worker/" in device.name for device in tf.config.list_logical_devices("CPU"))
+        self._rounds = max(1, -(-records // (self._workers * PORTION_RECORDS)))
         self._coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+        # Its destructor waits for workers that have died, for ever: it must not run when Python ends.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._coordinator))
 
-    def run(self, epoch: int) -> Iterator[Learned]:
-        """Trains an epoch; its portions run side by side and are yielded in order."""
+    def rounds(self, epoch: int, done: int = 0) -> Iterator[Learned]:
+        """Trains an epoch in rounds, each a portion for every worker; between two, nothing is on its way.
+
+        Args:
+            epoch: which.
+            done: rounds that are left out.
+
+        Raises:
+            FloatingPointError: a loss or its gradient is not finite.
+        """
         train = self._function(epoch)
-        running = [
-            self._coordinator.schedule(train, args=(tf.constant(number, tf.int64),)) for number in range(self._portions)
-        ]
-        for portion in running:
-            yield Learned(*portion.fetch())
-        self._coordinator.join()
+        for first in range(done * self._workers, self._rounds * self._workers, self._workers):
+            with finite_or_stop():
+                portions = [
+                    self._coordinator.schedule(train, args=(tf.constant(first + place, tf.int64),))
+                    for place in range(self._workers)
+                ]
+                self._coordinator.join()
+                yield Learned(*(sum(parts) for parts in zip(*(one.fetch() for one in portions), strict=True)))
 
     def _function(self, epoch: int) -> Callable[[tf.Tensor], Learned]:
         @tf.function
         def train(number: tf.Tensor) -> Learned:
-            total = Learned(tf.constant(0.0), tf.constant(0), tf.constant(0), tf.constant(0))
-            for batch in iter(self._read(epoch, (number, self._portions))):
+            total = Learned(tf.constant(0.0), tf.constant(0.0), tf.constant(0), tf.constant(0), tf.constant(0))
+            for batch in iter(self._read(epoch, (number, self._rounds * self._workers))):
                 learned = self._strategy.run(self._step, args=(batch,))
                 total = Learned(*(sum_ + part for sum_, part in zip(total, learned, strict=True)))
             return total

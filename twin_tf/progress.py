@@ -14,12 +14,13 @@ Advance = Callable[[int, str], None]
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Advance]:
+def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Advance]:
     """Shows how far a piece of work has come.
 
     Args:
         description: what is being done.
         total: how many units there are.
+        done: how many of them were done before.
 
     Yields:
         `advance(units, note)`: units done since the last call, and a short text to show beside the bar.
@@ -34,10 +35,10 @@ def progress_bar(description: str, total: int) -> Iterator[Advance]:
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(description, total=total, note="")
+            task = bar.add_task(description, total=total, completed=done, note="")
             yield lambda units, note: bar.update(task, advance=units, note=note)
         return
-    done, started, last = 0, time.monotonic(), time.monotonic()
+    started = last = time.monotonic()
 
     def advance(units: int, note: str) -> None:
         nonlocal done, last

@@ -16,6 +16,7 @@ behaviours and m targets:
 | `history/time`, `target/time` | n, m times, minus the manifest's `time_origin` |
 | `history/<stored cross feature>` | n indices |
 | `target/label` | m numbers, 0 or 1 |
+| `target/weight` | where the schema weighs targets: m numbers, the bits of a float32 each |
 | `target/history_end` | m numbers: behaviours of this record that are strictly earlier than the target |
 | `target/<stored context feature>` | m indices |
 | `pending/<stored cross feature>` | in `histories/`, where needed: n places in `state/pending.json` |
@@ -56,6 +57,7 @@ TARGET_LENGTH = "target/length"
 TARGET_ITEM = "target/item"
 TARGET_TIME = "target/time"
 TARGET_LABEL = "target/label"
+TARGET_WEIGHT = "target/weight"
 TARGET_HISTORY_END = "target/history_end"
 
 MANIFEST = "manifest.json"

@@ -43,7 +43,8 @@ class RunInfo:
         cardinalities: feature -> rows of its embedding table.
         prepared: the directory of prepared data it was trained on.
         weights_version: UTC seconds when training ended; 0 while it has not.
-        steps: optimiser steps done.
+        steps: optimiser steps behind the weights; 0 while training has not ended.
+        manifest_sha256: of the data's manifest.
     """
 
     schema_fingerprint: str
@@ -51,6 +52,7 @@ class RunInfo:
     prepared: str
     weights_version: int = 0
     steps: int = 0
+    manifest_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,14 +87,7 @@ def schema_of(config: Config) -> FeatureSchema:
 
 
 def create_run(directory: Path, manifest: Manifest, config: Config, info: RunInfo) -> None:
-    """Makes a run directory ready for training.
-
-    Raises:
-        ConfigError: the directory exists and is not empty.
-    """
-    if directory.exists() and any(directory.iterdir()):
-        raise ConfigError(f"the run directory {directory} exists; name a new one, or remove it first")
-    directory.mkdir(parents=True, exist_ok=True)
+    """Fills a run directory with all that training starts from; `run.json` comes last and says that it is whole."""
     source = Path(manifest.directory)
     FeatureEncoder.load(source).save(directory)
     (directory / records.ITEMS).parent.mkdir()
@@ -138,7 +133,8 @@ def load_info(directory: Path) -> RunInfo:
 def build_model(directory: Path, config: Config, info: RunInfo) -> tuple[TwinModel, npt.NDArray[np.int64]]:
     """The untrained model of a run, and its item ids by row."""
     features, ids = load_item_features(directory, schema_of(config))
-    model = TwinModel(schema_of(config), config.model, features, info.cardinalities, config.training.seed)
+    seed = config.training.seed
+    model = TwinModel(schema_of(config), config.model, features, info.cardinalities, seed, config.training)
     return model, ids
 
 

@@ -16,10 +16,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
-from twin_tf.feature import FIRST_KNOWN, PADDING, UNKNOWN, Encoding, Feature, Role, ValueType
+from twin_tf.feature import FIRST_KNOWN, PADDING, UNKNOWN, Encoding, Feature, MultiValued, Role, ValueType
 from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
 
 LONGEST_HISTORY = 1_000_000
@@ -35,6 +36,7 @@ __all__ = [
     "History",
     "IdColumn",
     "LabelColumn",
+    "MultiValued",
     "Role",
     "Split",
     "Targets",
@@ -118,10 +120,17 @@ class History:
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """Which events are predicted, and how many share one record (one stretch of a user's history)."""
+    """Which events are predicted.
+
+    Attributes:
+        where: column -> allowed values; an event is a target if every column holds one of its values.
+        per_record: how many share one record (one stretch of a user's history).
+        weight: column of how much a target counts in the loss, a number from 0 on; every target counts 1 without it.
+    """
 
     where: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     per_record: int = 64
+    weight: str | None = None
 
     def __post_init__(self) -> None:
         if self.per_record < 1:
@@ -185,11 +194,24 @@ class FeatureSchema:
                 raise ConfigError(
                     f"{log}.type is {mine.type}, the events' is {theirs.type}: the same ids need one type"
                 )
+        self._check_weight()
         self._check_filters()
-        self.item_columns(), self.user_columns()  # each column has one type
+        self.item_columns(), self.user_columns(), self.multi_valued_columns()  # each column has one type
         item_id = self.items.column if self.items is not None else None
         if item_id is None and any(f.column != self.events.item.column for f in self.inherent):
             raise ConfigError("inherent features other than the item id need an items log: give 'items: {column: ...}'")
+
+    def _check_weight(self) -> None:
+        weight = self.targets.weight
+        if weight is None:
+            return
+        if self.event_columns()[weight] != "float":
+            raise ConfigError(
+                f"targets.weight reads column {weight!r} as a number, but it is read as {self.event_columns()[weight]} "
+                "elsewhere: give the weight a column of its own"
+            )
+        if any(f.name == "weight" for f in self.stored_context):
+            raise ConfigError("a context feature cannot be called 'weight' beside targets.weight: rename the feature")
 
     def _check_filters(self) -> None:
         """A filter's values must be of the type its column is read as, else no row could ever match."""
@@ -260,17 +282,37 @@ class FeatureSchema:
             events.label.column: "int",
         }
         _add_columns(columns, (*self.stored_cross, *self.stored_context))
+        if self.targets.weight is not None:
+            columns.setdefault(self.targets.weight, "float")
         for where in (self.history.where, self.targets.where):
             for column, values in where.items():
                 columns.setdefault(column, "int" if all(isinstance(v, int) for v in values) else "string")
         return columns
 
     def item_columns(self) -> dict[str, ValueType]:
-        """Raw column -> type of the items log; the id column first, empty without an items log."""
+        """Raw column -> type of its values in the items log; the id column first, empty without an items log."""
         if self.items is None:
             return {}
         columns: dict[str, ValueType] = {self.items.column: self.items.type}
         return _add_columns(columns, self.inherent)
+
+    def multi_valued_columns(self) -> dict[str, str]:
+        """Raw column of the items log that holds several values -> what separates them; empty for a list column."""
+        found: dict[str, str | None] = {(self.items or self.events.item).column: None}
+        for feature in self.inherent:
+            separator = None if feature.multi_valued is None else feature.multi_valued.separator
+            if found.setdefault(feature.column, separator) != separator:
+                raise ConfigError(
+                    f"feature {feature.name!r} and another reader of column {feature.column!r} split it differently: "
+                    "give both the same 'multi_valued.separator', and none to an id"
+                )
+        return {column: separator for column, separator in found.items() if separator is not None}
+
+    @cached_property
+    def inherent_slices(self) -> dict[str, slice]:
+        """Inherent feature -> its columns in the matrix of item features, `max_values` of a multi-valued one."""
+        stops = list(accumulate(feature.max_values for feature in self.inherent))
+        return {f.name: slice(stop - f.max_values, stop) for f, stop in zip(self.inherent, stops, strict=True)}
 
     def user_columns(self) -> dict[str, ValueType]:
         """Raw column -> type of the users log; the id column first, empty without a users log."""

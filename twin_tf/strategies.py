@@ -13,8 +13,8 @@ How to start each process: docs/distributed.md.
 import contextlib
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
+from twin_tf.batch import Batch
 from twin_tf.cluster import StrategyName, Task
 from twin_tf.keras_api import tf
 from twin_tf.strict_yaml import ConfigError
@@ -25,22 +25,6 @@ MIN_SHARD_BYTES = 256 << 10
 
 Share = tuple[int | tf.Tensor, int]
 """`(i, n)`: the i-th of n shares of the records."""
-
-
-class Learned(NamedTuple):
-    """What one or more steps learned from, scalars each.
-
-    Attributes:
-        loss_sum: binary cross-entropy before the update, summed over the targets.
-        targets: how many.
-        records: that held them.
-        steps: updates.
-    """
-
-    loss_sum: tf.Tensor
-    targets: tf.Tensor
-    records: tf.Tensor
-    steps: tf.Tensor
 
 
 def make_strategy(
@@ -71,7 +55,10 @@ def make_strategy(
 
 
 def distribute(
-    strategy: tf.distribute.Strategy, batch_records: int, read: Callable[[int, Share], tf.data.Dataset]
+    strategy: tf.distribute.Strategy,
+    batch_records: int,
+    read: Callable[[int, Share, int], tf.data.Dataset],
+    steps_done: int = 0,
 ) -> tf.data.Dataset:
     """The batches of one pass, each replica's own: every reader takes its share of the records.
 
@@ -80,7 +67,8 @@ def distribute(
     Args:
         strategy: not a ParameterServerStrategy, see `parameter_server`.
         batch_records: records in a step, of all replicas together.
-        read: (records in a batch, `(i, n)`) -> batches of the i-th of n shares.
+        read: (records in a batch, `(i, n)`, batches to skip) -> batches of the i-th of n shares.
+        steps_done: of the pass, which are left out.
 
     Raises:
         ConfigError: `batch_records` cannot be divided among the replicas.
@@ -93,9 +81,15 @@ def distribute(
         )
 
     def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        return read(batch_records // replicas, (context.input_pipeline_id, context.num_input_pipelines))
+        readers = context.num_input_pipelines
+        return read(batch_records // replicas, (context.input_pipeline_id, readers), steps_done * replicas // readers)
 
     return strategy.distribute_datasets_from_function(share)
+
+
+def local_batch(strategy: tf.distribute.Strategy, batch: Batch) -> Batch:
+    """Of a batch of `distribute`, that of this process's first replica."""
+    return tf.nest.map_structure(lambda values: strategy.experimental_local_results(values)[0], batch)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

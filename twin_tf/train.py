@@ -1,234 +1,141 @@
-"""The trainer: AdaGrad for the embedding tables, Adam for everything else, in one step."""
+"""Training a run from prepared data: made, resumed, finished."""
 
 import dataclasses
+import hashlib
 import json
-import math
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twin_tf.batch import Batch
-from twin_tf.config import Config, TrainingConfig
-from twin_tf.data import batch_spec, make_dataset
-from twin_tf.evaluate import Evaluator
-from twin_tf.keras_api import keras, tf, tfrs
-from twin_tf.model import TwinModel
-from twin_tf.parameter_server import PortionTrainer
-from twin_tf.progress import progress_bar
+from twin_tf.checkpoints import CheckpointStore
+from twin_tf.config import Config
+from twin_tf.data import make_dataset
+from twin_tf.fit import Fit, overlap_name
+from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
-from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, create_run, save_info, schema_of
-from twin_tf.strategies import Learned, Share, distribute, is_chief
+from twin_tf.run_lock import claimed_run
+from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, save_info, schema_of
+from twin_tf.strategies import is_chief, lost_processes_named
 from twin_tf.strict_yaml import ConfigError
-
-FINAL_RATE = 0.02
-"""Where the cosine schedule ends, as a share of the starting rates."""
-
-
-class Trainer:
-    """One model and its two optimisers.
-
-    Args:
-        model: to be trained, made in the strategy's scope.
-        config: rates and schedule.
-        strategy: where; one replica on this machine if left out.
-    """
-
-    def __init__(
-        self, model: TwinModel, config: TrainingConfig, strategy: tf.distribute.Strategy | None = None
-    ) -> None:
-        self.model = model
-        self.config = config
-        self.strategy = tf.distribute.get_strategy() if strategy is None else strategy
-        legacy = keras.optimizers.legacy
-        with self.strategy.scope():
-            self.rate = tf.Variable(1.0, trainable=False, name="rate")
-            self.optimizer = tfrs.experimental.optimizers.CompositeOptimizer(
-                [
-                    (legacy.Adagrad(self._scaled(config.embedding_learning_rate)), lambda: model.embedding_variables),
-                    (legacy.Adam(self._scaled(config.dense_learning_rate)), lambda: model.dense_variables),
-                ]
-            )
-        self._step = tf.function(self.global_step, input_signature=[batch_spec(model.schema)])
-        self._distributed_step: Callable[[Batch], Learned] | None = None
-
-    def _scaled(self, start: float) -> Callable[[], tf.Tensor]:
-        @tf.autograph.experimental.do_not_convert
-        def rate() -> tf.Tensor:
-            return start * self.rate
-
-        return rate
-
-    def set_progress(self, progress: float) -> None:
-        """Sets the rates; `progress` is the share of the training that is done, 0 to 1."""
-        if self.config.schedule == "cosine":
-            self.rate.assign(max(FINAL_RATE, 0.5 * (1 + math.cos(math.pi * progress))))
-
-    def step(self, batch: Batch) -> Learned:
-        """One update of all weights from one batch, by one replica."""
-        return self._step(batch)
-
-    def epochs(
-        self, records_: int, read: Callable[[int, int, Share], tf.data.Dataset]
-    ) -> Callable[[int], Iterator[Learned]]:
-        """How an epoch is run under the strategy.
-
-        Args:
-            records_: of an epoch.
-            read: (epoch, records in a batch, `(i, n)`) -> batches of the i-th of n shares.
-
-        Returns:
-            epoch -> what is learned, step by step or portion by portion.
-        """
-        size = self.config.batch_records
-        if isinstance(self.strategy, tf.distribute.ParameterServerStrategy):
-            portions = PortionTrainer(
-                self.strategy, self.replica_step, lambda epoch, share: read(epoch, size, share), records_
-            )
-            return portions.run
-
-        def run(epoch: int) -> Iterator[Learned]:
-            dataset = distribute(self.strategy, size, lambda part, share: read(epoch, part, share))
-            if self._distributed_step is None:
-                self._distributed_step = tf.function(self.global_step, input_signature=[dataset.element_spec])
-            for batch in dataset:
-                yield self._distributed_step(batch)
-
-        return run
-
-    def global_step(self, batch: Batch) -> Learned:
-        """One update from the replicas' batches; a graph."""
-        learned = self.strategy.run(self.replica_step, args=(batch,))
-        loss_sum, targets, records = (
-            self.strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in learned[:3]
-        )
-        return Learned(loss_sum, targets, records, tf.constant(1))
-
-    def replica_step(self, batch: Batch) -> Learned:
-        """A replica's part of a step; the gradients of all are added."""
-        variables = [*self.model.embedding_variables, *self.model.dense_variables]
-        count = tf.reduce_sum(batch.targets.count)
-        everywhere = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
-        with tf.GradientTape() as tape:
-            loss_sum = self.model.compute_loss(batch, training=True) * tf.cast(count, tf.float32)
-            loss = tf.math.divide_no_nan(loss_sum, tf.cast(everywhere, tf.float32))
-        gradients = tape.gradient(loss, variables)
-        self.optimizer.apply_gradients(
-            [
-                (gradient, variable)
-                for gradient, variable in zip(gradients, variables, strict=True)
-                if gradient is not None
-            ]
-        )
-        return Learned(loss_sum, count, tf.shape(batch.targets.count)[0], tf.constant(1))
+from twin_tf.trainer import Trainer
+from twin_tf.training_log import TrainingLog
 
 
 def train(
-    prepared: str | Path, run: str | Path, config: Config, strategy: tf.distribute.Strategy | None = None
+    prepared: str | Path,
+    run: str | Path,
+    config: Config,
+    *,
+    strategy: tf.distribute.Strategy | None = None,
+    start: Callable[[Trainer], None] | None = None,
 ) -> dict[str, Any]:
-    """Trains a model on prepared data.
+    """Trains a model on prepared data; called again after it was killed, it goes on where the last checkpoint is.
 
     Args:
         prepared: directory of `build_examples`.
-        run: a new directory for everything that training leaves behind, see `twin_tf.runs`.
+        run: a directory for everything that training leaves behind, see `twin_tf.runs`: a new one, or that of an
+            unfinished run of the same settings and data.
         config: its schema section, if any, must be the one that the data were prepared with.
-        strategy: of `strategies.make_strategy`; one replica on this machine if left out. Of several processes, the
-            chief alone writes `run`.
+        strategy: where to train, of `strategies.make_strategy`; one replica on this machine if left out. Of several
+            processes the chief alone writes `run`.
+        start: changes the starting weights before the first step, and does the same each time it is called.
 
     Returns:
-        What `report.json` holds: seconds, examples per second, losses, metrics on the valid split after each epoch.
+        What `report.json` holds: seconds, examples per second, losses and overlap of each epoch, the metrics of each
+        evaluation on the valid split, and `kept`: which weights the run hands on.
 
     Raises:
-        ConfigError: bad prepared data, an existing run directory, a schema that differs from the data's, or settings
-            that make no model; no run directory is left behind.
-        FloatingPointError: the loss is not finite; nothing can be exported from the run.
+        ConfigError: bad prepared data, a run directory that holds anything else or is in use, a schema that differs
+            from the data's, or settings that make no model; no run directory is left behind.
+        ConnectionError: another process of the cluster has gone.
+        FloatingPointError: loss, gradient or weights are not finite; nothing can be exported from the run.
     """
     manifest = Manifest.load(prepared)
     if config.schema is not None and config.schema.fingerprint != manifest.schema_fingerprint:
         raise ConfigError(f"{prepared} was prepared with another schema than the configuration holds; preprocess again")
+    _check_validation(manifest, config)
+    if config.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
-    if not is_chief(strategy):  # it writes all the same, since writing takes part in what the workers do together
-        with tempfile.TemporaryDirectory(prefix="twin-not-chief-") as elsewhere:
-            return _train(manifest, Path(elsewhere), config, strategy)
-    return _train(manifest, Path(run), config, strategy)
-
-
-def _train(manifest: Manifest, directory: Path, config: Config, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     config = dataclasses.replace(config, schema=manifest.schema)
-    source = Path(manifest.directory).resolve()
-    info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(source))
+    source, directory = Path(manifest.directory).resolve(), Path(run)
+    digest = hashlib.sha256(manifest.to_json().encode()).hexdigest()
+    info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(source), manifest_sha256=digest)
+    if is_chief(strategy):
+        return _train(manifest, directory, config, info, strategy, start)
+    # It writes all the same, to where nobody looks: some of what is written takes part in what all workers do together.
+    with tempfile.TemporaryDirectory(prefix="twin-not-chief-") as elsewhere:
+        return _train(manifest, Path(elsewhere), config, info, strategy, start, resumes=directory)
+
+
+def _train(
+    manifest: Manifest,
+    directory: Path,
+    config: Config,
+    info: RunInfo,
+    strategy: tf.distribute.Strategy,
+    start: Callable[[Trainer], None] | None,
+    resumes: Path | None = None,
+) -> dict[str, Any]:
+    """Trains into a run directory; from the checkpoints of another run, `resumes`, if it has any."""
     with strategy.scope():
-        model, _ = build_model(source, config, info)
+        model, _ = build_model(Path(info.prepared), config, info)
     make_dataset(manifest, "train", model.window, config.training.batch_records)
     manifest.shard_paths("valid")
-    create_run(directory, manifest, config, info)
-    trainer = Trainer(model, config.training, strategy)
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer)
-    manager = tf.train.CheckpointManager(checkpoint, str(directory / CHECKPOINTS), max_to_keep=2)
-    writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
-    report = _fit(trainer, manifest, config, manager, writer)
-    save_info(directory, dataclasses.replace(info, weights_version=int(time.time()), steps=report["steps"]))
-    (directory / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    with claimed_run(directory, manifest, config, info), lost_processes_named():
+        if resumes is not None and (resumes / CHECKPOINTS).is_dir():
+            shutil.copytree(resumes / CHECKPOINTS, directory / CHECKPOINTS)
+        trainer = Trainer(model, config.training, strategy)
+        checkpoint = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer)
+        log = TrainingLog(directory / "tensorboard")
+        fit = Fit(trainer, manifest, config, CheckpointStore(directory / CHECKPOINTS, checkpoint), log)
+        try:
+            kept = fit.run(start)
+        finally:
+            log.flush()
+        report = _report(config, fit, kept)
+        _write_whole(directory / REPORT, json.dumps(report, indent=1) + "\n")
+        save_info(directory, dataclasses.replace(info, weights_version=int(time.time()), steps=report["kept"]["steps"]))
     return report
 
 
-def _fit(
-    trainer: Trainer,
-    manifest: Manifest,
-    config: Config,
-    manager: tf.train.CheckpointManager,
-    writer: tf.summary.SummaryWriter,
-) -> dict[str, Any]:
-    settings, model = config.training, trainer.model
-    total = sum(shard.records for shard in manifest.splits["train"]) * settings.epochs
-    evaluator = Evaluator(model)
-    steps = done = targets = 0
-
-    def read(epoch: int, batch_records: int, share: Share) -> tf.data.Dataset:
-        return make_dataset(
-            manifest, "train", model.window, batch_records, shuffle_seed=settings.seed, epoch=epoch, share=share
+def _check_validation(manifest: Manifest, config: Config) -> None:
+    settings = config.training
+    needed = settings.keeps_best or settings.patience is not None or settings.evaluate_every_steps is not None
+    if needed and not any(shard.records for shard in manifest.splits.get("valid", ())):
+        raise ConfigError(
+            "training.patience, evaluate_every_steps and keep: best need a valid split, and that of "
+            f"{manifest.directory} has no records; leave them out, or change the split times"
         )
 
-    run_epoch = trainer.epochs(total // settings.epochs, read)
-    train_seconds = 0.0
-    losses: list[float] = []
-    validation: list[dict[str, Any]] = []
-    with progress_bar(f"train {config.model.search}", total) as advance, writer.as_default():
-        for epoch in range(settings.epochs):
-            started, loss_sum, loss_count = time.monotonic(), 0.0, 0
-            trainer.set_progress(done / total)
-            for learned in run_epoch(epoch):
-                count, records = int(learned.targets), int(learned.records)
-                steps, done, targets = steps + int(learned.steps), done + records, targets + count
-                loss_sum, loss_count = loss_sum + float(learned.loss_sum), loss_count + count
-                if not math.isfinite(loss_sum):
-                    raise FloatingPointError(
-                        "the loss is no longer finite; lower training.dense_learning_rate or "
-                        "training.embedding_learning_rate"
-                    )
-                trainer.set_progress(done / total)
-                if steps // 50 > (steps - int(learned.steps)) // 50:
-                    tf.summary.scalar("loss", float(learned.loss_sum) / max(count, 1), step=steps)
-                advance(records, f"epoch {epoch + 1}/{settings.epochs} loss {loss_sum / loss_count:.4f}")
-            train_seconds += time.monotonic() - started
-            losses.append(loss_sum / loss_count)
-            manager.save()
-            if any(shard.records for shard in manifest.splits.get("valid", ())):
-                limit = settings.validation_records
-                metrics = evaluator.run(manifest, "valid", settings.batch_records, limit).metrics
-                validation.append(metrics.to_plain())
-                tf.summary.scalar("valid/auc", metrics.auc, step=steps)
-                tf.summary.scalar("valid/gauc", metrics.gauc, step=steps)
+
+def _report(config: Config, fit: Fit, kept: str) -> dict[str, Any]:
+    progress = fit.progress
+    valid = progress.valid[progress.best] if kept == "best" and progress.best is not None else None
+    if kept == "last" and progress.valid and progress.valid[-1]["steps"] == progress.steps:
+        valid = progress.valid[-1]
     return {
         "search": config.model.search,
         "evidence": config.model.evidence,
         "schema": schema_of(config).name,
-        "epochs": settings.epochs,
-        "steps": steps,
-        "targets": targets,
-        "train_seconds": train_seconds,
-        "examples_per_s": targets / train_seconds,
-        "loss": losses,
-        "valid": validation,
+        "epochs": len(progress.loss),
+        "steps": progress.steps,
+        "targets": progress.targets,
+        "train_seconds": progress.train_seconds,
+        "examples_per_s": progress.targets / progress.train_seconds,
+        "loss": progress.loss,
+        overlap_name(config): progress.overlap,
+        "valid": progress.valid,
+        "stopped_early": progress.stopped_early,
+        "kept": {"which": kept, "steps": valid["steps"] if valid else progress.steps, "valid": valid},
     }
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Readers see the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

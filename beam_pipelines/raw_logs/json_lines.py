@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from beam_pipelines.raw_logs.log_blocks import Dead, Part, shown
-from beam_pipelines.raw_logs.raw_columns import ARROW, EXACT_FLOATS, WANTED, LogColumns
+from beam_pipelines.raw_logs.raw_columns import ARROW, EXACT_FLOATS, LISTED, WANTED, LogColumns
 
 _SAMPLE_LINES = 50
 _FEW_LINES = 32
@@ -24,6 +24,7 @@ _PLAIN = {"int": (int, type(None)), "float": (int, float, type(None)), "string":
 _KINDS = {list: "list", str: "text", bool: "boolean", type(None): "null"}
 
 Types = Mapping[str, pa.DataType]
+Cell = str | None | list[str | None]
 
 
 class JsonLines:
@@ -35,7 +36,9 @@ class JsonLines:
 
     def __init__(self, columns: LogColumns) -> None:
         self._columns = columns
-        self._declared: Types = {name: ARROW[type_] for name, type_ in columns.types.items()}
+        self._lists = {name for name, separator in columns.separators.items() if not separator}
+        texts = set(columns.separators) - self._lists
+        self._declared: Types = {n: pa.string() if n in texts else columns.arrow(n) for n in columns.types}
         self._types: Types = self._declared
 
     def parse(self, text: bytes, line_count: int) -> tuple[list[Part], list[Dead]]:
@@ -97,7 +100,7 @@ class JsonLines:
             place = end + 1
             for name, type_ in self._columns.types.items():
                 cell = line.get(name) if isinstance(line, dict) else None
-                if cell is None or name in found or type_ == "string":
+                if cell is None or name in found or type_ == "string" or name in self._columns.separators:
                     continue
                 if isinstance(cell, _Number):
                     found[name] = ARROW[type_] if cell.lstrip("-").isdigit() else pa.float64()
@@ -111,7 +114,7 @@ class JsonLines:
         """Sorts lines into plain ones, which pyarrow reads together, odd ones, whose cells become text, and dead."""
         plain: list[int] = []
         odd: list[int] = []
-        kinds = [(name, _PLAIN[type_]) for name, type_ in self._columns.types.items()]
+        kinds = [(name, self._plain(name)) for name in self._declared]
         for number in numbers:
             try:
                 value = json.loads(lines[number].decode("utf-8"))
@@ -134,7 +137,7 @@ class JsonLines:
         read(plain)
         dead: list[Dead] = []
         kept: list[int] = []
-        cells: dict[str, list[str | None]] = {name: [] for name in self._columns.types}
+        cells: dict[str, list[Cell]] = {name: [] for name in self._columns.types}
         for number in sorted(odd):
             row = self._row(lines[number])
             if isinstance(row, str):
@@ -143,37 +146,64 @@ class JsonLines:
             kept.append(number)
             for name, column in cells.items():
                 column.append(row[name])
-        parts.append((pa.table({name: pa.array(column, pa.string()) for name, column in cells.items()}), kept))
+        types = {name: pa.list_(pa.string()) if name in self._lists else pa.string() for name in cells}
+        parts.append((pa.table({name: pa.array(column, types[name]) for name, column in cells.items()}), kept))
         return parts, dead
 
-    def _row(self, line: bytes) -> dict[str, str | None] | str:
+    def _plain(self, name: str) -> tuple[type, ...]:
+        if name in self._lists:
+            return (list, type(None))
+        return _PLAIN["string" if name in self._columns.separators else self._columns.types[name]]
+
+    def _row(self, line: bytes) -> dict[str, Cell] | str:
         """The wanted cells as text, which `raw_columns.to_type` reads by the rules of all formats; or what is wrong."""
         value: Any = _object(line)
         if isinstance(value, _Nested):
             table = self._block(line.strip() + b"\n", 1)  # pyarrow has no limit
             if table is None:
                 return "not JSON: nested too deeply"
-            value = {n: c if isinstance(c, str | bool | None) else _Number(c) for n, c in table.to_pylist()[0].items()}
+            value = {name: _as_parsed(cell) for name, cell in table.to_pylist()[0].items()}
         if not isinstance(value, dict):
             return str(value)
-        row: dict[str, str | None] = {}
+        row: dict[str, Cell] = {}
         for name, type_ in self._columns.types.items():
             cell = value.get(name)
             if isinstance(value, _Twice) and name in value.names:
                 return f"{name} is there twice"
-            if isinstance(cell, bool) and type_ == "int":
-                row[name] = "true" if cell else "false"
-            elif cell is None or (isinstance(cell, str) and not (type_ == "string" and isinstance(cell, _Number))):
-                row[name] = cell
-            else:
-                return f"{name} is not {WANTED[type_]}: {str(cell)[:80]}"
-            if type_ == "string" and cell is not None and not _encodable(str(cell)):
+            listed = name in self._lists
+            kind = "string" if name in self._columns.separators and not listed else type_
+            if listed and not (cell is None or isinstance(cell, list)):
+                return f"{name} is not {LISTED[type_]}: {str(cell)[:80]}"
+            found = [_as_text(one, kind) for one in (cell or [] if listed else [cell])]
+            if any(text is _WRONG for text in found):
+                return f"{name} is not {LISTED[type_] if listed else WANTED[kind]}: {str(cell)[:80]}"
+            if kind == "string" and not all(_encodable(text) for text in found if text is not None):
                 return f"{name} is not text: half of a surrogate pair"
+            row[name] = found if listed else found[0]
         return row
 
 
 class _Number(str):
     """A number as the log writes it."""
+
+
+_WRONG = _Number("wrong")
+
+
+def _as_text(cell: Any, type_: str) -> str | None:
+    """A cell, or a value in it, as text; `_WRONG` if it is of another type."""
+    if isinstance(cell, bool) and type_ == "int":
+        return "true" if cell else "false"
+    if cell is None or (isinstance(cell, str) and not (type_ == "string" and isinstance(cell, _Number))):
+        return cell
+    return _WRONG
+
+
+def _as_parsed(cell: Any) -> Any:
+    """A cell that pyarrow read as `_object` gives it."""
+    if isinstance(cell, list):
+        return [_as_parsed(one) for one in cell]
+    return cell if isinstance(cell, str | bool | None) else _Number(cell)
 
 
 class _Nested(str):

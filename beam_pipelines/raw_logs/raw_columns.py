@@ -1,11 +1,13 @@
 """Columns of raw logs: which a log must have, of which type, and which rows break a rule. All vectorised.
 
 A row breaks a rule if an id, the time or the label is missing, if a value has the wrong type, if the time is negative
-or in the future, or if the label is none of its values. Every other empty value is sound: it becomes "unknown" later.
+or in the future, if the label is none of its values, or if a target's weight is missing or no number from 0 on. Every
+other empty value is sound: it becomes "unknown" later.
 
 Values have the same meaning in every format. For a whole number: digits, `5.0` (below 2^53, where floats are exact), a
 boolean (0 or 1), and the same written as text. For a number: a number, or one written as text. NaN is empty. Text is
-text only: a number is not.
+text only: a number is not. Of a column with several values a row holds a list, or a text to split; each value follows
+these rules, empty and repeated ones are dropped, and a row without any is empty.
 """
 
 import dataclasses
@@ -18,7 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twin_tf.schema import FeatureSchema, ValueType
+from twin_tf.encoders import owners
+from twin_tf.schema import FeatureSchema, MultiValued, ValueType
 
 LogName = Literal["events", "items", "users"]
 Mask = npt.NDArray[np.bool_]
@@ -29,6 +32,9 @@ _EARLIEST_SANE = 10**8  # 1973 in seconds: an earlier time is a counter, not a d
 _DIGITS = r"^-?[0-9]+$|^-?0[xX][0-9a-fA-F]+$"
 _FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 WANTED = {"int": "a whole number", "float": "a number", "string": "text"}
+LISTED = {"int": "a list of whole numbers", "float": "a list of numbers", "string": "a list of text"}
+SPLIT = {"int": "whole numbers in a text", "float": "numbers in a text", "string": "text"}
+LARGEST_WEIGHT = float(np.finfo(np.float32).max)  # records hold weights as float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +49,9 @@ class LogColumns:
         label: the label column, if any.
         label_values: the values it may take.
         latest: the latest sound time, in the unit of the log; None: any.
+        separators: column of several values -> what stands between them; empty for a column of lists.
+        weight: the weight column of targets, if any.
+        targets: column -> values; a row that holds one of each is a target.
     """
 
     name: LogName
@@ -53,11 +62,19 @@ class LogColumns:
     label: str = ""
     label_values: tuple[int, ...] = ()
     latest: int | None = None
+    separators: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    weight: str = ""
+    targets: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+
+    def arrow(self, column: str) -> pa.DataType:
+        """The type of a column once it is read."""
+        type_ = ARROW[self.types[column]]
+        return pa.list_(type_) if column in self.separators else type_
 
 
 def empty_table(columns: LogColumns) -> pa.Table:
     """The wanted columns without rows."""
-    return pa.schema([(name, ARROW[type_]) for name, type_ in columns.types.items()]).empty_table()
+    return pa.schema([(name, columns.arrow(name)) for name in columns.types]).empty_table()
 
 
 def log_columns(schema: FeatureSchema, name: LogName, latest: int | None = None) -> LogColumns:
@@ -70,7 +87,7 @@ def log_columns(schema: FeatureSchema, name: LogName, latest: int | None = None)
     """
     if name == "items":
         types = schema.item_columns()
-        return LogColumns(name, types, tuple(types)[:1])
+        return LogColumns(name, types, tuple(types)[:1], separators=schema.multi_valued_columns())
     if name == "users":
         types = schema.user_columns()
         return LogColumns(name, types, tuple(types)[:1])
@@ -85,6 +102,8 @@ def log_columns(schema: FeatureSchema, name: LogName, latest: int | None = None)
         events.label.column,
         events.label.values,
         latest,
+        weight=schema.targets.weight or "",
+        targets=schema.targets.where,
     )
 
 
@@ -107,14 +126,19 @@ def conform(columns: LogColumns, raw: pa.Table) -> tuple[pa.Table, dict[int, str
 
     for column, type_ in columns.types.items():
         if column not in raw.column_names:
-            typed[column] = pa.nulls(raw.num_rows, ARROW[type_])
+            typed[column] = pa.nulls(raw.num_rows, columns.arrow(column))
         else:
             values = _one_array(raw[column])
             if column == columns.time and pa.types.is_timestamp(values.type):
                 values = values.cast(pa.timestamp(columns.unit), safe=False).cast(pa.int64())
-            typed[column], bad = to_type(values, type_)
+            if column in columns.separators:
+                typed[column], bad = to_lists(values, type_, columns.separators[column])
+                wanted = LISTED[type_] if not columns.separators[column] else SPLIT[type_]
+            else:
+                typed[column], bad = to_type(values, type_)
+                wanted = WANTED[type_]
             if bad is not None:
-                mark(bad, lambda row, c=column, t=type_, v=values: f"{c} is not {WANTED[t]}: {_shown(v[row])}")
+                mark(bad, lambda row, c=column, w=wanted, v=values: f"{c} is not {w}: {_shown(v[row])}")
         if column in columns.required and typed[column].null_count:
             mark(typed[column].is_null().to_numpy(zero_copy_only=False), f"no {column}")
     if columns.time:
@@ -130,7 +154,24 @@ def conform(columns: LogColumns, raw: pa.Table) -> tuple[pa.Table, dict[int, str
             _true(pc.and_(labels.is_valid(), pc.invert(allowed))),
             lambda row: f"{columns.label} {labels[row]} is none of {named}",
         )
-    return pa.table(typed), broken
+    table = pa.table(typed)
+    if columns.weight:
+        weights = typed[columns.weight]
+        needed = matches(table, columns.targets) & weights.is_null().to_numpy(zero_copy_only=False)
+        mark(needed, f"no {columns.weight}, which every target needs")
+        bad = _true(pc.or_(pc.less(weights, 0.0), pc.greater(weights, LARGEST_WEIGHT)))
+        mark(bad, lambda row: f"{columns.weight} is not a finite number of at least 0: {weights[row]}")
+    return table, broken
+
+
+def matches(rows: pa.Table, where: Mapping[str, tuple[Any, ...]]) -> Mask:
+    """The rows that hold one of the values in every column of a filter."""
+    mask = np.ones(rows.num_rows, bool)
+    for column, values in where.items():
+        kind = rows[column].type
+        wanted = [str(v) if pa.types.is_string(kind) else v * 1 for v in values]
+        mask &= pc.is_in(rows[column], pa.array(wanted, kind)).to_numpy()
+    return mask
 
 
 def _in_the_future(columns: LogColumns, time: int) -> str:
@@ -164,6 +205,54 @@ def to_type(values: pa.Array, type_: ValueType) -> tuple[pa.Array, Mask | None]:
         floats = _without_nan(values.cast(pa.float64()))
         return _whole(floats) if type_ == "int" else (floats, None)
     return (values, None) if found == wanted else _castable(values, wanted)
+
+
+def to_lists(values: pa.Array, type_: ValueType, separator: str) -> tuple[pa.Array, Mask | None]:
+    """A column of several values as lists, each value by the rules of `to_type`.
+
+    Args:
+        values: lists, or with a separator texts.
+        type_: of a value.
+        separator: what stands between the values of a text.
+
+    Returns:
+        The lists, each value once, null where there is none, and which rows are broken, or None.
+    """
+    if separator:
+        texts, bad_text = to_type(values, "string")
+        distinct = texts.dictionary_encode()
+        split = MultiValued(separator).split
+        lists = pa.array([split(text) for text in distinct.dictionary.to_pylist()], pa.list_(pa.string()))
+        found, bad = _typed_lists(lists, type_)
+        place = distinct.indices
+        bad_parts = None if bad is None else _true(pa.array(bad).take(place))
+        return found.take(place), _either(bad_text, bad_parts)
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
+    if pa.types.is_null(values.type):
+        return values.cast(pa.list_(ARROW[type_])), None
+    if pa.types.is_fixed_size_list(values.type):
+        values = values.cast(pa.list_(values.type.value_type))
+    if not (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
+        return pa.nulls(len(values), pa.list_(ARROW[type_])), values.is_valid().to_numpy(zero_copy_only=False)
+    return _typed_lists(values, type_)
+
+
+def _typed_lists(lists: pa.Array, type_: ValueType) -> tuple[pa.Array, Mask | None]:
+    owner = owners(lists)
+    typed, bad_values = to_type(lists.flatten(), type_)
+    codes = typed.dictionary_encode()
+    known = codes.is_valid().to_numpy(zero_copy_only=False)
+    owner_known, code = owner[known], codes.indices.drop_null().to_numpy().astype(np.int64)
+    _, first = np.unique(owner_known * max(1, len(codes.dictionary)) + code, return_index=True)
+    first.sort()
+    counts = np.bincount(owner_known[first], minlength=len(lists))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+    distinct = codes.dictionary.take(pa.array(code[first]))
+    found = pa.ListArray.from_arrays(offsets, distinct, mask=pa.array(counts == 0))
+    if bad_values is None:
+        return found, None
+    return found, np.bincount(owner[bad_values], minlength=len(lists)) > 0
 
 
 def _from_text(values: pa.Array, type_: ValueType) -> tuple[pa.Array, Mask | None]:

@@ -9,6 +9,9 @@ from public_files import PUBLIC_FILES, as_shipped
 from beam_pipelines.build_examples import build_examples
 from beam_pipelines.import_dataset import DATASETS, import_dataset
 from twin_tf.config import load_config
+from twin_tf.encoders import FeatureEncoder
+
+SEVERAL_VALUES = {"movielens": ["genres"], "kuairand": ["tags"]}
 
 
 def test_every_data_set_has_a_configuration_and_a_test() -> None:
@@ -40,3 +43,14 @@ def test_files_of_the_documented_format_become_prepared_data(name: str, tmp_path
     assert sum(counts.targets.values()) == len(targets)
     for split in ("train", "valid", "test"):
         assert list((tmp_path / "prepared" / split).glob("*.tfrecord"))
+    several = [feature for feature in schema.inherent if feature.multi_valued is not None]
+    assert [feature.name for feature in several] == SEVERAL_VALUES.get(name.split("_")[0], [])
+    items = pq.read_table(tmp_path / "prepared/items/items.parquet").to_pylist()
+    encoder = FeatureEncoder.load(tmp_path / "prepared")
+    for feature in several:
+        raw = {row[schema.items.column]: row[feature.column] for row in pq.read_table(report.items()).to_pylist()}
+        found = {row["id"]: row[feature.name] for row in items}
+        assert max(map(len, found.values())) > 1
+        for item, text in raw.items():
+            values = [encoder.fitted[feature.name][index - 2] for index in found[item] if index > 1]
+            assert set(values) <= {part.strip() for part in (text or "").split(feature.multi_valued.separator)}

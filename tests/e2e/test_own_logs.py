@@ -32,10 +32,11 @@ schema:
   targets:
     where: {scored: [1]}
     per_record: 8
+    weight: importance
   split: {train: 0.7, valid: 0.1}
   features:
     - {name: book, role: inherent, column: isbn, dim: 8, encoding: {kind: vocabulary, source: items}}
-    - {name: genre, role: inherent, dim: 8, encoding: {kind: vocabulary}}
+    - {name: genres, role: inherent, dim: 8, encoding: {kind: vocabulary}, multi_valued: {separator: /, max_values: 3}}
     - {name: pages, role: inherent, dim: 4, encoding: {kind: numeric, quantiles: 4}}
     - {name: minutes, role: cross, dim: 4, encoding: {kind: numeric, boundaries: [1, 5, 20]}}
     - {name: shelf, role: cross, dim: 4, encoding: {kind: hash, buckets: 7}}
@@ -44,11 +45,15 @@ schema:
     - {name: page, role: context, column: page_kind, dim: 4, encoding: {kind: identity, size: 3}}
     - {name: weekday, role: context, dim: 4, derived: day_of_week}
 model: {history_length: 50, retrieved: 20, heads: 3, head_size: 8, short_term_length: 5, mixer: [16], evidence: true,
-        projection_start: per_feature}
-training: {epochs: 3, batch_records: 1, dense_learning_rate: 0.003}
+        projection_start: per_feature, crosses: 1, cross_projection: 8}
+training: {epochs: 3, batch_records: 1, dense_learning_rate: 0.003, label_smoothing: 0.02, class_weights: [1, 1.5]}
 serving: {probes: 30, warmup_lengths: [1, 50], warmup_candidates: [1, 10]}
 """
-BAD_LINES = ('{"reader": "ann", "isbn": ', '{"reader": "ann", "isbn": "b1", "seen_at": "noon", "reaction": 1}')
+BAD_LINES = (
+    '{"reader": "ann", "isbn": ',
+    '{"reader": "ann", "isbn": "b1", "seen_at": "noon", "reaction": 1}',
+    '{"reader": "ann", "isbn": "b1", "seen_at": 1700000000, "reaction": 1, "scored": 1, "importance": -1}',
+)
 
 
 def tables():
@@ -56,9 +61,12 @@ def tables():
     generator = np.random.default_rng(4)
     genres = ["crime", "poetry", "travel", "ästhetik", "sci-fi", "history"]
     items = [
-        {"isbn": f"b{number}", "genre": genres[number % 6], "pages": int(generator.integers(40, 900))}
+        {"isbn": f"b{number}", "genres": genres[number % 6], "pages": int(generator.integers(40, 900))}
         for number in range(120)
     ]
+    for number, item in enumerate(items):  # some have several genres, one has more than the schema keeps, one has none
+        item["genres"] += [" ", "", " / prize", "//"][number % 4]
+    items[7]["genres"], items[8]["genres"] = "prize/debut/poetry/crime", None
     users = [{"reader": f"reader/{number}", "country": ["fr", "pl", "jp"][number % 3]} for number in range(25)]
     events = []
     for number in range(30):  # the last five are no row of the users log
@@ -76,8 +84,11 @@ def tables():
                     "minutes": None if generator.random() < 0.1 else round(float(generator.exponential(9)), 2),
                     "shelf": None if generator.random() < 0.1 else f"shelf {generator.integers(20)}",
                     "page_kind": int(generator.integers(3)),
+                    "importance": None,  # only targets need a weight
                 }
             )
+            if events[-1]["scored"]:
+                events[-1]["importance"] = [0.5, 1.0, 1.25][len(events) % 3]
     return {"events": events, "items": items, "users": users}
 
 
@@ -102,7 +113,7 @@ def write_csv(directory):
             writer.writeheader()
             writer.writerows(rows)
             if log == "events":
-                file.write("ann,b1\nann,b1,noon,1,1,1.0,shelf 1,1\n")
+                file.write("ann,b1\nann,b1,noon,1,1,1.0,shelf 1,1,1.0\n")
     return {log: f"logs/{log}.csv" for log in ("events", "items", "users")}
 
 
@@ -159,7 +170,7 @@ def published(shop):
 def test_malformed_lines_are_kept_with_their_reasons(shop):
     manifest = Manifest.load(shop / "prepared")
     counts = manifest.counts
-    assert (counts.events_read, counts.events_dead) == (30 * 110 + 2, 2)
+    assert (counts.events_read, counts.events_dead) == (30 * 110 + 3, 3)
     assert counts.events_read == counts.events_kept + counts.events_filtered + counts.events_dead
     assert (counts.users, counts.items, counts.items_read, counts.users_read) == (30, 130, 120, 25)
     letters = [
@@ -167,11 +178,44 @@ def test_malformed_lines_are_kept_with_their_reasons(shop):
         for path in (shop / "prepared/dead_letters").glob("*.jsonl")
         for line in path.read_text().splitlines()
     ]
-    assert sorted(letter["line"] for letter in letters) == [101, 102]
+    assert sorted(letter["line"] for letter in letters) == [101, 102, 103]
     assert all(letter["file"].endswith("events-0.jsonl.gz") for letter in letters)
     reasons = {letter["payload"]: letter["reason"] for letter in letters}
     assert reasons[BAD_LINES[0]].startswith("not JSON: ")
     assert reasons[BAD_LINES[1]] == "seen_at is not a whole number: 'noon'"
+    assert reasons[BAD_LINES[2]] == "importance is not a finite number of at least 0: -1.0"
+
+
+def test_books_have_their_genres_and_targets_their_weights(shop):
+    """What the trainer reads is what the raw rows say."""
+    from twin_tf.data import load_item_features, make_dataset
+    from twin_tf.encoders import FeatureEncoder, hash_id
+
+    logs, manifest = tables(), Manifest.load(shop / "prepared")
+    known = [None, None, *FeatureEncoder.load(shop / "prepared").fitted["genres"]]
+    features, ids = load_item_features(shop / "prepared", manifest.schema)
+    columns = manifest.schema.inherent_slices["genres"]
+    rows = {
+        int(item): [known[index] for index in row if index] for item, row in zip(ids, features[:, columns], strict=True)
+    }
+    for item in logs["items"]:
+        genres = [part.strip() for part in (item["genres"] or "").split("/") if part.strip()]
+        assert rows[hash_id(item["isbn"])] == (genres[:3] or [None])
+    expected = sorted(
+        (hash_id(row["reader"]), row["seen_at"], hash_id(row["isbn"]), float(np.float32(row["importance"])))
+        for row in logs["events"]
+        if row["scored"]
+    )
+    found = []
+    for batch in (batch for split in ("train", "valid", "test") for batch in make_dataset(manifest, split, 60, 4)):
+        for place, user in enumerate(batch.user_id.numpy()):
+            for target in range(int(batch.targets.count[place])):
+                item = int(ids[int(batch.targets.item[place, target])])
+                found.append(
+                    (int(user), int(batch.targets.time[place, target]), item, float(batch.weight[place, target]))
+                )
+            assert not batch.weight[place, int(batch.targets.count[place]) :].numpy().any()
+    assert sorted(found) == expected
 
 
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
@@ -190,6 +234,8 @@ def test_training_finds_what_readers_like(published, shop):
     assert published["trained"]["targets"] == 3 * counts["train"]
     assert published["evaluated"]["metrics"]["targets"] == counts["test"]
     assert published["evaluated"]["metrics"]["auc"] > 0.65
+    settings = (shop / "run/config.yaml").read_text()
+    assert all(setting in settings for setting in ("crosses: 1", "label_smoothing: 0.02", "class_weights:"))
 
 
 def test_the_gate_and_the_publisher_agree(published, shop):

@@ -115,7 +115,7 @@ def training_batch(run, request):
         count=tf.constant(request["candidate_count"]),
     )
     user = {f.name: tf.constant(request[f"user_{f.name}"]) for f in schema.user}
-    return Batch(history, targets, user, tf.zeros([len(shape)], tf.int64), tf.zeros(shape))
+    return Batch(history, targets, user, tf.zeros([len(shape)], tf.int64), tf.zeros(shape), tf.zeros(shape))
 
 
 def unknown_in(run, request):

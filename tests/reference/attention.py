@@ -23,9 +23,9 @@ def relevance(query, item_embeddings, query_kernel, item_kernel, cross_vectors, 
 
 
 def merge_heads(alpha, visible, count):
-    """Section 4.3: walk the heads' ranked lists in turn until `count` unique behaviours are collected."""
+    """Section 4.3: walk the heads' lists in turn until `count` unique behaviours are collected; ties: newest first."""
     heads, length = alpha.shape
-    ranked = [sorted((i for i in range(length) if visible[i]), key=lambda i: (-alpha[h, i], i)) for h in range(heads)]
+    ranked = [sorted((i for i in range(length) if visible[i]), key=lambda i: (-alpha[h, i], -i)) for h in range(heads)]
     chosen = []
     for rank in range(length):
         for head in range(heads):

@@ -25,11 +25,6 @@ def restored(other: Path, run: Path, manifest: Manifest, strategy: tf.distribute
     with strategy.scope():
         model, _ = build_model(other, config, load_info(other))
     trainer = Trainer(model, config.training, strategy)
-    with strategy.scope():
-        for optimizer, variables in zip(
-            trainer.optimizer.optimizers, (model.embedding_variables, model.dense_variables), strict=True
-        ):
-            optimizer._create_all_weights(variables)
     path = tf.train.latest_checkpoint(str(other / CHECKPOINTS))
     status = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer).restore(path)
     status.assert_existing_objects_matched()
@@ -50,7 +45,7 @@ def main() -> None:
     prepared, run, config, other = map(Path, sys.argv[1:])
     strategy = make_strategy("parameter_server", read_task("parameter_server"), min_shard_bytes=2048)
     facts = restored(other, run, Manifest.load(prepared), strategy)
-    report = train(prepared, run, load_config(config), strategy)
+    report = train(prepared, run, load_config(config), strategy=strategy)
     print(json.dumps({**facts, "report": report}))
 
 

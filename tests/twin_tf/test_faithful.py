@@ -9,7 +9,7 @@ from tests.reference import attention as reference
 from tests.twin_tf.toy import CONFIG, SCHEMA, make_batch, make_model
 from twin_tf.keras_api import tf
 from twin_tf.layers.gsu import merge_heads
-from twin_tf.layers.items import LiveItems
+from twin_tf.layers.items import Items
 from twin_tf.layers.masking import MASKED_SCORE, masked_logsumexp, masked_softmax
 
 
@@ -60,10 +60,9 @@ def reference_block(model, block, batch, user, target, count):
 
 
 def run_block(model, block, batch):
-    rows = batch.history.item
-    items = LiveItems(model.item_embedding(tf.reshape(rows, [-1])), tf.reshape(tf.range(tf.size(rows)), tf.shape(rows)))
-    history = batch.history._replace(cross=model.cross_embedding.behaviour_indices(batch.history))
-    return block(items, model.item_embedding(batch.targets.item), history, batch.targets)
+    items = Items(model.item_embedding, model.item_embedding, batch.history.item)
+    cross = model.cross_embedding.compact(model.cross_embedding.behaviour_indices(batch.history))
+    return block(items, model.item_embedding(batch.targets.item), batch.history, cross, batch.targets)
 
 
 @pytest.mark.parametrize("start", ["per_feature", "equal", "unrelated"])
@@ -102,17 +101,17 @@ def test_short_term_block_attends_to_exactly_the_latest_behaviours():
 )
 def test_merge_is_the_walk_over_the_heads_lists(heads, length, count, seed, ties):
     generator = np.random.default_rng(seed)
-    scores = generator.normal(size=(2, heads, 3, length)).astype(np.float32)
+    scores = generator.normal(size=(heads, 2, 3, length)).astype(np.float32)
     if ties:
         scores = np.round(scores)
     visible = generator.random((2, 3, length)) < generator.random()
-    masked = np.where(visible[:, None], scores, np.float32(MASKED_SCORE))
-    merged = merge_heads(tf.constant(masked), count)
+    masked = np.where(visible, scores, np.float32(MASKED_SCORE))
+    merged = merge_heads(tf.constant(masked[..., ::-1]), count)  # columns run from the newest to the oldest
     for user in range(2):
         for target in range(3):
-            wanted = reference.merge_heads(scores[user, :, target], visible[user, target], count)
+            wanted = reference.merge_heads(scores[:, user, target], visible[user, target], count)
             valid = merged.valid[user, target].numpy()
-            assert merged.position[user, target].numpy()[valid].tolist() == wanted
+            assert (length - 1 - merged.position[user, target].numpy()[valid]).tolist() == wanted
 
 
 def test_the_bias_moves_the_ranking():

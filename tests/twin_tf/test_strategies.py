@@ -70,12 +70,12 @@ def test_two_workers_learn_the_same_and_one_writes_the_run(config, prepared, man
 
 def test_batches_are_shared_out_evenly_or_not_at_all():
     strategy = make_strategy("single")
-    (batch,) = distribute(strategy, 6, lambda size, share: tf.data.Dataset.from_tensors([size, *share]))
-    assert batch.numpy().tolist() == [6, 0, 1]
+    (batch,) = distribute(strategy, 6, lambda size, share, skip: tf.data.Dataset.from_tensors([size, *share, skip]), 5)
+    assert batch.numpy().tolist() == [6, 0, 1, 5]
     assert is_chief(strategy)
     three = types.SimpleNamespace(num_replicas_in_sync=3)
     with pytest.raises(ConfigError, match=r"batch_records 4 must be a multiple of the 3 replicas.*; set it to 6"):
-        distribute(three, 4, lambda size, share: None)
+        distribute(three, 4, lambda *_: None)
 
 
 @pytest.mark.parametrize("shares", [1, 2, 3])  # of 2 files

@@ -31,10 +31,13 @@ def test_a_run_holds_everything_that_export_needs(run, manifest, prepared):
     assert (run / "items/items.parquet").read_bytes() == (prepared / "items/items.parquet").read_bytes()
     for path in (prepared / "vocabularies").iterdir():
         assert (run / "vocabularies" / path.name).read_bytes() == path.read_bytes()
-    assert list((run / "checkpoints").glob("ckpt-2.index"))
+    assert tf.train.latest_checkpoint(str(run / "checkpoints")) == str(run / "checkpoints" / f"ckpt-{report['steps']}")
+    assert report["kept"] == {"which": "last", "steps": report["steps"], "valid": report["valid"][-1]}
     (events,) = (run / "tensorboard").iterdir()
     tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
-    assert tags == {"loss", "valid/auc", "valid/gauc"}
+    rates = {"learning_rate/embedding", "learning_rate/dense"}
+    valid = {"valid/auc", "valid/gauc", "valid/logloss", "valid/calibration"}
+    assert tags - {"gsu_overlap@40"} == {"loss", "examples_per_s", "input_bound_share"} | rates | valid
 
 
 def test_the_loss_falls(run):
@@ -47,7 +50,8 @@ def test_a_loaded_run_predicts_what_was_evaluated(run, manifest, prepared):
     loaded = load_run(run)
     assert loaded.config.schema == manifest.schema
     again = Evaluator(loaded.model).run(manifest, "valid", 4)
-    assert again.metrics.to_plain() == read_json(run / "report.json")["valid"][-1]
+    report = read_json(run / "report.json")
+    assert {"steps": report["steps"], **again.metrics.to_plain()} == report["valid"][-1]
     result = evaluate(run, prepared, "valid")
     assert result["metrics"] == again.metrics.to_plain()
     assert read_json(run / "evaluation-valid.json") == result
@@ -85,7 +89,9 @@ def test_training_moves_every_weight(run, prepared, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_for_good(prepared, tmp_path):
-    with pytest.raises(FloatingPointError, match=r"^the loss is no longer finite; lower training\.dense_learning_rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"^the (loss|gradient) is no longer finite; lower training\.dense_learning_rate"
+    ):
         train(prepared, tmp_path / "run", small_config("training.embedding_learning_rate=1e30"))
     assert read_json(tmp_path / "run" / "run.json").get("weights_version", 0) == 0
     with pytest.raises(ConfigError, match="has no finished training: train it to the end first"):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from twin_tf.batch import Batch, History, Targets
-from twin_tf.config import ModelConfig
+from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.schema import schema_from_mapping
@@ -49,12 +49,12 @@ CONFIG = ModelConfig(
 )
 
 
-def make_model(seed: int = 1, **changes) -> TwinModel:
+def make_model(seed: int = 1, training: TrainingConfig | None = None, **changes) -> TwinModel:
     generator = np.random.default_rng(99)
     features = np.stack([np.arange(ITEMS + 2), generator.integers(2, 11, ITEMS + 2)], axis=1).astype(np.int32)
     features[:2] = [[0, 0], [1, 1]]
     cardinalities = {f.name: f.encoding_or_fail.cardinality() for f in SCHEMA.features}
-    model = TwinModel(SCHEMA, dataclasses.replace(CONFIG, **changes), features, cardinalities, seed)
+    model = TwinModel(SCHEMA, dataclasses.replace(CONFIG, **changes), features, cardinalities, seed, training)
     # Large cross embeddings: a bias that is lost or misplaced cannot hide in rounding.
     for table in model.cross_embedding.tables.values():
         table.assign(tf.constant(generator.normal(0, 2, table.shape).astype(np.float32)))
@@ -92,6 +92,7 @@ def make_batch(generator, lengths, targets_per_user=3, columns=None, shared_mome
         user={"sex": tf.constant(generator.integers(1, 4, users), tf.int32)},
         user_id=tf.constant(np.arange(users), tf.int64),
         label=tf.constant(generator.integers(0, 2, (users, targets_per_user)), tf.float32),
+        weight=tf.ones([users, targets_per_user]),
     )
 
 
@@ -117,6 +118,7 @@ def pad(batch: Batch, behaviours: int, targets: int, garbage: int = 7) -> Batch:
             context={name: wide(value, targets) for name, value in shown.context.items()},
         ),
         label=tf.pad(batch.label, [[0, 0], [0, targets]]),
+        weight=tf.pad(batch.weight, [[0, 0], [0, targets]]),
     )
 
 

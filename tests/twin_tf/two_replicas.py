@@ -46,9 +46,9 @@ def main() -> None:
             model: TwinModel = build_model(manifest.directory, config, info)[0]
         return Trainer(model, config.training, where)
 
-    def read(batch_records: int, share: tuple[int, int]) -> tf.data.Dataset:
+    def read(batch_records: int, share: tuple[int, int], skip: int) -> tf.data.Dataset:
         window = alone.model.window
-        return make_dataset(manifest, "train", window, batch_records, shuffle_seed=1, share=share)
+        return make_dataset(manifest, "train", window, batch_records, shuffle_seed=1, share=share, skip=skip)
 
     alone, both = trainer(make_strategy("single")), trainer(strategy)
     batches = distribute(strategy, config.training.batch_records, read)
@@ -60,7 +60,7 @@ def main() -> None:
             for i in range(2)
         ]
         one, two = alone.step(joined(parts)), step(batch)
-        losses.append([float(one.loss_sum) / int(one.targets), float(two.loss_sum) / int(two.targets)])
+        losses.append([one.loss, two.loss])
         sizes.append([int(part.targets.count.shape[0]) for part in parts])
     difference = max(
         float(tf.reduce_max(tf.abs(a - strategy.experimental_local_results(b)[i])))

@@ -1,18 +1,21 @@
 """GSU and ESU around one relevance metric: TWIN's long-term block, and with another search its short-term block."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from twin_tf.batch import History, Targets, in_sight
+from twin_tf.batch import History, Targets
 from twin_tf.keras_api import keras, tf
+from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding
-from twin_tf.layers.esu import TargetAttention
-from twin_tf.layers.gsu import Finalists
+from twin_tf.layers.esu import TargetAttention, flat_places
+from twin_tf.layers.gsu import Finalists, unite
 from twin_tf.layers.items import Items
-from twin_tf.layers.masking import MASKED_SCORE, masked_logsumexp, masked_softmax, visible
+from twin_tf.layers.masking import MASKED_SCORE, masked_logsumexp, masked_softmax
 from twin_tf.layers.relevance import Relevance
-from twin_tf.schema import Feature
-from twin_tf.search.protocol import SearchInputs, SearchStrategy
+from twin_tf.layers.sight import Sight, in_sight
+from twin_tf.layers.steps import merge_steps, spread_steps, steps_passed
+from twin_tf.schema import FIRST_KNOWN
+from twin_tf.search import SearchInputs, SearchStrategy, make_search
 
 
 class Attended(NamedTuple):
@@ -21,8 +24,8 @@ class Attended(NamedTuple):
     Attributes:
         output: float `(B, C, heads * head_size)`; exactly zero for a user without history.
         evidence: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the finalists' relevance; zero without history.
-        finalists: positions within the given history.
-        relevance: float `(B, heads, C, K)` of the finalists.
+        finalists: places within the given history.
+        relevance: float `(heads, B, C, K)` of the finalists.
     """
 
     output: tf.Tensor
@@ -31,10 +34,29 @@ class Attended(NamedTuple):
     relevance: tf.Tensor
 
 
+class Looking(NamedTuple):
+    """Targets and what they look back on, as all steps of a block need it.
+
+    Attributes:
+        sight: the columns that each target sees.
+        queries: float `(B, C, heads * head_size)`.
+        items: the item halves of the history.
+        cross: its cross features, by place in the history.
+        cuts: relative cross feature -> int32 `(B, C, boundaries)`, the columns where its bucket changes.
+    """
+
+    sight: Sight
+    queries: tf.Tensor
+    items: Items
+    cross: CrossRows
+    cuts: Mapping[str, tf.Tensor]
+
+
+@keras.utils.register_keras_serializable("twin_tf")
 class AttentionBlock(keras.layers.Layer):
     """Finds the finalists of every target and attends to them.
 
-    The GSU runs under stop-gradient on the same variables; the ESU's relevance of the finalists carries the gradient.
+    The GSU runs under stop-gradient on the same variables; the ESU computes eq. 6 of the finalists with gradient.
 
     Args:
         search: the GSU strategy.
@@ -52,104 +74,131 @@ class AttentionBlock(keras.layers.Layer):
         self.attention = attention
         self.cross = cross
 
-    def call(self, items: Items, queries: tf.Tensor, history: History, targets: Targets) -> Attended:
+    def call(
+        self,
+        items: Items,
+        queries: tf.Tensor,
+        history: History,
+        cross: CrossRows,
+        targets: Targets,
+        chosen: Finalists | None = None,
+    ) -> Attended:
         """Attends to the finalists.
 
         Args:
             items: the item halves of `history`.
             queries: the targets' item embeddings, float `(B, C, H)`.
             history: behaviours `(B, L)`.
+            cross: their cross features.
             targets: their `end` and `time` are used.
+            chosen: finalists that another search chose, places within the history; None searches.
         """
-        targets = targets._replace(end=tf.minimum(targets.end, history.length[:, None]))
-        history, start = in_sight(history, targets, self.search.window)
-        items = items.slice(start, tf.shape(history.item)[1])
-        targets = targets._replace(end=tf.clip_by_value(targets.end - start[:, None], 0, history.length[:, None]))
-        similarity = self.relevance.similarity(
-            self.relevance.project_queries(queries), items.projected(self.relevance.project_items)
-        )
-        similarity += self._behaviour_bias(history)
-        finalists = self.search.find(
-            SearchInputs(
-                relevance=lambda: self._search_scores(similarity, history, targets),
-                end=targets.end,
-                columns=tf.shape(history.item)[1],
-            )
-        )
-        finalists = self._within_sight(finalists, targets.end)
-        relative = self._relative_indices(finalists, history, targets)
-        alpha = self._finalist_scores(similarity, finalists, relative)
-        valid = finalists.valid[:, None]
-        weights = masked_softmax(alpha, valid)
-        pooled = self._pool(weights, finalists, items, history, relative)
-        evidence = tf.concat([tf.transpose(part, [0, 2, 1]) for part in masked_logsumexp(alpha, valid)], axis=-1)
-        finalists = finalists._replace(position=finalists.position + start[:, None, None])
-        return Attended(self.attention.combine_heads(pooled), evidence, finalists, alpha)
-
-    def _behaviour_bias(self, history: History) -> tf.Tensor:
-        """The part of `(K_c W^c) beta` that belongs to the behaviour alone: float `(B, heads, 1, L)`, or 0."""
-        total: tf.Tensor = tf.zeros([], tf.float32)
-        if self.relevance.bias:
-            for feature in self.cross.behaviour_features:
-                total += tf.gather(self._bias_table(feature), history.cross[feature.name])
-            total = tf.transpose(total, [0, 2, 1])[:, :, None, :] if self.cross.behaviour_features else total
-        return total
-
-    def _bias_table(self, feature: Feature) -> tf.Tensor:
-        return self.relevance.bias_table(feature.name, self.cross.tables[feature.name])
-
-    def _search_scores(self, similarity: tf.Tensor, history: History, targets: Targets) -> tf.Tensor:
-        """Eq. 6 for every behaviour, without gradient; `MASKED_SCORE` where it is not in sight."""
-        scores = tf.stop_gradient(similarity)
-        if self.relevance.bias:
-            for feature in self.cross.relative_features:
-                table = tf.stop_gradient(self._bias_table(feature))
-                index = self.cross.relative_index(feature, targets.time[:, :, None], history.time[:, None, :])
-                scores += tf.stack([tf.gather(table[:, head], index) for head in range(self.relevance.heads)], axis=1)
-        sight = visible(targets.end, tf.shape(history.item)[1], self.search.history_length)
-        return tf.where(sight[:, None], scores, tf.constant(MASKED_SCORE, scores.dtype))
-
-    def _within_sight(self, finalists: Finalists, end: tf.Tensor) -> Finalists:
-        """Whatever a strategy answers, nothing at or after the target's moment counts."""
-        return finalists._replace(valid=finalists.valid & (finalists.position < end[..., None]))
-
-    def _relative_indices(self, finalists: Finalists, history: History, targets: Targets) -> list[tf.Tensor]:
-        """Indices of the finalists' relative features, int32 `(B, C, K)` each."""
-        if not self.cross.relative_features:
-            return []
-        time = tf.gather(history.time, finalists.position, batch_dims=1)
-        return [self.cross.relative_index(f, targets.time[..., None], time) for f in self.cross.relative_features]
-
-    def _finalist_scores(self, similarity: tf.Tensor, finalists: Finalists, relative: list[tf.Tensor]) -> tf.Tensor:
-        """Eq. 6 of the finalists, with gradient: float `(B, heads, C, K)`."""
-        shape = tf.shape(similarity)
-        width = tf.shape(finalists.position)[2]
-        position = tf.zeros([shape[0], shape[1], shape[2], width], tf.int32) + finalists.position[:, None]
-        alpha = tf.gather(similarity, position, batch_dims=3)
-        if self.relevance.bias:
-            for feature, index in zip(self.cross.relative_features, relative, strict=True):
-                alpha += tf.transpose(tf.gather(self._bias_table(feature), index), [0, 3, 1, 2])
-        return alpha
-
-    def _pool(
-        self, weights: tf.Tensor, finalists: Finalists, items: Items, history: History, relative: list[tf.Tensor]
-    ) -> tf.Tensor:
-        """Softmax(alpha)^T K W^v: float `(B, C, heads * head_size)`."""
-        values = items.values(self.attention.project_items)
-        if values is not None:
-            values = self._add_cross_values(values, history.cross)
-            pooled = self.attention.pool_all(weights, finalists, values)
+        looking = self._look(self.search, items, queries, history, cross, targets)
+        if chosen is None:
+            finalists = self._find(self.search, looking)
         else:
-            values = items.values_at(self.attention.project_items, finalists.position)
-            chosen = {n: tf.gather(v, finalists.position, batch_dims=1) for n, v in history.cross.items()}
-            pooled = self.attention.pool_finalists(weights, self._add_cross_values(values, chosen))
-        for feature, index in zip(self.cross.relative_features, relative, strict=True):
-            table = self.attention.project_cross(feature.name, self.cross.tables[feature.name])
-            pooled += self.attention.pool_buckets(weights, index, table)
-        return pooled
+            column = looking.sight.latest[:, None, None] - 1 - chosen.position
+            finalists = _within_sight(chosen._replace(position=tf.maximum(column, 0)), looking.sight)
+        return self._attend(looking, finalists)
 
-    def _add_cross_values(self, values: tf.Tensor, indices: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        embeddings = self.cross.behaviours(indices)
-        if embeddings is None:
-            return values
-        return values + self.attention.project_cross(self.cross.behaviour_features[0].name, embeddings)
+    def find(
+        self,
+        search: SearchStrategy,
+        items: Items,
+        queries: tf.Tensor,
+        history: History,
+        cross: CrossRows,
+        targets: Targets,
+    ) -> Finalists:
+        """The finalists that `search` would choose by this block's metric, places within the history; see `call`."""
+        looking = self._look(search, items, queries, history, cross, targets)
+        return _placed(self._find(search, looking), looking.sight)
+
+    def _look(
+        self,
+        search: SearchStrategy,
+        items: Items,
+        queries: tf.Tensor,
+        history: History,
+        cross: CrossRows,
+        targets: Targets,
+    ) -> Looking:
+        sight = in_sight(history, targets, search.window)
+        time = sight.pick(history.time)
+        cuts = {f.name: self.cross.age_cuts(f, time, targets.time) for f in self.cross.relative_features}
+        return Looking(sight, self.relevance.project_queries(queries), items, cross, cuts)
+
+    def _find(self, search: SearchStrategy, looking: Looking) -> Finalists:
+        sight = looking.sight
+        inputs = SearchInputs(lambda: self._search_scores(looking), sight.first, sight.stop, sight.width)
+        return _within_sight(search.find(inputs), sight)
+
+    def _search_scores(self, looking: Looking) -> tf.Tensor:
+        """Eq. 6 of every column, without gradient; `MASKED_SCORE` where it is not in sight: `(heads, B, C, W)`."""
+        sight = looking.sight
+        keys = self.relevance.searched_keys(looking.items, sight.position, looking.cross.at(sight.position))
+        scores = self.relevance.similarity(looking.queries, keys)
+        first, stop = sight.first[..., None], sight.stop[..., None]
+        ends, starts = merge_steps([first, stop, *looking.cuts.values()])
+        steps = tf.where((starts >= first) & (starts < stop), 0.0, tf.constant(MASKED_SCORE, scores.dtype))[None]
+        for name, cuts in looking.cuts.items():
+            steps = self._add_relative(steps, name, steps_passed(cuts, starts), looking)
+        shape = tf.shape(steps)
+        steps = tf.broadcast_to(steps, tf.concat([[self.relevance.heads], shape[1:]], axis=0))
+        ends = tf.broadcast_to(ends, tf.concat([shape[1:3], tf.shape(ends)[2:]], axis=0))
+        return tf.stop_gradient(scores + spread_steps(steps, ends, tf.shape(sight.position)[1]))
+
+    def _add_relative(self, scores: tf.Tensor, name: str, steps: tf.Tensor, looking: Looking) -> tf.Tensor:
+        """`scores` and what a relative feature adds to them, `steps` cuts after its first bucket."""
+        table = looking.cross.tables[name]
+        bias = self.relevance.relative_bias(name, table, looking.queries, FIRST_KNOWN + steps)
+        return scores if bias is None else scores + bias
+
+    def _attend(self, looking: Looking, finalists: Finalists) -> Attended:
+        sight = looking.sight
+        union = unite(finalists, tf.shape(sight.position)[1])
+        position = tf.gather(sight.position, union.column, batch_dims=1)
+        cross, embedded = looking.cross.at(position), looking.items.embed(position)
+        keys = self.relevance.attended_keys(embedded.relevance, looking.items.projected(position), cross)
+        similarity = self.relevance.similarity(looking.queries, keys)
+        passed = {name: steps_passed(cuts, finalists.position) for name, cuts in looking.cuts.items()}
+        shape = tf.concat([tf.shape(similarity)[:3], tf.shape(union.place)[2:]], axis=0)
+        alpha = tf.gather(tf.reshape(similarity, [-1]), flat_places(union.place, shape, tf.shape(similarity)[3]))
+        for name, steps in passed.items():
+            alpha = self._add_relative(alpha, name, steps, looking)
+        weights = masked_softmax(alpha, finalists.valid)
+        values = self.attention.project_items(embedded.value)
+        side_by_side = cross.embeddings()
+        if side_by_side is not None:
+            values += self.attention.project_cross(next(iter(cross.indices)), side_by_side)
+        pooled = self.attention.pool(weights, union.place, values)
+        for name, steps in passed.items():
+            table = self.attention.project_cross(name, looking.cross.tables[name])
+            pooled += self.attention.pool_buckets(weights, FIRST_KNOWN + steps, table)
+        evidence = [tf.transpose(part, [1, 2, 0]) for part in masked_logsumexp(alpha, finalists.valid)]
+        output = self.attention.combine_heads(pooled)
+        return Attended(output, tf.concat(evidence, axis=-1), _placed(finalists, sight), alpha)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same layer; `cross` becomes a layer of its own."""
+        serialize = keras.layers.serialize
+        parts = {name: serialize(getattr(self, name)) for name in ("relevance", "attention", "cross")}
+        return {"name": self.name, "search": self.search.get_config(), **parts}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "AttentionBlock":
+        """The layer of `get_config`."""
+        parts = {n: keras.layers.deserialize(config[n]) for n in ("relevance", "attention", "cross")}
+        return cls(search=make_search(**config["search"]), name=config["name"], **parts)
+
+
+def _within_sight(finalists: Finalists, sight: Sight) -> Finalists:
+    """Whatever a strategy answers, nothing out of a target's sight counts."""
+    first, stop = sight.first[..., None], sight.stop[..., None]
+    return finalists._replace(valid=finalists.valid & (finalists.position >= first) & (finalists.position < stop))
+
+
+def _placed(finalists: Finalists, sight: Sight) -> Finalists:
+    """Columns to places in the history; 0 where not valid."""
+    place = sight.latest[:, None, None] - 1 - finalists.position
+    return finalists._replace(position=tf.where(finalists.valid, place, 0))

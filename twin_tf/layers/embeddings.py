@@ -5,6 +5,7 @@ machines. So tables are read by `gather_rows` alone: it fetches the rows of the 
 gradient holds those rows and no others. Only `CrossEmbedding.compact` reads tables whole, and small ones alone.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy.typing as npt
 
 from twin_tf.batch import History
 from twin_tf.keras_api import keras, tf
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, TimeColumn
+from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.steps import age_cuts
+from twin_tf.schema import FIRST_KNOWN, PADDING, UNKNOWN, Feature, TimeColumn
 
 CROSS_STDDEV = 0.05
 LARGEST_WHOLE_TABLE = 4096
@@ -47,10 +50,13 @@ def table_variables(table: tf.Variable) -> list[tf.Variable]:
 class ItemEmbedding(keras.layers.Layer):
     """An item row to the concatenation of its inherent features' embeddings, a row of K_h.
 
+    A multi-valued feature counts as the mean of the embeddings of the item's values, and as unknown without any.
+
     Args:
         features: inherent features in order.
         cardinalities: feature name -> rows of its table.
-        item_features: int32 `(items, features)`: item row -> feature indices; rows 0 and 1 are padding and unknown.
+        item_features: int32 `(items, columns)`: item row -> feature indices, `max_values` columns of each feature,
+            padded with 0; rows 0 and 1 are padding and unknown.
         norm: expected norm of each feature's embedding at the start.
 
     Example:
@@ -83,8 +89,31 @@ class ItemEmbedding(keras.layers.Layer):
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         """Item rows, int `(...)`, -> float `(..., H)`; rows out of range are the unknown item."""
         index = gather_rows(self.item_features, rows)
-        parts = [gather_rows(table, index[..., column]) for column, table in enumerate(self.tables)]
+        parts = []
+        first = 0
+        for feature, table in zip(self.features, self.tables, strict=True):
+            values = index[..., first : first + feature.max_values]
+            parts.append(gather_rows(table, values[..., 0]) if feature.multi_valued is None else pooled(table, values))
+            first += feature.max_values
         return tf.concat(parts, axis=-1)
+
+
+def pooled(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """The mean of the rows of an embedding table.
+
+    Args:
+        table: float `(rows, dim)`.
+        index: int32 `(..., values)`, 0 where there is no value.
+
+    Returns:
+        float `(..., dim)`; the unknown row where there is no value at all.
+    """
+    nothing = tf.reduce_all(index == PADDING, axis=-1, keepdims=True)
+    first = tf.range(index.shape[-1]) == 0
+    index = tf.where(nothing & first, UNKNOWN, index)
+    rows = gather_rows(table, index)
+    real = tf.cast(index != PADDING, rows.dtype)[..., None]
+    return tf.reduce_sum(rows * real, axis=-2) / tf.reduce_sum(real, axis=-2)
 
 
 class CrossEmbedding(keras.layers.Layer):
@@ -137,7 +166,7 @@ class CrossEmbedding(keras.layers.Layer):
                 indices[feature.name] = clock_index(feature, history.time, self.time)
         return indices
 
-    def compact(self, indices: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def compact(self, indices: Mapping[str, tf.Tensor]) -> CrossRows:
         """The tables as far as a batch needs them: small ones whole, of a large one the distinct rows of the batch.
 
         What is then computed once per row and gathered (`Relevance.bias_table`) costs no more the more rows a table
@@ -145,9 +174,6 @@ class CrossEmbedding(keras.layers.Layer):
 
         Args:
             indices: of `behaviour_indices`.
-
-        Returns:
-            Feature -> float `(rows, dim)`, the relative features' tables included; and the indices into those rows.
         """
         rows, places = {}, dict(indices)
         for name, table in self.tables.items():
@@ -157,32 +183,21 @@ class CrossEmbedding(keras.layers.Layer):
                 places[name] = tf.reshape(place, tf.shape(indices[name]))
             else:
                 rows[name] = tf.convert_to_tensor(table)
-        return rows, places
+        return CrossRows(rows, places)
 
-    def behaviours(self, indices: Mapping[str, tf.Tensor]) -> tf.Tensor | None:
-        """Embeddings of the features of `behaviour_indices`, side by side: float `(..., width)`; None without any."""
-        parts = [gather_rows(self.tables[f.name], indices[f.name]) for f in self.behaviour_features]
-        return tf.concat(parts, axis=-1) if parts else None
-
-    def relative_index(self, feature: Feature, target_time: tf.Tensor, history_time: tf.Tensor) -> tf.Tensor:
-        """int32 indices of an age feature.
+    def age_cuts(self, feature: Feature, time: tf.Tensor, moment: tf.Tensor) -> tf.Tensor:
+        """Where an age feature changes its bucket.
 
         Args:
             feature: a relative feature.
-            target_time: int64, broadcastable against `history_time`.
-            history_time: int64.
+            time: int64 `(B, W)` times of behaviours, newest first.
+            moment: int64 `(B, C)` times of the targets.
 
         Returns:
-            int32 of the broadcast shape; ages below zero count as zero.
+            int32 `(B, C, boundaries)`: the first column whose age, in whole seconds, reaches each boundary.
         """
-        age = tf.maximum(target_time - history_time, 0)
-        return bucketize(feature, age if self.time.per_second == 1 else age // self.time.per_second)
-
-
-def bucketize(feature: Feature, value: tf.Tensor) -> tf.Tensor:
-    """Index of a number among the feature's boundaries: first known row + how many boundaries it has reached."""
-    boundaries = list(feature.encoding_or_fail.boundaries or ())
-    return FIRST_KNOWN + tf.raw_ops.Bucketize(input=value, boundaries=boundaries)
+        boundaries = feature.encoding_or_fail.boundaries or ()
+        return age_cuts(time, moment, [math.ceil(boundary) * self.time.per_second for boundary in boundaries])
 
 
 def clock_index(feature: Feature, time: tf.Tensor, column: TimeColumn) -> tf.Tensor:

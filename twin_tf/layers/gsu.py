@@ -1,9 +1,8 @@
 """The GSU's last step: the heads' ranked lists merged into one set of finalists (TWIN, section 4.3).
 
-The walk takes the heads' ranked lists in turn, best first, until `count` unique behaviours are collected: with A
-heads the
-behaviour i has the key min_a (A * rank_a(i) + a), and the `count` smallest keys win. A per-head top-`count` always
-suffices.
+The walk takes the heads' ranked lists in turn, best first, until `count` unique behaviours are collected: with A heads
+the behaviour i has the key min_a (A * rank_a(i) + a), and the `count` smallest keys win. A per-head top-`count` always
+suffices. Of equal scores the more recent behaviour ranks first.
 """
 
 from typing import NamedTuple
@@ -11,13 +10,16 @@ from typing import NamedTuple
 from twin_tf.keras_api import tf
 from twin_tf.layers.masking import MASKED_SCORE
 
+FIRST_LOOK = 0.4
+"""Share of the finalists that the first look takes from every head's list."""
+
 
 class Finalists(NamedTuple):
     """The behaviours that the GSU hands to the ESU, the same for all heads.
 
     Attributes:
-        position: int32 `(B, C, K)` positions in the history, in the order of the walk; 0 where not valid. C may be 1
-            where all targets of a user share them.
+        position: int32 `(B, C, K)`: inside a block columns, newest first (`twin_tf.layers.sight`); outside of it places
+            in the history. In the order of the walk; C may be 1 where all targets of a user share them.
         valid: bool `(B, C, K)`.
     """
 
@@ -25,23 +27,60 @@ class Finalists(NamedTuple):
     valid: tf.Tensor
 
 
-def merge_heads(scores: tf.Tensor, count: int) -> Finalists:
+class Union(NamedTuple):
+    """The behaviours that are a finalist of any target of their user.
+
+    Attributes:
+        column: int32 `(B, U)`, rising; any column where the user has fewer.
+        place: int32 `(B, C, K)`: where each finalist is in `column`.
+    """
+
+    column: tf.Tensor
+    place: tf.Tensor
+
+
+def merge_heads(scores: tf.Tensor, count: tf.Tensor | int) -> Finalists:
     """The finalists of every target.
 
+    The heads' lists overlap little, so the walk rarely goes down to their ends: it first looks at the top
+    `FIRST_LOOK` of `count` per head, and only the targets that found too few unique behaviours there look at all.
+
     Args:
-        scores: float `(B, heads, C, L)`, at most `MASKED_SCORE` where a behaviour may not be seen.
+        scores: float `(heads, B, C, W)`, newest first; at most `MASKED_SCORE` where a behaviour may not be seen.
         count: K, how many unique behaviours to collect.
 
     Returns:
-        Finalists `(B, C, min(count, L))`.
+        Finalists `(B, C, min(count, W))`.
     """
     shape = tf.shape(scores)
-    batch, heads, targets, length = shape[0], shape[1], shape[2], shape[3]
-    kept = tf.minimum(count, length)
-    score, position = tf.math.top_k(scores, k=kept)
-    walk = heads * kept
-    rows = batch * targets
-    in_walk_order = [0, 2, 3, 1]
+    kept = tf.minimum(count, shape[3])
+    depth = tf.cast(tf.math.ceil(FIRST_LOOK * tf.cast(kept, tf.float32)), tf.int32)
+    scores = tf.reshape(scores, [shape[0], shape[1] * shape[2], shape[3]])
+    merged, exhausted = _walk(scores, depth, kept)
+    missing = tf.reduce_any(merged < 0, axis=1) & ~exhausted
+    again = tf.cast(tf.where(missing), tf.int32)
+    whole, _ = _walk(tf.gather(scores, again[:, 0], axis=1), kept, kept)
+    merged = tf.tensor_scatter_nd_update(merged, again, whole)
+    merged = tf.reshape(merged, [shape[1], shape[2], kept])
+    return Finalists(position=tf.maximum(merged, 0), valid=merged >= 0)
+
+
+def _walk(scores: tf.Tensor, depth: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The walk over the top `depth` of each head.
+
+    Args:
+        scores: float `(heads, rows, W)`.
+        depth: how far down the lists to go.
+        kept: how many unique behaviours to collect.
+
+    Returns:
+        int32 `(rows, kept)`, -1 where there are no more; and bool `(rows,)`, whether each list was seen to its end.
+    """
+    shape = tf.shape(scores)
+    heads, rows, length = shape[0], shape[1], shape[2]
+    score, position = tf.math.top_k(scores, k=depth)
+    walk = heads * depth
+    in_walk_order = [1, 2, 0]
     position = tf.reshape(tf.transpose(position, in_walk_order), [rows, walk])
     seen = tf.reshape(tf.transpose(score, in_walk_order), [rows, walk]) > MASKED_SCORE / 2
     key = tf.zeros_like(position) + tf.range(walk)[None, :]
@@ -49,11 +88,54 @@ def merge_heads(scores: tf.Tensor, count: int) -> Finalists:
     smallest = tf.math.unsorted_segment_min(tf.reshape(key, [-1]), flat, rows * length)
     first = (tf.reshape(tf.gather(smallest, flat), [rows, walk]) == key) & seen
     place = tf.cumsum(tf.cast(first, tf.int32), axis=1) - 1
-    wanted = first & (place < kept)
-    slot = tf.where(wanted, place, kept)  # slot `kept` collects what is not wanted and is cut off
+    slot = tf.where(first & (place < kept), place, kept)  # slot `kept` collects what is not wanted and is cut off
     target = tf.range(rows)[:, None] * (kept + 1) + slot
-    merged = tf.math.unsorted_segment_max(
-        tf.reshape(tf.where(wanted, position, -1), [-1]), tf.reshape(target, [-1]), rows * (kept + 1)
+    merged = tf.math.unsorted_segment_max(tf.reshape(position, [-1]), tf.reshape(target, [-1]), rows * (kept + 1))
+    return tf.maximum(tf.reshape(merged, [rows, kept + 1])[:, :kept], -1), ~tf.reduce_all(seen, axis=1)
+
+
+def unite(finalists: Finalists, width: tf.Tensor) -> Union:
+    """The finalists of a user's targets as one set: the only behaviours that the ESU needs.
+
+    Args:
+        finalists: columns `(B, C, K)`.
+        width: W, the number of columns.
+    """
+    users = tf.shape(finalists.position)[0]
+    row = tf.range(users)
+    flat = row[:, None, None] * width + finalists.position
+    chosen = tf.math.unsorted_segment_max(
+        tf.reshape(tf.cast(finalists.valid, tf.int32), [-1]), tf.reshape(flat, [-1]), users * width
     )
-    merged = tf.reshape(merged, [batch, targets, kept + 1])[..., :kept]
-    return Finalists(position=tf.maximum(merged, 0), valid=merged >= 0)
+    chosen = tf.maximum(tf.reshape(chosen, [users, width]), 0)
+    rank = tf.cumsum(chosen, axis=1)
+    size = tf.maximum(tf.reduce_max(rank), 1)
+    slot = tf.where(chosen > 0, rank - 1, size)  # slot `size` collects the others and is cut off
+    column = tf.math.unsorted_segment_max(
+        tf.tile(tf.range(width), [users]), tf.reshape(row[:, None] * (size + 1) + slot, [-1]), users * (size + 1)
+    )
+    column = tf.maximum(tf.reshape(column, [users, size + 1])[:, :size], 0)
+    place = tf.maximum(tf.gather(tf.reshape(rank, [-1]), flat) - 1, 0)
+    return Union(column, place)
+
+
+def share_found(found: Finalists, true: Finalists, length: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Of the true finalists of all real targets, the share that was found.
+
+    Args:
+        found: places `(B, C, K)` or `(B, 1, K)`.
+        true: places `(B, C, K')`.
+        length: L, the width of the history tensor.
+        count: int32 `(B,)` real targets of each user.
+
+    Returns:
+        float scalar; NaN without any true finalist.
+    """
+    shape = tf.shape(true.position)
+    rows = tf.reshape(tf.range(shape[0] * shape[1]), [shape[0], shape[1], 1]) * length
+    flat = tf.reshape(rows + found.position, [-1])
+    marked = tf.reshape(tf.cast(tf.broadcast_to(found.valid, tf.shape(rows + found.position)), tf.int32), [-1])
+    flags = tf.math.unsorted_segment_max(marked, flat, shape[0] * shape[1] * length)
+    wanted = true.valid & tf.sequence_mask(count, shape[1])[..., None]
+    hits = wanted & (tf.gather(flags, rows + true.position) > 0)
+    return tf.reduce_sum(tf.cast(hits, tf.float32)) / tf.reduce_sum(tf.cast(wanted, tf.float32))

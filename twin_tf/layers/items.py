@@ -1,98 +1,73 @@
-"""Where a block gets its behaviours' item halves from: the live weights, or the projection table.
+"""Where a block gets the item halves of its behaviours from: the live weights, or a table of projections.
 
-Both answer the same two questions, so the block is one piece of code. `LiveItems` embeds and projects every distinct
-item of
-a batch once and gathers; `TableItems` gathers ready-made rows of the projection table and projects V for the
-finalists alone.
+The GSU looks at every behaviour and needs no gradient: it gathers rows of `table`. The ESU looks at the finalists alone
+and embeds them itself, unless the table is `exact` (serving) and so already holds what the live weights would say.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple
 
-from twin_tf.batch import slice_rows
 from twin_tf.keras_api import tf
-from twin_tf.layers.embeddings import ItemEmbedding, gather_rows
+from twin_tf.layers.embeddings import ItemEmbedding, gather_rows, known_rows
 
 Projection = Callable[[tf.Tensor], tf.Tensor]
 
 
-class Items(Protocol):
-    """The item halves of a batch of histories."""
+class EmbeddedItems(NamedTuple):
+    """Item embeddings float `(B, n, H)`: for eq. 6, and for V. The same tensor unless embeddings are decoupled."""
 
-    def projected(self, project: Projection) -> tf.Tensor:
-        """K_h W^h for every behaviour: float `(B, L, heads * head_size)`."""
-        ...
-
-    def values(self, project: Projection) -> tf.Tensor | None:
-        """K_h W^v for every behaviour, `(B, L, width)`; None where they must be asked for by position."""
-        ...
-
-    def values_at(self, project: Projection, position: tf.Tensor) -> tf.Tensor:
-        """K_h W^v of single behaviours: int `(B, C, K)` positions -> `(B, C, K, width)`."""
-        ...
-
-    def slice(self, start: tf.Tensor, width: tf.Tensor) -> "Items":
-        """The same source for `width` behaviours of each user from int `(B,)` `start` on."""
-        ...
+    relevance: tf.Tensor
+    value: tf.Tensor
 
 
-class LiveItems:
-    """From the live weights: each distinct item of the batch is embedded and projected once.
+class Items:
+    """The item halves of a batch of histories.
 
     Args:
-        embeddings: float `(distinct, H)`.
-        index: int `(B, L)`: behaviour -> row of `embeddings`.
-    """
-
-    def __init__(self, embeddings: tf.Tensor, index: tf.Tensor) -> None:
-        self._embeddings = embeddings
-        self._index = index
-
-    def projected(self, project: Projection) -> tf.Tensor:
-        """See `Items`."""
-        return tf.gather(project(self._embeddings), self._index)
-
-    def values(self, project: Projection) -> tf.Tensor | None:
-        """See `Items`."""
-        return tf.gather(project(self._embeddings), self._index)
-
-    def values_at(self, project: Projection, position: tf.Tensor) -> tf.Tensor:
-        """See `Items`."""
-        return tf.gather(project(self._embeddings), tf.gather(self._index, position, batch_dims=1))
-
-    def slice(self, start: tf.Tensor, width: tf.Tensor) -> "LiveItems":
-        """See `Items`."""
-        return LiveItems(self._embeddings, slice_rows(self._index, start, width))
-
-
-class TableItems:
-    """From the projection table.
-
-    Args:
-        table: float `(items, heads * head_size)`, or None for a block that has none (its few rows are projected live).
-        embedding: the item embedding, for V of the finalists.
+        relevance: item rows to the K_h of eq. 6.
+        value: item rows to the K_h of V; usually the same layer.
         rows: int32 `(B, L)` item rows.
+        table: projections of all items, float `(items, heads * head_size)`; None projects the batch's distinct items.
+        exact: whether `table` is what the live weights say now.
     """
 
-    def __init__(self, table: tf.Tensor | None, embedding: ItemEmbedding, rows: tf.Tensor) -> None:
-        self._table = table
-        self._embedding = embedding
+    def __init__(
+        self,
+        relevance: ItemEmbedding,
+        value: ItemEmbedding,
+        rows: tf.Tensor,
+        table: tf.Tensor | None = None,
+        *,
+        exact: bool = False,
+    ) -> None:
+        self._relevance = relevance
+        self._value = value
         self._rows = rows
+        self._table = table
+        self._exact = exact and table is not None
 
-    def projected(self, project: Projection) -> tf.Tensor:
-        """See `Items`."""
-        if self._table is None:
-            return project(self._embedding(self._rows))
-        return gather_rows(self._table, self._rows)
+    def searched(self, project: Projection, position: tf.Tensor, heads: int) -> tf.Tensor:
+        """K_h W^h of the behaviours at `(B, W)` positions, without gradient: float `(heads, B, W, head_size)`."""
+        if self._table is not None:
+            return _by_head(self._table, tf.gather(self._rows, position, batch_dims=1), heads)
+        distinct, index = tf.unique(tf.reshape(self._rows, [-1]))
+        table = tf.stop_gradient(project(self._relevance(distinct)))
+        index = tf.reshape(index, tf.shape(self._rows))
+        return _by_head(table, tf.gather(index, position, batch_dims=1), heads)
 
-    def values(self, project: Projection) -> tf.Tensor | None:
-        """See `Items`."""
-        return None
+    def projected(self, position: tf.Tensor) -> tf.Tensor | None:
+        """K_h W^h of the behaviours at `(B, U)` positions where an exact table holds it: float `(B, U, width)`."""
+        return gather_rows(self._table, tf.gather(self._rows, position, batch_dims=1)) if self._exact else None
 
-    def values_at(self, project: Projection, position: tf.Tensor) -> tf.Tensor:
-        """See `Items`."""
-        return project(self._embedding(tf.gather(self._rows, position, batch_dims=1)))
+    def embed(self, position: tf.Tensor) -> EmbeddedItems:
+        """K_h of the behaviours at `(B, n)` positions, with gradient."""
+        rows = tf.gather(self._rows, position, batch_dims=1)
+        relevance = self._relevance(rows)
+        return EmbeddedItems(relevance, relevance if self._value is self._relevance else self._value(rows))
 
-    def slice(self, start: tf.Tensor, width: tf.Tensor) -> "TableItems":
-        """See `Items`."""
-        return TableItems(self._table, self._embedding, slice_rows(self._rows, start, width))
+
+def _by_head(table: tf.Tensor, rows: tf.Tensor, heads: int) -> tf.Tensor:
+    """Rows `(B, W)` of a table `(items, heads * head_size)` as `(heads, B, W, head_size)`, out of range unknown."""
+    size = table.shape[1] // heads
+    rows = known_rows(table, rows)
+    return tf.gather(tf.reshape(table, [-1, size]), rows[None] * heads + tf.range(heads)[:, None, None])

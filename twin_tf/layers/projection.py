@@ -1,10 +1,18 @@
-"""A matrix applied to the last axis, always as one two-dimensional product."""
+"""Matrix products, in float32 or in bfloat16.
+
+With `precision` bfloat16 the operands are rounded to bfloat16 and the result comes back as float32: weights, masks,
+softmax and sums stay float32 (mixed precision).
+"""
+
+from typing import Literal
 
 from twin_tf.keras_api import tf
 
+Precision = Literal["float32", "bfloat16"]
 
-def project(rows: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """`rows @ kernel` over the last axis.
+
+def project(rows: tf.Tensor, kernel: tf.Tensor, precision: Precision = "float32") -> tf.Tensor:
+    """`rows @ kernel` over the last axis, always as one two-dimensional product.
 
     Never a broadcasting `tf.matmul`: on CPUs with oneDNN, TensorFlow 2.20 computes `(B, 1, K, H) @ (H, W)` with B > 1
     wrongly (it reads past the operand) and may crash.
@@ -12,12 +20,20 @@ def project(rows: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     Args:
         rows: float `(..., H)`.
         kernel: float `(H, W)`.
+        precision: of the operands.
 
     Returns:
-        float `(..., W)`.
+        float32 `(..., W)`.
     """
     shape = tf.shape(rows)
-    flat = tf.matmul(tf.reshape(rows, [-1, kernel.shape[0]]), kernel)
+    flat = multiply(tf.reshape(rows, [-1, kernel.shape[0]]), kernel, precision)
     result = tf.reshape(flat, tf.concat([shape[:-1], [kernel.shape[1]]], axis=0))
     result.set_shape(rows.shape[:-1].concatenate(kernel.shape[1]))
     return result
+
+
+def multiply(left: tf.Tensor, right: tf.Tensor, precision: Precision, *, transpose_right: bool = False) -> tf.Tensor:
+    """`left @ right` with the same leading dimensions: `(..., n, k)`, `(..., k, m)` -> float32 `(..., n, m)`."""
+    dtype = tf.dtypes.as_dtype(precision)
+    product = tf.matmul(tf.cast(left, dtype), tf.cast(right, dtype), transpose_b=transpose_right)
+    return tf.cast(product, tf.float32)

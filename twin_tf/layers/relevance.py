@@ -3,20 +3,36 @@
     alpha = (K_h W^h)(q^T W^q)^T / sqrt(d_k) + (K_c W^c) beta                                     (6)
 
 The item half `K_h W^h` depends on the item alone: `project_items` computes it, a table can hold it. The bias half
-shrinks each
-cross feature to one number: W^c is block diagonal with blocks w_j, so `(K_c W^c) beta = sum_j beta_j (E_j[index_j] .
-w_j)`, which `bias_table` folds into one scalar per head and bucket. The bias stands outside the 1 / sqrt(d_k).
+shrinks each cross feature to one number: W^c is block diagonal with blocks w_j, so
+`(K_c W^c) beta = sum_j beta_j (E_j[index_j] . w_j)`, which `bias_table` folds into one scalar per head and bucket. The
+bias stands outside the 1 / sqrt(d_k).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from twin_tf.keras_api import keras, tf
-from twin_tf.layers.projection import project
+from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.items import Items
+from twin_tf.layers.projection import Precision, multiply, project
 
 
+class Keys(NamedTuple):
+    """What behaviours bring to eq. 6.
+
+    Attributes:
+        item: float `(heads, B, n, head_size)`.
+        bias: float `(B, n, heads)`, the part of `(K_c W^c) beta` that belongs to the behaviours alone, or None.
+    """
+
+    item: tf.Tensor
+    bias: tf.Tensor | None
+
+
+@keras.utils.register_keras_serializable("twin_tf")
 class Relevance(keras.layers.Layer):
     """W^q, W^h, w_j^c and beta of all heads.
 
@@ -28,6 +44,7 @@ class Relevance(keras.layers.Layer):
         start: how W^q and W^h begin: `per_feature`, `equal` or `unrelated`, see `starting_kernels`.
         bias: whether cross features bias the relevance.
         seed: of the random starts.
+        precision: of the products.
 
     Example:
         >>> relevance = Relevance(4, 16, [16, 8], {"quantity": 8}, "equal", bias=True, seed=1)
@@ -48,11 +65,23 @@ class Relevance(keras.layers.Layer):
         *,
         bias: bool,
         seed: int,
+        precision: Precision = "float32",
         name: str = "relevance",
     ) -> None:
         super().__init__(name=name)
+        self._settings = {
+            "heads": heads,
+            "head_size": head_size,
+            "inherent_dims": list(inherent_dims),
+            "cross_dims": dict(cross_dims),
+            "start": start,
+            "bias": bias,
+            "seed": seed,
+            "precision": precision,
+        }
         self.heads = heads
         self.head_size = head_size
+        self.precision = precision
         self.bias = bias and bool(cross_dims)
         query, item = starting_kernels(heads, head_size, inherent_dims, start, seed)
         self.query_kernel = self.add_weight("query_kernel", query.shape, initializer=keras.initializers.Constant(query))
@@ -71,24 +100,64 @@ class Relevance(keras.layers.Layer):
 
     def project_items(self, items: tf.Tensor) -> tf.Tensor:
         """K_h W^h of all heads: float `(..., H)` -> `(..., heads * head_size)`. A function of the item alone."""
-        return project(items, self.item_kernel)
+        return project(items, self.item_kernel, self.precision)
 
     def project_queries(self, items: tf.Tensor) -> tf.Tensor:
         """q^T W^q of all heads: float `(..., H)` -> `(..., heads * head_size)`."""
-        return project(items, self.query_kernel)
+        return project(items, self.query_kernel, self.precision)
 
-    def similarity(self, queries: tf.Tensor, projected: tf.Tensor) -> tf.Tensor:
-        """The first term of eq. 6 for every pair.
+    def searched_keys(self, items: Items, position: tf.Tensor, cross: CrossRows) -> Keys:
+        """The keys of the behaviours at `(B, W)` positions for the GSU: gathered from a table of projections."""
+        return Keys(items.searched(self.project_items, position, self.heads), self.behaviour_bias(cross))
+
+    def attended_keys(self, embeddings: tf.Tensor, projected: tf.Tensor | None, cross: CrossRows) -> Keys:
+        """The keys of the finalists for the ESU.
+
+        Args:
+            embeddings: their item embeddings, float `(B, U, H)`.
+            projected: what `project_items` makes of them, where a table already holds it.
+            cross: their cross features.
+        """
+        rows = self.project_items(embeddings) if projected is None else projected
+        return Keys(self.by_head(rows), self.behaviour_bias(cross))
+
+    def similarity(self, queries: tf.Tensor, keys: Keys) -> tf.Tensor:
+        """Eq. 6 for every pair, as far as it does not depend on the target's moment.
+
+        The bias rides along as one more column of the product, so it costs no pass over the result.
 
         Args:
             queries: float `(B, C, heads * head_size)` from `project_queries`.
-            projected: float `(B, L, heads * head_size)` from `project_items` or a table of its results.
+            keys: of the behaviours.
 
         Returns:
-            float `(B, heads, C, L)`.
+            float `(heads, B, C, n)`.
         """
-        scaled = queries * (1.0 / float(np.sqrt(self.head_size)))
-        return tf.matmul(self._split(scaled), self._split(projected), transpose_b=True)
+        scaled, item = self.scaled(queries), keys.item
+        if keys.bias is not None:
+            scaled = tf.concat([scaled, tf.ones_like(scaled[..., :1])], axis=-1)
+            item = tf.concat([item, tf.transpose(keys.bias, [2, 0, 1])[..., None]], axis=-1)
+        return multiply(scaled, item, self.precision, transpose_right=True)
+
+    def behaviour_bias(self, cross: CrossRows) -> tf.Tensor | None:
+        """The part of `(K_c W^c) beta` that belongs to the behaviours alone: float `(B, n, heads)`."""
+        if not self.bias or not cross.indices:
+            return None
+        return tf.add_n([tf.gather(self.bias_table(n, cross.tables[n]), index) for n, index in cross.indices.items()])
+
+    def relative_bias(self, cross: str, table: tf.Tensor, queries: tf.Tensor, index: tf.Tensor) -> tf.Tensor | None:
+        """What a cross feature that is relative to the target adds to eq. 6.
+
+        Args:
+            cross: the feature's name.
+            table: its embeddings E_j, float `(rows, dim)`.
+            queries: float `(B, C, heads * head_size)`.
+            index: int32 `(B, C, n)` or `(B, 1, n)`.
+
+        Returns:
+            float `(heads, B, C, n)` or `(heads, B, 1, n)`; None if cross features do not bias the relevance.
+        """
+        return tf.transpose(tf.gather(self.bias_table(cross, table), index), [3, 0, 1, 2]) if self.bias else None
 
     def bias_table(self, cross: str, embeddings: tf.Tensor) -> tf.Tensor:
         """beta_j (E_j . w_j): a cross feature folded to one scalar per bucket and head.
@@ -102,9 +171,18 @@ class Relevance(keras.layers.Layer):
         """
         return tf.matmul(embeddings, self.cross_kernels[cross]) * self.beta[self.cross_names.index(cross)]
 
-    def _split(self, rows: tf.Tensor) -> tf.Tensor:
+    def scaled(self, queries: tf.Tensor) -> tf.Tensor:
+        """Queries over sqrt(d_k), by head: float `(B, C, heads * head_size)` -> `(heads, B, C, head_size)`."""
+        return self.by_head(queries * (1.0 / float(np.sqrt(self.head_size))))
+
+    def by_head(self, rows: tf.Tensor) -> tf.Tensor:
+        """Float `(B, n, heads * head_size)` -> `(heads, B, n, head_size)`."""
         shape = tf.shape(rows)
-        return tf.transpose(tf.reshape(rows, [shape[0], shape[1], self.heads, self.head_size]), [0, 2, 1, 3])
+        return tf.transpose(tf.reshape(rows, [shape[0], shape[1], self.heads, self.head_size]), [2, 0, 1, 3])
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same layer."""
+        return {"name": self.name, **self._settings}
 
 
 def starting_kernels(
@@ -113,12 +191,10 @@ def starting_kernels(
     """W^q and W^h at the start.
 
     `unrelated` draws two random matrices. `equal` draws one with orthonormal columns per head and uses it twice, so
-    relevance
-    starts as an inner product and similar items attract from the first step. `per_feature` does the same with head a
-    looking at
-    the a-th inherent feature alone (in turn, where there are more heads than features), so that "same product", "same
-    category", ... are separate evidence from the first step. In the last two the projection keeps the expected
-    squared norm of one feature's embedding.
+    relevance starts as an inner product and similar items attract from the first step. `per_feature` does the same with
+    head a looking at the a-th inherent feature alone (in turn, where there are more heads than features), so that "same
+    product", "same category", ... are separate evidence from the first step. In the last two the projection keeps the
+    expected squared norm of one feature's embedding.
 
     Returns:
         Two float32 `(H, heads * head_size)`.

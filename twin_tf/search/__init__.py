@@ -8,10 +8,7 @@ from twin_tf.search.protocol import SearchInputs, SearchStrategy
 from twin_tf.search.recent import RecentSearch
 from twin_tf.strict_yaml import ConfigError, nearest
 
-STRATEGIES: dict[str, type[SearchStrategy]] = {
-    "consistent": ConsistentSearch,
-    "recent": RecentSearch,
-}
+STRATEGIES: dict[str, type[SearchStrategy]] = {strategy.name: strategy for strategy in (ConsistentSearch, RecentSearch)}
 
 
 def make_search(name: str, retrieved: int, history_length: int) -> SearchStrategy:

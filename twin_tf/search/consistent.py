@@ -1,5 +1,6 @@
 """TWIN's own search (CP-GSU): the ESU's metric, merged over the heads. The stages are twins."""
 
+from twin_tf.keras_api import tf
 from twin_tf.layers.gsu import Finalists, merge_heads
 from twin_tf.search.protocol import SearchInputs, SearchStrategy
 
@@ -7,6 +8,8 @@ from twin_tf.search.protocol import SearchInputs, SearchStrategy
 class ConsistentSearch(SearchStrategy):
     """The `retrieved` behaviours of highest relevance by the very metric that the ESU attends with."""
 
+    name = "consistent"
+
     def find(self, inputs: SearchInputs) -> Finalists:
         """See `SearchStrategy`."""
-        return merge_heads(inputs.relevance(), self.retrieved)
+        return merge_heads(inputs.relevance(), tf.minimum(self.retrieved, inputs.width))

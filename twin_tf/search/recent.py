@@ -8,6 +8,8 @@ from twin_tf.search.protocol import SearchInputs, SearchStrategy
 class RecentSearch(SearchStrategy):
     """The latest `retrieved` behaviours, most recent first."""
 
+    name = "recent"
+
     @property
     def window(self) -> int:
         """No more than it retrieves."""
@@ -15,6 +17,6 @@ class RecentSearch(SearchStrategy):
 
     def find(self, inputs: SearchInputs) -> Finalists:
         """See `SearchStrategy`."""
-        back = tf.range(tf.minimum(self.window, inputs.columns))
-        position = inputs.end[..., None] - 1 - back
-        return Finalists(position=tf.maximum(position, 0), valid=position >= 0)
+        column = inputs.first[..., None] + tf.range(tf.minimum(self.window, inputs.width))
+        valid = column < inputs.stop[..., None]
+        return Finalists(position=tf.where(valid, column, 0), valid=valid)

@@ -1,0 +1,78 @@
+"""Relevance of plain multi-head target attention: what TWIN splits, unsplit. An ablation of the paper's figure 6.
+
+    alpha = (K W^h)(q^T W^q)^T / sqrt(d_k),   K = [K_h K_c]
+
+Every behaviour is projected as a whole, so nothing can be computed ahead: the cost that the paper's split removes. Only
+features relative to the target would need a projection per target and behaviour; here each of their buckets is
+projected once, which is the same number.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+from twin_tf.keras_api import keras, tf
+from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.items import Items
+from twin_tf.layers.projection import Precision, multiply, project
+from twin_tf.layers.relevance import Keys, Relevance
+
+
+@keras.utils.register_keras_serializable("twin_tf")
+class RawRelevance(Relevance):
+    """`Relevance` without the split; the same arguments, `bias` says whether cross features take part."""
+
+    def __init__(
+        self,
+        heads: int,
+        head_size: int,
+        inherent_dims: Sequence[int],
+        cross_dims: Mapping[str, int],
+        start: str,
+        *,
+        bias: bool,
+        seed: int,
+        precision: Precision = "float32",
+        name: str = "relevance",
+    ) -> None:
+        super().__init__(
+            heads, head_size, inherent_dims, {}, start, bias=False, seed=seed, precision=precision, name=name
+        )
+        self._settings = {**self._settings, "cross_dims": dict(cross_dims), "bias": bias}
+        self.cross_dims = dict(cross_dims) if bias else {}
+        self.offsets = dict(zip(self.cross_dims, accumulate([0, *self.cross_dims.values()]), strict=False))
+        width = sum(self.cross_dims.values())
+        if self.cross_dims:
+            start_cross = keras.initializers.RandomNormal(stddev=float(width) ** -0.5, seed=seed + 1)
+            self.cross_kernel = self.add_weight("cross_kernel", (width, heads * head_size), initializer=start_cross)
+
+    def searched_keys(self, items: Items, position: tf.Tensor, cross: CrossRows) -> Keys:
+        """See `Relevance`; every behaviour is embedded and projected."""
+        return self.attended_keys(items.embed(position).relevance, None, cross)
+
+    def attended_keys(self, embeddings: tf.Tensor, projected: tf.Tensor | None, cross: CrossRows) -> Keys:
+        """See `Relevance`; `projected`, the item half alone, is of no use."""
+        rows = self.project_items(embeddings)
+        side_by_side = cross.embeddings() if self.cross_dims else None
+        if side_by_side is not None:
+            kernel = self._kernel(next(iter(cross.indices)), side_by_side.shape[-1])
+            rows += project(side_by_side, kernel, self.precision)
+        return Keys(self.by_head(rows), None)
+
+    def relative_bias(self, cross: str, table: tf.Tensor, queries: tf.Tensor, index: tf.Tensor) -> tf.Tensor | None:
+        """See `Relevance`; here it depends on the target: the query times each bucket's projection."""
+        if not self.cross_dims:
+            return None
+        rows = project(table, self._kernel(cross, table.shape[-1]), self.precision)
+        buckets = tf.transpose(tf.reshape(rows, [-1, self.heads, self.head_size]), [1, 0, 2])
+        scaled = self.scaled(queries)
+        shape = tf.shape(scaled)
+        flat = tf.reshape(scaled, [self.heads, -1, self.head_size])
+        each = tf.reshape(
+            multiply(flat, buckets, self.precision, transpose_right=True), tf.concat([shape[:3], [-1]], axis=0)
+        )
+        index = tf.broadcast_to(index, tf.concat([shape[:3], tf.shape(index)[2:]], axis=0))
+        return tf.gather(each, index, batch_dims=3)
+
+    def _kernel(self, first: str, width: int) -> tf.Tensor:
+        """Rows of W^h for neighbouring cross features of `width` columns, the first of them named."""
+        return self.cross_kernel[self.offsets[first] : self.offsets[first] + width]

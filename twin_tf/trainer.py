@@ -1,0 +1,233 @@
+"""One model, its two optimisers, and the step that trains it: AdaGrad for the embedding tables, Adam for all else.
+
+Knows nothing of files, epochs or runs, so that a benchmark or a notebook can step it:
+
+    >>> trainer = Trainer(model, config.training)
+    >>> for batch in make_dataset(manifest, "train", model.window, config.training.batch_records):
+    ...     loss = trainer.step(batch).loss
+"""
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from twin_tf.batch import Batch
+from twin_tf.config import TrainingConfig
+from twin_tf.data import batch_spec
+from twin_tf.keras_api import keras, tf, tfrs
+from twin_tf.model import TwinModel
+
+FINAL_RATE = 0.02
+"""Where the cosine schedule ends, as a share of the starting rates."""
+
+_NOT_FINITE = "is no longer finite"
+
+Gradient = Any
+"""A tensor, or `tf.IndexedSlices` where only some rows of a table have one."""
+
+
+class Learned(NamedTuple):
+    """What one or more steps learned from, scalars each.
+
+    Attributes:
+        loss_sum: weighted binary cross-entropy before the update, summed over the targets.
+        weight: sum of the targets' weights.
+        targets: how many.
+        records: that held them.
+        steps: updates.
+    """
+
+    loss_sum: tf.Tensor
+    weight: tf.Tensor
+    targets: tf.Tensor
+    records: tf.Tensor
+    steps: tf.Tensor
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of a target."""
+        return float(self.loss_sum) / float(self.weight) if float(self.weight) else 0.0
+
+
+class Trainer:
+    """One model and its two optimisers.
+
+    Both update only the rows of a table that the batch has read.
+
+    Args:
+        model: to be trained, made in the strategy's scope.
+        config: rates, schedule, clipping.
+        strategy: where; one replica on this machine if left out.
+    """
+
+    def __init__(
+        self, model: TwinModel, config: TrainingConfig, strategy: tf.distribute.Strategy | None = None
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.strategy = tf.distribute.get_strategy() if strategy is None else strategy
+        legacy = keras.optimizers.legacy
+        tables, dense = model.embedding_variables, model.dense_variables
+        self._variables = [*tables, *dense]
+        with self.strategy.scope():
+            if config.projections == "cached":
+                model.cache_projections()
+            self._scale = tf.Variable(1.0, trainable=False, name="rate_scale")
+            adagrad = legacy.Adagrad(self._scaled(config.embedding_learning_rate))
+            adam = legacy.Adam(self._scaled(config.dense_learning_rate))
+            adagrad._create_all_weights(tables)  # now, not in the first step: a checkpoint finds all its variables
+            adam._create_all_weights(dense)
+            self.optimizer = tfrs.experimental.optimizers.CompositeOptimizer(
+                [(adagrad, functools.partial(list, tables)), (adam, functools.partial(list, dense))]
+            )
+        self._spec = batch_spec(model.schema)
+        self._step = tf.function(self.global_step, input_signature=[self._spec])
+        self._overlap = tf.function(model.gsu_overlap, input_signature=[self._spec])
+
+    def _scaled(self, start: float) -> Callable[[], tf.Tensor]:
+        @tf.autograph.experimental.do_not_convert
+        def rate() -> tf.Tensor:
+            return start * self._scale
+
+        return rate
+
+    def set_rates(self, steps: int, progress: float) -> dict[str, float]:
+        """Sets both learning rates; a pure function of its arguments.
+
+        Args:
+            steps: steps done, for the warm-up.
+            progress: share of the training that is done, 0 to 1, for the schedule.
+
+        Returns:
+            The rates, by whose they are.
+        """
+        scale = 1.0
+        if self.config.schedule == "cosine":
+            scale = max(FINAL_RATE, 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
+        if steps < self.config.warmup_steps:
+            scale *= (steps + 1) / self.config.warmup_steps
+        self._scale.assign(scale)
+        return {
+            "embedding": scale * self.config.embedding_learning_rate,
+            "dense": scale * self.config.dense_learning_rate,
+        }
+
+    def expect(self, spec: Batch) -> None:
+        """Makes `step` take batches of several replicas: `spec` is a distributed dataset's `element_spec`."""
+        if spec != self._spec:
+            self._spec = spec
+            self._step = tf.function(self.global_step, input_signature=[spec])
+
+    def step(self, batch: Batch) -> Learned:
+        """One update of all weights; the rates are those of `set_rates`, before it the starting ones.
+
+        Raises:
+            FloatingPointError: the loss or its gradient is not finite; no weight has been changed.
+        """
+        with finite_or_stop():
+            return self._step(batch)
+
+    def prepare_step(self, steps: int, progress: float) -> dict[str, float]:
+        """What comes before a step: the learning rates, and every so often a fresh table of projections.
+
+        A pure function of weights and arguments, so that a resumed run does the same.
+
+        Args:
+            steps: steps done.
+            progress: share of the training that is done, 0 to 1.
+
+        Returns:
+            The rates, by whose they are.
+        """
+        if self.config.projections == "cached" and steps % self.config.refresh_steps == 0:
+            self.model.refresh_projections()
+        return self.set_rates(steps, progress)
+
+    def overlap(self, batch: Batch) -> float | None:
+        """Of the behaviours that are most relevant to the ESU, the share that the GSU finds; None without history."""
+        share = float(self._overlap(batch))
+        return None if math.isnan(share) else share
+
+    def global_step(self, batch: Batch) -> Learned:
+        """One update from the replicas' batches; a graph."""
+        learned = self.strategy.run(self.replica_step, args=(batch,))
+        sums = (self.strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in learned)
+        return Learned(*sums)._replace(steps=tf.constant(1))
+
+    def replica_step(self, batch: Batch) -> Learned:
+        """A replica's part of a step: the loss is the mean over the targets of all replicas, gradients are added."""
+        context, add = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.SUM
+        several = self.strategy.num_replicas_in_sync > 1
+        with tf.GradientTape() as tape:
+            loss_sum, weight = self.model.loss_sums(batch, training=True)
+            everywhere = context.all_reduce(add, weight) if several else weight
+            loss = tf.math.divide_no_nan(loss_sum, everywhere)
+        found = zip(tape.gradient(loss, self._variables), self._variables, strict=True)
+        pairs = [(gradient, variable) for gradient, variable in found if gradient is not None]
+        gradients = [gradient for gradient, _ in pairs]
+        if several:
+            gradients = context.all_reduce(add, gradients)
+        self.optimizer.apply_gradients(
+            list(zip(self._checked(loss, gradients), (variable for _, variable in pairs), strict=True)),
+            experimental_aggregate_gradients=not several,  # a parameter server knows no other way
+        )
+        targets = tf.reduce_sum(batch.targets.count)
+        return Learned(loss_sum, weight, targets, tf.shape(batch.targets.count)[0], tf.constant(1))
+
+    def _checked(self, loss: tf.Tensor, gradients: Sequence[Gradient]) -> list[Gradient]:
+        """The gradients, clipped; they exist only once loss and norm are known to be finite, so no update comes first.
+
+        The norm counts a row that the batch has read several times once, with the sum of its gradients.
+        """
+        if self.config.clip_norm is not None:
+            gradients = [_summed_rows(gradient) for gradient in gradients]
+        norm = tf.linalg.global_norm(gradients)
+        with tf.control_dependencies([tf.debugging.check_numerics(loss, f"the loss {_NOT_FINITE}")]):
+            checked = tf.debugging.check_numerics(norm, f"the gradient {_NOT_FINITE}")
+        if self.config.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.config.clip_norm, use_norm=norm)
+        with tf.control_dependencies([checked]):
+            return [tf.identity(gradient) for gradient in gradients]
+
+    def check_weights(self) -> None:
+        """Looks at every trained weight: the last update has had no loss after it that would tell.
+
+        Raises:
+            FloatingPointError: one is not finite.
+        """
+        if not all(bool(tf.reduce_all(tf.math.is_finite(variable))) for variable in self._variables):
+            raise FloatingPointError(_advice("a weight"))
+
+
+@contextlib.contextmanager
+def finite_or_stop() -> Iterator[None]:
+    """Names what a step's check has found.
+
+    Raises:
+        FloatingPointError: in place of the error that TensorFlow raises when the check fails.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        for what in ("the loss", "the gradient"):
+            if f"{what} {_NOT_FINITE}" in error.message:
+                raise FloatingPointError(_advice(what)) from error
+        raise
+
+
+def _advice(what: str) -> str:
+    return (
+        f"{what} {_NOT_FINITE}; lower training.dense_learning_rate or training.embedding_learning_rate, or set "
+        "training.clip_norm"
+    )
+
+
+def _summed_rows(gradient: Gradient) -> Gradient:
+    """The same gradient with each row of a table once."""
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    rows, place = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)
