@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what ma
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EVENTS = "Events: path or pattern of .jsonl, .csv or .parquet files, or bigquery://project.data.table; may be repeated."
+STRATEGY = "single, mirrored (all devices here), multi_worker or parameter_server (a cluster, by TF_CONFIG)."
 SETTING = "Change a setting, for example --set training.epochs=2; may be repeated."
 
 
@@ -237,20 +238,32 @@ def preprocess(
 @_config_options
 @click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
 @click.option("--run", "run_directory", required=True, help="A new directory for the run.")
+@click.option("--strategy", default="single", show_default=True, help=STRATEGY)
 @_json_option
 def train(
-    config_path: str | None, overrides: tuple[str, ...], prepared: str, run_directory: str, as_json: bool
+    config_path: str | None, overrides: tuple[str, ...], prepared: str, run_directory: str, strategy: Any, as_json: bool
 ) -> None:
     r"""Train TWIN, or with another search one of its baselines.
 
     \b
     twin-tf train --config complete_journey --prepared prepared --run run
     twin-tf train --config complete_journey --set model.search=recent --prepared prepared --run run-din
+    TF_CONFIG='{"cluster": ..., "task": ...}' twin-tf train --strategy parameter_server --prepared prepared --run run
     """
+    from twin_tf.cluster import read_task
     from twin_tf.config import load_config
+
+    task = read_task(strategy)
+    if task is not None and task.serves(strategy):
+        from twin_tf.parameter_server import serve
+
+        serve(task)
+        return
+    config = load_config(config_path, overrides)
+    from twin_tf.strategies import make_strategy
     from twin_tf.train import train as train_run
 
-    report = train_run(prepared, run_directory, load_config(config_path, overrides))
+    report = train_run(prepared, run_directory, config, strategy=make_strategy(strategy, task))
     valid = report["valid"][-1] if report["valid"] else None
     quality = f"; valid {_named(valid, 'auc', 'gauc')}" if valid else ""
     sentence = f"{run_directory}: {report['steps']:,} steps, {report['examples_per_s']:,.0f} examples/s{quality}"

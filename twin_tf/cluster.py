@@ -44,6 +44,10 @@ class Task:
         """Whether this process writes the run: the chief, or the first worker where there is none."""
         return self.type == "chief" or (self.type == "worker" and self.index == 0 and "chief" not in self.cluster)
 
+    def serves(self, strategy: StrategyName) -> bool:
+        """Whether this process only serves the chief: the workers and parameter servers of `parameter_server`."""
+        return strategy == "parameter_server" and not self.is_chief
+
 
 def read_task(strategy: StrategyName, environment: Mapping[str, str] | None = None) -> Task | None:
     """This process's place in the cluster of TF_CONFIG.

@@ -46,8 +46,8 @@ def make_dataset(
         shuffle_seed: None keeps the order of the files; otherwise order depends on this and `epoch` alone.
         epoch: which pass.
         every: take each `every`-th record alone, in the order of the files.
-        share: `(i, n)` reads the i-th of n shares alone; together they hold every record once. Each share shuffles
-            and batches what it holds.
+        share: `(i, n)` reads the i-th of n shares alone; together they hold every record once. Whole shards, where
+            there are as many as shares, else every n-th record. Each share shuffles and batches what it holds.
         skip: batches to leave out at the start; they are read, but not decoded.
 
     Returns:
@@ -68,11 +68,13 @@ def make_dataset(
     options = tf.data.Options()
     options.autotune.enabled = False  # its optimiser can hold up the end of a pass for half a minute
     options.deterministic = True
-    dataset = tf.data.TFRecordDataset(paths).with_options(options)
+    index, shares = share
+    by_file = len(paths) >= shares
+    dataset = tf.data.TFRecordDataset(tf.constant(paths)[index::shares] if by_file else paths).with_options(options)
+    if not by_file:
+        dataset = dataset.shard(shares, index)
     if every > 1:
         dataset = dataset.shard(every, 0)
-    if share[1] > 1:
-        dataset = dataset.shard(share[1], share[0])
     if shuffle_seed is not None:
         dataset = dataset.shuffle(SHUFFLE_RECORDS, seed=seed, reshuffle_each_iteration=False)
     dataset = dataset.map(partial(_parse, manifest, window), num_parallel_calls=2, deterministic=True)

@@ -6,6 +6,7 @@ step. So a resumed run does what the uninterrupted one does.
 
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +17,11 @@ from twin_tf.checkpoints import CheckpointStore, DamagedCheckpointError, checkpo
 from twin_tf.config import Config
 from twin_tf.data import make_dataset
 from twin_tf.evaluate import Evaluator
+from twin_tf.keras_api import tf
+from twin_tf.parameter_server import PortionTrainer
 from twin_tf.progress import Advance, progress_bar
 from twin_tf.records import Manifest
+from twin_tf.strategies import Share, distribute, local_batch
 from twin_tf.trainer import Learned, Trainer
 from twin_tf.training_log import TrainingLog
 
@@ -34,7 +38,7 @@ class Progress:
 
     Attributes:
         epoch: epochs finished.
-        epoch_steps: steps done in the current one.
+        epoch_parts: steps done in the current one; rounds of steps where parameter servers are.
         steps: steps done.
         records: records learned from.
         targets: targets learned from.
@@ -51,7 +55,7 @@ class Progress:
     """
 
     epoch: int = 0
-    epoch_steps: int = 0
+    epoch_parts: int = 0
     steps: int = 0
     records: int = 0
     targets: int = 0
@@ -89,7 +93,7 @@ class Progress:
         """Closes the current epoch."""
         self.loss.append(self.loss_sum / self.weight if self.weight else 0.0)
         self.overlap.append(sum(self.overlaps) / len(self.overlaps) if self.overlaps else None)
-        self.epoch, self.epoch_steps = self.epoch + 1, 0
+        self.epoch, self.epoch_parts = self.epoch + 1, 0
         self.loss_sum, self.weight, self.overlaps = 0.0, 0.0, []
 
 
@@ -116,6 +120,15 @@ class Fit:
         self._evaluator = Evaluator(trainer.model)
         self._epoch_records = sum(shard.records for shard in manifest.splits["train"])
         self._can_validate = any(shard.records for shard in manifest.splits.get("valid", ()))
+        self._portions: PortionTrainer | None = None
+        if isinstance(trainer.strategy, tf.distribute.ParameterServerStrategy):
+            size = config.training.batch_records
+            self._portions = PortionTrainer(
+                trainer.strategy,
+                trainer.replica_step,
+                lambda epoch, share: self._read(epoch, size, share),
+                self._epoch_records,
+            )
         self._unread: list[Learned] = []
         self._rates: dict[str, float] = {}
         self._since = 0.0
@@ -150,12 +163,13 @@ class Fit:
         settings, progress = self._config.training, self.progress
         self._since = time.monotonic()
         self._log.restart()
-        for learned in self._steps():
+        for learned in self._rounds() if self._portions is not None else self._steps():
+            before = progress.steps
             self._count(learned, advance)
-            better = self._due(settings.evaluate_every_steps) and self._evaluate()
+            better = self._due(settings.evaluate_every_steps, before) and self._evaluate()
             if progress.stopped_early:
                 break
-            if self._due(settings.checkpoint_steps) or (better and settings.keeps_best):
+            if self._due(settings.checkpoint_steps, before) or (better and settings.keeps_best):
                 self._save()
         self._read_losses()
         if not progress.stopped_early and (not progress.valid or progress.valid[-1]["steps"] != progress.steps):
@@ -166,18 +180,11 @@ class Fit:
 
     def _steps(self) -> Iterator[Learned]:
         """The rest of the current epoch, step by step; what is yielded may be on the device still."""
-        progress, settings = self.progress, self._config.training
-        batches = iter(
-            make_dataset(
-                self._manifest,
-                "train",
-                self._trainer.model.window,
-                settings.batch_records,
-                shuffle_seed=settings.seed,
-                epoch=progress.epoch,
-                skip=progress.epoch_steps,
-            )
-        )
+        progress, strategy = self.progress, self._trainer.strategy
+        read = functools.partial(self._read, progress.epoch)
+        dataset = distribute(strategy, self._config.training.batch_records, read, progress.epoch_parts)
+        self._trainer.expect(dataset.element_spec)
+        batches = iter(dataset)
         while True:
             asked = time.monotonic()
             batch = next(batches, None)
@@ -185,10 +192,36 @@ class Fit:
             if batch is None:
                 return
             if progress.steps % OVERLAP_STEPS == 0:
-                self._measure_overlap(batch)
-            share = progress.records / (self._epoch_records * settings.epochs)
-            self._rates = self._trainer.prepare_step(progress.steps, share)
+                self._measure_overlap(local_batch(strategy, batch))
+            self._rates = self._trainer.prepare_step(progress.steps, self._share_done())
             yield self._trainer.step(batch)
+
+    def _rounds(self) -> Iterator[Learned]:
+        """The rest of the current epoch, as parameter servers and their workers train it."""
+        assert self._portions is not None
+        rounds = self._portions.rounds(self.progress.epoch, self.progress.epoch_parts)
+        while True:
+            self._rates = self._trainer.prepare_step(self.progress.steps, self._share_done())
+            learned = next(rounds, None)
+            if learned is None:
+                return
+            yield learned
+
+    def _read(self, epoch: int, batch_records: int, share: Share, skip: int = 0) -> tf.data.Dataset:
+        """Batches of a share of the training records."""
+        return make_dataset(
+            self._manifest,
+            "train",
+            self._trainer.model.window,
+            batch_records,
+            shuffle_seed=self._config.training.seed,
+            epoch=epoch,
+            share=share,
+            skip=skip,
+        )
+
+    def _share_done(self) -> float:
+        return self.progress.records / (self._epoch_records * self._config.training.epochs)
 
     def _measure_overlap(self, batch: Batch) -> None:
         overlap = self._trainer.overlap(batch)
@@ -201,7 +234,7 @@ class Fit:
         before = progress.steps
         records, targets = int(learned.records), int(learned.targets)
         progress.steps += int(learned.steps)
-        progress.epoch_steps += int(learned.steps)
+        progress.epoch_parts += 1
         progress.records += records
         progress.targets += targets
         self._unread.append(learned)
@@ -221,8 +254,8 @@ class Fit:
         self._unread.clear()
         return loss_sum / weight if weight else 0.0
 
-    def _due(self, every: int | None) -> bool:
-        return every is not None and self.progress.steps % every == 0
+    def _due(self, every: int | None, before: int) -> bool:
+        return every is not None and self.progress.steps // every > before // every
 
     def _evaluate(self) -> bool:
         """Scores the valid split; whether the GAUC is the best so far."""

@@ -4,15 +4,17 @@
 |---|---|---|
 | `single` | none | one replica on the first device |
 | `mirrored` | none | one replica a device; every step waits for all of them |
-| `multi_worker` | `worker` tasks, with or without a `chief` | one replica a device of every task; every step waits for all |
-| `parameter_server` | one `chief`, `worker` and `ps` tasks | tables lie in shards on the ps; workers train without waiting |
+| `multi_worker` | `worker` tasks, with or without a `chief` | one replica a device of every task; every step waits |
+| `parameter_server` | one `chief`, `worker` and `ps` tasks | tables in shards on the ps; workers never wait |
 
 How to start each process: docs/distributed.md.
 """
 
-import socket
-import time
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 
+from twin_tf.batch import Batch
 from twin_tf.cluster import StrategyName, Task
 from twin_tf.keras_api import tf
 from twin_tf.strict_yaml import ConfigError
@@ -20,10 +22,9 @@ from twin_tf.strict_yaml import ConfigError
 MIN_SHARD_BYTES = 256 << 10
 """A table is cut into shards of at least this many bytes, at most one a parameter server."""
 
-CHIEF_GRACE_SECONDS = 30.0
-"""How long workers and parameter servers wait for a chief that has gone, before they end."""
 
-_POLL_SECONDS = 1.0
+Share = tuple[int | tf.Tensor, int]
+"""`(i, n)`: the i-th of n shares of the records."""
 
 
 def make_strategy(
@@ -44,56 +45,81 @@ def make_strategy(
     if task is None:
         return tf.distribute.get_strategy()
     if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy(_resolver(task))
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver(task))
     if not task.is_chief:
         raise ConfigError(f"a {task.type} of --strategy parameter_server serves the chief; it cannot train by itself")
     partitioner = tf.distribute.experimental.partitioners.MinSizePartitioner(
         min_shard_bytes=min_shard_bytes, max_shards=len(task.cluster["ps"])
     )
-    return tf.distribute.ParameterServerStrategy(_resolver(task), variable_partitioner=partitioner)
+    return tf.distribute.ParameterServerStrategy(resolver(task), variable_partitioner=partitioner)
 
 
-def serves(name: StrategyName, task: Task | None) -> bool:
-    """Whether this process only serves the chief: the workers and parameter servers of `parameter_server`."""
-    return name == "parameter_server" and task is not None and not task.is_chief
+def distribute(
+    strategy: tf.distribute.Strategy,
+    batch_records: int,
+    read: Callable[[int, Share, int], tf.data.Dataset],
+    steps_done: int = 0,
+) -> tf.data.Dataset:
+    """The batches of one pass, each replica's own: every reader takes its share of the records.
 
-
-def serve(task: Task, grace: float = CHIEF_GRACE_SECONDS) -> None:
-    """Runs a worker or a parameter server until the chief, once seen, has been gone for `grace` seconds.
+    A worker whose share ends early goes on with empty batches until all have ended, since every step waits for all.
 
     Args:
-        task: this process.
-        grace: seconds; long enough for a chief that is restarted.
+        strategy: not a ParameterServerStrategy, see `parameter_server`.
+        batch_records: records in a step, of all replicas together.
+        read: (records in a batch, `(i, n)`, batches to skip) -> batches of the i-th of n shares.
+        steps_done: of the pass, which are left out.
 
     Raises:
-        ConfigError: the task's own address cannot be bound.
+        ConfigError: `batch_records` cannot be divided among the replicas.
     """
-    resolver = _resolver(task)
-    try:
-        server = tf.distribute.Server(
-            resolver.cluster_spec(), job_name=task.type, task_index=task.index, protocol="grpc", start=True
+    replicas = strategy.num_replicas_in_sync
+    if batch_records % replicas:
+        raise ConfigError(
+            f"training.batch_records {batch_records} must be a multiple of the {replicas} replicas, which "
+            f"share it; set it to {-(-batch_records // replicas) * replicas}"
         )
-    except tf.errors.OpError as error:
-        address = task.cluster[task.type][task.index]
-        raise ConfigError(f"{task.type} {task.index} cannot listen on {address}: {error.message}") from error
-    last_seen: float | None = None
-    while last_seen is None or time.monotonic() - last_seen < grace:
-        if _listens(task.cluster["chief"][0]):
-            last_seen = time.monotonic()
-        time.sleep(_POLL_SECONDS)
-    del server  # it must live until here
+
+    def share(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        readers = context.num_input_pipelines
+        return read(batch_records // replicas, (context.input_pipeline_id, readers), steps_done * replicas // readers)
+
+    return strategy.distribute_datasets_from_function(share)
 
 
-def _listens(address: str) -> bool:
-    host, _, port = address.rpartition(":")
+def local_batch(strategy: tf.distribute.Strategy, batch: Batch) -> Batch:
+    """Of a batch of `distribute`, that of this process's first replica."""
+    return tf.nest.map_structure(lambda values: strategy.experimental_local_results(values)[0], batch)
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run; every process does that trains alone."""
+    place = strategy.cluster_resolver
+    if place is None or not place.task_type:
+        return True
+    cluster = {name: tuple(addresses) for name, addresses in place.cluster_spec().as_dict().items()}
+    return Task(place.task_type, place.task_id, cluster).is_chief
+
+
+@contextlib.contextmanager
+def lost_processes_named() -> Iterator[None]:
+    """Says in one sentence that a process of the cluster has gone.
+
+    Raises:
+        ConnectionError: in place of TensorFlow's error.
+    """
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError:
-        return False
-    return True
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        found = re.search(r"/job:(\w+)/replica:\d+/task:(\d+)", error.message)
+        who = f"{found[1]} {found[2]}" if found else "a process"
+        raise ConnectionError(
+            f"{who} of the cluster is gone; start what has ended again, with the same TF_CONFIG: docs/distributed.md"
+        ) from error
 
 
-def _resolver(task: Task) -> tf.distribute.cluster_resolver.ClusterResolver:
+def resolver(task: Task) -> tf.distribute.cluster_resolver.ClusterResolver:
+    """What TensorFlow asks about a cluster."""
     return tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({name: list(addresses) for name, addresses in task.cluster.items()}),
         task_type=task.type,

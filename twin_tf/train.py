@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.run_lock import claimed_run
 from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, save_info, schema_of
+from twin_tf.strategies import is_chief, lost_processes_named
 from twin_tf.strict_yaml import ConfigError
 from twin_tf.trainer import Trainer
 from twin_tf.training_log import TrainingLog
@@ -36,7 +39,8 @@ def train(
         run: a directory for everything that training leaves behind, see `twin_tf.runs`: a new one, or that of an
             unfinished run of the same settings and data.
         config: its schema section, if any, must be the one that the data were prepared with.
-        strategy: where to train; one replica on this machine if left out.
+        strategy: where to train, of `strategies.make_strategy`; one replica on this machine if left out. Of several
+            processes the chief alone writes `run`.
         start: changes the starting weights before the first step, and does the same each time it is called.
 
     Returns:
@@ -46,6 +50,7 @@ def train(
     Raises:
         ConfigError: bad prepared data, a run directory that holds anything else or is in use, a schema that differs
             from the data's, or settings that make no model; no run directory is left behind.
+        ConnectionError: another process of the cluster has gone.
         FloatingPointError: loss, gradient or weights are not finite; nothing can be exported from the run.
     """
     manifest = Manifest.load(prepared)
@@ -59,11 +64,30 @@ def train(
     source, directory = Path(manifest.directory).resolve(), Path(run)
     digest = hashlib.sha256(manifest.to_json().encode()).hexdigest()
     info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(source), manifest_sha256=digest)
+    if is_chief(strategy):
+        return _train(manifest, directory, config, info, strategy, start)
+    # It writes all the same, to where nobody looks: some of what is written takes part in what all workers do together.
+    with tempfile.TemporaryDirectory(prefix="twin-not-chief-") as elsewhere:
+        return _train(manifest, Path(elsewhere), config, info, strategy, start, resumes=directory)
+
+
+def _train(
+    manifest: Manifest,
+    directory: Path,
+    config: Config,
+    info: RunInfo,
+    strategy: tf.distribute.Strategy,
+    start: Callable[[Trainer], None] | None,
+    resumes: Path | None = None,
+) -> dict[str, Any]:
+    """Trains into a run directory; from the checkpoints of another run, `resumes`, if it has any."""
     with strategy.scope():
-        model, _ = build_model(source, config, info)
+        model, _ = build_model(Path(info.prepared), config, info)
     make_dataset(manifest, "train", model.window, config.training.batch_records)
     manifest.shard_paths("valid")
-    with claimed_run(directory, manifest, config, info):
+    with claimed_run(directory, manifest, config, info), lost_processes_named():
+        if resumes is not None and (resumes / CHECKPOINTS).is_dir():
+            shutil.copytree(resumes / CHECKPOINTS, directory / CHECKPOINTS)
         trainer = Trainer(model, config.training, strategy)
         checkpoint = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer)
         log = TrainingLog(directory / "tensorboard")

@@ -82,9 +82,9 @@ class Trainer:
             self.optimizer = tfrs.experimental.optimizers.CompositeOptimizer(
                 [(adagrad, functools.partial(list, tables)), (adam, functools.partial(list, dense))]
             )
-        spec = [batch_spec(model.schema)]
-        self._step = tf.function(self.global_step, input_signature=spec)
-        self._overlap = tf.function(model.gsu_overlap, input_signature=spec)
+        self._spec = batch_spec(model.schema)
+        self._step = tf.function(self.global_step, input_signature=[self._spec])
+        self._overlap = tf.function(model.gsu_overlap, input_signature=[self._spec])
 
     def _scaled(self, start: float) -> Callable[[], tf.Tensor]:
         @tf.autograph.experimental.do_not_convert
@@ -113,6 +113,12 @@ class Trainer:
             "embedding": scale * self.config.embedding_learning_rate,
             "dense": scale * self.config.dense_learning_rate,
         }
+
+    def expect(self, spec: Batch) -> None:
+        """Makes `step` take batches of several replicas: `spec` is a distributed dataset's `element_spec`."""
+        if spec != self._spec:
+            self._spec = spec
+            self._step = tf.function(self.global_step, input_signature=[spec])
 
     def step(self, batch: Batch) -> Learned:
         """One update of all weights; the rates are those of `set_rates`, before it the starting ones.

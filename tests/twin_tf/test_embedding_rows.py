@@ -1,4 +1,4 @@
-"""Tables are read by the row: from shards as from one variable, and their gradient holds the rows of the batch alone."""
+"""Tables are read by the row: from shards or not, and their gradient holds the rows of the batch alone."""
 
 import numpy as np
 import pytest
@@ -90,3 +90,13 @@ def test_only_the_gradient_of_a_small_table_is_dense(model, batch, monkeypatch, 
     np.testing.assert_allclose(tf.convert_to_tensor(gradient), expected, rtol=1e-5, atol=1e-6)
     if sparse:
         assert set(gradient.indices.numpy()) == set(indices["weekday"].numpy().ravel())
+
+
+def test_a_step_has_no_gradient_of_a_whole_large_table(model, batch, monkeypatch):
+    monkeypatch.setattr(embeddings, "LARGEST_WHOLE_TABLE", 0)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch, training=True)
+    whole = model.cross_embedding.tables["age"].ref()  # its rows are buckets: always few
+    tables = [table for table in model.embedding_variables if table.ref() != whole]
+    gradients = tape.gradient(loss, tables)
+    assert len(tables) == 7 and all(isinstance(gradient, tf.IndexedSlices) for gradient in gradients)
