@@ -259,7 +259,7 @@ def train(
 
 @main.command()
 @click.option("--run", "run_directory", required=True, help="A finished run.")
-@click.option("--prepared", required=True, help="Prepared data with the schema of the run.")
+@click.option("--prepared", required=True, help="Prepared data, of the run's day or a later one.")
 @click.option(
     "--split",
     default="test",
@@ -269,17 +269,16 @@ def train(
 )
 @_json_option
 def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> None:
-    r"""Score every target of a split: AUC, GAUC, log loss, calibration, by history length.
+    r"""Score every target of a split: AUC, GAUC, log loss, calibration, by history length and by known and new items.
 
     \b
     twin-tf evaluate --run run --prepared prepared --split test
     """
     from twin_tf.evaluate import evaluate as evaluate_run
+    from twin_tf.evaluate import evaluation_text
 
     result = evaluate_run(run_directory, prepared, split)
-    figures = result["metrics"]
-    named = _named(figures, "auc", "gauc", "logloss", "calibration")
-    _show(result, as_json, f"{split}: {named} ({figures['targets']:,} targets of {figures['users']:,} users)")
+    _show(result, as_json, evaluation_text(result))
 
 
 @main.command()

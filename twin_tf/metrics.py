@@ -70,7 +70,7 @@ class MetricsAccumulator:
     """
 
     def __init__(self) -> None:
-        self._keys = array("I")  # the bits of the float32 probability, which order as numbers do, and below them the label
+        self._keys = array("I")  # bits of the float32 probability, which order as numbers do, and below them the label
         self._users = array("q")  # of each stretch
         self._lengths = array("I")
 
@@ -84,8 +84,8 @@ class MetricsAccumulator:
             user: `(n,)` integer user ids; cheapest if the targets of a user stand together.
 
         Raises:
-            ValueError: arrays of different lengths, a label that is neither 0 nor 1, or a probability that is negative or
-                not finite; nothing has been added then.
+            ValueError: arrays of different lengths, a label that is neither 0 nor 1, or a probability that is negative
+                or not finite; nothing has been added then.
         """
         labels, users = np.asarray(label), np.asarray(user, np.int64)
         scores = np.asarray(probability, np.float32) + np.float32(0)  # -0.0 becomes 0.0

@@ -17,7 +17,9 @@ from twin_tf.model import TwinModel
 from twin_tf.progress import progress_bar
 from twin_tf.records import Manifest
 from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, create_run, save_info, schema_of
+from twin_tf.seen_items import save_seen_items
 from twin_tf.strict_yaml import ConfigError
+from twin_tf.transfer import apply_transfer, plan_transfer
 
 FINAL_RATE = 0.02
 """Where the cosine schedule ends, as a share of the starting rates."""
@@ -89,13 +91,14 @@ class Trainer:
         return loss
 
 
-def train(prepared: str | Path, run: str | Path, config: Config) -> dict[str, Any]:
+def train(prepared: str | Path, run: str | Path, config: Config, init_from: str | Path | None = None) -> dict[str, Any]:
     """Trains a model on prepared data.
 
     Args:
         prepared: directory of `build_examples`.
         run: a new directory for everything that training leaves behind, see `twin_tf.runs`.
         config: its schema section, if any, must be the one that the data were prepared with.
+        init_from: an earlier run to start from, see `twin_tf.transfer`.
 
     Returns:
         What `report.json` holds: seconds, examples per second, losses, metrics on the valid split after each epoch.
@@ -112,15 +115,19 @@ def train(prepared: str | Path, run: str | Path, config: Config) -> dict[str, An
     config = dataclasses.replace(config, schema=manifest.schema)
     source = Path(manifest.directory).resolve()
     info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(source))
+    plan = None if init_from is None else plan_transfer(init_from, manifest, config.model)
     model, _ = build_model(source, config, info)
     make_dataset(manifest, "train", model.window, config.training.batch_records)
     manifest.shard_paths("valid")
     create_run(directory, manifest, config, info)
     trainer = Trainer(model, config.training)
+    if plan is not None:
+        apply_transfer(plan, model, trainer.optimizer)
     checkpoint = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer)
     manager = tf.train.CheckpointManager(checkpoint, str(directory / CHECKPOINTS), max_to_keep=2)
     writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
     report = _fit(trainer, manifest, config, manager, writer)
+    save_seen_items(directory, manifest, init_from)
     save_info(directory, dataclasses.replace(info, weights_version=int(time.time()), steps=report["steps"]))
     (directory / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
