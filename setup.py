@@ -39,6 +39,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "ruff>=0.6",
         "mypy>=1.11",
+        "scikit-learn>=1.4",
         "types-PyYAML",
         "types-protobuf",
     ],

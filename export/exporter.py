@@ -10,9 +10,10 @@ from export.probes import write_probes
 from export.servable import Servable
 from export.warmup import write_warmup
 from twin_tf.encoders import FeatureEncoder
+from twin_tf.growth import check_same_encoding
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
-from twin_tf.runs import Run, check_same_encoding, load_run
+from twin_tf.runs import Run, load_run
 from twin_tf.strict_yaml import ConfigError
 
 EXTRA = "assets.extra"
@@ -25,7 +26,8 @@ def export_run(run: str | Path, output: str | Path, prepared: str | Path | None 
     Args:
         run: a finished run.
         output: the version directory to write; it must not exist. `export.publisher` moves it under a base path.
-        prepared: prepared data for the probes and warm-up requests; where the run was trained if left out.
+        prepared: prepared data for the probes and warm-up requests, of the run's day or a later one; where the run was
+            trained if left out. The catalogue served is the run's: what came later is unknown to the model.
 
     Returns:
         The content of `assets.extra/export.json`.

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from twin_tf.batch import Batch
 from twin_tf.data import batch_spec, make_dataset
+from twin_tf.growth import load_item_ids
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.runs import Run
@@ -42,6 +43,7 @@ def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
         found = scores.long_term.finalists
         return tf.sigmoid(scores.logit), tf.where(found.valid, found.position, -1)
 
+    item_ids = load_item_ids(manifest.directory)  # its rows may be more than the run's, whose graph finds them unknown
     predict = tf.function(score, input_signature=[batch_spec(manifest.schema)])
     records = max(1, sum(shard.records for shard in manifest.splits["test"]))
     per_record = 2 * -(-wanted // records)  # more than needed: some records hold few distinct moments
@@ -49,7 +51,7 @@ def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
     for batch in dataset:
         plain = tf.nest.map_structure(lambda tensor: tensor.numpy(), batch)
         probability, position = (tensor.numpy() for tensor in predict(batch))
-        requests += _requests(run, plain, probability, position, per_record)
+        requests += _requests(run, item_ids, plain, probability, position, per_record)
     chosen = np.unique(np.linspace(0, len(requests) - 1, min(wanted, len(requests))).astype(int))
     stacked = _stack([requests[place] for place in chosen])
     expected = {f"expected/{name}": stacked.pop(name) for name in ("probability", "position")}
@@ -58,7 +60,9 @@ def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
     return stacked
 
 
-def _requests(run: Run, batch: Batch, probability: Array, position: Array, per_record: int) -> list[Request]:
+def _requests(
+    run: Run, item_ids: npt.NDArray[np.int64], batch: Batch, probability: Array, position: Array, per_record: int
+) -> list[Request]:
     schema, requests = run.schema, []
     for user in range(len(batch.user_id)):
         count = int(batch.targets.count[user])
@@ -70,11 +74,11 @@ def _requests(run: Run, batch: Batch, probability: Array, position: Array, per_r
             start = max(0, int(seen) - run.config.model.history_length)
             past = slice(start, int(seen))
             request: Request = {
-                "history_item": run.item_ids[batch.history.item[user, past]],
+                "history_item": item_ids[batch.history.item[user, past]],
                 "history_time": batch.history.time[user, past],
                 "history_length": np.array(int(seen) - start, np.int32),
                 "request_time": np.array(moment, np.int64),
-                "candidate_item": run.item_ids[batch.targets.item[user, shown]],
+                "candidate_item": item_ids[batch.targets.item[user, shown]],
                 "candidate_count": np.array(len(shown), np.int32),
                 "probability": probability[user, shown],
                 "position": np.where(position[user, shown] >= 0, position[user, shown] - start, -1),

@@ -134,7 +134,7 @@ class Fit:
         self._since = 0.0
         self._saved: list[tuple[str, set[str]]] = []
 
-    def run(self, start: Callable[[Trainer], None] | None = None) -> str:
+    def run(self, start: Callable[[], None] | None = None) -> str:
         """Trains to the end, from the newest sound checkpoint if there is one.
 
         Args:
@@ -152,7 +152,7 @@ class Fit:
             self._saved = [self._needed()]
             print(f"resuming after {self.progress.steps:,} steps", file=sys.stderr)
         elif start is not None:
-            start(self._trainer)
+            start()
         total = self._epoch_records * self._config.training.epochs
         with progress_bar(f"train {self._config.model.search}", total, self.progress.records) as advance:
             while not self.progress.ended:

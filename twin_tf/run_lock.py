@@ -67,7 +67,7 @@ def _difference(directory: Path, config: Config, info: RunInfo) -> str:
     if settings:
         return f"it was begun with other settings, {settings}; only the same command resumes it"
     if dataclasses.replace(begun, prepared=info.prepared) != info:
-        return "it was begun with other data; only the same command resumes it"
+        return "it was begun with other data or another --init-from; only the same command resumes it"
     return ""
 
 

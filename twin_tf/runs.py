@@ -2,6 +2,7 @@
 
 run/config.yaml     model, training and serving settings, with the schema
     schema.yaml, vocabularies/, items/items.parquet     copied from the prepared data
+    items/seen.npy  which items it was trained on, see `twin_tf.seen_items`
     run.json        cardinalities, fingerprint, weights version, where the data were
     checkpoints/    tf.train.Checkpoint
     tensorboard/    summaries
@@ -9,7 +10,6 @@ run/config.yaml     model, training and serving settings, with the schema
 """
 
 import dataclasses
-import filecmp
 import json
 import shutil
 from collections.abc import Mapping
@@ -45,6 +45,7 @@ class RunInfo:
         weights_version: UTC seconds when training ended; 0 while it has not.
         steps: optimiser steps behind the weights; 0 while training has not ended.
         manifest_sha256: of the data's manifest.
+        init_from: the run whose weights it started from.
     """
 
     schema_fingerprint: str
@@ -53,6 +54,7 @@ class RunInfo:
     weights_version: int = 0
     steps: int = 0
     manifest_sha256: str = ""
+    init_from: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,21 +98,6 @@ def create_run(directory: Path, manifest: Manifest, config: Config, info: RunInf
     save_info(directory, info)
 
 
-def check_same_encoding(run: Path, manifest: Manifest) -> None:
-    """Whether indices and item rows mean the same in a run and in prepared data.
-
-    Raises:
-        ConfigError: another schema, vocabulary or catalogue: the run would read wrong rows without a word.
-    """
-    prepared = Path(manifest.directory)
-    if manifest.schema_fingerprint != load_info(run).schema_fingerprint:
-        raise ConfigError(f"{prepared} was prepared with another schema than the run {run} was trained with")
-    names = [f"vocabularies/{path.name}" for path in (run / "vocabularies").glob("*.json")]
-    for name in sorted([*names, records.ITEMS]):
-        if not (prepared / name).is_file() or not filecmp.cmp(run / name, prepared / name, shallow=False):
-            raise ConfigError(f"{prepared} has another {name} than the run {run} was trained with: its rows differ")
-
-
 def save_info(directory: Path, info: RunInfo) -> None:
     """Writes `run.json` by rename, so that readers see the old or the new one."""
     temporary = directory / f".{RUN}.tmp"
@@ -138,6 +125,18 @@ def build_model(directory: Path, config: Config, info: RunInfo) -> tuple[TwinMod
     return model, ids
 
 
+def finished_checkpoint(directory: Path) -> str:
+    """The checkpoint that holds what a run has learned.
+
+    Raises:
+        ConfigError: the directory is not a run, or training has not ended.
+    """
+    checkpoint = tf.train.latest_checkpoint(str(directory / CHECKPOINTS))
+    if not load_info(directory).weights_version or checkpoint is None:
+        raise ConfigError(f"{directory} has no finished training: train it to the end first")
+    return str(checkpoint)
+
+
 def load_run(directory: str | Path) -> Run:
     """Loads a trained run.
 
@@ -145,11 +144,8 @@ def load_run(directory: str | Path) -> Run:
         ConfigError: the directory is not a run, or training has not ended.
     """
     root = Path(directory)
-    info = load_info(root)
+    checkpoint, info = finished_checkpoint(root), load_info(root)
     config = load_config(root / CONFIG)
     model, ids = build_model(root, config, info)
-    checkpoint = tf.train.latest_checkpoint(str(root / CHECKPOINTS))
-    if checkpoint is None or not info.weights_version:
-        raise ConfigError(f"{root} has no finished training: train it to the end first")
     tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial().assert_existing_objects_matched()
     return Run(root, config, info, model, ids)

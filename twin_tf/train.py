@@ -6,7 +6,6 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,12 @@ from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.run_lock import claimed_run
 from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, save_info, schema_of
+from twin_tf.seen_items import save_seen_items
 from twin_tf.strategies import is_chief, lost_processes_named
 from twin_tf.strict_yaml import ConfigError
 from twin_tf.trainer import Trainer
 from twin_tf.training_log import TrainingLog
+from twin_tf.transfer import Transfer, apply_transfer, plan_transfer
 
 
 def train(
@@ -30,7 +31,7 @@ def train(
     config: Config,
     *,
     strategy: tf.distribute.Strategy | None = None,
-    start: Callable[[Trainer], None] | None = None,
+    init_from: str | Path | None = None,
 ) -> dict[str, Any]:
     """Trains a model on prepared data; called again after it was killed, it goes on where the last checkpoint is.
 
@@ -41,7 +42,7 @@ def train(
         config: its schema section, if any, must be the one that the data were prepared with.
         strategy: where to train, of `strategies.make_strategy`; one replica on this machine if left out. Of several
             processes the chief alone writes `run`.
-        start: changes the starting weights before the first step, and does the same each time it is called.
+        init_from: an earlier run to start from, see `twin_tf.transfer`.
 
     Returns:
         What `report.json` holds: seconds, examples per second, losses and overlap of each epoch, the metrics of each
@@ -63,12 +64,16 @@ def train(
     config = dataclasses.replace(config, schema=manifest.schema)
     source, directory = Path(manifest.directory).resolve(), Path(run)
     digest = hashlib.sha256(manifest.to_json().encode()).hexdigest()
-    info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(source), manifest_sha256=digest)
+    earlier = None if init_from is None else str(Path(init_from).resolve())
+    plan = None if earlier is None else plan_transfer(earlier, manifest, config.model)
+    info = RunInfo(
+        manifest.schema_fingerprint, manifest.cardinalities, str(source), manifest_sha256=digest, init_from=earlier
+    )
     if is_chief(strategy):
-        return _train(manifest, directory, config, info, strategy, start)
+        return _train(manifest, directory, config, info, strategy, plan)
     # It writes all the same, to where nobody looks: some of what is written takes part in what all workers do together.
     with tempfile.TemporaryDirectory(prefix="twin-not-chief-") as elsewhere:
-        return _train(manifest, Path(elsewhere), config, info, strategy, start, resumes=directory)
+        return _train(manifest, Path(elsewhere), config, info, strategy, plan, resumes=directory)
 
 
 def _train(
@@ -77,7 +82,7 @@ def _train(
     config: Config,
     info: RunInfo,
     strategy: tf.distribute.Strategy,
-    start: Callable[[Trainer], None] | None,
+    plan: Transfer | None,
     resumes: Path | None = None,
 ) -> dict[str, Any]:
     """Trains into a run directory; from the checkpoints of another run, `resumes`, if it has any."""
@@ -93,10 +98,11 @@ def _train(
         log = TrainingLog(directory / "tensorboard")
         fit = Fit(trainer, manifest, config, CheckpointStore(directory / CHECKPOINTS, checkpoint), log)
         try:
-            kept = fit.run(start)
+            kept = fit.run(None if plan is None else lambda: apply_transfer(plan, model, trainer.optimizer))
         finally:
             log.flush()
         report = _report(config, fit, kept)
+        save_seen_items(directory, manifest, info.init_from)
         _write_whole(directory / REPORT, json.dumps(report, indent=1) + "\n")
         save_info(directory, dataclasses.replace(info, weights_version=int(time.time()), steps=report["kept"]["steps"]))
     return report

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,17 @@ def decode(manifest: Manifest, split: str) -> list[dict[str, Any]]:
 def with_splits(manifest: Manifest, **splits: Any) -> Manifest:
     """The manifest with other shards in some splits."""
     return dataclasses.replace(manifest, splits={**manifest.splits, **splits})
+
+
+def of_another_schema(prepared: Path, copy: Path) -> Path:
+    """A copy of prepared data, made as it were with a schema of another name."""
+    shutil.copytree(prepared, copy)
+    manifest = Manifest.load(copy)
+    schema = dataclasses.replace(manifest.schema, name="another")
+    (copy / "schema.yaml").write_text(yaml.safe_dump(schema.to_plain()), encoding="utf-8")
+    text = dataclasses.replace(manifest, schema_fingerprint=schema.fingerprint).to_json()
+    (copy / "manifest.json").write_text(text, encoding="utf-8")
+    return copy
 
 
 def read_json(path: Path) -> Any:

@@ -222,14 +222,17 @@ def test_a_model_name_that_the_server_does_not_know_is_one_sentence(model, serve
     assert "Servable not found for request: Latest(other)" in sentence(error)
 
 
-def test_evaluate_prints_a_line_or_json(run, prepared, tmp_path):
+def test_evaluate_prints_a_table_or_json(run, prepared, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     code, output, _ = call("evaluate", "--run", copy, "--prepared", prepared, "--json")
     assert code == 0
     metrics = json.loads(output)["metrics"]
     assert json.loads((copy / "evaluation-test.json").read_text())["metrics"] == metrics
     code, output, _ = call("evaluate", "--run", copy, "--prepared", prepared)
-    assert output.startswith(f"test: auc {metrics['auc']:.4f}, gauc {metrics['gauc']:.4f}, logloss ")
+    figures = [f"{metrics[name]:.4f}" for name in ("auc", "gauc", "logloss", "calibration")]
+    (line,) = [line for line in output.splitlines() if line.startswith("test ")]
+    assert line.split() == ["test", f"{metrics['targets']:,}", f"{metrics['users']:,}", *figures]
+    assert "\nnew items " in output
 
 
 def test_a_fault_of_ours_shows_whole(monkeypatch):

@@ -1,46 +1,132 @@
+"""Metrics are those of the definitions and of scikit-learn, whatever order and batches the predictions come in."""
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
-from twin_tf.metrics import auc, compute_metrics
+from twin_tf import metrics as metrics_module
+from twin_tf.metrics import MetricsAccumulator, compute_metrics
+
+few_scores = st.integers(0, 4).map(lambda n: n / 4)  # ties everywhere
+any_scores = st.floats(0, 1, width=32)
+rows = st.lists(
+    st.tuples(st.integers(0, 1), few_scores | any_scores, st.sampled_from([3, -(2**40), 2**62, 0])),
+    min_size=1,
+    max_size=60,
+)
 
 
 def pairwise_auc(labels, scores):
-    wins = [(p > n) + 0.5 * (p == n) for p in scores[labels == 1] for n in scores[labels == 0]]
-    return np.mean(wins) if wins else np.nan
+    return np.mean([(p > n) + 0.5 * (p == n) for p in scores[labels == 1] for n in scores[labels == 0]])
+
+
+def columns(table):
+    labels, scores, users = zip(*table, strict=True)
+    return np.array(labels), np.array(scores, np.float32), np.array(users)
 
 
 def test_hand_computed():
-    metrics = compute_metrics([1, 0, 1, 0, 1, 1], [0.9, 0.1, 0.4, 0.4, 0.2, 0.3], [1, 1, 2, 2, 3, 3])
-    assert metrics.gauc == pytest.approx((2 * 1.0 + 2 * 0.5) / 4)
-    assert metrics.users_of_one_class == 1
-    assert metrics.users == 3
-    assert metrics.auc == pytest.approx(
-        pairwise_auc(np.array([1, 0, 1, 0, 1, 1]), np.array([0.9, 0.1, 0.4, 0.4, 0.2, 0.3]))
+    metrics = compute_metrics(
+        [1, 0, 1, 0, 1, 1, 0, 1, 0, 0],
+        [0.9, 0.1, 0.4, 0.4, 0.2, 0.3, 0.6, 0.5, 0.7, 0.2],
+        [1, 1, 2, 2, 3, 3, 4, 4, 4, 4],
     )
-    assert metrics.calibration == pytest.approx((2.3 / 6) / (4 / 6))
-    wanted = -np.mean(np.log([0.9, 0.9, 0.4, 0.6, 0.2, 0.3]))
+    auc = {1: 1.0, 2: 0.5, 4: 1 / 3}
+    assert metrics.gauc == pytest.approx((2 * auc[1] + 2 * auc[2] + 4 * auc[4]) / 8)
+    assert metrics.gauc_by_clicks == pytest.approx((auc[1] + auc[2] + auc[4]) / 3)
+    assert metrics.gauc_uniform == pytest.approx((auc[1] + auc[2] + auc[4]) / 3)
+    assert (metrics.targets, metrics.clicks, metrics.users, metrics.users_of_one_class) == (10, 5, 4, 1)
+    # Of 25 pairs of a click and a non-click: .9 beats all five, .5 three, .4 two and a half, .3 two, .2 one and a half.
+    assert metrics.auc == pytest.approx((5 + 3 + 2.5 + 2 + 1.5) / 25)
+    assert metrics.calibration == pytest.approx(4.3 / 5)
+    wanted = -np.mean(np.log([0.9, 0.9, 0.4, 0.6, 0.2, 0.3, 0.4, 0.5, 0.3, 0.8]))
     assert metrics.logloss == pytest.approx(wanted)
 
 
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=60))
-def test_auc_and_gauc_equal_the_pairwise_definition(rows):
-    labels, scores, users = (np.array(column) for column in zip(*rows, strict=True))
-    metrics = compute_metrics(labels, scores / 4, users)
-    np.testing.assert_allclose(metrics.auc, pairwise_auc(labels, scores), equal_nan=True)
-    parts = [(pairwise_auc(labels[users == u], scores[users == u]), (users == u).sum()) for u in set(users)]
-    parts = [(value, size) for value, size in parts if np.isfinite(value)]
-    wanted = np.average([v for v, _ in parts], weights=[s for _, s in parts]) if parts else np.nan
-    np.testing.assert_allclose(metrics.gauc, wanted, equal_nan=True)
+def test_the_three_weightings_are_impressions_clicks_and_users():
+    labels, scores = [1, 1, 1, 0, 1, 0, 0, 0, 0, 0], [0.3, 0.4, 0.6, 0.5, 0.9, 0.1, 0.2, 0.3, 0.4, 0.5]
+    metrics = compute_metrics(labels, scores, [1] * 4 + [2] * 6)
+    assert metrics.gauc == pytest.approx((4 * (1 / 3) + 6 * 1.0) / 10)
+    assert metrics.gauc_by_clicks == pytest.approx((3 * (1 / 3) + 1 * 1.0) / 4)
+    assert metrics.gauc_uniform == pytest.approx((1 / 3 + 1.0) / 2)
 
 
-def test_one_class_has_no_auc():
-    assert np.isnan(auc([1, 1], [0.2, 0.4]))
+@pytest.mark.parametrize("auc_of", [pairwise_auc, roc_auc_score], ids=["definition", "scikit-learn"])
+@settings(deadline=None)
+@given(table=rows, piece=st.sampled_from([1, 3, 1 << 20]))
+def test_auc_and_gauc_are_those_of_the_definition_and_of_scikit_learn(auc_of, table, piece):
+    labels, scores, users = columns(table)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics_module, "_PIECE", piece)
+        metrics = compute_metrics(labels, scores, users)
+    everyone = np.unique(users)
+    both = [user for user in everyone if len(set(labels[users == user])) == 2]
+    assert (metrics.users, metrics.users_of_one_class) == (len(everyone), len(everyone) - len(both))
+    assert (metrics.targets, metrics.clicks) == (len(labels), labels.sum())
+    aucs = [auc_of(labels[users == user], scores[users == user]) for user in both]
+    for name, weights in (
+        ("gauc", [(users == user).sum() for user in both]),
+        ("gauc_by_clicks", [labels[users == user].sum() for user in both]),
+        ("gauc_uniform", [1 for _ in both]),
+    ):
+        wanted = np.average(aucs, weights=weights) if both else np.nan
+        np.testing.assert_allclose(getattr(metrics, name), wanted, rtol=1e-12, err_msg=name)
+    wanted = auc_of(labels, scores) if len(set(labels)) == 2 else np.nan
+    np.testing.assert_allclose(metrics.auc, wanted, rtol=1e-12)
+    clipped = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+    np.testing.assert_allclose(metrics.logloss, -np.mean(np.log(np.where(labels, clipped, 1 - clipped))), rtol=1e-12)
+    wanted = scores.sum(dtype=np.float64) / labels.sum() if labels.any() else np.nan
+    np.testing.assert_allclose(metrics.calibration, wanted, rtol=1e-12)
 
 
-def test_nothing_to_evaluate_is_said():
+@settings(deadline=None)
+@given(table=rows, cuts=st.lists(st.integers(0, 60), max_size=4), order=st.randoms(use_true_random=False))
+def test_order_batches_and_merging_change_no_bit(table, cuts, order):
+    whole = compute_metrics(*columns(table))
+    shuffled = order.sample(table, len(table))
+    bounds = [0, *sorted(cuts), len(table)]
+    parts = []
+    for begin, end in zip(bounds, bounds[1:], strict=False):
+        batch = shuffled[begin:end]
+        if not parts or order.random() < 0.5:
+            parts.append(MetricsAccumulator())
+        if batch:
+            parts[-1].update(*columns(batch))
+    merged = MetricsAccumulator.merged(order.sample(parts, len(parts)))
+    for found in (merged.result(), merged.result()):
+        np.testing.assert_array_equal(list(found.to_plain().values()), list(whole.to_plain().values()))
+
+
+def test_a_result_in_between_disturbs_nothing():
+    accumulator = MetricsAccumulator()
+    accumulator.update([1, 0], [0.9, 0.2], [7, 7])
+    assert accumulator.result().auc == 1
+    accumulator.update([], [], [])
+    accumulator.update([0, 1], [0.4, 0.4], [8, 8])
+    assert accumulator.result() == compute_metrics([1, 0, 0, 1], [0.9, 0.2, 0.4, 0.4], [7, 7, 8, 8])
+
+
+def test_what_means_nothing_is_none_in_json():
+    plain = compute_metrics([0, 0], [0.2, 0.4], [1, 2]).to_plain()
+    assert {name for name, value in plain.items() if value is None} == {
+        "auc", "gauc", "gauc_by_clicks", "gauc_uniform", "calibration",
+    }  # fmt: skip
+    assert compute_metrics([1, 1], [0.2, 0.4], [1, 2]).calibration == pytest.approx(0.3)
+
+
+def test_wrong_input_is_said_and_adds_nothing():
+    accumulator = MetricsAccumulator()
     with pytest.raises(ValueError, match="the split is empty"):
-        compute_metrics([], [], [])
-    with pytest.raises(ValueError, match="2 labels, 1 predictions and 2 users must be as many"):
-        compute_metrics([1, 0], [0.5], [1, 1])
+        accumulator.result()
+    for labels, scores, users, message in (
+        ([1, 0], [0.5], [1, 1], "2 labels, 1 predictions and 2 users must be as many"),
+        ([1, 2], [0.5, 0.5], [1, 1], "labels must be 0 or 1, not 2"),
+        ([1, 0], [0.5, np.nan], [1, 1], "predictions must be finite and not negative, not nan"),
+        ([1, 0], [0.5, -0.25], [1, 1], r"predictions must be finite and not negative, not -0\.25"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            accumulator.update(labels, scores, users)
+    accumulator.update([1, 0], [0.0, -0.0], [1, 1])
+    assert accumulator.result().auc == 0.5

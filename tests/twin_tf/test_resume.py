@@ -116,7 +116,9 @@ def test_a_truncated_newest_checkpoint_gives_way_to_the_one_before(stopped, whol
     path = run / "checkpoints" / "ckpt-21.data-00000-of-00001"
     os.truncate(path, path.stat().st_size - 1)
     train(prepared, run, config())
-    said = [line for line in capsys.readouterr().err.splitlines() if " done in " not in line and not line.startswith("20")]
+    said = [
+        line for line in capsys.readouterr().err.splitlines() if " done in " not in line and not line.startswith("20")
+    ]
     damage = f"the checkpoint file {path} is damaged or missing"
     assert said == [f"warning: {damage}; going back to the one before", "resuming after 17 steps"]
     assert_same_run(run, whole)
@@ -145,7 +147,7 @@ def test_other_data_do_not_resume_a_run(stopped, prepared, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "prepared")
     fewer = with_splits(Manifest.load(copy), test=())
     (copy / "manifest.json").write_text(fewer.to_json())
-    refused(stopped, copy, config(), "remove it first: it was begun with other data; only the same command resumes it$")
+    refused(stopped, copy, config(), "it was begun with other data or another --init-from; only the same command")
 
 
 def test_a_finished_run_is_not_trained_again(whole, prepared):

@@ -1,0 +1,128 @@
+"""Slices of an evaluation are the metrics of those targets alone, and what is known is told from what is new."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.twin_tf.small_run import decode, read_json
+from twin_tf.evaluate import LENGTH_EDGES, Evaluation, Evaluator, Scored, evaluate, evaluation_text
+from twin_tf.metrics import compute_metrics
+from twin_tf.runs import load_run
+from twin_tf.seen_items import load_seen_items, save_seen_items, seen_items
+
+
+def all_scores(run, manifest, split):
+    batches = Evaluator(load_run(run).model).scores(manifest, split, 4)
+    return Scored(*map(np.concatenate, zip(*batches, strict=True)))
+
+
+def metrics_of(scored, inside):
+    return compute_metrics(scored.label[inside], scored.probability[inside], scored.user[inside]).to_plain()
+
+
+def test_slices_are_the_metrics_of_their_targets(run, manifest, prepared):
+    scored = all_scores(run, manifest, "valid")
+    assert len(scored.label) == manifest.counts.targets["valid"]
+    result = evaluate(run, prepared, "valid")
+    assert read_json(run / "evaluation-valid.json") == result
+    assert result["metrics"] == metrics_of(scored, slice(None))
+    lengths = result["by_history_length"]
+    assert len(lengths) > 2
+    assert [row["from"] for row in lengths] == sorted(row["from"] for row in lengths)
+    for row in lengths:
+        inside = (scored.history_end >= row["from"]) & (scored.history_end < (row["to"] or 10**9))
+        assert row == {"from": row["from"], "to": row["to"], **metrics_of(scored, inside)}
+    known = load_seen_items(run)[scored.item]
+    assert result["by_item"] == [
+        {"items": "known", **metrics_of(scored, known)},
+        {"items": "new", **metrics_of(scored, ~known)},
+    ]
+
+
+def test_an_item_is_known_from_the_train_split_as_a_behaviour_or_as_a_target(run, manifest):
+    named = {key: set() for key in ("history/item", "target/item")}
+    for record in decode(manifest, "train"):
+        for key, found in named.items():
+            found.update(record[key].tolist())
+    assert named["target/item"] - named["history/item"]
+    assert named["history/item"] - named["target/item"]
+    seen = seen_items(manifest)
+    assert set(np.flatnonzero(seen)) == named["history/item"] | named["target/item"]
+    assert len(seen) == manifest.counts.items + 2
+    np.testing.assert_array_equal(load_seen_items(run), seen)
+
+
+def test_what_an_earlier_run_has_seen_counts_by_item_not_by_row(run, manifest, tmp_path):
+    """The earlier run's catalogue is the later one's in reverse and lacks an item."""
+    import pyarrow.parquet as pq
+
+    for name in ("earlier", "later", "silent"):
+        (tmp_path / name / "items").mkdir(parents=True)
+        shutil.copyfile(run / "items/items.parquet", tmp_path / name / "items/items.parquet")
+    table = pq.read_table(run / "items/items.parquet")
+    backwards = table.take(np.arange(len(table) - 1)[::-1])
+    backwards = backwards.set_column(0, "row", [np.arange(2, len(table) + 1, dtype=np.int32)])
+    pq.write_table(backwards, tmp_path / "earlier/items/items.parquet")
+    now = seen_items(manifest)
+    unseen = np.flatnonzero(~now)[2:5]  # rows 0 and 1 are no items
+    before = np.zeros(len(now) - 1, bool)
+    before[len(now) - unseen] = True  # the first item is the last but one of the rows there
+    np.save(tmp_path / "earlier/items/seen.npy", before)
+    save_seen_items(tmp_path / "later", manifest, tmp_path / "earlier")
+    both = load_seen_items(tmp_path / "later")
+    ids, earlier = table["id"].to_numpy(), backwards["id"].to_numpy()
+    assert set(ids[unseen - 2]) == set(earlier[np.flatnonzero(before) - 2])
+    assert set(np.flatnonzero(both)) == set(np.flatnonzero(now)) | set(unseen)
+    save_seen_items(tmp_path / "earlier", manifest, tmp_path / "silent")
+    assert load_seen_items(tmp_path / "silent") is None
+    np.testing.assert_array_equal(load_seen_items(tmp_path / "earlier"), before)  # as it was: nothing was written
+
+
+def test_a_run_that_does_not_say_what_it_has_seen_has_no_such_slices(run, prepared, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "items/seen.npy").unlink()
+    result = evaluate(copy, prepared, "valid")
+    assert result["by_item"] is None
+    assert result["by_history_length"] == evaluate(run, prepared, "valid")["by_history_length"]
+    text = evaluation_text(result)
+    assert text.endswith("the run does not say which items it was trained on")
+    assert "new items  " not in text
+
+
+def test_the_table_shows_the_split_its_slices_and_the_other_weightings():
+    scored = Scored(
+        user=np.array([1, 1, 2, 2, 3]),
+        item=np.array([2, 3, 2, 9, 3], np.int32),
+        label=np.array([1, 0, 0, 1, 1], np.float32),
+        probability=np.array([0.75, 0.25, 0.5, 0.25, 0.5], np.float32),
+        history_end=np.array([0, 49, 50, 99, 102400], np.int32),
+    )
+    evaluation = Evaluation(np.array([False, False, True, False]))
+    evaluation.update(scored)
+    assert LENGTH_EDGES[:3] == (0, 50, 100)
+    lengths = evaluation.by_history_length()
+    assert [(row["from"], row["to"], row["auc"], row["targets"]) for row in lengths] == [(0, 50, 1, 2), (50, 100, 0, 2)]
+    text = evaluation_text(
+        {
+            "split": "test",
+            "metrics": evaluation.metrics.to_plain(),
+            "by_history_length": lengths,
+            "by_item": evaluation.by_item(),
+        }
+    )
+    assert text.splitlines() == [
+        "                  targets  users     auc    gauc  logloss  calibration",
+        "test                    5      3  0.6667  0.5000   0.6696       0.7500",
+        "history 0 to 49         2      1  1.0000  1.0000   0.2877       1.0000",
+        "history 50 to 99        2      1  0.0000  0.0000   1.0397       0.7500",
+        "known items             2      2  1.0000    none   0.4904       1.2500",
+        "new items               3      3  0.7500    none   0.7890       0.5000",
+        "gauc weighs a user by impressions; by clicks it is 0.5000, with all users alike 0.5000; "
+        "1 users without both labels are left out",
+    ]
+
+
+def test_nothing_scored_has_no_metrics():
+    with pytest.raises(ValueError, match="the split is empty"):
+        _ = Evaluation().metrics

@@ -1,0 +1,82 @@
+"""A run and prepared data of another day.
+
+A chain of `preprocess --previous` keeps every row: vocabularies and the catalogue of a later day begin with those of
+the day before, boundaries stay. So a run can read a later day's data: rows past the end of its tables are unknown to
+it, and all others mean what they meant.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from twin_tf import records
+from twin_tf.config import load_config
+from twin_tf.data import load_item_features
+from twin_tf.encoders import FeatureEncoder
+from twin_tf.keras_api import tf
+from twin_tf.model import TwinModel
+from twin_tf.records import Manifest
+from twin_tf.runs import CONFIG, schema_of
+from twin_tf.schema import FIRST_KNOWN
+from twin_tf.strict_yaml import ConfigError
+
+
+def check_same_encoding(run: Path, manifest: Manifest) -> None:
+    """Whether indices and item rows mean the same in a run and in prepared data, as far as both have them.
+
+    Args:
+        run: its directory.
+        manifest: of the data that the run was trained on, or of an earlier or later day of the same chain.
+
+    Raises:
+        ConfigError: another schema, boundaries, a vocabulary or catalogue that neither grew from the other: the run
+            would read wrong rows without a word.
+    """
+    prepared = Path(manifest.directory)
+    if manifest.schema.contents_fingerprint != schema_of(load_config(run / CONFIG)).contents_fingerprint:
+        raise ConfigError(f"{prepared} was prepared with another schema than the run {run} was trained with")
+    mine, theirs = FeatureEncoder.load(run), FeatureEncoder.load(prepared)
+    for name, before in mine.fitted.items():
+        kind = manifest.schema.feature(name).encoding_or_fail.kind
+        both = min(len(before), len(theirs.fitted[name]))
+        if kind == "numeric" and before != theirs.fitted[name]:
+            raise ConfigError(
+                f"{prepared} has other boundaries of {name} than the run {run} was trained with; preprocess with "
+                "--previous, which keeps them"
+            )
+        if before[:both] != theirs.fitted[name][:both]:
+            raise ConfigError(_other_rows(f"vocabularies/{name}.json", prepared, run))
+    known, found = load_item_ids(run), load_item_ids(prepared)
+    both = min(len(known), len(found))
+    if not np.array_equal(known[:both], found[:both]):
+        raise ConfigError(_other_rows(records.ITEMS, prepared, run))
+
+
+def _other_rows(name: str, prepared: Path, run: Path) -> str:
+    return (
+        f"{prepared} has another {name} than the run {run} was trained with: its rows differ; preprocess with "
+        "--previous, which keeps them"
+    )
+
+
+def load_item_ids(directory: str | Path) -> npt.NDArray[np.int64]:
+    """Raw ids by item row, int64 `(items,)`, -1 in rows 0 and 1, of prepared data or a run."""
+    table = pq.read_table(Path(directory) / records.ITEMS, columns=["row", "id"])
+    ids = np.full(len(table) + FIRST_KNOWN, -1, np.int64)
+    ids[table["row"].to_numpy()] = table["id"].to_numpy()
+    return ids
+
+
+def use_catalogue(model: TwinModel, manifest: Manifest) -> None:
+    """Lets a model look items up in the catalogue of prepared data instead of that of its run.
+
+    A new item is then more than unknown: where the model knows its author, the author counts.
+
+    Args:
+        model: of a run for which `check_same_encoding` holds.
+        manifest: prepared data, whose item rows the model will be given.
+    """
+    features, _ = load_item_features(manifest.directory, manifest.schema)
+    model.item_embedding.item_features = tf.Variable(features, trainable=False, name="item_features", dtype=tf.int32)

@@ -1,0 +1,201 @@
+"""`train --init-from RUN`: a new model starts from an earlier run's weights, on data with other vocabularies.
+
+Every row of a vocabulary's table goes by its value: wherever the value stands now, it keeps its weights and AdaGrad's
+accumulators. New values start fresh, vanished ones are dropped. All other weights, and the moments and step counts of
+the optimisers, are copied as they are. So nothing changes for who was there before, and training goes on.
+
+Example:
+    >>> plan = plan_transfer("monday-run", manifest, config.model)  # says what does not fit, before anything is made
+    >>> model, _ = build_model(source, config, info)
+    >>> apply_transfer(plan, model, optimizer)
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+from twin_tf.config import ModelConfig, load_config
+from twin_tf.encoders import FeatureEncoder
+from twin_tf.keras_api import keras, tf
+from twin_tf.model import TwinModel
+from twin_tf.records import Manifest
+from twin_tf.runs import CONFIG, finished_checkpoint, schema_of
+from twin_tf.schema import FIRST_KNOWN, Feature
+from twin_tf.strict_yaml import ConfigError
+
+FREE_SETTINGS = ("search", "history_length", "retrieved", "projection_start", "short_term_length", "embedding_scale")
+"""Settings of `model` that no weight's shape depends on; with the short-term block, only whether there is one."""
+
+FRESH = -1
+_NO_FIT = "let both be the same, or train without --init-from"
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """What goes where.
+
+    Attributes:
+        checkpoint: the earlier run's.
+        rows: feature -> for each row of its new table the row in the old one, or `FRESH`.
+        dropped: feature -> rows of the old table that have no place in the new one.
+    """
+
+    checkpoint: str
+    rows: Mapping[str, Rows]
+    dropped: Mapping[str, int]
+
+    def to_plain(self) -> dict[str, dict[str, int]]:
+        """Feature -> rows `kept`, `fresh` and `dropped`, of those whose table is another; for reports."""
+        plain = {}
+        for name, rows in self.rows.items():
+            fresh = int((rows == FRESH).sum())
+            if fresh or self.dropped[name]:
+                plain[name] = {"kept": len(rows) - fresh, "fresh": fresh, "dropped": self.dropped[name]}
+        return plain
+
+
+def plan_transfer(run: str | Path, manifest: Manifest, model: ModelConfig) -> Transfer:
+    """Checks that a model can start from an earlier run.
+
+    Args:
+        run: the earlier run, finished.
+        manifest: prepared data of the new one.
+        model: its settings.
+
+    Raises:
+        ConfigError: not a finished run, or one whose features or settings make other weights.
+    """
+    directory = Path(run)
+    checkpoint = finished_checkpoint(directory)
+    config = load_config(directory / CONFIG)
+    for field in dataclasses.fields(ModelConfig):
+        mine, theirs = getattr(model, field.name), getattr(config.model, field.name)
+        same = mine == theirs or (field.name in FREE_SETTINGS and bool(mine) == bool(theirs))
+        if not same:
+            raise ConfigError(
+                f"model.{field.name} is {mine}, but {theirs} in the run {run}, so its weights are others; {_NO_FIT}"
+            )
+    schema = schema_of(config)
+    time = manifest.schema.events.time
+    if time != dataclasses.replace(schema.events.time, column=time.column):
+        raise ConfigError(f"events.time has another unit or utc_offset_hours than in the run {run}; {_NO_FIT}")
+    before, now = ([(f.name, f.role) for f in side.features] for side in (schema, manifest.schema))
+    if before != now:
+        odd = sorted({name for name, _ in {*before} ^ {*now}}) or [name for name, _ in now]
+        raise ConfigError(
+            f"the run {run} and {manifest.directory} differ in the features {', '.join(odd)} or their order; {_NO_FIT}"
+        )
+    old, new = FeatureEncoder.load(directory), FeatureEncoder.load(manifest.directory)
+    rows, dropped = {}, {}
+    for feature in manifest.schema.features:
+        _check_alike(old, new, feature, run)
+        rows[feature.name] = _rows(old, new, feature)
+        dropped[feature.name] = old.cardinality(schema.feature(feature.name)) - int((rows[feature.name] != FRESH).sum())
+    return Transfer(checkpoint, rows, dropped)
+
+
+def _check_alike(old: FeatureEncoder, new: FeatureEncoder, feature: Feature, run: str | Path) -> None:
+    """Raises unless an index of the feature means the same in both, vocabularies apart."""
+    before, now = _meaning(old, old.schema.feature(feature.name)), _meaning(new, feature)
+    for what, value in now.items():
+        if value != before[what]:
+            raise ConfigError(
+                f"feature {feature.name!r} has {what} {value}, but {before[what]} in the run {run}; {_NO_FIT}"
+            )
+
+
+def _meaning(encoder: FeatureEncoder, feature: Feature) -> dict[str, Any]:
+    encoding = feature.encoding_or_fail
+    meaning = {field.name: getattr(feature, field.name) for field in dataclasses.fields(feature)}
+    for where_it_comes_from in ("column", "type", "encoding"):
+        del meaning[where_it_comes_from]
+    meaning |= {"kind": encoding.kind, "buckets": encoding.buckets, "size": encoding.size}
+    return meaning | {"boundaries": encoder.boundaries(feature) if encoding.kind == "numeric" else None}
+
+
+def _rows(old: FeatureEncoder, new: FeatureEncoder, feature: Feature) -> Rows:
+    if feature.encoding_or_fail.kind != "vocabulary":
+        return np.arange(new.cardinality(feature))
+    place = {value: row for row, value in enumerate(old.fitted[feature.name], FIRST_KNOWN)}
+    return np.array([*range(FIRST_KNOWN), *(place.get(value, FRESH) for value in new.fitted[feature.name])], np.int64)
+
+
+def apply_transfer(plan: Transfer, model: TwinModel, optimizer: keras.optimizers.legacy.Optimizer) -> None:
+    """Copies weights, accumulators, moments and step counts of the earlier run.
+
+    Args:
+        plan: of `plan_transfer`.
+        model: freshly built on the data of the plan.
+        optimizer: its composite of legacy optimisers, as `train.Trainer` makes it.
+
+    Raises:
+        ConfigError: the earlier run lacks a weight of the model, or has it in another shape.
+    """
+    tables = {id(table): plan.rows[feature.name] for feature, table in embedding_tables(model)}
+    wanted: dict[int, Rows | None] = {**dict.fromkeys(map(id, model.dense_variables)), **tables}
+    wanted |= dict.fromkeys(id(one.iterations) for one in optimizer.optimizers)
+    reader = tf.train.load_checkpoint(plan.checkpoint)
+    graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+    root = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    found = tf.train.CheckpointView(plan.checkpoint).match(root)
+    filled = set()
+    for node, variable in found.items():
+        if id(variable) in wanted:
+            _fill(variable, reader.get_tensor(_key(graph, node)), wanted[id(variable)])
+            filled.add(id(variable))
+    if missing := [variable.name for variable in _weights(model) if id(variable) not in filled]:
+        raise ConfigError(f"{plan.checkpoint} lacks the weights {', '.join(missing)}; train without --init-from")
+    for node, one in found.items():
+        slots = [
+            slot for slot in graph.nodes[node].slot_variables if id(found.get(slot.original_variable_node_id)) in wanted
+        ]
+        for slot in slots:
+            variable = found[slot.original_variable_node_id]
+            one._create_all_weights(_parts(variable))  # legacy optimisers make slots in their first step otherwise
+            value = reader.get_tensor(_key(graph, slot.slot_variable_node_id))
+            _fill(one.get_slot(variable, slot.slot_name), value, wanted[id(variable)])
+
+
+def embedding_tables(model: TwinModel) -> Iterator[tuple[Feature, Any]]:
+    """Every embedding table of a model and the feature whose indices are its rows."""
+    yield from zip(model.schema.inherent, model.item_embedding.tables, strict=True)
+    for feature in model.schema.cross:
+        yield feature, model.cross_embedding.tables[feature.name]
+    for feature in model.schema.user:
+        yield feature, model.user_embeddings[feature.name].table
+    for feature in model.schema.context:
+        yield feature, model.context_embeddings[feature.name].table
+
+
+def _weights(model: TwinModel) -> list[Any]:
+    return [*(table for _, table in embedding_tables(model)), *model.dense_variables]
+
+
+def _parts(variable: Any) -> list[Any]:
+    """The variable, or the parts of one that is spread over parameter servers."""
+    return list(getattr(variable, "variables", [variable]))
+
+
+def _key(graph: TrackableObjectGraph, node: int) -> str:
+    """The checkpoint's key of a variable."""
+    (attribute,) = graph.nodes[node].attributes
+    return attribute.checkpoint_key
+
+
+def _fill(variable: Any, value: npt.NDArray[Any], rows: Rows | None) -> None:
+    if rows is not None:
+        fresh = tf.convert_to_tensor(variable).numpy()
+        value = np.where((rows == FRESH)[:, None], fresh, value[rows])
+    if variable.shape != value.shape:
+        raise ConfigError(
+            f"{variable.name} has shape {tuple(variable.shape)}, but {value.shape} in the earlier run; train without "
+            "--init-from"
+        )
+    variable.assign(value)
