@@ -74,7 +74,7 @@ for command in (simulate, import_command, preprocess):
 @main.command()
 @config_options
 @click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
-@click.option("--run", "run_directory", required=True, help="A new directory for the run.")
+@click.option("--run", "run_directory", required=True, help="A new directory, or that of a killed run to resume.")
 @click.option("--init-from", help="A finished run to start from; the data may be of a later day.")
 @click.option("--strategy", default="single", show_default=True, help=STRATEGY)
 @json_option
@@ -87,13 +87,16 @@ def train(
     strategy: Any,
     as_json: bool,
 ) -> None:
-    r"""Train TWIN, or with another search one of its baselines; called again after a kill, go on where it was.
+    r"""Train TWIN, or with another search one of its baselines.
 
     \b
     twin-tf train --config complete_journey --prepared prepared --run run
     twin-tf train --config complete_journey --set model.search=recent --prepared prepared --run run-din
     twin-tf train --config complete_journey --init-from monday-run --prepared tuesday --run tuesday-run
     TF_CONFIG='{"cluster": ..., "task": ...}' twin-tf train --strategy parameter_server --prepared prepared --run run
+    twin-tf train --config my.yaml --set training.epochs=9 --set training.patience=2 --prepared prepared --run run
+
+    Killed, it goes on from its last checkpoint when the same command is run again.
     """
     from twin_tf.cluster import read_task
     from twin_tf.config import load_config
@@ -109,8 +112,9 @@ def train(
     from twin_tf.train import train as train_run
 
     report = train_run(prepared, run_directory, config, strategy=make_strategy(strategy, task), init_from=init_from)
-    valid = report["valid"][-1] if report["valid"] else None
-    quality = f"; valid {named(valid, 'auc', 'gauc')}" if valid else ""
+    kept = report["kept"]
+    quality = f"; valid {named(kept['valid'], 'auc', 'gauc')}" if kept["valid"] else ""
+    quality += f" after {kept['steps']:,} steps, the best" if kept["which"] == "best" else ""
     sentence = f"{run_directory}: {report['steps']:,} steps, {report['examples_per_s']:,.0f} examples/s{quality}"
     show(report, as_json, sentence)
 

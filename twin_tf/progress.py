@@ -12,6 +12,9 @@ PLAIN_SECONDS = 20.0
 
 Advance = Callable[[int, str], None]
 
+_shown: list[Progress] = []
+"""The bars of pieces of work within each other; the last one moves, since two would draw over each other."""
+
 
 @contextmanager
 def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Advance]:
@@ -34,8 +37,9 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Advanc
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(description, total=total, completed=done, note="")
+        bar = Progress(*columns, console=Console(stderr=True))
+        task = bar.add_task(description, total=total, completed=done, note="")
+        with _on_top(bar):
             yield lambda units, note: bar.update(task, advance=units, note=note)
         return
     started = last = time.monotonic()
@@ -50,3 +54,18 @@ def progress_bar(description: str, total: int, done: int = 0) -> Iterator[Advanc
 
     yield advance
     print(f"{description}: {done:,} done in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _on_top(bar: Progress) -> Iterator[None]:
+    outer = _shown[-1] if _shown else None
+    if outer is not None:
+        outer.stop()
+    _shown.append(bar)
+    try:
+        with bar:
+            yield
+    finally:
+        _shown.pop()
+        if outer is not None:
+            outer.start()

@@ -1,10 +1,9 @@
 """Trains in processes that get killed: `PREPARED RUN CONFIG KILL...`, one process for each KILL, then one to the end.
 
-A KILL is the moment at which the process gets SIGKILL: `step:7` after seven steps; `weights:2` before TensorFlow writes
-the second checkpoint; `half:2` in the midst of that; `record:2` when all that is missing is our record of it;
-`creation:1` when the run directory is half made;
-`seconds:1.5` that long after the first step, from outside. Each process is a fork of this one, which has imported
-TensorFlow but not started it. Prints how each ended: the signal, negative, or 0.
+A KILL is the moment at which the process gets SIGKILL: `creation:1` when the run directory is half made; `step:7` after
+seven steps; `half:2` in the midst of writing the second checkpoint; `seconds:1.5` that long after the first step, from
+outside. Each process is a fork of this one, which has imported TensorFlow but not started it. Prints how each ended:
+the signal, negative, or 0.
 """
 
 import os
@@ -13,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from twin_tf import checkpoints, run_lock, runs
+from twin_tf import runs
 from twin_tf.config import load_config
 from twin_tf.keras_api import tf
 from twin_tf.train import train
@@ -47,9 +46,7 @@ def arm(kill):
     moment, _, number = kill.partition(":")
     place = {
         "step": (Trainer, "step", die),
-        "weights": (tf.train.Checkpoint, "write", die),
         "half": (tf.train.Checkpoint, "write", leave_half),
-        "record": (checkpoints, "_digest", die),
         "creation": (runs, "save_info", die),
     }
     if moment in place:
@@ -77,7 +74,6 @@ def train_and_die(kill, prepared, run, config):
 
 def main():
     prepared, run, config, *kills = sys.argv[1:]
-    assert run_lock.create_run is runs.create_run
     for kill in [*kills, "never"]:
         ended = train_and_die(kill, prepared, run, config)
         print(ended, flush=True)

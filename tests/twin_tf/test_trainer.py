@@ -1,0 +1,170 @@
+"""One step: what it changes, what it refuses to change, and by how much."""
+
+import numpy as np
+import pytest
+
+from tests.twin_tf.small_run import untrained
+from twin_tf.config import TrainingConfig
+from twin_tf.data import make_dataset
+from twin_tf.keras_api import tf
+from twin_tf.model import TwinModel
+from twin_tf.trainer import FINAL_RATE, Trainer
+
+
+@pytest.fixture
+def model(run):
+    return untrained(run)[0]
+
+
+@pytest.fixture(scope="module")
+def batch(manifest):
+    return next(iter(make_dataset(manifest, "train", 300, 4)))
+
+
+def settings(**changed):
+    return TrainingConfig(embedding_learning_rate=0.05, dense_learning_rate=0.001, **changed)
+
+
+def everything(trainer):
+    variables = [*trainer.model.variables, *trainer.optimizer.variables()]
+    return [variable.numpy() for variable in variables]
+
+
+def gradients(model, batch):
+    """Gradient of the mean loss by each trained weight, dense."""
+    variables = [*model.embedding_variables, *model.dense_variables]
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch, training=True)
+    found = tape.gradient(loss, variables, unconnected_gradients="zero")
+    return [tf.convert_to_tensor(gradient).numpy() for gradient in found]
+
+
+def test_a_step_needs_no_run_and_tells_what_it_learned_from(model, batch):
+    trainer = Trainer(model, settings())
+    before = float(model.compute_loss(batch))
+    learned = trainer.step(batch)
+    assert learned.loss == pytest.approx(before, rel=1e-6)
+    assert int(learned.targets) == int(learned.weight) == int(tf.reduce_sum(batch.targets.count))
+    assert (int(learned.records), int(learned.steps)) == (4, 1)
+    assert trainer.step(batch).loss < before
+
+
+def test_a_step_changes_only_the_rows_that_the_batch_has_read(model, batch):
+    trainer = Trainer(model, settings())
+    table = model.item_embedding.tables[0]
+    before = table.numpy()
+    trainer.step(batch)
+    rows = np.concatenate([batch.history.item.numpy().ravel(), batch.targets.item.numpy().ravel()])
+    unread = np.setdiff1d(np.arange(len(before)), model.item_embedding.item_features.numpy()[np.unique(rows), 0])
+    slot = trainer.optimizer.optimizers[0].get_slot(table, "accumulator").numpy()
+    assert len(unread) > 100
+    np.testing.assert_array_equal(table.numpy()[unread], before[unread])
+    np.testing.assert_array_equal(slot[unread], np.full_like(slot[unread], 0.1))
+    assert (table.numpy() != before).any(axis=1).sum() > 100
+
+
+def first_moments(model, batch, clip_norm):
+    trainer = Trainer(model, settings(clip_norm=clip_norm))
+    trainer.step(batch)
+    adam = trainer.optimizer.optimizers[1]
+    return np.concatenate([adam.get_slot(variable, "m").numpy().ravel() for variable in model.dense_variables])
+
+
+def test_clipping_scales_all_gradients_by_their_global_norm(run, batch):
+    found = gradients(untrained(run)[0], batch)
+    norm = np.sqrt(sum(np.sum(np.square(gradient, dtype=np.float64)) for gradient in found))
+    plain = first_moments(untrained(run)[0], batch, None)
+    np.testing.assert_allclose(
+        first_moments(untrained(run)[0], batch, norm / 4), plain / 4, rtol=1e-4, atol=1e-4 * np.abs(plain).max()
+    )
+    np.testing.assert_array_equal(first_moments(untrained(run)[0], batch, norm * 1.01), plain)
+
+
+def test_the_norm_counts_a_row_that_was_read_twice_once(model):
+    trainer = Trainer(model, settings(clip_norm=1.0))
+    twice = tf.IndexedSlices(tf.constant([[3.0], [1.0], [3.0]]), tf.constant([5, 2, 5]), tf.constant([9, 1]))
+    (clipped,) = trainer._checked(tf.constant(1.0), [twice])
+    dense = tf.convert_to_tensor(clipped).numpy()[:, 0]
+    np.testing.assert_allclose(dense[[2, 5]], np.array([1, 6]) / np.sqrt(37), rtol=1e-6)
+    assert isinstance(clipped, tf.IndexedSlices) and len(clipped.indices) == 2
+
+
+def test_a_loss_that_is_not_finite_changes_nothing(model, batch):
+    trainer = Trainer(model, settings())
+    trainer.step(batch)
+    model.dense_variables[-1].assign(tf.fill(model.dense_variables[-1].shape, float("nan")))
+    before = everything(trainer)
+    with pytest.raises(FloatingPointError, match=r"^the loss is no longer finite; lower training\.dense_learning_rate"):
+        trainer.step(batch)
+    for value, old in zip(everything(trainer), before, strict=True):
+        np.testing.assert_array_equal(value, old)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_gradient_that_is_not_finite_changes_nothing_though_the_loss_is(clip_norm, model, batch, monkeypatch):
+    sums = TwinModel.loss_sums
+
+    def with_a_corner(self, *arguments, **named):
+        total, weight = sums(self, *arguments, **named)
+        return total + tf.sqrt(0.0 * tf.reduce_sum(self.embedding_variables[0])), weight  # 0, with slope 0 / 0
+
+    monkeypatch.setattr(TwinModel, "loss_sums", with_a_corner)
+    trainer = Trainer(model, settings(clip_norm=clip_norm))
+    before = everything(trainer)
+    with pytest.raises(FloatingPointError, match=r"^the gradient is no longer finite; .* set training\.clip_norm$"):
+        trainer.step(batch)
+    for value, old in zip(everything(trainer), before, strict=True):
+        np.testing.assert_array_equal(value, old)
+
+
+def test_other_errors_keep_their_name(model, batch):
+    wrong = batch._replace(label=batch.label[:2])
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        Trainer(model, settings()).step(wrong)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "steps", "progress", "expected"),
+    [
+        ("constant", 0, 0, 0.0, 1.0),
+        ("constant", 0, 10**6, 1.0, 1.0),
+        ("constant", 4, 0, 0.0, 0.25),
+        ("constant", 4, 3, 0.0, 1.0),
+        ("constant", 4, 4, 0.0, 1.0),
+        ("cosine", 0, 0, 0.0, 1.0),
+        ("cosine", 0, 5, 0.5, 0.5),
+        ("cosine", 0, 9, 1.0, FINAL_RATE),
+        ("cosine", 0, 9, 1.2, FINAL_RATE),
+        ("cosine", 10, 4, 0.5, 0.25),
+    ],
+)
+def test_the_rates_rise_and_fall(schedule, warmup, steps, progress, expected, model):
+    trainer = Trainer(model, settings(schedule=schedule, warmup_steps=warmup))
+    rates = trainer.prepare_step(steps, progress)
+    assert rates == pytest.approx({"embedding": 0.05 * expected, "dense": 0.001 * expected})
+
+
+def test_the_first_step_of_adam_is_as_long_as_its_rate(model, batch):
+    trainer = Trainer(model, settings(warmup_steps=10))
+    trainer.prepare_step(0, 0.0)
+    before = [variable.numpy() for variable in model.dense_variables]
+    trainer.step(batch)
+    longest = max(np.abs(v.numpy() - old).max() for v, old in zip(model.dense_variables, before, strict=True))
+    assert longest == pytest.approx(0.0001, rel=1e-3)
+
+
+def test_overlap_is_whole_with_live_weights(model, batch):
+    assert Trainer(model, settings()).overlap(batch) == 1.0
+
+
+def test_a_cached_table_ages_until_it_is_refreshed(model, batch):
+    trainer = Trainer(model, settings(projections="cached", refresh_steps=3))
+    found = []
+    for steps in range(4):
+        found.append(trainer.overlap(batch))
+        trainer.prepare_step(steps, 0.0)
+        found.append(trainer.overlap(batch))
+        trainer.step(batch)
+    fresh = [found[0], found[1], found[7]]
+    assert fresh == [1.0, 1.0, 1.0]
+    assert max(found[2:7]) < 1.0
