@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 RUNS := runs
 
-.PHONY: help setup demo demo-simulated test test-slow test-flink lint format bench bench-pipelines clean
+.PHONY: help setup demo demo-simulated test test-slow test-flink lint format bench bench-pipelines bench-train clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,10 +50,13 @@ format: $(INSTALLED) ## Let ruff format and fix what it can
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-bench: bench-pipelines ## Every benchmark, one after the other; each also writes benchmarks/out/<name>.json
+bench: bench-pipelines bench-train ## Every benchmark, one after the other; each also writes benchmarks/out/<name>.json
 
 bench-pipelines: $(INSTALLED) ## Speed, size and memory of build_examples beside a plain Beam pipeline (8 minutes on 2 cores)
 	$(PYTHON) -m benchmarks.bench_pipelines
+
+bench-train: $(INSTALLED) ## Speed and memory of training on histories of 256 to 10,000 behaviours (8 minutes on 2 cores)
+	$(PYTHON) -m benchmarks.bench_train
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -108,12 +108,12 @@ def run(command: list[str]) -> str:
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def growth() -> Figure:
-    """A step's time with large tables by its time with small ones, in a process of its own."""
-    lines = "import json; from benchmarks.vocabulary_growth import step_ratio; print(json.dumps(step_ratio()))"
-    found = json.loads(run([sys.executable, "-c", lines]).splitlines()[-1])
-    how = "median step, 5 million rows in the item, user and cross tables by 50 thousand, in turns in one process"
-    return Figure("step_ratio_5M_over_50k_rows", found["ratio"], "x", how, tuple(found["runs"]))
+def growth() -> list[Figure]:
+    """A step's time with large tables, with small ones, and their quotient; in a process of its own."""
+    lines = "import dataclasses, json; from benchmarks.vocabulary_growth import figures\n"
+    lines += "print(json.dumps([dataclasses.asdict(shown) for shown in figures()]))"
+    found: list[Plain] = json.loads(run([sys.executable, "-c", lines]).splitlines()[-1])
+    return [Figure(**{**shown, "runs": tuple(shown["runs"])}) for shown in found]
 
 
 def figures_of(measured: dict[tuple[str, int], list[Plain]]) -> list[Figure]:
@@ -193,7 +193,7 @@ def main() -> None:
     figures = figures_of(measured)
     figures += compared(figures)
     say("tables of 50 thousand and of 5 million rows")
-    figures.append(growth())
+    figures += growth()
     step = figure("step_ms_L1000", "ms", "this trainer", [r["step_ms"] for r in measured["user_major", 1_000]])
     floor = figure("floor_ms_L1000", "ms", "products and copies alone", [profiled["floor"]["floor_ms"]])
     figures += [step, floor, ratio("floor_ratio_L1000", "x", "step by floor", step, floor)]

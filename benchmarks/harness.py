@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "out"
 RUNS = 3
-LIBRARIES = ("apache-beam", "numpy", "pyarrow", "google-crc32c", "protobuf")
+LIBRARIES = ("apache-beam", "tensorflow", "numpy", "pyarrow", "google-crc32c", "protobuf")
 
 _SAMPLE_SECONDS = 0.1
 _POLL_SECONDS = 0.01

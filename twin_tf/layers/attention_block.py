@@ -98,7 +98,8 @@ class AttentionBlock(keras.layers.Layer):
             finalists = self._find(self.search, looking)
         else:
             column = looking.sight.latest[:, None, None] - 1 - chosen.position
-            finalists = _within_sight(chosen._replace(position=tf.maximum(column, 0)), looking.sight)
+            column = tf.where(chosen.valid, column, 0)  # where not valid, the place may have no column
+            finalists = _within_sight(chosen._replace(position=column), looking.sight)
         return self._attend(looking, finalists)
 
     def find(
