@@ -1,7 +1,7 @@
 """Training on a cluster of parameter servers: the tables lie in shards on the ps, workers train without waiting.
 
-The chief cuts an epoch into portions and hands them out; a portion is a share of the records that one worker reads,
-shuffles, batches and trains on, on its own. Every record belongs to one portion of an epoch, so it is trained on once.
+The chief has an epoch trained in rounds of one portion a worker; a portion is a share of the records that one worker
+reads, shuffles, batches and trains on, on its own. Every record belongs to one portion, so an epoch trains on it once.
 The portion of a worker that dies goes to another, from its beginning: those records may then count twice.
 """
 
@@ -78,7 +78,8 @@ class PortionTrainer:
                     for place in range(self._workers)
                 ]
                 self._coordinator.join()
-                yield Learned(*(sum(parts) for parts in zip(*(one.fetch() for one in portions), strict=True)))
+                learned = Learned(*(sum(parts) for parts in zip(*(one.fetch() for one in portions), strict=True)))
+            yield learned
 
     def _function(self, epoch: int) -> Callable[[tf.Tensor], Learned]:
         @tf.function

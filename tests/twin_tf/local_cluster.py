@@ -42,7 +42,7 @@ class LocalCluster:
                 [sys.executable, *command], env=settings, stdout=out, stderr=err
             )
 
-    def wait(self, task: str, index: int, timeout: float = 180) -> str:
+    def wait(self, task: str, index: int, timeout: float = 300) -> str:
         """What a task wrote to its standard output once it has ended well."""
         code = self._processes[task, index].wait(timeout)
         assert code == 0, f"{task} {index} ended with {code}: {self._file(task, index, 'err').read_text()[-3000:]}"
