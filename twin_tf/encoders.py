@@ -199,8 +199,10 @@ def _flat(feature: Feature, values: Any) -> tuple[IdArray, Any]:
     if hasattr(values, "combine_chunks"):
         values = values.combine_chunks()
     if hasattr(values, "value_lengths"):  # a pyarrow array of lists
+        import pyarrow.compute as pc
+
         flat, owner = values.flatten(), owners(values)
-        known = flat.is_valid()
+        known = pc.not_equal(flat, "").fill_null(False) if str(flat.type).endswith("string") else flat.is_valid()
         return np.bincount(owner[known.to_numpy(zero_copy_only=False)], minlength=len(values)), flat.filter(known)
     lists = []
     for value in values.to_pylist() if hasattr(values, "to_pylist") else values:

@@ -74,6 +74,16 @@ def test_a_mixer_survives_its_configuration_and_being_saved(options, tmp_path):
     np.testing.assert_array_equal(fresh(inputs), mixer(inputs))
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_what_is_not_finite_reaches_the_logit(options):
+    """In a graph TensorFlow may fuse a product with its ReLU, and on CPUs that takes NaN for 0."""
+    mixer = built(**options)
+    inputs = np.random.default_rng(5).normal(size=(4, 8, WIDTH)).astype(np.float32)
+    inputs[1, 2, 3] = np.nan
+    found = tf.function(mixer, input_signature=[tf.TensorSpec([None, None, WIDTH])])(tf.constant(inputs)).numpy()
+    assert np.argwhere(np.isnan(found)).tolist() == [[1, 2]]
+
+
 def test_a_mixer_in_bfloat16_keeps_its_weights_in_float32():
     inputs = tf.constant(np.random.default_rng(3).normal(size=(2, 4, WIDTH)), tf.float32)
     wanted = built(crosses=2, cross_projection=2)

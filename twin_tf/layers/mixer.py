@@ -46,24 +46,25 @@ class Mixer(keras.layers.Layer):
         self.logit = keras.layers.Dense(1, name="logit")
 
     def build(self, input_shape: Any) -> None:
-        """Makes all weights for an input of shape `(..., width)`."""
+        """Makes all weights for an input of shape `(B, C, width)`."""
         width = input_shape[-1]
         for cross in self.crosses:
-            cross(tf.zeros([1, width], self.compute_dtype))  # only its first call makes a cross's weights
+            cross(tf.zeros([1, 1, width], self.compute_dtype))  # only its first call makes a cross's weights
         for layer in (*self.dense, self.logit):
-            layer.build((None, width))
+            layer.build((None, None, width))
             width = layer.units
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Mixes float `(..., width)` to logits `(...)`."""
-        start = tf.reshape(inputs, [-1, inputs.shape[-1]])
-        mixed = start
+        """Mixes float `(B, C, width)` to logits `(B, C)`."""
+        # Never flattened to two dimensions: TensorFlow would fuse product, bias and ReLU, and oneDNN's fused kernel
+        # turns NaN into 0, so that a training that has failed would go on.
+        mixed = inputs
         for cross in self.crosses:
-            mixed = cross(start, mixed)
+            mixed = cross(inputs, mixed)
         for layer in (*self.dense, self.logit):
             mixed = layer(mixed)
-        return tf.reshape(mixed, tf.shape(inputs)[:-1])
+        return mixed[..., 0]
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same layer."""
