@@ -159,12 +159,7 @@ def import_command(dataset: str, source: str | None, output: str, seed: int, as_
 
 @main.command()
 @_config_options
-@click.option(
-    "--events",
-    required=True,
-    multiple=True,
-    help=EVENTS,
-)
+@click.option("--events", required=True, multiple=True, help=EVENTS)
 @click.option("--items", multiple=True, help="Items log, likewise.")
 @click.option("--users", multiple=True, help="Users log, likewise.")
 @click.option("--output", required=True, help="A new directory for the prepared data.")
@@ -237,20 +232,27 @@ def preprocess(
 @_config_options
 @click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
 @click.option("--run", "run_directory", required=True, help="A new directory for the run.")
+@click.option("--init-from", metavar="RUN", help="An earlier run to start from: what it knows keeps its weights.")
 @_json_option
 def train(
-    config_path: str | None, overrides: tuple[str, ...], prepared: str, run_directory: str, as_json: bool
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    prepared: str,
+    run_directory: str,
+    init_from: str | None,
+    as_json: bool,
 ) -> None:
     r"""Train TWIN, or with another search one of its baselines.
 
     \b
     twin-tf train --config complete_journey --prepared prepared --run run
     twin-tf train --config complete_journey --set model.search=recent --prepared prepared --run run-din
+    twin-tf train --config my.yaml --prepared tuesday --run tuesday-run --init-from monday-run
     """
     from twin_tf.config import load_config
     from twin_tf.train import train as train_run
 
-    report = train_run(prepared, run_directory, load_config(config_path, overrides))
+    report = train_run(prepared, run_directory, load_config(config_path, overrides), init_from)
     valid = report["valid"][-1] if report["valid"] else None
     quality = f"; valid {_named(valid, 'auc', 'gauc')}" if valid else ""
     sentence = f"{run_directory}: {report['steps']:,} steps, {report['examples_per_s']:,.0f} examples/s{quality}"

@@ -127,6 +127,8 @@ def train(prepared: str | Path, run: str | Path, config: Config, init_from: str 
     manager = tf.train.CheckpointManager(checkpoint, str(directory / CHECKPOINTS), max_to_keep=2)
     writer = tf.summary.create_file_writer(str(directory / "tensorboard"))
     report = _fit(trainer, manifest, config, manager, writer)
+    if plan is not None:
+        report["init_from"] = {"run": str(init_from), "rows": plan.to_plain()}
     save_seen_items(directory, manifest, init_from)
     save_info(directory, dataclasses.replace(info, weights_version=int(time.time()), steps=report["steps"]))
     (directory / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
