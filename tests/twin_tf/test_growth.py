@@ -1,9 +1,10 @@
-"""A run meets the data of another day: what it knows keeps its meaning, what it does not is unknown, the rest is refused."""
+"""A run meets the data of another day: what it knows keeps its meaning, the rest is unknown, or refused."""
 
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -121,8 +122,6 @@ def test_data_that_did_not_grow_from_the_run_s_are_refused(first_run, second, tm
 
 def test_other_boundaries_are_refused_though_they_begin_alike(tmp_path):
     """Quantiles are found once and kept; a boundary more would move every row behind it."""
-    from dataclasses import replace
-
     manifest = two_days.first_day(small_run.shared_root())
     features = tuple(
         replace(f, encoding=replace(f.encoding, boundaries=None, quantiles=4)) if f.name == "play_time" else f

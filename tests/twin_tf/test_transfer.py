@@ -1,4 +1,4 @@
-"""`--init-from`: rows go by value with their accumulators, the rest is copied, and what does not fit is one sentence."""
+"""`--init-from`: rows go by value with their accumulators, the rest is copied, what does not fit is one sentence."""
 
 import dataclasses
 import json
@@ -17,6 +17,7 @@ from twin_tf.growth import load_item_ids, use_catalogue
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.runs import RunInfo, build_model, load_run
+from twin_tf.schema import load_schema
 from twin_tf.seen_items import load_seen_items, seen_items
 from twin_tf.strict_yaml import ConfigError
 from twin_tf.train import Trainer, train
@@ -169,7 +170,7 @@ def test_settings_that_make_the_same_weights_may_differ(first_run):
     np.testing.assert_array_equal(filled.model.output_layer.kernel.numpy(), kernel)
 
 
-def of_another_feature(manifest, copy, name, **changes):
+def of_another_feature(manifest, copy, name, /, **changes):
     """Prepared data with one feature changed in the schema alone."""
     shutil.copytree(manifest.directory, copy)
     plain = manifest.schema.to_plain()
@@ -178,7 +179,7 @@ def of_another_feature(manifest, copy, name, **changes):
             feature |= changes
     (copy / "schema.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
     text = dataclasses.replace(manifest, directory=str(copy)).to_json()
-    fingerprint = FeatureEncoder.load(copy).schema.fingerprint
+    fingerprint = load_schema(copy / "schema.yaml").fingerprint
     (copy / "manifest.json").write_text(json.dumps({**json.loads(text), "schema_fingerprint": fingerprint}))
     return Manifest.load(copy)
 
@@ -209,7 +210,7 @@ def test_another_time_unit_is_refused(first_run, tmp_path):
     plain = second.schema.to_plain()
     plain["events"]["time"]["unit"] = "s"
     (copy / "schema.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
-    fingerprint = FeatureEncoder.load(copy).schema.fingerprint
+    fingerprint = load_schema(copy / "schema.yaml").fingerprint
     (copy / "manifest.json").write_text(dataclasses.replace(second, schema_fingerprint=fingerprint).to_json())
     with pytest.raises(ConfigError, match=r"^events\.time has another unit or utc_offset_hours than in the run"):
         plan_transfer(first_run, Manifest.load(copy), two_days.config_of(second).model)

@@ -87,7 +87,7 @@ def second_day(root: Path) -> Manifest:
 
 @functools.cache
 def second_day_alone(root: Path) -> Manifest:
-    """Prepared data of the second day without the first: vocabularies in another order that lack values of the first."""
+    """Prepared data of the second day without the first: vocabularies have another order and lack old values."""
     _, logs, moments = logs_by_day(root)
     whole = small_logs(root)
     videos = pq.read_table(whole["items"].replace("*", ""))
