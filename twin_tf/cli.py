@@ -75,7 +75,7 @@ for command in (simulate, import_command, preprocess):
 @config_options
 @click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
 @click.option("--run", "run_directory", required=True, help="A new directory, or that of a killed run to resume.")
-@click.option("--init-from", help="A finished run to start from; the data may be of a later day.")
+@click.option("--init-from", metavar="RUN", help="An earlier run to start from: what it knows keeps its weights.")
 @click.option("--strategy", default="single", show_default=True, help=STRATEGY)
 @json_option
 def train(

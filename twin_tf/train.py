@@ -102,6 +102,8 @@ def _train(
         finally:
             log.flush()
         report = _report(config, fit, kept)
+        if plan is not None:
+            report["init_from"] = {"run": info.init_from, "rows": plan.to_plain()}
         save_seen_items(directory, manifest, info.init_from)
         _write_whole(directory / REPORT, json.dumps(report, indent=1) + "\n")
         save_info(directory, dataclasses.replace(info, weights_version=int(time.time()), steps=report["kept"]["steps"]))

@@ -121,6 +121,7 @@ def test_bad_settings_are_one_sentence(arguments, words, prepared, tmp_path):
     [
         (("train", "--prepared", "{tmp}/none", "--run", "{tmp}/run"), 2, "is not a directory; run `twin-tf"),
         (("train", "--prepared", "{prepared}", "--run", "{run}"), 2, "exists; name a new one, or remove it first"),
+        (("train", "--prepared", "{prepared}", "--run", "{tmp}/new", "--init-from", "{tmp}"), 2, "is not a run"),
         (("evaluate", "--run", "{tmp}", "--prepared", "{prepared}"), 2, "is not a run: it has no run.json"),
         (("evaluate", "--run", "{run}", "--prepared", "{tmp}"), 2, "is not prepared data: it has no manifest.json"),
         (("evaluate", "--run", "{run}", "--prepared", "x", "--split", "tset"), 2, "'tset' is not one of"),
