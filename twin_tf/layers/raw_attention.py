@@ -7,13 +7,13 @@ features relative to the target would need a projection per target and behaviour
 projected once, which is the same number.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate
 
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.items import Items
-from twin_tf.layers.projection import Precision, multiply, project
+from twin_tf.layers.projection import multiply, project
 from twin_tf.layers.relevance import Keys, Relevance
 
 
@@ -21,29 +21,13 @@ from twin_tf.layers.relevance import Keys, Relevance
 class RawRelevance(Relevance):
     """`Relevance` without the split; the same arguments, `bias` says whether cross features take part."""
 
-    def __init__(
-        self,
-        heads: int,
-        head_size: int,
-        inherent_dims: Sequence[int],
-        cross_dims: Mapping[str, int],
-        start: str,
-        *,
-        bias: bool,
-        seed: int,
-        precision: Precision = "float32",
-        name: str = "relevance",
-    ) -> None:
-        super().__init__(
-            heads, head_size, inherent_dims, {}, start, bias=False, seed=seed, precision=precision, name=name
-        )
-        self._settings = {**self._settings, "cross_dims": dict(cross_dims), "bias": bias}
-        self.cross_dims = dict(cross_dims) if bias else {}
-        self.offsets = dict(zip(self.cross_dims, accumulate([0, *self.cross_dims.values()]), strict=False))
-        width = sum(self.cross_dims.values())
-        if self.cross_dims:
-            start_cross = keras.initializers.RandomNormal(stddev=float(width) ** -0.5, seed=seed + 1)
-            self.cross_kernel = self.add_weight("cross_kernel", (width, heads * head_size), initializer=start_cross)
+    def _add_cross_weights(self, cross_dims: Mapping[str, int], seed: int) -> None:
+        """Makes the rows of W^h that belong to the cross features."""
+        self.offsets = dict(zip(cross_dims, accumulate([0, *cross_dims.values()]), strict=False))
+        if cross_dims:
+            width = sum(cross_dims.values())
+            start = keras.initializers.RandomNormal(stddev=float(width) ** -0.5, seed=seed + 1)
+            self.cross_kernel = self.add_weight("cross_kernel", (width, self.heads * self.head_size), initializer=start)
 
     def searched_keys(self, items: Items, position: tf.Tensor, cross: CrossRows) -> Keys:
         """See `Relevance`; every behaviour is embedded and projected."""
@@ -52,7 +36,7 @@ class RawRelevance(Relevance):
     def attended_keys(self, embeddings: tf.Tensor, projected: tf.Tensor | None, cross: CrossRows) -> Keys:
         """See `Relevance`; `projected`, the item half alone, is of no use."""
         rows = self.project_items(embeddings)
-        side_by_side = cross.embeddings() if self.cross_dims else None
+        side_by_side = cross.embeddings() if self.bias else None
         if side_by_side is not None:
             kernel = self._kernel(next(iter(cross.indices)), side_by_side.shape[-1])
             rows += project(side_by_side, kernel, self.precision)
@@ -60,7 +44,7 @@ class RawRelevance(Relevance):
 
     def relative_bias(self, cross: str, table: tf.Tensor, queries: tf.Tensor, index: tf.Tensor) -> tf.Tensor | None:
         """See `Relevance`; here it depends on the target: the query times each bucket's projection."""
-        if not self.cross_dims:
+        if not self.bias:
             return None
         rows = project(table, self._kernel(cross, table.shape[-1]), self.precision)
         buckets = tf.transpose(tf.reshape(rows, [-1, self.heads, self.head_size]), [1, 0, 2])

@@ -86,16 +86,20 @@ class Relevance(keras.layers.Layer):
         query, item = starting_kernels(heads, head_size, inherent_dims, start, seed)
         self.query_kernel = self.add_weight("query_kernel", query.shape, initializer=keras.initializers.Constant(query))
         self.item_kernel = self.add_weight("item_kernel", item.shape, initializer=keras.initializers.Constant(item))
-        self.cross_names = tuple(cross_dims) if self.bias else ()
+        self._add_cross_weights(cross_dims if self.bias else {}, seed)
+
+    def _add_cross_weights(self, cross_dims: Mapping[str, int], seed: int) -> None:
+        """Makes w_j and beta of the cross features that take part."""
+        self.cross_names = tuple(cross_dims)
         self.cross_kernels = {
             cross: self.add_weight(
                 f"cross_kernel_{cross}",
-                (cross_dims[cross], heads),
+                (dim, self.heads),
                 initializer=keras.initializers.RandomNormal(stddev=0.3, seed=seed + 1 + position),
             )
-            for position, cross in enumerate(self.cross_names)
+            for position, (cross, dim) in enumerate(cross_dims.items())
         }
-        if self.bias:
+        if cross_dims:
             self.beta = self.add_weight("beta", (len(cross_dims),), initializer=keras.initializers.Constant(0.3))
 
     def project_items(self, items: tf.Tensor) -> tf.Tensor:
