@@ -11,15 +11,13 @@ import numpy as np
 
 from twin_tf.cluster import read_task
 from twin_tf.config import load_config
-from twin_tf.evaluate import Evaluator
 from twin_tf.keras_api import tf
-from twin_tf.records import Manifest
 from twin_tf.runs import CHECKPOINTS, build_model, load_info
 from twin_tf.strategies import make_strategy
 from twin_tf.train import Trainer, train
 
 
-def restored(other: Path, run: Path, manifest: Manifest, strategy: tf.distribute.Strategy) -> dict[str, object]:
+def restored(other: Path, run: Path, strategy: tf.distribute.Strategy) -> dict[str, object]:
     """Restores a checkpoint of one process into shards."""
     config = load_config(other / "config.yaml")
     with strategy.scope():
@@ -37,14 +35,13 @@ def restored(other: Path, run: Path, manifest: Manifest, strategy: tf.distribute
             for table in model.item_embedding.tables
             if hasattr(table, "variables")
         },
-        "valid": Evaluator(model).run(manifest, "valid", 4).metrics.to_plain(),
     }
 
 
 def main() -> None:
     prepared, run, config, other = map(Path, sys.argv[1:])
     strategy = make_strategy("parameter_server", read_task("parameter_server"), min_shard_bytes=2048)
-    facts = restored(other, run, Manifest.load(prepared), strategy)
+    facts = restored(other, run, strategy)
     report = train(prepared, run, load_config(config), strategy=strategy)
     print(json.dumps({**facts, "report": report}))
 
