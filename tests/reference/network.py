@@ -1,4 +1,7 @@
-"""The whole network for one target in plain NumPy, float64: a model gives its weights and its settings, nothing else."""
+"""The whole network for one target in plain NumPy, float64: a model gives its weights and its settings, nothing else.
+
+Batches come as NumPy arrays.
+"""
 
 import math
 from typing import NamedTuple
@@ -28,13 +31,12 @@ def known(index, rows):
 
 def item_vectors(embedding, rows):
     """K_h of item rows: the embeddings of the features side by side, the mean where a feature has several values."""
-    features = np.asarray(embedding.item_features)
+    features, tables = np.asarray(embedding.item_features), [numbers(table) for table in embedding.tables]
     vectors = []
     for row in rows:
         index, parts = features[known(row, len(features))], []
-        for feature, table in zip(embedding.features, embedding.tables, strict=True):
+        for feature, table in zip(embedding.features, tables, strict=True):
             values, index = index[: feature.max_values], index[feature.max_values :]
-            table = numbers(table)
             several = feature.multi_valued is not None
             parts.append(mean_of_values(table, values) if several else table[known(values[0], len(table))])
         vectors.append(np.concatenate(parts))
@@ -115,7 +117,7 @@ def attend(model, block, batch, user, target, finalists=None):
     layer, cross = block.attention, cross_vectors(model, batch, user, target)
     items = item_vectors(model.item_embedding, batch.history.item[user])
     full = np.concatenate([items, *[cross[name] for name in layer.cross_offsets]], axis=1)
-    kernel = np.concatenate([numbers(layer.item_kernel), numbers(layer.cross_kernel)])
+    kernel = np.concatenate([numbers(layer.item_kernel), *([numbers(layer.cross_kernel)] if cross else [])])
     output = attention.target_attention(alpha, finalists, full, kernel, numbers(layer.output_kernel))
     return Attended(finalists, alpha, output, attention.evidence(alpha, finalists))
 
@@ -137,20 +139,20 @@ def mixer_input(model, batch, user, target, found):
         parts += [0.3 * found.evidence, [0.3 * math.log1p(min(end_of(batch, user, target), model.window))]]
     for feature in model.schema.user:
         table = numbers(model.user_embeddings[feature.name].table)
-        parts.append(table[known(np.asarray(batch.user[feature.name])[user], len(table))])
+        parts.append(table[known(batch.user[feature.name][user], len(table))])
     for feature in model.schema.context:
         table = numbers(model.context_embeddings[feature.name].table)
         source = batch.targets.time if feature.derived else batch.targets.context[feature.name]
-        values = np.asarray(source)[user]
+        values = source[user]
         value = values[target if len(values) > 1 else 0]
         index = clock(feature, value, model.schema.events.time) if feature.derived else known(value, len(table))
         parts.append(table[index])
     return np.concatenate(parts)
 
 
-def logit(model, batch, user, target):
-    """The logit of one target; a mixer of dense layers alone."""
-    mixed = mixer_input(model, batch, user, target, long_term(model, batch, user, target))
+def logit(model, batch, user, target, found):
+    """The logit of one target; a mixer of dense layers alone. `found` is what the long-term block gives."""
+    mixed = mixer_input(model, batch, user, target, found)
     for layer in model.mixer.dense:
         mixed = np.maximum(mixed @ numbers(layer.kernel) + numbers(layer.bias), 0)
     return (mixed @ numbers(model.mixer.logit.kernel) + numbers(model.mixer.logit.bias)).item()
