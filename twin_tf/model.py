@@ -235,7 +235,8 @@ class TwinModel(tfrs.Model):
 
         In sight is what the search looks at: readers may have dropped everything older.
         """
-        seen = tf.minimum(batch.targets.end, self.window)
+        end = tf.clip_by_value(batch.targets.end, 0, batch.history.length[:, None])  # padding may end anywhere
+        seen = tf.minimum(end, self.window)
         return tf.math.log1p(tf.cast(seen, tf.float32))[..., None]
 
     def _context(self, batch: Batch, name: str) -> tf.Tensor:

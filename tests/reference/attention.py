@@ -1,4 +1,7 @@
-"""TWIN's equations 5 to 8 and the merge of heads, in loops that can be read beside the paper."""
+"""TWIN's equations 4 to 8, the merge of heads and the evidence, in loops that can be read beside the paper.
+
+Eq. 4 stands in the arguments: K = [K_h K_c] comes as `item_embeddings` (K_h) and `cross_vectors` (the J parts of K_c).
+"""
 
 import numpy as np
 
@@ -19,6 +22,18 @@ def relevance(query, item_embeddings, query_kernel, item_kernel, cross_vectors, 
             alpha[head, behaviour] = projected_item @ projected_query / np.sqrt(width)
             for j, vectors in enumerate(cross_vectors):
                 alpha[head, behaviour] += beta[j] * (vectors[behaviour] @ cross_kernels[j][:, head])
+    return alpha
+
+
+def raw_relevance(query, vectors, query_kernel, key_kernel, heads):
+    """Plain multi-head target attention's relevance: vectors (L, H + C) is the full, unsplit K. Returns (heads, L)."""
+    width = query_kernel.shape[1] // heads
+    alpha = np.zeros((heads, len(vectors)))
+    for head in range(heads):
+        columns = slice(head * width, (head + 1) * width)
+        for behaviour in range(len(vectors)):
+            key = vectors[behaviour] @ key_kernel[:, columns]
+            alpha[head, behaviour] = key @ (query @ query_kernel[:, columns]) / np.sqrt(width)
     return alpha
 
 
@@ -49,3 +64,12 @@ def target_attention(alpha, finalists, vectors, value_kernel, output_kernel):
         weights = np.exp(alpha[head, finalists] - alpha[head, finalists].max())
         parts.append(weights @ values[finalists] / weights.sum())
     return np.concatenate(parts) @ output_kernel
+
+
+def evidence(alpha, finalists):
+    """Per head ln(sum(exp(alpha))) of the finalists, then per head their maximum; zeros without a finalist."""
+    if not finalists:
+        return np.zeros(2 * len(alpha))
+    largest = alpha[:, finalists].max(axis=1)
+    total = np.exp(alpha[:, finalists] - largest[:, None]).sum(axis=1)
+    return np.concatenate([np.log(total) + largest, largest])

@@ -1,147 +1,190 @@
-"""The layers against plain NumPy loops of the papers' equations, and the faults seen in public TWIN code."""
+"""The network against plain NumPy loops of the papers' equations, with every option."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.reference import attention as reference
-from tests.twin_tf.toy import CONFIG, SCHEMA, make_batch, make_model
+from tests.reference import network
+from tests.twin_tf.toy import CROSS, ITEMS, make_batch, make_model, make_schema
 from twin_tf.keras_api import tf
-from twin_tf.layers.gsu import merge_heads
-from twin_tf.layers.items import Items
-from twin_tf.layers.masking import MASKED_SCORE, masked_logsumexp, masked_softmax
+
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+SHAKE = 0.2
+"""How far weights are from their start: W^q and W^h of a trained model are neither equal nor selections of columns."""
 
 
-def vectors_of(model, batch, user, target):
-    """K_h, and E_j of every cross feature of one user's behaviours as one target sees them."""
-    items = model.item_embedding(batch.history.item[user]).numpy()
-    cross = []
-    for feature in SCHEMA.cross:
-        table = model.cross_embedding.tables[feature.name].numpy()
-        times = batch.history.time[user].numpy()
-        if feature.name == "play_time":
-            index = np.clip(batch.history.cross["play_time"][user].numpy(), 0, 6)
-        elif feature.name == "age":
-            age = batch.targets.time[user, target].numpy() - times
-            index = 2 + (age[:, None] >= np.array(feature.encoding.boundaries)[None]).sum(axis=1)
-        else:
-            index = 2 + np.array([(time // 86_400 + 3) % 7 for time in times])
-        cross.append(table[index])
-    return items, cross
-
-
-def reference_block(model, block, batch, user, target, count):
-    items, cross = vectors_of(model, batch, user, target)
-    relevance = block.relevance
-    query = model.item_embedding(batch.targets.item[user, target]).numpy()
-    alpha = reference.relevance(
-        query,
-        items,
-        relevance.query_kernel.numpy(),
-        relevance.item_kernel.numpy(),
-        cross if relevance.bias else [],
-        [relevance.cross_kernels[f.name].numpy() for f in SCHEMA.cross] if relevance.bias else [],
-        relevance.beta.numpy() if relevance.bias else [],
-        relevance.heads,
-    )
-    end = int(batch.targets.end[user, target])
-    visible = [end - CONFIG.history_length <= i < end for i in range(len(items))]
-    if count is not None:
-        finalists = reference.merge_heads(alpha, visible, count)
-    else:
-        finalists = list(range(end - 1, max(-1, end - 1 - CONFIG.short_term_length), -1))
-    attention = block.attention
-    offsets = attention.cross_offsets
-    kernels = [attention.cross_kernel.numpy()[offsets[f.name] : offsets[f.name] + f.dim] for f in SCHEMA.cross]
-    kernel = np.concatenate([attention.item_kernel.numpy(), *kernels])
-    full = np.concatenate([items, *cross], axis=1)
-    return finalists, reference.target_attention(alpha, finalists, full, kernel, attention.output_kernel.numpy())
+def trained_like(**options):
+    """A model with noise in every dense weight; no two different behaviours are equally relevant by design."""
+    model = make_model(**options)
+    generator = np.random.default_rng(12)
+    for variable in model.dense_variables:
+        variable.assign_add(generator.normal(0, SHAKE, variable.shape).astype(np.float32))
+    return model
 
 
 def run_block(model, block, batch):
-    items = Items(model.item_embedding, model.item_embedding, batch.history.item)
-    cross = model.cross_embedding.compact(model.cross_embedding.behaviour_indices(batch.history))
-    return block(items, model.item_embedding(batch.targets.item), batch.history, cross, batch.targets)
+    cross, items, queries = model._looked_up(batch, None, True)
+    return block(items, queries, batch.history, cross, batch.targets)
 
 
-@pytest.mark.parametrize("start", ["per_feature", "equal", "unrelated"])
-@pytest.mark.parametrize("bias", [True, False])
-def test_long_term_block_agrees_with_the_equations(start, bias):
-    model = make_model(projection_start=start, bias=bias)
-    batch = make_batch(np.random.default_rng(3), [30, 0, 1, 9, 60])
-    found = run_block(model, model.long_term, batch)
-    for user in range(5):
-        for target in range(3):
-            finalists, output = reference_block(model, model.long_term, batch, user, target, CONFIG.retrieved)
-            valid = found.finalists.valid[user, target].numpy()
-            assert found.finalists.position[user, target].numpy()[valid].tolist() == finalists
-            np.testing.assert_allclose(found.output[user, target], output, atol=1e-5)
+def places(finalists, user, target):
+    """The finalists of a target, as a list."""
+    row = target if finalists.position.shape[1] > 1 else 0
+    return finalists.position[user, row].numpy()[finalists.valid[user, row].numpy()].tolist()
 
 
-def test_short_term_block_attends_to_exactly_the_latest_behaviours():
-    model = make_model()
-    batch = make_batch(np.random.default_rng(4), [30, 0, 3, 5])
-    found = run_block(model, model.short_term, batch)
-    for user in range(4):
-        for target in range(3):
-            finalists, output = reference_block(model, model.short_term, batch, user, target, None)
-            valid = found.finalists.valid[user, target].numpy()
-            assert found.finalists.position[user, target].numpy()[valid].tolist() == finalists
-            np.testing.assert_allclose(found.output[user, target], output, atol=1e-5)
+def check_block(found, expected, user, target):
+    assert places(found.finalists, user, target) == expected.finalists
+    count = len(expected.finalists)
+    alpha = found.relevance[:, user, target].numpy()[:, :count]
+    np.testing.assert_allclose(alpha, expected.alpha[:, expected.finalists], **CLOSE)
+    np.testing.assert_allclose(found.output[user, target], expected.output, **CLOSE)
+    np.testing.assert_allclose(found.evidence[user, target], expected.evidence, **CLOSE)
 
 
-@settings(max_examples=60, deadline=None)
+def check_network(model, batch, table=None):
+    """Long-term block, short-term block and logit of every target agree with the loops."""
+    scores = model.score(batch, table)
+    short = None if model.short_term is None else run_block(model, model.short_term, batch)
+    batch = tf.nest.map_structure(np.asarray, batch)
+    users, targets = batch.targets.item.shape
+    for user in range(users):
+        for target in range(targets):
+            expected = network.long_term(model, batch, user, target)
+            check_block(scores.long_term, expected, user, target)
+            if short is not None:
+                check_block(short, network.attend(model, model.short_term, batch, user, target), user, target)
+            logit = network.logit(model, batch, user, target, expected)
+            np.testing.assert_allclose(scores.logit[user, target], logit, **CLOSE)
+
+
+ALL = tuple(CROSS)
+OPTIONS = {
+    "as the paper": {"evidence": False, "projection_start": "unrelated"},
+    "without bias": {"bias": False},
+    "equal start": {"projection_start": "equal"},
+    "start per feature": {"projection_start": "per_feature"},
+    "four heads": {"heads": 4, "head_size": 3},
+    "one head": {"heads": 1, "head_size": 5},
+    "raw attention": {"relevance": "raw"},
+    "raw attention without cross features": {"relevance": "raw", "bias": False},
+    "auxiliary twin": {"consistency": "auxiliary"},
+    "decoupled embeddings": {"decoupled_embeddings": True, "decoupled_dim": 3},
+    "decoupled raw attention with an auxiliary twin": {
+        "decoupled_embeddings": True, "decoupled_dim": 5, "relevance": "raw", "consistency": "auxiliary",
+    },
+    "more finalists than behaviours": {"retrieved": 100},
+    "one finalist": {"retrieved": 1},
+    "a window shorter than the history": {"history_length": 11, "retrieved": 4},
+    "a window shorter than the number of finalists": {"history_length": 6, "retrieved": 20, "short_term_length": 9},
+    "the latest behaviours": {"search": "recent"},
+    "no short-term block": {"short_term_length": 0, "mixer": (6, 5)},
+}  # fmt: skip
+SCHEMAS = {
+    "no cross feature": {"cross": ()},
+    "stored": {"cross": ("page_position",)},
+    "one relative": {"cross": ("age",)},
+    "only relative": {"cross": ("recency", "age")},
+    "only clocks": {"cross": ("daytime", "weekday"), "utc_offset_hours": -3.5},
+    "everything, in milliseconds": {"cross": ALL, "unit": "ms", "utc_offset_hours": 5.75},
+    "everything, in seconds": {"cross": ("recency", "page_position", "weekday", "age", "play_time", "daytime")},
+}
+LENGTHS = [30, 0, 1, 9, 60]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_agrees_with_the_equations(option):
+    check_network(trained_like(**OPTIONS[option]), make_batch(np.random.default_rng(3), LENGTHS))
+
+
+@pytest.mark.parametrize("relevance", ["split", "raw"])
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_kind_of_cross_feature_agrees_with_the_equations(name, relevance):
+    schema = make_schema(**SCHEMAS[name])
+    batch = make_batch(np.random.default_rng(4), LENGTHS[:4], 2, schema=schema)
+    check_network(trained_like(schema=schema, relevance=relevance), batch)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(
-    heads=st.integers(1, 4),
-    length=st.integers(1, 25),
-    count=st.integers(1, 30),
+    options=st.fixed_dictionaries(
+        {
+            "heads": st.sampled_from([1, 2, 4]),
+            "head_size": st.integers(1, 7),
+            "retrieved": st.sampled_from([1, 5, 30]),
+            "history_length": st.sampled_from([1, 7, 40]),
+            "short_term_length": st.sampled_from([0, 1, 12]),
+            "bias": st.booleans(),
+            "relevance": st.sampled_from(["split", "raw"]),
+            "consistency": st.sampled_from(["shared", "auxiliary"]),
+            "decoupled_embeddings": st.booleans(),
+            "projection_start": st.sampled_from(["per_feature", "equal", "unrelated"]),
+            "evidence": st.booleans(),
+        }
+    ),
+    cross=st.lists(st.sampled_from(ALL), unique=True),
+    unit=st.sampled_from(["s", "ms"]),
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=3),
+    targets=st.integers(1, 3),
+    serving=st.booleans(),
     seed=st.integers(0, 10**6),
-    ties=st.booleans(),
 )
-def test_merge_is_the_walk_over_the_heads_lists(heads, length, count, seed, ties):
-    generator = np.random.default_rng(seed)
-    scores = generator.normal(size=(heads, 2, 3, length)).astype(np.float32)
-    if ties:
-        scores = np.round(scores)
-    visible = generator.random((2, 3, length)) < generator.random()
-    masked = np.where(visible, scores, np.float32(MASKED_SCORE))
-    merged = merge_heads(tf.constant(masked[..., ::-1]), count)  # columns run from the newest to the oldest
-    for user in range(2):
-        for target in range(3):
-            wanted = reference.merge_heads(scores[:, user, target], visible[user, target], count)
-            valid = merged.valid[user, target].numpy()
-            assert (length - 1 - merged.position[user, target].numpy()[valid]).tolist() == wanted
+def test_any_options_together_agree_with_the_equations(options, cross, unit, lengths, targets, serving, seed):
+    schema = make_schema(cross, unit)
+    model = trained_like(schema=schema, **options)
+    batch = make_batch(np.random.default_rng(seed), lengths, targets, shared_moment=serving, schema=schema)
+    check_network(model, batch, model.projection_table() if serving else None)
 
 
-def test_the_bias_moves_the_ranking():
-    batch = make_batch(np.random.default_rng(5), [40])
-    model = make_model()
-    with_bias = run_block(model, model.long_term, batch).finalists.position.numpy()
-    model.long_term.relevance.beta.assign(tf.zeros_like(model.long_term.relevance.beta))
-    without = run_block(model, model.long_term, batch).finalists.position.numpy()
-    assert set(with_bias[0, 0]) != set(without[0, 0])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"heads": 4, "evidence": False}, {"bias": False}, {"decoupled_embeddings": True}, {"consistency": "auxiliary"}],
+)
+def test_serving_agrees_with_the_equations(options):
+    """One moment a user, and the item halves from the table: in the search and, exact as it is, in the ESU."""
+    schema = make_schema(ALL, "ms")
+    model = trained_like(schema=schema, **options)
+    batch = make_batch(np.random.default_rng(5), [25, 0, 60], 4, shared_moment=True, schema=schema)
+    check_network(model, batch, model.projection_table())
 
 
-def test_only_the_finalists_contribute_to_the_output():
-    model = make_model()
-    batch = make_batch(np.random.default_rng(6), [40], targets_per_user=1)
-    found = model.score(batch)
-    chosen = {*found.long_term.finalists.position[0, 0].numpy(), *range(35, 40)}
-    # Exchange the stored cross value of a behaviour nobody chose for one with less relevance: nothing may change.
-    table = model.long_term.relevance.bias_table("play_time", model.cross_embedding.tables["play_time"]).numpy()
-    weakest = int(np.argmin(table.max(axis=1)))
-    cross = batch.history.cross["play_time"].numpy()
-    for position in set(range(40)) - chosen:
-        cross[0, position] = weakest
-    changed = batch._replace(history=batch.history._replace(cross={"play_time": tf.constant(cross)}))
-    again = model.score(changed)
-    assert again.long_term.finalists.position.numpy().tolist() == found.long_term.finalists.position.numpy().tolist()
-    np.testing.assert_array_equal(again.logit, found.logit)
+def test_a_batch_of_one_behaviour_and_one_target_agrees_with_the_equations():
+    model = trained_like()
+    for seed, length in enumerate([0, 1, 40]):
+        check_network(model, make_batch(np.random.default_rng(seed), [length], 1))
+        check_network(model, make_batch(np.random.default_rng(seed), [length], 1, shared_moment=True), model.projection_table())
+
+
+@pytest.mark.parametrize("length", [0, 1, 99, 100, 101])
+def test_users_around_the_number_of_finalists_agree_with_the_equations(length):
+    model = trained_like(retrieved=100, history_length=300)
+    batch = make_batch(np.random.default_rng(length), [length, 120], 2)
+    check_network(model, batch)
+    found = model.score(batch).long_term.finalists
+    assert found.position.shape[2] == 100
+    assert len(set(places(found, 0, 0))) == min(length, 100)
+
+
+def test_a_user_without_history_scores_as_the_network_with_zero_blocks(monkeypatch):
+    model = trained_like()
+    batch = make_batch(np.random.default_rng(7), [0, 12, 0])
+    scores = model.score(batch).logit.numpy()
+    block = type(model.long_term)
+    attend = block.call
+
+    def nothing(self, *arguments):
+        found = attend(self, *arguments)
+        return found._replace(output=tf.zeros_like(found.output), evidence=tf.zeros_like(found.evidence))
+
+    monkeypatch.setattr(block, "call", nothing)
+    zero = model.score(batch).logit.numpy()
+    np.testing.assert_array_equal(scores[[0, 2]], zero[[0, 2]])
+    assert (scores[1] != zero[1]).all()
 
 
 def test_a_user_without_history_gets_an_exact_zero_vector():
-    model = make_model()
+    model = trained_like()
     batch = make_batch(np.random.default_rng(7), [0, 12])
     for block in (model.long_term, model.short_term):
         found = run_block(model, block, batch)
@@ -151,14 +194,16 @@ def test_a_user_without_history_gets_an_exact_zero_vector():
         assert np.isfinite(found.output.numpy()).all()
 
 
-@pytest.mark.parametrize("length", [1, 7, 8, 9, 50, 51])
-def test_around_the_number_of_finalists_and_the_window_nothing_is_lost(length):
-    model = make_model()
-    batch = make_batch(np.random.default_rng(8), [length], targets_per_user=1)
-    found = model.score(batch).long_term.finalists
-    positions = found.position[0, 0].numpy()[found.valid[0, 0].numpy()]
-    assert len(set(positions)) == len(positions) == min(length, CONFIG.retrieved)
-    assert positions.min() >= max(0, length - CONFIG.history_length)
+@pytest.mark.parametrize("relevance", ["split", "raw"])
+def test_the_bias_moves_the_ranking(relevance):
+    batch = make_batch(np.random.default_rng(5), [40])
+    model = trained_like(relevance=relevance)
+    with_bias = model.score(batch).long_term.finalists.position.numpy()
+    layer = model.long_term.relevance
+    weight = layer.cross_kernel if relevance == "raw" else layer.beta
+    weight.assign(tf.zeros_like(weight))
+    without = model.score(batch).long_term.finalists.position.numpy()
+    assert set(with_bias[0, 0]) != set(without[0, 0])
 
 
 def test_the_search_runs_without_gradient_and_the_finalists_relevance_with_it():
@@ -174,23 +219,8 @@ def test_the_search_runs_without_gradient_and_the_finalists_relevance_with_it():
     assert min(moving) > 0
 
 
-def test_masked_softmax_and_logsumexp_of_nothing_are_zero():
-    scores, valid = tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([[True, False], [False, False]])
-    assert masked_softmax(scores, valid).numpy().tolist() == [[1.0, 0.0], [0.0, 0.0]]
-    total, largest = masked_logsumexp(scores, valid)
-    assert total.numpy().tolist() == [1.0, 0.0]
-    assert largest.numpy().tolist() == [1.0, 0.0]
-
-
-def test_fresh_gsu_finds_all_of_the_esus_true_finalists():
-    """Consistency: ranking every behaviour by the ESU's own alpha, recomputed apart, gives the GSU's set."""
-    model = make_model()
-    batch = make_batch(np.random.default_rng(10), [50, 33])
-    found = model.score(batch).long_term.finalists
-    hits = wanted = 0
-    for user in range(2):
-        for target in range(3):
-            true, _ = reference_block(model, model.long_term, batch, user, target, CONFIG.retrieved)
-            got = found.position[user, target].numpy()[found.valid[user, target].numpy()]
-            hits, wanted = hits + len(set(true) & set(got)), wanted + len(true)
-    assert (hits, wanted) == (wanted, wanted)
+def test_items_are_rows_of_the_toy_catalogue():
+    """The batches of this file reach the unknown row and rows out of a table's range."""
+    batch = make_batch(np.random.default_rng(3), LENGTHS)
+    assert {1, ITEMS + 1} <= set(batch.history.item.numpy().ravel().tolist())
+    assert batch.history.cross["play_time"].numpy().max() == 6

@@ -8,75 +8,93 @@ from twin_tf.batch import Batch, History, Targets
 from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
-from twin_tf.schema import schema_from_mapping
+from twin_tf.schema import FeatureSchema, schema_from_mapping
 
 ITEMS = 40
 DAY = 86_400
 NOW = 1_700_000_000
 
-SCHEMA = schema_from_mapping(
-    {
-        "name": "toy",
-        "events": {
-            "user": {"column": "user"},
-            "item": {"column": "item"},
-            "time": {"column": "time"},
-            "label": {"column": "label"},
-        },
-        "items": {"column": "item"},
-        "users": {"column": "user"},
-        "features": [
-            {"name": "video", "role": "inherent", "dim": 6, "encoding": {"kind": "identity", "size": ITEMS}},
-            {"name": "author", "role": "inherent", "dim": 4, "encoding": {"kind": "identity", "size": 9}},
-            {"name": "play_time", "role": "cross", "dim": 3, "encoding": {"kind": "identity", "size": 5}},
-            {
-                "name": "age",
-                "role": "cross",
-                "dim": 5,
-                "derived": "age",
-                "encoding": {"kind": "numeric", "boundaries": [DAY, 7 * DAY, 30 * DAY]},
+def _age(name: str, dim: int, boundaries: list[float]) -> dict:
+    encoding = {"kind": "numeric", "boundaries": boundaries}
+    return {"name": name, "role": "cross", "dim": dim, "derived": "age", "encoding": encoding}
+
+
+CROSS = {
+    "play_time": {"name": "play_time", "role": "cross", "dim": 3, "encoding": {"kind": "identity", "size": 5}},
+    "page_position": {"name": "page_position", "role": "cross", "dim": 1, "encoding": {"kind": "identity", "size": 3}},
+    "age": _age("age", 5, [DAY, 7 * DAY, 30 * DAY]),
+    "weekday": {"name": "weekday", "role": "cross", "dim": 2, "derived": "day_of_week"},
+    "daytime": {"name": "daytime", "role": "cross", "dim": 4, "derived": "hour_of_day"},
+    "recency": _age("recency", 2, [-0.5, 0, 0.25, 3600.5, DAY, 20 * DAY + 0.001]),
+}
+"""Every kind of cross feature: stored, derived from the behaviour's time, relative to the target."""
+
+
+def make_schema(cross=("play_time", "age", "weekday"), unit: str = "s", utc_offset_hours: float = 0.0) -> FeatureSchema:
+    """The toy schema with some of `CROSS`, in the given order."""
+    return schema_from_mapping(
+        {
+            "name": "toy",
+            "events": {
+                "user": {"column": "user"},
+                "item": {"column": "item"},
+                "time": {"column": "time", "unit": unit, "utc_offset_hours": utc_offset_hours},
+                "label": {"column": "label"},
             },
-            {"name": "weekday", "role": "cross", "dim": 2, "derived": "day_of_week"},
-            {"name": "sex", "role": "user", "dim": 2, "encoding": {"kind": "identity", "size": 2}},
-            {"name": "page", "role": "context", "dim": 2, "encoding": {"kind": "identity", "size": 4}},
-            {"name": "hour", "role": "context", "dim": 2, "derived": "hour_of_day"},
-        ],
-    }
-)
+            "items": {"column": "item"},
+            "users": {"column": "user"},
+            "features": [
+                {"name": "video", "role": "inherent", "dim": 6, "encoding": {"kind": "identity", "size": ITEMS}},
+                {"name": "author", "role": "inherent", "dim": 4, "encoding": {"kind": "identity", "size": 9}},
+                *[CROSS[name] for name in cross],
+                {"name": "sex", "role": "user", "dim": 2, "encoding": {"kind": "identity", "size": 2}},
+                {"name": "page", "role": "context", "dim": 2, "encoding": {"kind": "identity", "size": 4}},
+                {"name": "hour", "role": "context", "dim": 2, "derived": "hour_of_day"},
+            ],
+        }
+    )
+
+
+SCHEMA = make_schema()
 
 CONFIG = ModelConfig(
     heads=3, head_size=4, retrieved=8, history_length=50, short_term_length=5, mixer=(8,), evidence=True
 )
 
 
-def make_model(seed: int = 1, training: TrainingConfig | None = None, **changes) -> TwinModel:
+def make_model(
+    seed: int = 1, training: TrainingConfig | None = None, schema: FeatureSchema = SCHEMA, **changes
+) -> TwinModel:
     generator = np.random.default_rng(99)
     features = np.stack([np.arange(ITEMS + 2), generator.integers(2, 11, ITEMS + 2)], axis=1).astype(np.int32)
     features[:2] = [[0, 0], [1, 1]]
-    cardinalities = {f.name: f.encoding_or_fail.cardinality() for f in SCHEMA.features}
-    model = TwinModel(SCHEMA, dataclasses.replace(CONFIG, **changes), features, cardinalities, seed, training)
+    cardinalities = {f.name: f.encoding_or_fail.cardinality() for f in schema.features}
+    model = TwinModel(schema, dataclasses.replace(CONFIG, **changes), features, cardinalities, seed, training)
     # Large cross embeddings: a bias that is lost or misplaced cannot hide in rounding.
     for table in model.cross_embedding.tables.values():
         table.assign(tf.constant(generator.normal(0, 2, table.shape).astype(np.float32)))
     return model
 
 
-def make_batch(generator, lengths, targets_per_user=3, columns=None, shared_moment=False) -> Batch:
+def make_batch(
+    generator, lengths, targets_per_user=3, columns=None, shared_moment=False, schema: FeatureSchema = SCHEMA
+) -> Batch:
+    unit = schema.events.time.per_second
     users, columns = len(lengths), columns or max(1, *lengths)
     count = np.full(users, targets_per_user, np.int32)
     length = np.array(lengths, np.int32)
     shape = (users, columns)
     if shared_moment:
-        end, time = length[:, None], np.full((users, 1), NOW)
+        end, time = length[:, None], np.full((users, 1), NOW * unit)
     else:
         end = np.minimum(generator.integers(0, columns + 1, (users, targets_per_user)), length[:, None])
         end[:, 0] = length
-        time = NOW + generator.integers(0, 9 * DAY, (users, targets_per_user))
+        time = NOW * unit + generator.integers(0, 9 * DAY * unit, (users, targets_per_user))
     width = end.shape[1]
     history = History(
         item=tf.constant(generator.integers(1, ITEMS + 2, shape), tf.int32),
-        time=tf.constant(np.sort(NOW - generator.integers(1, 60 * DAY, shape), axis=1), tf.int64),
-        cross={"play_time": tf.constant(generator.integers(1, 7, shape), tf.int32)},
+        time=tf.constant(np.sort(NOW * unit - generator.integers(1, 60 * DAY * unit, shape), axis=1), tf.int64),
+        cross={f.name: tf.constant(generator.integers(1, 7, shape), tf.int32) for f in schema.stored_cross},
         length=tf.constant(length),
     )
     targets = Targets(

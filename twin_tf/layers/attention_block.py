@@ -97,9 +97,7 @@ class AttentionBlock(keras.layers.Layer):
         if chosen is None:
             finalists = self._find(self.search, looking)
         else:
-            column = looking.sight.latest[:, None, None] - 1 - chosen.position
-            column = tf.where(chosen.valid, column, 0)  # where not valid, the place may have no column
-            finalists = _within_sight(chosen._replace(position=column), looking.sight)
+            finalists = _within_sight(_in_columns(chosen, looking.sight), looking.sight)
         return self._attend(looking, finalists)
 
     def find(
@@ -197,6 +195,12 @@ def _within_sight(finalists: Finalists, sight: Sight) -> Finalists:
     """Whatever a strategy answers, nothing out of a target's sight counts."""
     first, stop = sight.first[..., None], sight.stop[..., None]
     return finalists._replace(valid=finalists.valid & (finalists.position >= first) & (finalists.position < stop))
+
+
+def _in_columns(finalists: Finalists, sight: Sight) -> Finalists:
+    """Places in the history to columns; some column where not valid, for place 0 may have none."""
+    column = sight.latest[:, None, None] - 1 - finalists.position
+    return finalists._replace(position=tf.clip_by_value(column, 0, tf.shape(sight.position)[1] - 1))
 
 
 def _placed(finalists: Finalists, sight: Sight) -> Finalists:

@@ -66,7 +66,8 @@ class TargetAttention(keras.layers.Layer):
 
         self.cross_offsets = dict(zip(cross_dims, accumulate([0, *cross_dims.values()]), strict=False))
         self.item_kernel = kernel("value_kernel", inherent_width, 0)
-        self.cross_kernel = kernel("value_kernel_cross", sum(cross_dims.values()), 1)
+        if cross_dims:
+            self.cross_kernel = kernel("value_kernel_cross", sum(cross_dims.values()), 1)
         self.output_kernel = self.add_weight(
             "output_kernel", (width, width), initializer=keras.initializers.GlorotUniform(seed=seed + 100)
         )

@@ -48,7 +48,7 @@ def in_sight(history: History, targets: Targets, window: int) -> Sight:
     """
     end = tf.clip_by_value(targets.end, 0, history.length[:, None])
     real = tf.sequence_mask(targets.count, tf.shape(end)[1]) if end.shape[1] != 1 else True
-    latest = tf.reduce_max(tf.where(real, end, 0), axis=1)
+    latest = tf.maximum(tf.reduce_max(tf.where(real, end, 0), axis=1), 0)  # without any target the maximum is negative
     end = tf.minimum(end, latest[:, None])
     earliest = tf.reduce_min(tf.where(real, tf.maximum(end - window, 0), latest[:, None]), axis=1)
     width = tf.maximum(tf.reduce_max(latest - earliest), 1)

@@ -5,6 +5,8 @@ in sight at all) changes at a few columns per target and is constant between the
 search, and the rows are put together from ready-made cells of `CELL` values: no look-up per behaviour and target.
 """
 
+import functools
+
 from twin_tf.keras_api import tf
 from twin_tf.layers.sight import CELL
 
@@ -44,11 +46,14 @@ def merge_steps(cuts: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """Several features' cuts as one list.
 
     Args:
-        cuts: int32 `(B, C, n)` each.
+        cuts: int32 `(B, C, n)` or `(B, 1, n)` each.
 
     Returns:
-        All cuts in rising order, int32 `(B, C, S - 1)`, and the first column of every step, int32 `(B, C, S)`.
+        All cuts in rising order, int32 `(B, C, S - 1)`, and the first column of every step, int32 `(B, C, S)`; C is 1
+        where it is for all cuts.
     """
+    pairs = functools.reduce(tf.broadcast_dynamic_shape, [tf.shape(part)[:2] for part in cuts])
+    cuts = [tf.broadcast_to(part, tf.concat([pairs, tf.shape(part)[2:]], axis=0)) for part in cuts]
     ends = tf.sort(tf.concat(cuts, axis=2), axis=2)
     return ends, tf.concat([tf.zeros_like(ends[..., :1]), ends], axis=2)
 

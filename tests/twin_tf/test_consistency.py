@@ -1,0 +1,125 @@
+"""The stages are twins: what the GSU finds is what the ESU ranks highest, until its parameters are others or older."""
+
+import numpy as np
+import pytest
+
+from tests.reference import network
+from tests.twin_tf.toy import ITEMS, make_batch, make_model
+from twin_tf.config import TrainingConfig
+from twin_tf.keras_api import tf
+from twin_tf.trainer import Trainer
+
+LONG = {"heads": 4, "head_size": 8, "retrieved": 100, "history_length": 2000, "mixer": (4,)}
+LENGTHS = [1200, 1000, 700]
+
+
+def shaken(model, seed=1, size=0.3):
+    """Weights as training leaves them: nothing equal, nothing orthogonal."""
+    generator = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        variable.assign_add(generator.normal(0, size, variable.shape).astype(np.float32))
+    return model
+
+
+def long_model(**changes):
+    return shaken(make_model(**{**LONG, **changes}))
+
+
+def long_batch(lengths=LENGTHS, targets=2):
+    return make_batch(np.random.default_rng(2), lengths, targets)
+
+
+def true_finalists(model, batch):
+    """(user, target) -> the true finalists by the ESU's own metric, in NumPy."""
+    batch = tf.nest.map_structure(np.asarray, batch)
+    true = {}
+    for user, target in np.ndindex(batch.targets.item.shape):
+        alpha = network.alpha_of(model, model.long_term, batch, user, target)
+        end = network.end_of(batch, user, target)
+        seen = [end - model.config.history_length <= place < end for place in range(alpha.shape[1])]
+        true[user, target] = network.attention.merge_heads(alpha, seen, model.config.retrieved)
+    return true
+
+
+def overlap_in_a_loop(model, batch, true):
+    """Of the true finalists the share that a training step's own search finds."""
+    found = model.score(batch, model.projection_cache, exact=False).long_term.finalists
+    hits = wanted = 0
+    for (user, target), places in true.items():
+        if target < int(batch.targets.count[user]):
+            row = target if found.position.shape[1] > 1 else 0
+            got = found.position[user, row].numpy()[found.valid[user, row].numpy()]
+            hits, wanted = hits + len(set(got.tolist()) & set(places)), wanted + len(places)
+    return hits / wanted
+
+
+@pytest.mark.parametrize("relevance", ["split", "raw"])
+def test_with_fresh_parameters_the_gsu_finds_100_of_the_true_100(relevance):
+    model, batch = long_model(relevance=relevance), long_batch()
+    true = true_finalists(model, batch)
+    assert len(true[0, 0]) == 100
+    assert overlap_in_a_loop(model, batch, true) == 1
+    assert float(model.gsu_overlap(batch)) == 1
+
+
+def test_a_table_of_projections_ages_and_is_brought_up_to_date():
+    model, batch = long_model(), long_batch()
+    with pytest.raises(ValueError, match="call cache_projections first"):
+        model.refresh_projections()
+    model.cache_projections()
+    assert float(model.gsu_overlap(batch)) == 1
+    config = TrainingConfig(embedding_learning_rate=0.05, dense_learning_rate=0.02, schedule="constant")
+    trainer = Trainer(model, config)
+    overlaps = []
+    for _ in range(2):
+        for _ in range(3):
+            trainer.step(batch)
+        overlaps.append(float(model.gsu_overlap(batch)))
+    assert 1 > overlaps[0] > overlaps[1]
+    assert overlaps[1] == pytest.approx(overlap_in_a_loop(model, batch, true_finalists(model, batch)))
+    model.refresh_projections()
+    assert float(model.gsu_overlap(batch)) == 1
+    assert overlap_in_a_loop(model, batch, true_finalists(model, batch)) == 1
+
+
+@pytest.mark.parametrize("changes", [{"consistency": "auxiliary"}, {"search": "recent"}])
+def test_another_search_finds_what_a_loop_says(changes):
+    model, batch = long_model(**changes), long_batch([300, 150, 40, 0])
+    batch = batch._replace(targets=batch.targets._replace(count=tf.constant([2, 1, 2, 2])))
+    overlap = float(model.gsu_overlap(batch))
+    assert 0 < overlap < 1
+    assert overlap == pytest.approx(overlap_in_a_loop(model, batch, true_finalists(model, batch)))
+
+
+def test_recent_search_finds_the_latest_of_the_true_finalists():
+    model, batch = long_model(search="recent", retrieved=10), long_batch([200], 1)
+    true = true_finalists(model, batch)[0, 0]
+    assert float(model.gsu_overlap(batch)) == pytest.approx(sum(place >= 190 for place in true) / 10)
+
+
+def test_without_any_history_there_is_no_overlap():
+    assert np.isnan(float(make_model().gsu_overlap(make_batch(np.random.default_rng(1), [0, 0]))))
+
+
+def test_the_auxiliary_twin_learns_beside_and_lends_its_search_alone():
+    """Its loss comes on top of the first's, and no gradient of the first's logit reaches it."""
+    model, batch = make_model(consistency="auxiliary"), make_batch(np.random.default_rng(3), [40, 20])
+    with tf.GradientTape(persistent=True) as tape:
+        scores = model.score(batch)
+        mine = tf.reduce_sum(scores.logit)
+        total, weight = model.loss_sums(batch)
+    twin = model.auxiliary.trainable_variables
+    assert all(gradient is None for gradient in tape.gradient(mine, twin))
+    assert all(gradient is not None for gradient in tape.gradient(total, twin))
+    losses = [model.click_loss(s, batch.label, batch.weight, batch.targets.count)[0] for s in (scores.logit, scores.auxiliary_logit)]
+    np.testing.assert_allclose(total, sum(losses), rtol=1e-6)
+    assert float(weight) == 6
+
+
+def test_the_table_is_the_auxiliary_twins_where_there_is_one():
+    """The search is the twin's, so what is computed ahead for it is the twin's too."""
+    model = make_model(consistency="auxiliary")
+    rows = tf.range(ITEMS + 2)
+    np.testing.assert_array_equal(model.projection_table(), model.auxiliary.project_items(rows))
+    own = model.long_term.relevance.project_items(model.relevance_embedding(rows))
+    assert (model.projection_table().numpy() != own.numpy()).any()
