@@ -93,7 +93,8 @@ def test_the_run_s_own_day_scores_as_ever(first_run, first, tmp_path):
     """Looking items up in the catalogue of the data changes nothing where it is the run's own."""
     copy = shutil.copytree(first_run, tmp_path / "run")
     result = evaluate(copy, first.directory, "valid")
-    assert result["metrics"] == small_run.read_json(first_run / "report.json")["valid"][-1]
+    expected = small_run.read_json(first_run / "report.json")["valid"][-1]
+    assert result["metrics"] == {name: expected[name] for name in result["metrics"]}
 
 
 def test_an_export_with_a_later_day_s_probes_serves_what_the_run_says(first_run, second, tmp_path):
