@@ -16,6 +16,7 @@ from twin_tf.config import load_config
 from twin_tf.data import load_item_features
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.keras_api import tf
+from twin_tf.layers.embeddings import ItemEmbedding
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import CONFIG, schema_of
@@ -79,4 +80,7 @@ def use_catalogue(model: TwinModel, manifest: Manifest) -> None:
         manifest: prepared data, whose item rows the model will be given.
     """
     features, _ = load_item_features(manifest.directory, manifest.schema)
-    model.item_embedding.item_features = tf.Variable(features, trainable=False, name="item_features", dtype=tf.int32)
+    catalogue = tf.Variable(features, trainable=False, name="item_features", dtype=tf.int32)
+    for layer in model.submodules:
+        if isinstance(layer, ItemEmbedding):
+            layer.item_features = catalogue

@@ -22,13 +22,16 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 from twin_tf.config import ModelConfig, load_config
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.keras_api import keras, tf
+from twin_tf.layers.embeddings import table_variables
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import CONFIG, finished_checkpoint, schema_of
 from twin_tf.schema import FIRST_KNOWN, Feature
 from twin_tf.strict_yaml import ConfigError
 
-FREE_SETTINGS = ("search", "history_length", "retrieved", "projection_start", "short_term_length", "embedding_scale")
+FREE_SETTINGS = (
+    "search", "history_length", "retrieved", "precision", "projection_start", "short_term_length", "embedding_scale",
+)  # fmt: skip
 """Settings of `model` that no weight's shape depends on; with the short-term block, only whether there is one."""
 
 FRESH = -1
@@ -158,7 +161,9 @@ def apply_transfer(plan: Transfer, model: TwinModel, optimizer: keras.optimizers
         ]
         for slot in slots:
             variable = found[slot.original_variable_node_id]
-            one._create_all_weights(_parts(variable))  # legacy optimisers make slots in their first step otherwise
+            one._create_all_weights(
+                table_variables(variable)
+            )  # legacy optimisers make slots in their first step otherwise
             value = reader.get_tensor(_key(graph, slot.slot_variable_node_id))
             _fill(one.get_slot(variable, slot.slot_name), value, wanted[id(variable)])
 
@@ -166,21 +171,20 @@ def apply_transfer(plan: Transfer, model: TwinModel, optimizer: keras.optimizers
 def embedding_tables(model: TwinModel) -> Iterator[tuple[Feature, Any]]:
     """Every embedding table of a model and the feature whose indices are its rows."""
     yield from zip(model.schema.inherent, model.item_embedding.tables, strict=True)
+    if model.relevance_embedding is not model.item_embedding:
+        yield from zip(model.schema.inherent, model.relevance_embedding.tables, strict=True)
     for feature in model.schema.cross:
         yield feature, model.cross_embedding.tables[feature.name]
     for feature in model.schema.user:
         yield feature, model.user_embeddings[feature.name].table
     for feature in model.schema.context:
         yield feature, model.context_embeddings[feature.name].table
+    if model.auxiliary is not None:
+        yield from embedding_tables(model.auxiliary)
 
 
 def _weights(model: TwinModel) -> list[Any]:
     return [*(table for _, table in embedding_tables(model)), *model.dense_variables]
-
-
-def _parts(variable: Any) -> list[Any]:
-    """The variable, or the parts of one that is spread over parameter servers."""
-    return list(getattr(variable, "variables", [variable]))
 
 
 def _key(graph: TrackableObjectGraph, node: int) -> str:

@@ -99,7 +99,6 @@ def test_everything_else_is_copied_as_it_is(first_run):
     _, fresh, filled = started(first_run, two_days.second_day(ROOT))
     model, (adagrad, adam) = filled.model, filled.optimizer.optimizers
     tables = {feature.name: table for feature, table in embedding_tables(model)}
-    assert {table.ref() for table in tables.values()} == {table.ref() for table in model.embedding_variables}
     for name, key in OTHER_TABLES.items():
         source = read_weights(first_run, key)
         np.testing.assert_array_equal(tables[name].numpy(), source["weight"])
@@ -113,10 +112,24 @@ def test_everything_else_is_copied_as_it_is(first_run):
     ):
         np.testing.assert_array_equal(variable.numpy(), old.numpy(), err_msg=variable.name)
         assert not np.array_equal(variable.numpy(), untouched.numpy()), variable.name
-    source = read_weights(first_run, "output_layer/kernel")
+    source = read_weights(first_run, "long_term/relevance/query_kernel")
     for moment in ("m", "v"):
-        np.testing.assert_array_equal(adam.get_slot(model.output_layer.kernel, moment).numpy(), source[moment])
+        np.testing.assert_array_equal(
+            adam.get_slot(model.long_term.relevance.query_kernel, moment).numpy(), source[moment]
+        )
         assert np.abs(source[moment]).max() > 0
+
+
+def test_no_table_is_forgotten_whatever_the_settings():
+    """A table that is none of a feature's would be left out without a word."""
+    manifest = two_days.second_day(ROOT)
+    info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, manifest.directory)
+    for settings in ((), ("model.decoupled_embeddings=true", "model.consistency=auxiliary")):
+        model, _ = build_model(Path(manifest.directory), two_days.config_of(manifest, *settings), info)
+        named = list(embedding_tables(model))
+        assert {table.ref() for _, table in named} == {table.ref() for table in model.embedding_variables}
+        for feature, table in named:
+            assert table.shape[0] == manifest.cardinalities[feature.name]
 
 
 def test_who_was_there_before_is_scored_as_before(first_run):
@@ -166,8 +179,8 @@ def test_settings_that_make_other_weights_are_named_before_a_run_exists(first_ru
 def test_settings_that_make_the_same_weights_may_differ(first_run):
     second = two_days.second_day(ROOT)
     _, _, filled = started(first_run, second, "model.search=recent", "model.history_length=50", "model.retrieved=5")
-    kernel = load_run(first_run).model.output_layer.kernel.numpy()
-    np.testing.assert_array_equal(filled.model.output_layer.kernel.numpy(), kernel)
+    kernel = load_run(first_run).model.long_term.relevance.query_kernel.numpy()
+    np.testing.assert_array_equal(filled.model.long_term.relevance.query_kernel.numpy(), kernel)
 
 
 def of_another_feature(manifest, copy, name, /, **changes):
