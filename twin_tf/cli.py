@@ -236,7 +236,7 @@ def preprocess(
 @main.command()
 @_config_options
 @click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
-@click.option("--run", "run_directory", required=True, help="A new directory for the run.")
+@click.option("--run", "run_directory", required=True, help="A new directory, or that of a killed run to resume.")
 @_json_option
 def train(
     config_path: str | None, overrides: tuple[str, ...], prepared: str, run_directory: str, as_json: bool
@@ -246,13 +246,17 @@ def train(
     \b
     twin-tf train --config complete_journey --prepared prepared --run run
     twin-tf train --config complete_journey --set model.search=recent --prepared prepared --run run-din
+    twin-tf train --config my.yaml --set training.epochs=9 --set training.patience=2 --prepared prepared --run run
+
+    Killed, it goes on from its last checkpoint when the same command is run again.
     """
     from twin_tf.config import load_config
     from twin_tf.train import train as train_run
 
     report = train_run(prepared, run_directory, load_config(config_path, overrides))
-    valid = report["valid"][-1] if report["valid"] else None
-    quality = f"; valid {_named(valid, 'auc', 'gauc')}" if valid else ""
+    kept = report["kept"]
+    quality = f"; valid {_named(kept['valid'], 'auc', 'gauc')}" if kept["valid"] else ""
+    quality += f" after {kept['steps']:,} steps, the best" if kept["which"] == "best" else ""
     sentence = f"{run_directory}: {report['steps']:,} steps, {report['examples_per_s']:,.0f} examples/s{quality}"
     _show(report, as_json, sentence)
 
