@@ -4,9 +4,10 @@ run/config.yaml     model, training and serving settings, with the schema
     schema.yaml, vocabularies/, items/items.parquet     copied from the prepared data
     items/seen.npy  which items it was trained on, see `twin_tf.seen_items`
     run.json        cardinalities, fingerprint, weights version, where the data were
-    checkpoints/    tf.train.Checkpoint
+    checkpoints/    tf.train.Checkpoint, see `twin_tf.checkpoints`; `checkpoint` in it names what the run hands on
     tensorboard/    summaries
     report.json     what training measured
+    .lock           held by the process that trains
 """
 
 import dataclasses

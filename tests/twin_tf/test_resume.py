@@ -29,7 +29,9 @@ SETTINGS = (
     "training.keep=best",
     "training.projections=cached",
     "training.refresh_steps=5",
-    "model.heads=2",
+    "model.heads=1",
+    "model.short_term_length=0",
+    "model.evidence=false",
 )
 REPEATS = ("train_seconds", "examples_per_s")
 

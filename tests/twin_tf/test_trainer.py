@@ -3,17 +3,25 @@
 import numpy as np
 import pytest
 
-from tests.twin_tf.small_run import untrained
+from tests.twin_tf.small_run import small_config
 from twin_tf.config import TrainingConfig
 from twin_tf.data import make_dataset
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
+from twin_tf.runs import RunInfo, build_model
 from twin_tf.trainer import FINAL_RATE, Trainer
 
 
 @pytest.fixture
-def model(run):
-    return untrained(run)[0]
+def make_model(manifest, prepared):
+    config = small_config("model.heads=1", "model.short_term_length=0", "model.evidence=false")
+    info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(prepared))
+    return lambda: build_model(prepared, config, info)[0]
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model()
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +78,14 @@ def first_moments(model, batch, clip_norm):
     return np.concatenate([adam.get_slot(variable, "m").numpy().ravel() for variable in model.dense_variables])
 
 
-def test_clipping_scales_all_gradients_by_their_global_norm(run, batch):
-    found = gradients(untrained(run)[0], batch)
+def test_clipping_scales_all_gradients_by_their_global_norm(make_model, batch):
+    found = gradients(make_model(), batch)
     norm = np.sqrt(sum(np.sum(np.square(gradient, dtype=np.float64)) for gradient in found))
-    plain = first_moments(untrained(run)[0], batch, None)
+    plain = first_moments(make_model(), batch, None)
     np.testing.assert_allclose(
-        first_moments(untrained(run)[0], batch, norm / 4), plain / 4, rtol=1e-4, atol=1e-4 * np.abs(plain).max()
+        first_moments(make_model(), batch, norm / 4), plain / 4, rtol=1e-4, atol=1e-4 * np.abs(plain).max()
     )
-    np.testing.assert_array_equal(first_moments(untrained(run)[0], batch, norm * 1.01), plain)
+    np.testing.assert_array_equal(first_moments(make_model(), batch, norm * 1.01), plain)
 
 
 def test_the_norm_counts_a_row_that_was_read_twice_once(model):
