@@ -78,7 +78,7 @@ def alpha_of(model, block, batch, user, target):
     cross = cross_vectors(model, batch, user, target) if model.config.bias else {}
     query_kernel, item_kernel = numbers(relevance.query_kernel), numbers(relevance.item_kernel)
     if model.config.relevance == "raw":
-        full = np.concatenate([items, *[cross[name] for name in relevance.cross_dims]], axis=1)
+        full = np.concatenate([items, *[cross[name] for name in relevance.offsets]], axis=1)
         kernel = np.concatenate([item_kernel, *([numbers(relevance.cross_kernel)] if cross else [])])
         return attention.raw_relevance(query, full, query_kernel, kernel, relevance.heads)
     names = list(cross)

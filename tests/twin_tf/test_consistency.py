@@ -111,7 +111,10 @@ def test_the_auxiliary_twin_learns_beside_and_lends_its_search_alone():
     twin = model.auxiliary.trainable_variables
     assert all(gradient is None for gradient in tape.gradient(mine, twin))
     assert all(gradient is not None for gradient in tape.gradient(total, twin))
-    losses = [model.click_loss(s, batch.label, batch.weight, batch.targets.count)[0] for s in (scores.logit, scores.auxiliary_logit)]
+    losses = [
+        model.click_loss(s, batch.label, batch.weight, batch.targets.count)[0]
+        for s in (scores.logit, scores.auxiliary_logit)
+    ]
     np.testing.assert_allclose(total, sum(losses), rtol=1e-6)
     assert float(weight) == 6
 

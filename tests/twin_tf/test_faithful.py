@@ -139,7 +139,13 @@ def test_any_options_together_agree_with_the_equations(options, cross, unit, len
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"heads": 4, "evidence": False}, {"bias": False}, {"decoupled_embeddings": True}, {"consistency": "auxiliary"}],
+    [
+        {},
+        {"heads": 4, "evidence": False},
+        {"bias": False},
+        {"decoupled_embeddings": True},
+        {"consistency": "auxiliary"},
+    ],
 )
 def test_serving_agrees_with_the_equations(options):
     """One moment a user, and the item halves from the table: in the search and, exact as it is, in the ESU."""
@@ -153,7 +159,9 @@ def test_a_batch_of_one_behaviour_and_one_target_agrees_with_the_equations():
     model = trained_like()
     for seed, length in enumerate([0, 1, 40]):
         check_network(model, make_batch(np.random.default_rng(seed), [length], 1))
-        check_network(model, make_batch(np.random.default_rng(seed), [length], 1, shared_moment=True), model.projection_table())
+        check_network(
+            model, make_batch(np.random.default_rng(seed), [length], 1, shared_moment=True), model.projection_table()
+        )
 
 
 @pytest.mark.parametrize("length", [0, 1, 99, 100, 101])

@@ -157,7 +157,9 @@ def test_extreme_times_score_as_the_outermost_buckets(moment):
     batch = make_batch(np.random.default_rng(8), [30, 9], 1)
 
     def score(value):
-        return model.score(batch._replace(targets=batch.targets._replace(time=tf.fill([2, 1], tf.cast(value, tf.int64)))))
+        return model.score(
+            batch._replace(targets=batch.targets._replace(time=tf.fill([2, 1], tf.cast(value, tf.int64))))
+        )
 
     far = NOW + 10_000 * DAY if moment > NOW else NOW - 10_000 * DAY
     np.testing.assert_array_equal(score(moment).long_term.output, score(far).long_term.output)

@@ -123,7 +123,7 @@ def test_every_real_target_sees_its_latest_behaviours_and_nothing_else(data, use
     sight = in_sight(history, shown, window)
     padded = sight.position.shape[1]
     assert padded % CELL == 0
-    assert 0 <= int(tf.reduce_min(sight.position)) and int(tf.reduce_max(sight.position)) < columns
+    assert int(tf.reduce_min(sight.position)) >= 0 and int(tf.reduce_max(sight.position)) < columns
     for user in range(users):
         for target in range(targets):
             first, stop = int(sight.first[user, target]), int(sight.stop[user, target])

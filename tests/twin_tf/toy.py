@@ -14,6 +14,7 @@ ITEMS = 40
 DAY = 86_400
 NOW = 1_700_000_000
 
+
 def _age(name: str, dim: int, boundaries: list[float]) -> dict:
     encoding = {"kind": "numeric", "boundaries": boundaries}
     return {"name": name, "role": "cross", "dim": dim, "derived": "age", "encoding": encoding}
