@@ -32,8 +32,8 @@ demo: $(INSTALLED) ## The main job on The Complete Journey, a year of real purch
 demo-simulated: $(INSTALLED) ## The same on simulated logs of a video app
 	$(PYTHON) -m twin_tf.demo --data simulated --workdir $(RUNS)/demo-simulated
 
-test: $(INSTALLED) ## All tests but the slow ones
-	$(PYTHON) -m pytest
+test: $(INSTALLED) ## All tests but the slow ones, a process a core
+	$(PYTHON) -m pytest --numprocesses auto --dist loadfile
 
 test-slow: $(INSTALLED) ## The slow tests
 	$(PYTHON) -m pytest -m slow

