@@ -119,6 +119,11 @@ def test_types_columns_and_encodings_have_defaults() -> None:
     assert schema.feature("hour").encoding == Encoding("identity", size=24)
     assert schema.feature("weekday").encoding == Encoding("identity", size=7)
     assert schema.feature("topic").dim == 8
+    for width in ({}, {"dim": 0}):
+        ids = [{"name": "key", "role": "inherent", "column": "id"}, {"name": "member", "role": "user", "column": "uid"}]
+        ids = [{**one, **width, "encoding": {"kind": "hash", "buckets": 9}} for one in ids]
+        assert [one.dim for one in schema_from_mapping(changed(features=ids)).features] == [64, 64]
+    assert schema_from_mapping(schema.to_plain()).fingerprint == schema.fingerprint
     assert schema.events.time.per_second == 1000
     assert (schema.split.train, schema.split.valid) == (0.8, 0.1)
 
@@ -298,7 +303,7 @@ VOCABULARY = {"kind": "vocabulary"}
             "feature name 'label' must be letters, digits and _ and none of the reserved names",
         ),
         ({"name": "x"}, "feature 'x' needs an 'encoding'"),
-        ({"name": "x", "encoding": VOCABULARY, "dim": 0}, "feature 'x': dim must be at least 1, not 0"),
+        ({"name": "x", "encoding": VOCABULARY, "dim": -1}, "feature 'x': dim must be at least 1, or left out, not -1"),
         ({"name": "x", "derived": "age", "encoding": VOCABULARY}, "feature 'x': derived age needs role cross"),
         ({"name": "x", "derived": "hour_of_day"}, "feature 'x': derived hour_of_day needs role cross or context"),
         (

@@ -80,20 +80,7 @@ class CheckpointStore:
         Raises:
             DamagedCheckpointError: a file of it is missing or has changed; nothing has been restored.
         """
-        place = self._directory / f"{name}.json"
-        try:
-            content = json.loads(place.read_text(encoding="utf-8"))
-            expected = content.pop("sha256")
-            state: dict[str, Any] = content["state"]
-            files: dict[str, list[Any]] = content["files"]
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise DamagedCheckpointError(f"the checkpoint {place} cannot be read") from error
-        if _digest(content) != expected:
-            raise DamagedCheckpointError(f"the checkpoint {place} has been changed")
-        for file, fingerprint in files.items():
-            path = self._directory / file
-            if not path.is_file() or _fingerprint(path) != fingerprint:
-                raise DamagedCheckpointError(f"the checkpoint file {path} is damaged or missing")
+        state = sound_state(self._directory, name)
         self._checkpoint.read(str(self._directory / name)).assert_consumed()
         return state
 
@@ -128,6 +115,36 @@ class CheckpointStore:
 
 class DamagedCheckpointError(Exception):
     """A checkpoint whose files are not what they were when it was written."""
+
+
+def sound_state(directory: Path, name: str) -> dict[str, Any]:
+    """Looks at every file of a checkpoint.
+
+    Args:
+        directory: of the run's checkpoints.
+        name: the checkpoint's.
+
+    Returns:
+        The state saved with it.
+
+    Raises:
+        DamagedCheckpointError: a file of it is missing or has changed.
+    """
+    place = directory / f"{name}.json"
+    try:
+        content = json.loads(place.read_text(encoding="utf-8"))
+        expected = content.pop("sha256")
+        state: dict[str, Any] = content["state"]
+        files: dict[str, list[Any]] = content["files"]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise DamagedCheckpointError(f"the checkpoint {place} cannot be read") from error
+    if _digest(content) != expected:
+        raise DamagedCheckpointError(f"the checkpoint {place} has been changed")
+    for file, fingerprint in files.items():
+        path = directory / file
+        if not path.is_file() or _fingerprint(path) != fingerprint:
+            raise DamagedCheckpointError(f"the checkpoint file {path} is damaged or missing")
+    return state
 
 
 def checkpoint_name(steps: int) -> str:

@@ -123,8 +123,11 @@ def _cluster(config: dict[str, Any], strategy: str) -> dict[str, tuple[str, ...]
             raise ConfigError(f"TF_CONFIG's cluster must give {name} a list of addresses, not {addresses!r}")
         for address in addresses:
             host, _, port = str(address).rpartition(":")
-            if not host or not port.isdigit():
-                raise ConfigError(f"TF_CONFIG's cluster has the {name} address {address!r}; it must read host:port")
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ConfigError(
+                    f"TF_CONFIG's cluster has the {name} address {address!r}; it must read host:port, "
+                    "with a port from 1 to 65535"
+                )
         cluster[name] = tuple(map(str, addresses))
     if len(cluster.get("chief", ())) > 1:
         raise ConfigError(f"TF_CONFIG's cluster must have one chief, not {len(cluster['chief'])}")
@@ -140,6 +143,8 @@ def _task(task: dict[str, Any], cluster: Mapping[str, tuple[str, ...]]) -> tuple
     if not isinstance(name, str) or name not in cluster:
         hint = "; evaluate a finished run with `twin-tf evaluate`" if name == "evaluator" else ""
         raise ConfigError(f"TF_CONFIG's task type {name!r} is none of its cluster's ({', '.join(cluster)}){hint}")
+    if isinstance(index, str) and index.isdecimal():
+        index = int(index)  # as TensorFlow's own reader of TF_CONFIG takes it
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(cluster[name]):
         raise ConfigError(
             f"TF_CONFIG's task index {index!r} is out of range: the cluster has {len(cluster[name])} {name} tasks, "

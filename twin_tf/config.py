@@ -36,7 +36,8 @@ class ModelConfig:
         decoupled_embeddings: a table of its own, `decoupled_dim` wide at most per feature, for the relevance of both
             stages (DARE, beyond the paper); V and the mixer keep the full one.
         decoupled_dim: see `decoupled_embeddings`.
-        precision: `bfloat16` rounds the operands of products to bfloat16; weights, softmax and sums stay float32.
+        precision: `bfloat16` rounds the operands and results of products to bfloat16; weights, the bias of eq. 6,
+            softmax and sums stay float32.
         projection_start: `per_feature` starts head a as the inner product of the a-th inherent feature's embedding
             (W^q = W^h = a selection of its columns); `equal` starts W^q = W^h at one random matrix; `unrelated` at two.
         evidence: show the mixer, per head, log-sum-exp and maximum of the finalists' relevance, which the softmax
@@ -200,6 +201,15 @@ class Config:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)
+
+    def __post_init__(self) -> None:
+        if self.training.projections == "cached":
+            for key, value in (("relevance", "raw"), ("search", "recent")):
+                if getattr(self.model, key) == value:
+                    raise ConfigError(
+                        f"training.projections: cached needs a search that reads projections, and model.{key}: {value} "
+                        "reads none; leave projections live"
+                    )
 
     def to_plain(self) -> dict[str, Any]:
         """The mapping that `config_from_mapping` reads back."""

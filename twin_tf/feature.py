@@ -10,6 +10,9 @@ PADDING = 0
 UNKNOWN = 1
 FIRST_KNOWN = 2
 
+ID_DIM, PLAIN_DIM = 64, 8
+"""Widths of embeddings that a schema leaves open (TWIN, section 5.1)."""
+
 Role = Literal["inherent", "cross", "user", "context"]
 Derivation = Literal["age", "hour_of_day", "day_of_week"]
 ValueType = Literal["int", "float", "string"]
@@ -114,7 +117,8 @@ class Feature:
             seconds; cross only), `hour_of_day` or `day_of_week` (of the behaviour for cross, of the target for
             context).
         encoding: how the value becomes an index; not for hour_of_day and day_of_week.
-        dim: width of the embedding (the paper: 64 for ids with a large vocabulary, 8 for everything else).
+        dim: width of the embedding; 0 lets the schema choose, as the paper does: `ID_DIM` for the ids of items and
+            users, `PLAIN_DIM` for everything else.
         multi_valued: set if an item has several values (inherent only); `{}` for a list column.
     """
 
@@ -124,7 +128,7 @@ class Feature:
     type: ValueType | None = None
     derived: Derivation | None = None
     encoding: Encoding | None = None
-    dim: int = 8
+    dim: int = 0
     multi_valued: MultiValued | None = None
 
     def __post_init__(self) -> None:
@@ -148,8 +152,8 @@ class Feature:
                 )
         elif not self.column:
             object.__setattr__(self, "column", self.name)
-        if self.dim < 1:
-            raise ConfigError(f"feature {self.name!r}: dim must be at least 1, not {self.dim}")
+        if self.dim < 0:
+            raise ConfigError(f"feature {self.name!r}: dim must be at least 1, or left out, not {self.dim}")
         if self.multi_valued is not None:
             if self.role != "inherent":
                 raise ConfigError(f"feature {self.name!r}: multi_valued needs role inherent, not {self.role}")

@@ -29,7 +29,9 @@ LOG_STEPS = 50
 """Steps between two looks at the loss; a look waits for the device."""
 
 OVERLAP_STEPS = 97
-"""Steps between two measurements of the GSU's overlap; a prime, so that they meet a cached table at every age."""
+"""Steps between two measurements of the GSU's overlap; a prime, so that they meet a cached table at every age.
+
+Each epoch ends with one more, before any refresh."""
 
 
 @dataclasses.dataclass
@@ -40,6 +42,7 @@ class Progress:
         epoch: epochs finished.
         epoch_parts: steps done in the current one; rounds of steps where parameter servers are.
         steps: steps done.
+        prepared: steps that were done when the learning rates were last set.
         records: records learned from.
         targets: targets learned from.
         loss_sum: loss of the current epoch, summed over its targets.
@@ -57,6 +60,7 @@ class Progress:
     epoch: int = 0
     epoch_parts: int = 0
     steps: int = 0
+    prepared: int = -1
     records: int = 0
     targets: int = 0
     loss_sum: float = 0.0
@@ -153,6 +157,8 @@ class Fit:
             print(f"resuming after {self.progress.steps:,} steps", file=sys.stderr)
         elif start is not None:
             start()
+            if self._trainer.model.projection_cache is not None:
+                self._trainer.model.refresh_projections()
         total = self._epoch_records * self._config.training.epochs
         with progress_bar(f"train {self._config.model.search}", total, self.progress.records) as advance:
             while not self.progress.ended:
@@ -174,6 +180,8 @@ class Fit:
         self._read_losses()
         if not progress.stopped_early and (not progress.valid or progress.valid[-1]["steps"] != progress.steps):
             self._evaluate()
+        with self._aside():
+            self._measure_overlap(next(iter(self._read(progress.epoch, settings.batch_records))))
         progress.end_epoch()
         progress.ended = progress.stopped_early or progress.epoch == settings.epochs
         self._save()
@@ -193,7 +201,7 @@ class Fit:
                 return
             if progress.steps % OVERLAP_STEPS == 0:
                 self._measure_overlap(local_batch(strategy, batch))
-            self._rates = self._trainer.prepare_step(progress.steps, self._share_done())
+            self._prepare_step()
             yield self._trainer.step(batch)
 
     def _rounds(self) -> Iterator[Learned]:
@@ -201,13 +209,18 @@ class Fit:
         assert self._portions is not None
         rounds = self._portions.rounds(self.progress.epoch, self.progress.epoch_parts)
         while True:
-            self._rates = self._trainer.prepare_step(self.progress.steps, self._share_done())
+            self._prepare_step()
             learned = next(rounds, None)
             if learned is None:
                 return
             yield learned
 
-    def _read(self, epoch: int, batch_records: int, share: Share, skip: int = 0) -> tf.data.Dataset:
+    def _prepare_step(self) -> None:
+        progress = self.progress
+        self._rates = self._trainer.prepare_step(progress.steps, self._share_done(), progress.prepared)
+        progress.prepared = progress.steps
+
+    def _read(self, epoch: int, batch_records: int, share: Share = (0, 1), skip: int = 0) -> tf.data.Dataset:
         """Batches of a share of the training records."""
         return make_dataset(
             self._manifest,

@@ -6,7 +6,7 @@ the projection table.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +24,11 @@ from twin_tf.layers.mixer import Mixer
 from twin_tf.layers.raw_attention import RawRelevance
 from twin_tf.layers.relevance import Relevance
 from twin_tf.losses import ClickLoss
-from twin_tf.schema import FeatureSchema
+from twin_tf.schema import FeatureSchema, schema_from_mapping
 from twin_tf.search import SearchStrategy, make_search
 from twin_tf.search.consistent import ConsistentSearch
 from twin_tf.search.recent import RecentSearch
+from twin_tf.strict_yaml import build, to_plain
 
 EVIDENCE_SCALE = 0.3
 """Brings log-sum-exp and maximum, which start at a few units, to the scale of the mixer's other inputs."""
@@ -51,6 +52,26 @@ class Scores(NamedTuple):
     auxiliary_logit: tf.Tensor | None = None
 
 
+class LossSums(NamedTuple):
+    """The parts of a batch's loss, float scalars.
+
+    Attributes:
+        own: numerator of the network's own loss, see `ClickLoss`.
+        weight: its denominator.
+        auxiliary: numerator of the auxiliary twin's loss; 0 where there is none.
+    """
+
+    own: tf.Tensor
+    weight: tf.Tensor
+    auxiliary: tf.Tensor
+
+    @property
+    def total(self) -> tf.Tensor:
+        """What training minimises, times `weight`: nothing but the finalists passes between the two networks."""
+        return self.own + self.auxiliary
+
+
+@keras.utils.register_keras_serializable("twin_tf")
 class TwinModel(tfrs.Model):
     """TWIN, or with another `search` one of its baselines.
 
@@ -75,6 +96,7 @@ class TwinModel(tfrs.Model):
         super().__init__(name="twin")
         self.schema = schema
         self.config = config
+        self._cardinalities, self._seed, self._training = dict(cardinalities), seed, training
         keras.utils.set_random_seed(seed)
         norm = config.embedding_scale * config.head_size**0.25
         self.item_embedding = ItemEmbedding(schema.inherent, cardinalities, item_features, norm)
@@ -249,17 +271,39 @@ class TwinModel(tfrs.Model):
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """Weighted mean of the binary cross-entropy over the real targets of the batch, a scalar."""
-        total, weights = self.loss_sums(inputs, training)
-        return tf.math.divide_no_nan(total, weights)
+        sums = self.loss_sums(inputs, training)
+        return tf.math.divide_no_nan(sums.total, sums.weight)
 
-    def loss_sums(self, inputs: Batch, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        """The loss's numerator and denominator, see `ClickLoss`; what is trained in parts divides their sums.
-
-        An auxiliary twin's loss comes on top: nothing but the finalists passes between the two.
-        """
+    def loss_sums(self, inputs: Batch, training: bool = False) -> LossSums:
+        """The loss's numerators and denominator; what is trained in parts divides their sums."""
         scores = self.score(inputs, self.projection_cache if training else None, exact=False)
-        total, weights = self.click_loss(scores.logit, inputs.label, inputs.weight, inputs.targets.count)
+        own, weight = self.click_loss(scores.logit, inputs.label, inputs.weight, inputs.targets.count)
+        auxiliary = tf.zeros_like(own)
         if scores.auxiliary_logit is not None:
-            beside, _ = self.click_loss(scores.auxiliary_logit, inputs.label, inputs.weight, inputs.targets.count)
-            total += beside
-        return total, weights
+            auxiliary, _ = self.click_loss(scores.auxiliary_logit, inputs.label, inputs.weight, inputs.targets.count)
+        return LossSums(own, weight, auxiliary)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same model; of the catalogue its shape alone, for its content is a variable."""
+        return {
+            "schema": self.schema.to_plain(),
+            "config": to_plain(self.config),
+            "item_features": list(self.item_embedding.item_features.shape),
+            "cardinalities": dict(self._cardinalities),
+            "seed": self._seed,
+            "training": to_plain(self._training) if self._training is not None else None,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "TwinModel":
+        """The model of `get_config`, with an empty catalogue until weights are loaded."""
+        del custom_objects
+        training = config["training"]
+        return cls(
+            schema_from_mapping(config["schema"]),
+            build(ModelConfig, config["config"], "model"),
+            np.zeros(config["item_features"], np.int32),
+            config["cardinalities"],
+            config["seed"],
+            build(TrainingConfig, training, "training") if training is not None else None,
+        )

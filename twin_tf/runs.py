@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf import records
+from twin_tf.checkpoints import DamagedCheckpointError, sound_state
 from twin_tf.config import Config, load_config
 from twin_tf.data import load_item_features
 from twin_tf.encoders import FeatureEncoder
@@ -130,11 +131,15 @@ def finished_checkpoint(directory: Path) -> str:
     """The checkpoint that holds what a run has learned.
 
     Raises:
-        ConfigError: the directory is not a run, or training has not ended.
+        ConfigError: the directory is not a run, training has not ended, or the checkpoint is damaged.
     """
     checkpoint = tf.train.latest_checkpoint(str(directory / CHECKPOINTS))
     if not load_info(directory).weights_version or checkpoint is None:
         raise ConfigError(f"{directory} has no finished training: train it to the end first")
+    try:
+        sound_state(directory / CHECKPOINTS, Path(checkpoint).name)
+    except DamagedCheckpointError as damage:
+        raise ConfigError(f"{directory} cannot be used: {damage}; train it again") from damage
     return str(checkpoint)
 
 
@@ -142,7 +147,7 @@ def load_run(directory: str | Path) -> Run:
     """Loads a trained run.
 
     Raises:
-        ConfigError: the directory is not a run, or training has not ended.
+        ConfigError: the directory is not a run, training has not ended, or its weights are damaged.
     """
     root = Path(directory)
     checkpoint, info = finished_checkpoint(root), load_info(root)

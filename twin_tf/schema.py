@@ -20,7 +20,18 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
-from twin_tf.feature import FIRST_KNOWN, PADDING, UNKNOWN, Encoding, Feature, MultiValued, Role, ValueType
+from twin_tf.feature import (
+    FIRST_KNOWN,
+    ID_DIM,
+    PADDING,
+    PLAIN_DIM,
+    UNKNOWN,
+    Encoding,
+    Feature,
+    MultiValued,
+    Role,
+    ValueType,
+)
 from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
 
 LONGEST_HISTORY = 1_000_000
@@ -181,6 +192,7 @@ class FeatureSchema:
     split: Split = dataclasses.field(default_factory=Split)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "features", tuple(self._with_width(f) for f in self.features))
         names = [f.name for f in self.features]
         for name in names:
             if names.count(name) > 1:
@@ -200,6 +212,14 @@ class FeatureSchema:
         item_id = self.items.column if self.items is not None else None
         if item_id is None and any(f.column != self.events.item.column for f in self.inherent):
             raise ConfigError("inherent features other than the item id need an items log: give 'items: {column: ...}'")
+
+    def _with_width(self, feature: Feature) -> Feature:
+        """A feature with the width of its embedding, where the file leaves it open."""
+        if feature.dim:
+            return feature
+        ids = {"inherent": (self.items, self.events.item), "user": (self.users, self.events.user)}
+        columns = {column.column for column in ids.get(feature.role, ()) if column is not None}
+        return dataclasses.replace(feature, dim=ID_DIM if feature.column in columns else PLAIN_DIM)
 
     def _check_weight(self) -> None:
         weight = self.targets.weight

@@ -32,7 +32,7 @@ class Learned(NamedTuple):
     """What one or more steps learned from, scalars each.
 
     Attributes:
-        loss_sum: weighted binary cross-entropy before the update, summed over the targets.
+        loss_sum: weighted binary cross-entropy before the update, summed over the targets; without an auxiliary twin's.
         weight: sum of the targets' weights.
         targets: how many.
         records: that held them.
@@ -129,7 +129,7 @@ class Trainer:
         with finite_or_stop():
             return self._step(batch)
 
-    def prepare_step(self, steps: int, progress: float) -> dict[str, float]:
+    def prepare_step(self, steps: int, progress: float, before: int = -1) -> dict[str, float]:
         """What comes before a step: the learning rates, and every so often a fresh table of projections.
 
         A pure function of weights and arguments, so that a resumed run does the same.
@@ -137,11 +137,13 @@ class Trainer:
         Args:
             steps: steps done.
             progress: share of the training that is done, 0 to 1.
+            before: steps that were done at the call before this one; -1 if this is the first.
 
         Returns:
             The rates, by whose they are.
         """
-        if self.config.projections == "cached" and steps % self.config.refresh_steps == 0:
+        every = self.config.refresh_steps
+        if self.config.projections == "cached" and steps // every > before // every:
             self.model.refresh_projections()
         return self.set_rates(steps, progress)
 
@@ -161,9 +163,9 @@ class Trainer:
         context, add = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.SUM
         several = self.strategy.num_replicas_in_sync > 1
         with tf.GradientTape() as tape:
-            loss_sum, weight = self.model.loss_sums(batch, training=True)
-            everywhere = context.all_reduce(add, weight) if several else weight
-            loss = tf.math.divide_no_nan(loss_sum, everywhere)
+            sums = self.model.loss_sums(batch, training=True)
+            everywhere = context.all_reduce(add, sums.weight) if several else sums.weight
+            loss = tf.math.divide_no_nan(sums.total, everywhere)
         found = zip(tape.gradient(loss, self._variables), self._variables, strict=True)
         pairs = [(gradient, variable) for gradient, variable in found if gradient is not None]
         gradients = [gradient for gradient, _ in pairs]
@@ -174,7 +176,7 @@ class Trainer:
             experimental_aggregate_gradients=not several,  # a parameter server knows no other way
         )
         targets = tf.reduce_sum(batch.targets.count)
-        return Learned(loss_sum, weight, targets, tf.shape(batch.targets.count)[0], tf.constant(1))
+        return Learned(sums.own, sums.weight, targets, tf.shape(batch.targets.count)[0], tf.constant(1))
 
     def _checked(self, loss: tf.Tensor, gradients: Sequence[Gradient]) -> list[Gradient]:
         """The gradients, clipped; they exist only once loss and norm are known to be finite, so no update comes first.

@@ -20,7 +20,7 @@ class TrainingLog:
     def __init__(self, directory: Path) -> None:
         self._writer = tf.summary.create_file_writer(str(directory))
         self._targets = 0
-        self._waited = 0.0
+        self._waited: float | None = None
         self._since = time.monotonic()
 
     def count(self, targets: int) -> None:
@@ -29,10 +29,10 @@ class TrainingLog:
 
     def wait(self, seconds: float) -> None:
         """Notes time spent waiting for the input."""
-        self._waited += seconds
+        self._waited = (self._waited or 0.0) + seconds
 
     def training(self, step: int, loss: float, rates: Mapping[str, float]) -> None:
-        """Writes loss, rates, examples a second, and the share of the time that the input was waited for.
+        """Writes loss, rates, examples a second, and the share of the time that the input was waited for, if known.
 
         Args:
             step: steps done.
@@ -44,14 +44,15 @@ class TrainingLog:
             "loss": loss,
             **{f"learning_rate/{name}": rate for name, rate in rates.items()},
             "examples_per_s": self._targets / seconds,
-            "input_bound_share": min(self._waited / seconds, 1.0),
         }
+        if self._waited is not None:
+            figures["input_bound_share"] = min(self._waited / seconds, 1.0)
         self.scalars(step, figures)
         self.restart()
 
     def restart(self) -> None:
         """Begins a new stretch of time, so that an evaluation does not count as training."""
-        self._targets, self._waited, self._since = 0, 0.0, time.monotonic()
+        self._targets, self._waited, self._since = 0, None, time.monotonic()
 
     def validation(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Writes the metrics of the valid split; those that mean nothing are left out."""

@@ -209,10 +209,10 @@ def test_predict_needs_no_tensorflow_and_takes_a_request_from_standard_input(mod
 
 
 def test_replay_prints_the_figures(model, served):
-    code, output, _ = call("predict", "--server", served, "--model", model, "--replay", "--json")
+    code, output, _ = call("predict", "--server", served, "--model", model, "--timeout", "60", "--replay", "--json")
     assert code == 0
     assert json.loads(output)["served_minus_trained_max"] <= 1e-5
-    code, output, _ = call("predict", "--server", served, "--model", model, "--replay")
+    code, output, _ = call("predict", "--server", served, "--model", model, "--timeout", "60", "--replay")
     assert code == 0
     assert "overlap_at_100: 100\n" in output
 

@@ -65,7 +65,9 @@ def without(name):
         ("parameter_server", tf_config(CLUSTER, type=["ps"]), r"task type \['ps'\] is none of its cluster's"),
         ("parameter_server", tf_config(CLUSTER, type="evaluator"), "with `twin-tf evaluate`"),
         ("parameter_server", tf_config(CLUSTER, type="ps", index=2), "index 2 is out of range: the cluster has 2 ps"),
-        ("parameter_server", tf_config(CLUSTER, type="ps", index="0"), "index '0' is out of range"),
+        ("parameter_server", tf_config(CLUSTER, type="ps", index="2"), "index 2 is out of range"),
+        ("parameter_server", tf_config(CLUSTER, type="ps", index="x"), "index 'x' is out of range"),
+        ("parameter_server", tf_config(CLUSTER | {"ps": ["d:99999"]}, type="ps"), "a port from 1 to 65535"),
         ("parameter_server", tf_config(CLUSTER | {"pss": ["a:1"]}, type="ps"), "task type 'pss'.*did you mean 'ps'"),
         ("parameter_server", tf_config(CLUSTER | {"ps": "d:4"}, type="ps"), "give ps a list of addresses, not 'd:4'"),
         ("parameter_server", tf_config(CLUSTER | {"ps": ["d"]}, type="ps"), "ps address 'd'; it must read host:port"),
@@ -83,6 +85,7 @@ def test_the_process_own_environment_is_read(monkeypatch):
     for name, value in tf_config(CLUSTER, type="ps", index=1).items():
         monkeypatch.setenv(name, value)
     assert read_task("parameter_server").index == 1
+    assert read_task("parameter_server", tf_config(CLUSTER, type="ps", index="1")).index == 1
 
 
 def test_a_bad_cluster_costs_no_start_of_tensorflow():

@@ -82,6 +82,16 @@ def test_a_table_of_projections_ages_and_is_brought_up_to_date():
     assert overlap_in_a_loop(model, batch, true_finalists(model, batch)) == 1
 
 
+def test_training_searches_the_cached_table_and_nothing_else_does():
+    model, batch = long_model(evidence=False), long_batch()
+    model.cache_projections()
+    fresh = float(model.loss_sums(batch, training=True).own)
+    assert float(model.loss_sums(batch).own) == fresh
+    model.projection_cache.assign(tf.random.stateless_normal(model.projection_cache.shape, [1, 2]))
+    assert float(model.loss_sums(batch, training=True).own) != fresh
+    assert float(model.loss_sums(batch).own) == fresh
+
+
 @pytest.mark.parametrize("changes", [{"consistency": "auxiliary"}, {"search": "recent"}])
 def test_another_search_finds_what_a_loop_says(changes):
     model, batch = long_model(**changes), long_batch([300, 150, 40, 0])
@@ -107,7 +117,8 @@ def test_the_auxiliary_twin_learns_beside_and_lends_its_search_alone():
     with tf.GradientTape(persistent=True) as tape:
         scores = model.score(batch)
         mine = tf.reduce_sum(scores.logit)
-        total, weight = model.loss_sums(batch)
+        sums = model.loss_sums(batch)
+        total, weight = sums.total, sums.weight
     twin = model.auxiliary.trainable_variables
     assert all(gradient is None for gradient in tape.gradient(mine, twin))
     assert all(gradient is not None for gradient in tape.gradient(total, twin))
@@ -115,7 +126,9 @@ def test_the_auxiliary_twin_learns_beside_and_lends_its_search_alone():
         model.click_loss(s, batch.label, batch.weight, batch.targets.count)[0]
         for s in (scores.logit, scores.auxiliary_logit)
     ]
+    np.testing.assert_allclose([sums.own, sums.auxiliary], losses, rtol=1e-6)
     np.testing.assert_allclose(total, sum(losses), rtol=1e-6)
+    assert float(Trainer(model, TrainingConfig()).step(batch).loss_sum) == pytest.approx(float(sums.own), rel=1e-5)
     assert float(weight) == 6
 
 

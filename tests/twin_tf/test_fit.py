@@ -154,6 +154,12 @@ def test_settings_that_mean_nothing_are_refused(setting, words):
     assert words in str(refused.value)
 
 
+@pytest.mark.parametrize("setting", ["relevance=raw", "search=recent"])
+def test_a_cached_table_that_nothing_would_read_is_refused(setting):
+    with pytest.raises(ConfigError, match=r"^training\.projections: cached needs a search that reads projections"):
+        load_config(None, ["training.projections=cached", f"model.{setting}"])
+
+
 def test_progress_counts_what_was_done_before(capsys):
     with progress_bar("train", 10, 4) as advance:
         advance(6, "")

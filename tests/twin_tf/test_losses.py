@@ -56,7 +56,7 @@ def test_the_model_s_loss_is_the_weighted_mean_of_real_targets_alone():
     batch = batch._replace(weight=tf.constant(weights))
     total, denominator = weighted_loss(logits, labels, weights, [3, 3])
     np.testing.assert_allclose(model.compute_loss(batch), total / denominator, rtol=1e-5)
-    np.testing.assert_allclose(model.loss_sums(batch), (total, denominator), rtol=1e-5)
+    np.testing.assert_allclose(model.loss_sums(batch), (total, denominator, 0), rtol=1e-5)
     garbage = pad(batch, 2, 4)
     garbage = garbage._replace(weight=tf.concat([batch.weight, tf.fill([2, 4], float("nan"))], axis=1))
     np.testing.assert_allclose(model.compute_loss(garbage), total / denominator, rtol=1e-5)

@@ -36,7 +36,8 @@ def test_a_run_holds_everything_that_export_needs(run, manifest, prepared):
     tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
     rates = {"learning_rate/embedding", "learning_rate/dense"}
     valid = {"valid/auc", "valid/gauc", "valid/logloss", "valid/calibration"}
-    assert tags - {"gsu_overlap@40"} == {"loss", "examples_per_s", "input_bound_share"} | rates | valid
+    assert tags == {"loss", "examples_per_s", "input_bound_share", "gsu_overlap@40"} | rates | valid
+    assert report["gsu_overlap@40"] == [1.0, 1.0]
 
 
 def test_the_loss_falls(run):
@@ -165,3 +166,13 @@ def test_batches_of_training_and_evaluation_meet_the_same_model(run, manifest):
     for batch in make_dataset(manifest, "test", loaded.model.window, 1):
         parts.append(tf.sigmoid(loaded.model(batch)).numpy()[0, : int(batch.targets.count[0])])
     np.testing.assert_allclose(np.sort(np.concatenate(parts)), np.sort(whole), atol=3e-6)
+
+
+def test_a_damaged_run_is_refused_in_one_sentence(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (data,) = (copy / "checkpoints").glob(f"ckpt-{read_json(run / 'report.json')['steps']}.data-*")
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    with pytest.raises(
+        ConfigError, match=r"cannot be used: the checkpoint file \S+ is damaged or missing; train it again$"
+    ):
+        load_run(copy)

@@ -113,8 +113,9 @@ def test_a_gradient_that_is_not_finite_changes_nothing_though_the_loss_is(clip_n
     sums = TwinModel.loss_sums
 
     def with_a_corner(self, *arguments, **named):
-        total, weight = sums(self, *arguments, **named)
-        return total + tf.sqrt(0.0 * tf.reduce_sum(self.embedding_variables[0])), weight  # 0, with slope 0 / 0
+        found = sums(self, *arguments, **named)
+        corner = tf.sqrt(0.0 * tf.reduce_sum(self.embedding_variables[0]))  # 0, with slope 0 / 0
+        return found._replace(own=found.own + corner)
 
     monkeypatch.setattr(TwinModel, "loss_sums", with_a_corner)
     trainer = Trainer(model, settings(clip_norm=clip_norm))
@@ -170,9 +171,17 @@ def test_a_cached_table_ages_until_it_is_refreshed(model, batch):
     found = []
     for steps in range(4):
         found.append(trainer.overlap(batch))
-        trainer.prepare_step(steps, 0.0)
+        trainer.prepare_step(steps, 0.0, steps - 1)
         found.append(trainer.overlap(batch))
         trainer.step(batch)
     fresh = [found[0], found[1], found[7]]
     assert fresh == [1.0, 1.0, 1.0]
     assert max(found[2:7]) < 1.0
+
+
+@pytest.mark.parametrize(("steps", "before", "fresh"), [(5, 4, False), (7, 5, True), (6, 5, True), (20, 6, True)])
+def test_a_round_of_several_steps_passes_no_refresh_by(steps, before, fresh, model, batch):
+    trainer = Trainer(model, settings(projections="cached", refresh_steps=3))
+    trainer.step(batch)
+    trainer.prepare_step(steps, 0.0, before)
+    assert (trainer.overlap(batch) == 1.0) == fresh

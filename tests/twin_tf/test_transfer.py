@@ -239,3 +239,19 @@ def test_a_run_that_has_not_ended_is_no_start(first_run, tmp_path):
     (copy / "run.json").write_text(json.dumps({**info, "weights_version": 0}))
     with pytest.raises(ConfigError, match="has no finished training: train it to the end first"):
         plan_transfer(copy, second, model)
+
+
+def test_a_cached_table_starts_from_the_weights_that_were_taken_over(first_run, tmp_path):
+    """The first measurement comes before the first step: with the random start's table it would be low."""
+    second = two_days.second_day(ROOT)
+    config = two_days.config_of(second)
+    cached = dataclasses.replace(config.training, projections="cached", refresh_steps=10**6, epochs=1)
+    train(second.directory, tmp_path / "run", dataclasses.replace(config, training=cached), init_from=first_run)
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    found = [
+        tf.make_ndarray(value.tensor)
+        for event in tf.compat.v1.train.summary_iterator(str(events))
+        for value in event.summary.value
+        if value.tag.startswith("gsu_overlap@")
+    ]
+    assert found[0] == 1.0 > found[-1]

@@ -7,6 +7,7 @@ gradient holds those rows and no others. Only `CrossEmbedding.compact` reads tab
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from twin_tf.keras_api import keras, tf
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.steps import age_cuts
 from twin_tf.schema import FIRST_KNOWN, PADDING, UNKNOWN, Feature, TimeColumn
+from twin_tf.strict_yaml import build, to_plain
 
 CROSS_STDDEV = 0.05
 LARGEST_WHOLE_TABLE = 4096
@@ -47,6 +49,19 @@ def table_variables(table: tf.Variable) -> list[tf.Variable]:
     return list(table.variables) if hasattr(table, "variables") else [table]
 
 
+def _plain(features: Sequence[Feature], cardinalities: Mapping[str, int]) -> dict[str, Any]:
+    """Features and the sizes of their tables, as a layer's configuration holds them."""
+    return {
+        "features": [to_plain(feature) for feature in features],
+        "cardinalities": {feature.name: cardinalities[feature.name] for feature in features},
+    }
+
+
+def _features(plain: Sequence[Any]) -> list[Feature]:
+    return [build(Feature, feature, f"features[{place}]") for place, feature in enumerate(plain)]
+
+
+@keras.utils.register_keras_serializable("twin_tf")
 class ItemEmbedding(keras.layers.Layer):
     """An item row to the concatenation of its inherent features' embeddings, a row of K_h.
 
@@ -76,6 +91,7 @@ class ItemEmbedding(keras.layers.Layer):
         super().__init__(name=name)
         self.features = tuple(features)
         self.width = sum(feature.dim for feature in features)
+        self._cardinalities, self._norm = cardinalities, norm
         self.item_features = tf.Variable(item_features, trainable=False, name="item_features", dtype=tf.int32)
         self.tables = [
             self.add_weight(
@@ -97,6 +113,18 @@ class ItemEmbedding(keras.layers.Layer):
             first += feature.max_values
         return tf.concat(parts, axis=-1)
 
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same layer; of the catalogue its shape alone, for its content is a variable."""
+        config = {"item_features": list(self.item_features.shape), "norm": self._norm, "name": self.name}
+        return {**_plain(self.features, self._cardinalities), **config}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ItemEmbedding":
+        """The layer of `get_config`, with an empty catalogue until weights are loaded."""
+        items = np.zeros(config["item_features"], np.int32)
+        features = _features(config["features"])
+        return cls(features, config["cardinalities"], items, config["norm"], name=config["name"])
+
 
 def pooled(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """The mean of the rows of an embedding table.
@@ -116,6 +144,7 @@ def pooled(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(rows * real, axis=-2) / tf.reduce_sum(real, axis=-2)
 
 
+@keras.utils.register_keras_serializable("twin_tf")
 class CrossEmbedding(keras.layers.Layer):
     """The embeddings E_j of the cross features, and the indices of those derived from times.
 
@@ -137,6 +166,7 @@ class CrossEmbedding(keras.layers.Layer):
     ) -> None:
         super().__init__(name=name)
         self.time = time
+        self._features, self._cardinalities = tuple(features), cardinalities
         self.behaviour_features = tuple(f for f in features if f.derived != "age")
         self.relative_features = tuple(f for f in features if f.derived == "age")
         self.dims = {f.name: f.dim for f in (*self.behaviour_features, *self.relative_features)}
@@ -199,6 +229,17 @@ class CrossEmbedding(keras.layers.Layer):
         boundaries = feature.encoding_or_fail.boundaries or ()
         return age_cuts(time, moment, [math.ceil(boundary) * self.time.per_second for boundary in boundaries])
 
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same layer."""
+        plain = _plain(self._features, self._cardinalities)
+        return {**plain, "time": to_plain(self.time), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "CrossEmbedding":
+        """The layer of `get_config`."""
+        time = build(TimeColumn, config["time"], "time")
+        return cls(_features(config["features"]), config["cardinalities"], time, name=config["name"])
+
 
 def clock_index(feature: Feature, time: tf.Tensor, column: TimeColumn) -> tf.Tensor:
     """Index of the hour of the day (0 to 23) or the day of the week (0 = Monday) of a time.
@@ -219,11 +260,13 @@ def clock_index(feature: Feature, time: tf.Tensor, column: TimeColumn) -> tf.Ten
     return FIRST_KNOWN + tf.cast(value, tf.int32)
 
 
+@keras.utils.register_keras_serializable("twin_tf")
 class FeatureEmbedding(keras.layers.Layer):
     """One table for one user or context feature: int `(...)` -> float `(..., dim)`."""
 
     def __init__(self, feature: Feature, cardinality: int) -> None:
         super().__init__(name=f"feature_{feature.name}")
+        self._feature, self._cardinality = feature, cardinality
         self.table = self.add_weight(
             name=f"embedding_{feature.name}",
             shape=(cardinality, feature.dim),
@@ -233,3 +276,13 @@ class FeatureEmbedding(keras.layers.Layer):
     def call(self, index: tf.Tensor) -> tf.Tensor:
         """Looks the indices up; out of range is unknown."""
         return gather_rows(self.table, index)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same layer."""
+        return _plain([self._feature], {self._feature.name: self._cardinality})
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "FeatureEmbedding":
+        """The layer of `get_config`."""
+        (feature,) = _features(config["features"])
+        return cls(feature, config["cardinalities"][feature.name])

@@ -1,7 +1,7 @@
 """Matrix products, in float32 or in bfloat16.
 
-With `precision` bfloat16 the operands are rounded to bfloat16 and the result comes back as float32: weights, masks,
-softmax and sums stay float32 (mixed precision).
+With `precision` bfloat16 operands and result are rounded to bfloat16, and the result comes back as float32: weights,
+the bias of eq. 6, masks, softmax and sums stay float32 (mixed precision).
 """
 
 from typing import Literal

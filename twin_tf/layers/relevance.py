@@ -128,7 +128,7 @@ class Relevance(keras.layers.Layer):
     def similarity(self, queries: tf.Tensor, keys: Keys) -> tf.Tensor:
         """Eq. 6 for every pair, as far as it does not depend on the target's moment.
 
-        The bias rides along as one more column of the product, so it costs no pass over the result.
+        In float32 the bias rides along as one more column of the product, so it costs no pass over the result.
 
         Args:
             queries: float `(B, C, heads * head_size)` from `project_queries`.
@@ -138,10 +138,12 @@ class Relevance(keras.layers.Layer):
             float `(heads, B, C, n)`.
         """
         scaled, item = self.scaled(queries), keys.item
-        if keys.bias is not None:
+        bias = None if keys.bias is None else tf.transpose(keys.bias, [2, 0, 1])
+        if bias is not None and self.precision == "float32":
             scaled = tf.concat([scaled, tf.ones_like(scaled[..., :1])], axis=-1)
-            item = tf.concat([item, tf.transpose(keys.bias, [2, 0, 1])[..., None]], axis=-1)
-        return multiply(scaled, item, self.precision, transpose_right=True)
+            item = tf.concat([item, bias[..., None]], axis=-1)
+        product = multiply(scaled, item, self.precision, transpose_right=True)
+        return product if bias is None or self.precision == "float32" else product + bias[:, :, None, :]
 
     def behaviour_bias(self, cross: CrossRows) -> tf.Tensor | None:
         """The part of `(K_c W^c) beta` that belongs to the behaviours alone: float `(B, n, heads)`."""
