@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 from twin_tf.keras_api import keras, tf
-from twin_tf.layers.projection import Precision, multiply, project
+from twin_tf.layers.projection import Precision, project, weigh
 
 
 @keras.utils.register_keras_serializable("twin_tf")
@@ -108,8 +108,8 @@ class TargetAttention(keras.layers.Layer):
             tf.reshape(weights, [-1]), tf.reshape(flat, [-1]), tf.reduce_prod(shape[:3]) * width
         )
         spread = tf.reshape(spread, [shape[0], shape[1], shape[2], width])
-        split = tf.transpose(tf.reshape(values, [shape[1], width, self.heads, self.head_size]), [2, 0, 1, 3])
-        pooled = tf.transpose(multiply(spread, split, self.precision), [1, 2, 0, 3])
+        split = tf.transpose(tf.reshape(values, [shape[1], width, self.heads, self.head_size]), [2, 0, 3, 1])
+        pooled = tf.transpose(weigh(spread, split, self.precision), [1, 2, 0, 3])
         return tf.reshape(pooled, [shape[1], shape[2], self.heads * self.head_size])
 
     def pool_buckets(self, weights: tf.Tensor, index: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
