@@ -1,0 +1,323 @@
+"""What the files of a folder must say alike. Each check yields a sentence for what does not agree."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from export.client import TwinClient
+from tests.serving_configs import promql
+from tests.serving_configs.configs import SERVER, Configs
+from twin_tf import __version__
+
+REPOSITORY = Path(__file__).parents[2]
+_METRICS = "/monitoring/prometheus/metrics"
+_ASKED_FOR = inspect.signature(TwinClient).parameters["model_name"].default
+
+
+def _model(configs: Configs) -> Any:
+    return configs.protos["models.config"].model_config_list.config[0]
+
+
+def models_are_where_the_server_looks(configs: Configs) -> Iterator[str]:
+    """Name and base path: models.config, mounts, probes, the refresh, the client's default."""
+    (model, *others) = configs.protos["models.config"].model_config_list.config
+    if others or model.model_platform != "tensorflow":
+        yield "models.config: one model on the platform tensorflow is what the other files serve"
+    if model.name != _ASKED_FOR:
+        yield f"models.config names the model {model.name!r}, the client asks for {_ASKED_FOR!r}"
+    parent = str(Path(model.base_path).parent)
+    binds = [volume for volume in configs.compose_server["volumes"] if isinstance(volume, dict)]
+    if parent not in [bind["target"] for bind in binds]:
+        yield f"docker-compose.yaml mounts nothing at {parent}, where models.config's base_path lies"
+    for where, pod in (("deployment", configs.server_pod), ("refresh", configs.refresh_pod)):
+        mounts = {mount["mountPath"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+        if parent not in mounts:
+            yield f"kubernetes/{where}.yaml mounts nothing at {parent}, where models.config's base_path lies"
+        elif mounts[parent].get("readOnly", False) != (where == "deployment"):
+            yield f"kubernetes/{where}.yaml: the refresh writes {parent}, the server only reads it"
+    argument = f"--base-path={model.base_path}"
+    if argument not in configs.refresh_pod["containers"][0]["args"]:
+        yield f"kubernetes/refresh.yaml must publish with {argument}, models.config's base_path"
+    for name in ("startupProbe", "readinessProbe"):
+        if configs.server_pod["containers"][0][name]["httpGet"]["path"] != f"/v1/models/{model.name}/metadata":
+            yield f"kubernetes/deployment.yaml: {name} must ask /v1/models/{model.name}/metadata, 200 only while it serves"
+    if configs.server_pod["containers"][0]["livenessProbe"]["httpGet"]["path"] != f"/v1/models/{model.name}":
+        yield f"kubernetes/deployment.yaml: livenessProbe must ask /v1/models/{model.name}"
+    health = configs.compose_server["healthcheck"]["test"][-1]
+    port = configs.flags["docker-compose.yaml"].get("rest_api_port")
+    if f"GET /v1/models/{model.name}/metadata " not in health or f"/dev/tcp/127.0.0.1/{port}" not in health:
+        yield f"docker-compose.yaml: the healthcheck must ask port {port} for /v1/models/{model.name}/metadata"
+
+
+def flags_agree_with_files_and_ports(configs: Configs) -> Iterator[str]:
+    """Files that flags name exist where they are mounted; ports are the flags'; both deployments run alike."""
+    compose, cluster = (configs.flags[where] for where in ("docker-compose.yaml", "kubernetes/deployment.yaml"))
+    for name, value in compose.items():
+        if cluster.get(name) != value:
+            yield f"--{name}={value} of docker-compose.yaml is {cluster.get(name)} in kubernetes/deployment.yaml"
+    generator = configs.objects["Kustomization", "kustomization.yaml"]["configMapGenerator"][0]
+    for where, flags in configs.flags.items():
+        for name in [flag for flag in flags if flag.endswith("_file")]:
+            folder, _, file = flags[name].rpartition("/")
+            if folder != "/etc/twin":
+                yield f"{where}: --{name}={flags[name]} lies outside the mounted /etc/twin"
+            elif not (configs.folder / file).is_file():
+                yield f"{where}: --{name} names {file}, which is not in serving_configs/"
+            elif where.startswith("kubernetes") and file not in generator["files"]:
+                yield f"kustomization.yaml does not put {file} into {generator['name']}, but --{name} reads it"
+    published = {port.split(":")[2] for port in configs.compose_server["ports"]}
+    if published != {compose.get("port"), compose.get("rest_api_port")}:
+        yield f"docker-compose.yaml publishes ports {sorted(published)}, the flags open others"
+    container = configs.server_pod["containers"][0]
+    ports = {port["name"]: str(port["containerPort"]) for port in container["ports"]}
+    if ports != {"grpc": cluster.get("port"), "rest": cluster.get("rest_api_port")}:
+        yield f"kubernetes/deployment.yaml: ports {ports} are not those of --port and --rest_api_port"
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        if container[name]["httpGet"]["port"] != "rest":
+            yield f"kubernetes/deployment.yaml: {name} asks port {container[name]['httpGet']['port']!r}, not rest"
+    for port in configs.objects["Service", SERVER]["spec"]["ports"]:
+        if ports.get(port["targetPort"]) != str(port["port"]):
+            yield f"kubernetes/service.yaml: port {port['port']} is not the pod's {port['targetPort']!r}"
+
+
+def threads_follow_the_cpu_request(configs: Configs) -> Iterator[str]:
+    """Parallelism and batch threads are the CPU request; batch sizes are what the server takes."""
+    cpu = configs.server_pod["containers"][0]["resources"]["requests"]["cpu"]
+    for name in ("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism"):
+        value = configs.flags["kubernetes/deployment.yaml"].get(name)
+        if value != cpu:
+            yield f"kubernetes/deployment.yaml: --{name}={value}, but the pod asks for {cpu} CPUs"
+    batching = configs.protos["batching.config"]
+    if str(batching.num_batch_threads.value) != cpu:
+        yield f"batching.config: num_batch_threads is {batching.num_batch_threads.value}, the pod asks for {cpu} CPUs"
+    sizes = list(batching.allowed_batch_sizes)
+    if sizes != sorted(set(sizes)) or not sizes or sizes[-1] != batching.max_batch_size.value:
+        yield f"batching.config: allowed_batch_sizes {sizes} must rise to max_batch_size {batching.max_batch_size.value}"
+    elif sizes[0] != 1:
+        yield "batching.config: without 1 among allowed_batch_sizes a lone user pays for two"
+    if not batching.pad_variable_length_inputs:
+        yield "batching.config: without pad_variable_length_inputs users of different history lengths cannot share a batch"
+
+
+def versions_agree(configs: Configs) -> Iterator[str]:
+    """The server is of the locked TensorFlow's line; the refresh image is this package's version."""
+    lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    line = re.findall(r"^tensorflow==(\d+\.\d+)\.", lock, flags=re.MULTILINE)[0]
+    images = (configs.compose_server["image"], configs.server_pod["containers"][0]["image"])
+    for where, image in zip(configs.flags, images, strict=True):
+        if not re.fullmatch(rf"tensorflow/serving:{re.escape(line)}\.\d+", image):
+            yield f"{where}: {image} is not of TensorFlow {line}, which requirements.lock exports with"
+    if images[0] != images[1]:
+        yield f"docker-compose.yaml runs {images[0]}, kubernetes/deployment.yaml {images[1]}"
+    image = configs.refresh_pod["containers"][0]["image"]
+    dockerfile = (configs.folder / "Dockerfile").read_text(encoding="utf-8")
+    if not image.endswith(f"twin-tf:{__version__}") or f"-t {image} " not in dockerfile:
+        yield f"kubernetes/refresh.yaml and Dockerfile must both say twin-tf:{__version__}, this version, not {image}"
+    for source in re.findall(r"^COPY (.+) \S+$", dockerfile, flags=re.MULTILINE):
+        for name in source.split():
+            if not (REPOSITORY / name).exists():
+                yield f"Dockerfile copies {name}, which does not exist"
+
+
+def kubernetes_names_resolve(configs: Configs) -> Iterator[str]:
+    """Selectors find the pod, claims and volumes exist, every file is listed."""
+    deployment = configs.objects["Deployment", SERVER]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    selectors = {
+        "deployment.yaml": deployment["selector"]["matchLabels"],
+        "deployment.yaml's spread": configs.server_pod["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+        "service.yaml": configs.objects["Service", SERVER]["spec"]["selector"],
+        "scaling.yaml": configs.objects["PodDisruptionBudget", SERVER]["spec"]["selector"]["matchLabels"],
+    }
+    for where, selector in selectors.items():
+        if not selector.items() <= labels.items():
+            yield f"kubernetes/{where} selects {selector}, but the server's pods are {labels}"
+    target = configs.objects["HorizontalPodAutoscaler", SERVER]["spec"]["scaleTargetRef"]
+    if (target["kind"], target["name"]) not in configs.objects:
+        yield f"kubernetes/scaling.yaml scales {target['kind']} {target['name']}, which does not exist"
+    kustomization = configs.objects["Kustomization", "kustomization.yaml"]
+    config_maps = {entry["name"] for entry in kustomization["configMapGenerator"]}
+    for where, pod in (("deployment", configs.server_pod), ("refresh", configs.refresh_pod)):
+        mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        declared = {volume["name"] for volume in pod["volumes"]}
+        if mounted != declared:
+            yield f"kubernetes/{where}.yaml: volumes {sorted(declared)} are declared, {sorted(mounted)} mounted"
+        for volume in pod["volumes"]:
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            if claim and ("PersistentVolumeClaim", claim) not in configs.objects:
+                yield f"kubernetes/{where}.yaml: no PersistentVolumeClaim is called {claim}"
+            if "configMap" in volume and volume["configMap"]["name"] not in config_maps:
+                yield f"kubernetes/{where}.yaml: kustomization.yaml makes no ConfigMap {volume['configMap']['name']}"
+    listed = set(kustomization["resources"])
+    present = {path.relative_to(configs.folder).as_posix() for path in (configs.folder / "kubernetes").glob("*.yaml")}
+    if listed != present:
+        yield f"kustomization.yaml lists {sorted(listed ^ present)} without the file, or not at all"
+    users = {pod["securityContext"]["runAsUser"] for pod in (configs.server_pod, configs.refresh_pod)}
+    if len(users) > 1:
+        yield f"kubernetes/: the server cannot read what the refresh publishes as another user: {sorted(users)}"
+
+
+def a_pod_drains_before_it_dies(configs: Configs) -> Iterator[str]:
+    """The preStop sleep outlasts DNS caches and connections, and fits into the grace period."""
+    command = configs.server_pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    sleep = int(command[1]) if len(command) == 2 and command[0] == "sleep" else 0
+    grace = configs.server_pod["terminationGracePeriodSeconds"]
+    if grace <= sleep:
+        yield f"kubernetes/deployment.yaml: the grace period of {grace} s cuts the preStop sleep of {sleep} s short"
+    arguments = configs.flags["kubernetes/deployment.yaml"].get("grpc_channel_arguments", "")
+    age = re.search(r"grpc\.max_connection_age_ms=(\d+)", arguments)
+    if age is None:
+        yield "kubernetes/deployment.yaml: without grpc.max_connection_age_ms clients stay with a pod until it dies"
+    elif sleep < 60 + 1.1 * int(age.group(1)) / 1000:
+        yield f"kubernetes/deployment.yaml: clients may stay for 60 s of DNS and one connection age; {sleep} s is less"
+
+
+def compose_names_resolve(configs: Configs) -> Iterator[str]:
+    """Mounted files, volumes and services exist; Grafana finds Prometheus and the dashboard."""
+    compose = configs.files["docker-compose.yaml"]
+    used = set()
+    mounts: dict[str, str] = {}
+    for name, service in compose["services"].items():
+        for volume in service.get("volumes", []):
+            source, target = (
+                (volume["source"], volume["target"]) if isinstance(volume, dict) else volume.split(":")[:2]
+            )
+            mounts[target] = source
+            if source.startswith("./") and not (configs.folder / source).is_file():
+                yield f"docker-compose.yaml: {name} mounts {source}, which does not exist"
+            elif source[0] not in "./$":
+                used.add(source)
+        for other in service.get("depends_on", []):
+            if other not in compose["services"]:
+                yield f"docker-compose.yaml: {name} depends on {other}, which does not exist"
+    if used != set(compose["volumes"]):
+        yield f"docker-compose.yaml: volumes {sorted(compose['volumes'])} are declared, {sorted(used)} used"
+    (datasource,) = configs.files["grafana/datasources.yaml"]["datasources"]
+    host, port = datasource["url"].removeprefix("http://").split(":")
+    ports = compose["services"].get(host, {}).get("ports", [])
+    if port not in [published.split(":")[2] for published in ports]:
+        yield f"grafana/datasources.yaml: no service of docker-compose.yaml answers at {datasource['url']}"
+    if datasource["jsonData"]["timeInterval"] != configs.files["prometheus.yaml"]["global"]["scrape_interval"]:
+        yield "grafana/datasources.yaml: timeInterval is not prometheus.yaml's scrape_interval"
+    path = configs.files["grafana/dashboards.yaml"]["providers"][0]["options"]["path"]
+    if mounts.get(f"{path}/twin.json") != "./grafana/twin.json":
+        yield f"grafana/dashboards.yaml reads {path}, where docker-compose.yaml mounts no dashboard"
+    for source in ("datasources", "dashboards"):
+        if mounts.get(f"/etc/grafana/provisioning/{source}/twin.yaml") != f"./grafana/{source}.yaml":
+            yield f"docker-compose.yaml does not mount grafana/{source}.yaml where Grafana reads it"
+
+
+def prometheus_finds_the_server(configs: Configs) -> Iterator[str]:
+    """Scrape target, path and rule files."""
+    job, discovery = configs.scrape_job, configs.scrape_job["dns_sd_configs"][0]
+    if discovery["names"] != [SERVER] or ("Service", SERVER) not in configs.objects:
+        yield f"prometheus.yaml looks up {discovery['names']}, the server's name in compose and Kubernetes is {SERVER}"
+    if str(discovery["port"]) != configs.flags["docker-compose.yaml"].get("rest_api_port"):
+        yield f"prometheus.yaml scrapes port {discovery['port']}; metrics are on --rest_api_port"
+    monitoring = configs.protos["monitoring.config"].prometheus_config
+    notes = configs.objects["Deployment", SERVER]["spec"]["template"]["metadata"]["annotations"]
+    paths = {monitoring.path or _METRICS, job["metrics_path"], notes["prometheus.io/path"]}
+    if not monitoring.enable or len(paths) > 1:
+        yield f"monitoring.config must be enabled on the path that is scraped: {sorted(paths)}"
+    if notes["prometheus.io/port"] != str(discovery["port"]):
+        yield f"kubernetes/deployment.yaml: prometheus.io/port is {notes['prometheus.io/port']}"
+    if configs.files["prometheus.yaml"]["rule_files"] != ["alerts.yaml"]:
+        yield "prometheus.yaml must read alerts.yaml"
+    for rule in job["metric_relabel_configs"]:
+        for name in ("request_latency", "runtime_latency"):
+            if re.fullmatch(rule["regex"], f":tensorflow:serving:{name}_bucket;"):
+                yield f"prometheus.yaml drops the buckets of {name}, which alerts need"
+
+
+def alerts_can_fire_and_say_what_to_do(configs: Configs) -> Iterator[str]:
+    """Every alert: its metrics exist, it has a row in the runbook and a test of both outcomes."""
+    model = _model(configs).name
+    names = [alert["alert"] for alert in configs.alerts]
+    text = (REPOSITORY / "docs" / "serving.md").read_text(encoding="utf-8")
+    rows = re.findall(r'^\| <a id="([a-z]+)"></a>`(\w+)`', text, flags=re.MULTILINE)
+    tests = [case for test in configs.files["alerts_test.yaml"]["tests"] for case in test["alert_rule_test"]]
+    for alert in configs.alerts:
+        name = alert["alert"]
+        problems = promql.problems(alert["expr"])
+        yield from (f"alerts.yaml: {name}: {problem}" for problem in problems)
+        if not problems:
+            for label, right in (("job", SERVER), ("model_name", model)):
+                for value in promql.matched_values(alert["expr"], label) - {right}:
+                    yield f"alerts.yaml: {name} asks for {label} {value!r}, which is {right!r}"
+        if (alert["annotations"]["runbook"].partition("#")[2], name) not in rows:
+            yield f"alerts.yaml: {name} has no row with its anchor in docs/serving.md"
+        outcomes = {bool(case["exp_alerts"]) for case in tests if case["alertname"] == name}
+        if outcomes != {True, False}:
+            yield f"alerts_test.yaml must show {name} once as it fires and once as it does not"
+    if len(set(names)) < len(names):
+        yield "alerts.yaml: an alert stands twice"
+    for _, row in rows:
+        if row not in names:
+            yield f"docs/serving.md has a row for {row}, which is no alert"
+    for case in tests:
+        if case["alertname"] not in names:
+            yield f"alerts_test.yaml tests {case['alertname']}, which is no alert"
+
+
+def the_dashboard_shows_what_exists(configs: Configs) -> Iterator[str]:
+    """Panels: the provisioned datasource, known metrics, no overlap."""
+    dashboard = configs.files["grafana/twin.json"]
+    uid = configs.files["grafana/datasources.yaml"]["datasources"][0]["uid"]
+    names = {alert["alert"] for alert in configs.alerts}
+    taken: dict[tuple[int, int], str] = {}
+    for panel in dashboard["panels"]:
+        title, grid = panel["title"], panel["gridPos"]
+        if grid["x"] + grid["w"] > 24:
+            yield f"grafana/twin.json: {title!r} is wider than the grid"
+        cells = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])}
+        for other in sorted({taken[cell] for cell in cells & taken.keys()}):
+            yield f"grafana/twin.json: {title!r} covers {other!r}"
+        taken |= dict.fromkeys(cells, title)
+    for panel in configs.panels:
+        title = panel["title"]
+        for source in (panel["datasource"], *(target["datasource"] for target in panel["targets"])):
+            if source["uid"] != uid:
+                yield f"grafana/twin.json: {title!r} asks the datasource {source['uid']!r}; the provisioned one is {uid!r}"
+        references = [target["refId"] for target in panel["targets"]]
+        if len(set(references)) < len(references):
+            yield f"grafana/twin.json: {title!r} has the refId {references} twice"
+        for target in panel["targets"]:
+            problems = promql.problems(target["expr"])
+            yield from (f"grafana/twin.json: {title!r}: {problem}" for problem in problems)
+            if not problems and promql.matched_values(target["expr"], "job") != {SERVER}:
+                yield f"grafana/twin.json: {title!r} must ask for job {SERVER!r}"
+        for mentioned in re.findall(r"\bTwin[A-Z]\w+", panel["description"]):
+            if mentioned not in names:
+                yield f"grafana/twin.json: {title!r} mentions {mentioned}, which is no alert"
+    identifiers = [panel["id"] for panel in dashboard["panels"]]
+    if len(set(identifiers)) < len(identifiers):
+        yield "grafana/twin.json: two panels have one id"
+    for variable in dashboard["templating"]["list"]:
+        if variable["datasource"]["uid"] != uid:
+            yield f"grafana/twin.json: the variable {variable['name']!r} asks another datasource than {uid!r}"
+
+
+def the_tls_example_holds_no_secret(configs: Configs) -> Iterator[str]:
+    """ssl.config shows the form and no key."""
+    ssl = configs.protos["ssl.config"]
+    for field in ("server_key", "server_cert", "custom_ca"):
+        text = getattr(ssl, field)
+        if not re.fullmatch(r"-----BEGIN [A-Z ]+-----\nreplace me\n-----END [A-Z ]+-----\n", text):
+            yield f"ssl.config: {field} must hold a PEM form and `replace me`, never a key"
+
+
+CHECKS: tuple[Callable[[Configs], Iterator[str]], ...] = (
+    models_are_where_the_server_looks,
+    flags_agree_with_files_and_ports,
+    threads_follow_the_cpu_request,
+    versions_agree,
+    kubernetes_names_resolve,
+    a_pod_drains_before_it_dies,
+    compose_names_resolve,
+    prometheus_finds_the_server,
+    alerts_can_fire_and_say_what_to_do,
+    the_dashboard_shows_what_exists,
+    the_tls_example_holds_no_secret,
+)
