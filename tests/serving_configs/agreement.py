@@ -42,7 +42,8 @@ def models_are_where_the_server_looks(configs: Configs) -> Iterator[str]:
         yield f"kubernetes/refresh.yaml must publish with {argument}, models.config's base_path"
     for name in ("startupProbe", "readinessProbe"):
         if configs.server_pod["containers"][0][name]["httpGet"]["path"] != f"/v1/models/{model.name}/metadata":
-            yield f"kubernetes/deployment.yaml: {name} must ask /v1/models/{model.name}/metadata, 200 only while it serves"
+            path = f"/v1/models/{model.name}/metadata"
+            yield f"kubernetes/deployment.yaml: {name} must ask {path}, which answers 200 only while it serves"
     if configs.server_pod["containers"][0]["livenessProbe"]["httpGet"]["path"] != f"/v1/models/{model.name}":
         yield f"kubernetes/deployment.yaml: livenessProbe must ask /v1/models/{model.name}"
     health = configs.compose_server["healthcheck"]["test"][-1]
@@ -94,11 +95,12 @@ def threads_follow_the_cpu_request(configs: Configs) -> Iterator[str]:
         yield f"batching.config: num_batch_threads is {batching.num_batch_threads.value}, the pod asks for {cpu} CPUs"
     sizes = list(batching.allowed_batch_sizes)
     if sizes != sorted(set(sizes)) or not sizes or sizes[-1] != batching.max_batch_size.value:
-        yield f"batching.config: allowed_batch_sizes {sizes} must rise to max_batch_size {batching.max_batch_size.value}"
+        largest = batching.max_batch_size.value
+        yield f"batching.config: allowed_batch_sizes {sizes} must rise to max_batch_size {largest}"
     elif sizes[0] != 1:
         yield "batching.config: without 1 among allowed_batch_sizes a lone user pays for two"
     if not batching.pad_variable_length_inputs:
-        yield "batching.config: without pad_variable_length_inputs users of different history lengths cannot share a batch"
+        yield "batching.config: without pad_variable_length_inputs different history lengths cannot share a batch"
 
 
 def versions_agree(configs: Configs) -> Iterator[str]:
@@ -112,7 +114,8 @@ def versions_agree(configs: Configs) -> Iterator[str]:
     if images[0] != images[1]:
         yield f"docker-compose.yaml runs {images[0]}, kubernetes/deployment.yaml {images[1]}"
     image = configs.refresh_pod["containers"][0]["image"]
-    dockerfile = (configs.folder / "Dockerfile").read_text(encoding="utf-8")
+    path = configs.folder / "Dockerfile"
+    dockerfile = path.read_text(encoding="utf-8") if path.is_file() else ""
     if not image.endswith(f"twin-tf:{__version__}") or f"-t {image} " not in dockerfile:
         yield f"kubernetes/refresh.yaml and Dockerfile must both say twin-tf:{__version__}, this version, not {image}"
     for source in re.findall(r"^COPY (.+) \S+$", dockerfile, flags=re.MULTILINE):
@@ -181,9 +184,7 @@ def compose_names_resolve(configs: Configs) -> Iterator[str]:
     mounts: dict[str, str] = {}
     for name, service in compose["services"].items():
         for volume in service.get("volumes", []):
-            source, target = (
-                (volume["source"], volume["target"]) if isinstance(volume, dict) else volume.split(":")[:2]
-            )
+            source, target = (volume["source"], volume["target"]) if isinstance(volume, dict) else volume.split(":")[:2]
             mounts[target] = source
             if source.startswith("./") and not (configs.folder / source).is_file():
                 yield f"docker-compose.yaml: {name} mounts {source}, which does not exist"
@@ -271,7 +272,9 @@ def the_dashboard_shows_what_exists(configs: Configs) -> Iterator[str]:
         title, grid = panel["title"], panel["gridPos"]
         if grid["x"] + grid["w"] > 24:
             yield f"grafana/twin.json: {title!r} is wider than the grid"
-        cells = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])}
+        cells = {
+            (x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])
+        }
         for other in sorted({taken[cell] for cell in cells & taken.keys()}):
             yield f"grafana/twin.json: {title!r} covers {other!r}"
         taken |= dict.fromkeys(cells, title)
@@ -279,7 +282,7 @@ def the_dashboard_shows_what_exists(configs: Configs) -> Iterator[str]:
         title = panel["title"]
         for source in (panel["datasource"], *(target["datasource"] for target in panel["targets"])):
             if source["uid"] != uid:
-                yield f"grafana/twin.json: {title!r} asks the datasource {source['uid']!r}; the provisioned one is {uid!r}"
+                yield f"grafana/twin.json: {title!r} asks {source['uid']!r}, the provisioned datasource is {uid!r}"
         references = [target["refId"] for target in panel["targets"]]
         if len(set(references)) < len(references):
             yield f"grafana/twin.json: {title!r} has the refId {references} twice"

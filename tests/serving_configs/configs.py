@@ -1,6 +1,7 @@
 """One folder of serving configurations, read: text protos, YAML documents, the server's flags."""
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ SCHEMAS = {
     "grafana/twin.json": ("grafana", "dashboard"),
 }
 SERVER = "twin-serving"
+_OBJECTS = {
+    ("Deployment", SERVER): "kubernetes/deployment.yaml",
+    ("Service", SERVER): "kubernetes/service.yaml",
+    ("PodDisruptionBudget", SERVER): "kubernetes/scaling.yaml",
+    ("HorizontalPodAutoscaler", SERVER): "kubernetes/scaling.yaml",
+    ("PersistentVolumeClaim", "twin-models"): "kubernetes/volumes.yaml",
+    ("CronJob", "twin-refresh"): "kubernetes/refresh.yaml",
+    ("Kustomization", "kustomization.yaml"): "kustomization.yaml",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,48 +85,69 @@ def read(folder: Path) -> tuple[Configs, list[str]]:
     protos: dict[str, Message] = {}
     for name in text_protos.KINDS:
         try:
-            protos[name] = text_protos.parse(name, (folder / name).read_text(encoding="utf-8"))
+            protos[name] = text_protos.parse(name, _text(folder, name))
         except ValueError as error:
             wrong.append(str(error))
     files: dict[str, Any] = {}
     for name, (schema, definition) in SCHEMAS.items():
-        documents, found = _documents(folder, name)
+        documents, found = _documents(folder, name, schema, definition)
         wrong += found
-        for document in documents[:1]:
-            files[name] = document
-            wrong += [f"{name}: {problem}" for problem in schemas.problems(document, schema, definition)]
+        if documents:
+            files[name] = documents[0]
     objects: dict[tuple[str, str], Any] = {}
-    for path in [folder / "kustomization.yaml", *sorted((folder / "kubernetes").glob("*.yaml"))]:
-        name = path.relative_to(folder).as_posix()
-        documents, found = _documents(folder, name)
+    for name in ["kustomization.yaml", *sorted(f"kubernetes/{path.name}" for path in folder.glob("kubernetes/*.yaml"))]:
+        documents, found = _documents(folder, name, "kubernetes", "")
         wrong += found
         for document in documents:
-            kind = str(document.get("kind"))
-            wrong += [f"{name}: {problem}" for problem in schemas.problems(document, "kubernetes", kind)]
-            key = (kind, str(document.get("metadata", {}).get("name", name)))
+            key = (str(document.get("kind")), str(document.get("metadata", {}).get("name", name)))
             if key in objects:
-                wrong.append(f"{name}: {kind} {key[1]} stands twice")
+                wrong.append(f"{name}: {key[0]} {key[1]} stands twice")
             objects[key] = document
+    wrong += [f"{_OBJECTS[key]}: no {key[0]} is called {key[1]!r}" for key in _OBJECTS if key not in objects]
+    jobs = files.get("prometheus.yaml", {}).get("scrape_configs", [])
+    for name, names in (
+        ("docker-compose.yaml", files.get("docker-compose.yaml", {}).get("services", {})),
+        ("prometheus.yaml", [job.get("job_name") for job in jobs]),
+    ):
+        if SERVER not in names:
+            wrong.append(f"{name}: nothing is called {SERVER!r}")
     configs = Configs(folder, protos, files, objects, {})
     if not wrong:
-        try:
-            commands = {
-                "docker-compose.yaml": configs.compose_server["command"],
-                "kubernetes/deployment.yaml": configs.server_pod["containers"][0]["args"],
-            }
-        except KeyError as error:
-            return configs, [f"nothing is called {error}: the server is {SERVER} in compose and in Kubernetes"]
-        for where, arguments in commands.items():
+        for where, arguments in (
+            ("docker-compose.yaml", configs.compose_server["command"]),
+            ("kubernetes/deployment.yaml", configs.server_pod["containers"][0]["args"]),
+        ):
             configs.flags[where], found = server_flags.parse(arguments)
             wrong += [f"{where}: {problem}" for problem in found]
     return configs, wrong
 
 
-def _documents(folder: Path, name: str) -> tuple[list[Any], list[str]]:
+def _text(folder: Path, name: str) -> str:
     try:
-        documents = schemas.load_all((folder / name).read_text(encoding="utf-8"))
+        return (folder / name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{name}: {error.strerror}") from error
+
+
+def _documents(folder: Path, name: str, schema: str, definition: str) -> tuple[list[Any], list[str]]:
+    try:
+        return _checked(name, _text(folder, name), schema, definition)
+    except ValueError as error:
+        return [], [str(error)]
+
+
+@cache
+def _checked(name: str, text: str, schema: str, definition: str) -> tuple[list[Any], list[str]]:
+    """The documents of a text and their problems; an empty `definition` is the document's kind."""
+    try:
+        documents = schemas.load_all(text)
     except ValueError as error:
         return [], [f"{name}: {error}"]
     if not all(isinstance(document, dict) for document in documents):
         return [], [f"{name}: every document must be a mapping"]
-    return documents, []
+    wrong = [
+        f"{name}: {problem}"
+        for document in documents
+        for problem in schemas.problems(document, schema, definition or str(document.get("kind")))
+    ]
+    return documents, wrong

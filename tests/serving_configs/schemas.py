@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.exceptions import ValidationError
 
 from twin_tf.strict_yaml import nearest
 
@@ -67,9 +67,6 @@ def problems(data: Any, schema: str, definition: str = "file") -> list[str]:
 
 
 def _sentences(error: ValidationError) -> list[str]:
-    if error.context:
-        inner = best_match(error.context)
-        return _sentences(inner) if inner is not None else [error.message]
     place = ".".join(str(part) for part in error.absolute_path) or "the file"
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         known = error.schema.get("properties", {})

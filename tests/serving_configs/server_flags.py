@@ -44,5 +44,7 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     if flags.get("port") == flags.get("rest_api_port"):
         wrong.append("--rest_api_port must differ from --port: the server would start without REST, probes and metrics")
     if (flags.get("enable_batching") == "true") != ("batching_parameters_file" in flags):
-        wrong.append("--enable_batching=true and --batching_parameters_file go together: one alone is refused or unused")
+        wrong.append(
+            "--enable_batching=true and --batching_parameters_file go together: one alone is refused or unused"
+        )
     return flags, wrong

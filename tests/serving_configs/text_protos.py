@@ -1,7 +1,7 @@
-"""Parses the server's text protos: by the real message where a package has it, else by one built from the public fields.
+"""Parses the server's text protos: by the real message where a package has it, else by one built from public fields.
 
-`tensorflow-serving-api` has no BatchingParameters, MonitoringConfig and SSLConfig. Their fields and numbers are those of
-servables/tensorflow/session_bundle_config.proto, config/monitoring_config.proto and config/ssl_config.proto.
+`tensorflow-serving-api` has no BatchingParameters, MonitoringConfig and SSLConfig. Their fields and numbers are those
+of servables/tensorflow/session_bundle_config.proto, config/monitoring_config.proto and config/ssl_config.proto.
 """
 
 import re
@@ -50,9 +50,7 @@ def _build() -> dict[str, type[Message]]:
                 entry.type = kind
     pool = descriptor_pool.Default()
     pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _FIELDS
-    }
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _FIELDS}
 
 
 _OWN = _build()
