@@ -1,23 +1,17 @@
-"""What the files of a folder must say alike. Each check yields a sentence for what does not agree."""
+"""What the server's files must say alike. Each check yields a sentence for what does not agree."""
 
 import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from export.client import TwinClient
-from tests.serving_configs import promql
 from tests.serving_configs.configs import SERVER, Configs
 from twin_tf import __version__
 
 REPOSITORY = Path(__file__).parents[2]
-_METRICS = "/monitoring/prometheus/metrics"
+_FILES = "/etc/twin"
 _ASKED_FOR = inspect.signature(TwinClient).parameters["model_name"].default
-
-
-def _model(configs: Configs) -> Any:
-    return configs.protos["models.config"].model_config_list.config[0]
 
 
 def models_are_where_the_server_looks(configs: Configs) -> Iterator[str]:
@@ -59,11 +53,15 @@ def flags_agree_with_files_and_ports(configs: Configs) -> Iterator[str]:
         if cluster.get(name) != value:
             yield f"--{name}={value} of docker-compose.yaml is {cluster.get(name)} in kubernetes/deployment.yaml"
     generator = configs.objects["Kustomization", "kustomization.yaml"]["configMapGenerator"][0]
+    if not [bind for bind in configs.compose_server["volumes"] if (bind["source"], bind["target"]) == (".", _FILES)]:
+        yield f"docker-compose.yaml must mount this folder at {_FILES}, where the flags look"
+    if _FILES not in [mount["mountPath"] for mount in configs.server_pod["containers"][0]["volumeMounts"]]:
+        yield f"kubernetes/deployment.yaml must mount the configuration at {_FILES}, where the flags look"
     for where, flags in configs.flags.items():
         for name in [flag for flag in flags if flag.endswith("_file")]:
             folder, _, file = flags[name].rpartition("/")
-            if folder != "/etc/twin":
-                yield f"{where}: --{name}={flags[name]} lies outside the mounted /etc/twin"
+            if folder != _FILES:
+                yield f"{where}: --{name}={flags[name]} lies outside the mounted {_FILES}"
             elif not (configs.folder / file).is_file():
                 yield f"{where}: --{name} names {file}, which is not in serving_configs/"
             elif where.startswith("kubernetes") and file not in generator["files"]:
@@ -147,6 +145,11 @@ def kubernetes_names_resolve(configs: Configs) -> Iterator[str]:
         declared = {volume["name"] for volume in pod["volumes"]}
         if mounted != declared:
             yield f"kubernetes/{where}.yaml: volumes {sorted(declared)} are declared, {sorted(mounted)} mounted"
+        if "/tmp" not in [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]:
+            yield f"kubernetes/{where}.yaml: the root is read-only, so /tmp must be mounted"
+        memory = {limits["memory"] for limits in pod["containers"][0]["resources"].values()}
+        if len(memory) > 1:
+            yield f"kubernetes/{where}.yaml: memory is requested and limited alike, or a neighbour gets the pod killed"
         for volume in pod["volumes"]:
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             if claim and ("PersistentVolumeClaim", claim) not in configs.objects:
@@ -157,9 +160,27 @@ def kubernetes_names_resolve(configs: Configs) -> Iterator[str]:
     present = {path.relative_to(configs.folder).as_posix() for path in (configs.folder / "kubernetes").glob("*.yaml")}
     if listed != present:
         yield f"kustomization.yaml lists {sorted(listed ^ present)} without the file, or not at all"
-    users = {pod["securityContext"]["runAsUser"] for pod in (configs.server_pod, configs.refresh_pod)}
+    contexts = [pod["securityContext"] for pod in (configs.server_pod, configs.refresh_pod)]
+    users = {(context["runAsUser"], context["runAsGroup"]) for context in contexts}
     if len(users) > 1:
         yield f"kubernetes/: the server cannot read what the refresh publishes as another user: {sorted(users)}"
+
+
+def the_refresh_fits_into_its_schedule(configs: Configs) -> Iterator[str]:
+    """It runs `twin-tf refresh` on a mounted run, and is over before the next one starts."""
+    job = configs.objects["CronJob", "twin-refresh"]["spec"]
+    container = configs.refresh_pod["containers"][0]
+    every = re.fullmatch(r"\*/(\d+) \* \* \* \*", job["schedule"])
+    if every is None or 60 % int(every.group(1)):
+        yield f"kubernetes/refresh.yaml: {job['schedule']!r} is no even part of an hour, so it starts unevenly"
+    elif job["jobTemplate"]["spec"]["activeDeadlineSeconds"] >= 60 * int(every.group(1)):
+        yield "kubernetes/refresh.yaml: a refresh that hangs is still there when the next is due"
+    call = " ".join([*container["command"], *container["args"]])
+    match = re.fullmatch(r"twin-tf refresh --run=(/\w+)/\S+ --base-path=\S+ --json", call)
+    if match is None:
+        yield f"kubernetes/refresh.yaml must call `twin-tf refresh --run= --base-path= --json`, not `{call}`"
+    elif match.group(1) not in [mount["mountPath"] for mount in container["volumeMounts"]]:
+        yield f"kubernetes/refresh.yaml mounts nothing at {match.group(1)}, where the run is read"
 
 
 def a_pod_drains_before_it_dies(configs: Configs) -> Iterator[str]:
@@ -177,131 +198,6 @@ def a_pod_drains_before_it_dies(configs: Configs) -> Iterator[str]:
         yield f"kubernetes/deployment.yaml: clients may stay for 60 s of DNS and one connection age; {sleep} s is less"
 
 
-def compose_names_resolve(configs: Configs) -> Iterator[str]:
-    """Mounted files, volumes and services exist; Grafana finds Prometheus and the dashboard."""
-    compose = configs.files["docker-compose.yaml"]
-    used = set()
-    mounts: dict[str, str] = {}
-    for name, service in compose["services"].items():
-        for volume in service.get("volumes", []):
-            source, target = (volume["source"], volume["target"]) if isinstance(volume, dict) else volume.split(":")[:2]
-            mounts[target] = source
-            if source.startswith("./") and not (configs.folder / source).is_file():
-                yield f"docker-compose.yaml: {name} mounts {source}, which does not exist"
-            elif source[0] not in "./$":
-                used.add(source)
-        for other in service.get("depends_on", []):
-            if other not in compose["services"]:
-                yield f"docker-compose.yaml: {name} depends on {other}, which does not exist"
-    if used != set(compose["volumes"]):
-        yield f"docker-compose.yaml: volumes {sorted(compose['volumes'])} are declared, {sorted(used)} used"
-    (datasource,) = configs.files["grafana/datasources.yaml"]["datasources"]
-    host, port = datasource["url"].removeprefix("http://").split(":")
-    ports = compose["services"].get(host, {}).get("ports", [])
-    if port not in [published.split(":")[2] for published in ports]:
-        yield f"grafana/datasources.yaml: no service of docker-compose.yaml answers at {datasource['url']}"
-    if datasource["jsonData"]["timeInterval"] != configs.files["prometheus.yaml"]["global"]["scrape_interval"]:
-        yield "grafana/datasources.yaml: timeInterval is not prometheus.yaml's scrape_interval"
-    path = configs.files["grafana/dashboards.yaml"]["providers"][0]["options"]["path"]
-    if mounts.get(f"{path}/twin.json") != "./grafana/twin.json":
-        yield f"grafana/dashboards.yaml reads {path}, where docker-compose.yaml mounts no dashboard"
-    for source in ("datasources", "dashboards"):
-        if mounts.get(f"/etc/grafana/provisioning/{source}/twin.yaml") != f"./grafana/{source}.yaml":
-            yield f"docker-compose.yaml does not mount grafana/{source}.yaml where Grafana reads it"
-
-
-def prometheus_finds_the_server(configs: Configs) -> Iterator[str]:
-    """Scrape target, path and rule files."""
-    job, discovery = configs.scrape_job, configs.scrape_job["dns_sd_configs"][0]
-    if discovery["names"] != [SERVER] or ("Service", SERVER) not in configs.objects:
-        yield f"prometheus.yaml looks up {discovery['names']}, the server's name in compose and Kubernetes is {SERVER}"
-    if str(discovery["port"]) != configs.flags["docker-compose.yaml"].get("rest_api_port"):
-        yield f"prometheus.yaml scrapes port {discovery['port']}; metrics are on --rest_api_port"
-    monitoring = configs.protos["monitoring.config"].prometheus_config
-    notes = configs.objects["Deployment", SERVER]["spec"]["template"]["metadata"]["annotations"]
-    paths = {monitoring.path or _METRICS, job["metrics_path"], notes["prometheus.io/path"]}
-    if not monitoring.enable or len(paths) > 1:
-        yield f"monitoring.config must be enabled on the path that is scraped: {sorted(paths)}"
-    if notes["prometheus.io/port"] != str(discovery["port"]):
-        yield f"kubernetes/deployment.yaml: prometheus.io/port is {notes['prometheus.io/port']}"
-    if configs.files["prometheus.yaml"]["rule_files"] != ["alerts.yaml"]:
-        yield "prometheus.yaml must read alerts.yaml"
-    for rule in job["metric_relabel_configs"]:
-        for name in ("request_latency", "runtime_latency"):
-            if re.fullmatch(rule["regex"], f":tensorflow:serving:{name}_bucket;"):
-                yield f"prometheus.yaml drops the buckets of {name}, which alerts need"
-
-
-def alerts_can_fire_and_say_what_to_do(configs: Configs) -> Iterator[str]:
-    """Every alert: its metrics exist, it has a row in the runbook and a test of both outcomes."""
-    model = _model(configs).name
-    names = [alert["alert"] for alert in configs.alerts]
-    text = (REPOSITORY / "docs" / "serving.md").read_text(encoding="utf-8")
-    rows = re.findall(r'^\| <a id="([a-z]+)"></a>`(\w+)`', text, flags=re.MULTILINE)
-    tests = [case for test in configs.files["alerts_test.yaml"]["tests"] for case in test["alert_rule_test"]]
-    for alert in configs.alerts:
-        name = alert["alert"]
-        problems = promql.problems(alert["expr"])
-        yield from (f"alerts.yaml: {name}: {problem}" for problem in problems)
-        if not problems:
-            for label, right in (("job", SERVER), ("model_name", model)):
-                for value in promql.matched_values(alert["expr"], label) - {right}:
-                    yield f"alerts.yaml: {name} asks for {label} {value!r}, which is {right!r}"
-        if (alert["annotations"]["runbook"].partition("#")[2], name) not in rows:
-            yield f"alerts.yaml: {name} has no row with its anchor in docs/serving.md"
-        outcomes = {bool(case["exp_alerts"]) for case in tests if case["alertname"] == name}
-        if outcomes != {True, False}:
-            yield f"alerts_test.yaml must show {name} once as it fires and once as it does not"
-    if len(set(names)) < len(names):
-        yield "alerts.yaml: an alert stands twice"
-    for _, row in rows:
-        if row not in names:
-            yield f"docs/serving.md has a row for {row}, which is no alert"
-    for case in tests:
-        if case["alertname"] not in names:
-            yield f"alerts_test.yaml tests {case['alertname']}, which is no alert"
-
-
-def the_dashboard_shows_what_exists(configs: Configs) -> Iterator[str]:
-    """Panels: the provisioned datasource, known metrics, no overlap."""
-    dashboard = configs.files["grafana/twin.json"]
-    uid = configs.files["grafana/datasources.yaml"]["datasources"][0]["uid"]
-    names = {alert["alert"] for alert in configs.alerts}
-    taken: dict[tuple[int, int], str] = {}
-    for panel in dashboard["panels"]:
-        title, grid = panel["title"], panel["gridPos"]
-        if grid["x"] + grid["w"] > 24:
-            yield f"grafana/twin.json: {title!r} is wider than the grid"
-        cells = {
-            (x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])
-        }
-        for other in sorted({taken[cell] for cell in cells & taken.keys()}):
-            yield f"grafana/twin.json: {title!r} covers {other!r}"
-        taken |= dict.fromkeys(cells, title)
-    for panel in configs.panels:
-        title = panel["title"]
-        for source in (panel["datasource"], *(target["datasource"] for target in panel["targets"])):
-            if source["uid"] != uid:
-                yield f"grafana/twin.json: {title!r} asks {source['uid']!r}, the provisioned datasource is {uid!r}"
-        references = [target["refId"] for target in panel["targets"]]
-        if len(set(references)) < len(references):
-            yield f"grafana/twin.json: {title!r} has the refId {references} twice"
-        for target in panel["targets"]:
-            problems = promql.problems(target["expr"])
-            yield from (f"grafana/twin.json: {title!r}: {problem}" for problem in problems)
-            if not problems and promql.matched_values(target["expr"], "job") != {SERVER}:
-                yield f"grafana/twin.json: {title!r} must ask for job {SERVER!r}"
-        for mentioned in re.findall(r"\bTwin[A-Z]\w+", panel["description"]):
-            if mentioned not in names:
-                yield f"grafana/twin.json: {title!r} mentions {mentioned}, which is no alert"
-    identifiers = [panel["id"] for panel in dashboard["panels"]]
-    if len(set(identifiers)) < len(identifiers):
-        yield "grafana/twin.json: two panels have one id"
-    for variable in dashboard["templating"]["list"]:
-        if variable["datasource"]["uid"] != uid:
-            yield f"grafana/twin.json: the variable {variable['name']!r} asks another datasource than {uid!r}"
-
-
 def the_tls_example_holds_no_secret(configs: Configs) -> Iterator[str]:
     """ssl.config shows the form and no key."""
     ssl = configs.protos["ssl.config"]
@@ -317,10 +213,7 @@ CHECKS: tuple[Callable[[Configs], Iterator[str]], ...] = (
     threads_follow_the_cpu_request,
     versions_agree,
     kubernetes_names_resolve,
+    the_refresh_fits_into_its_schedule,
     a_pod_drains_before_it_dies,
-    compose_names_resolve,
-    prometheus_finds_the_server,
-    alerts_can_fire_and_say_what_to_do,
-    the_dashboard_shows_what_exists,
     the_tls_example_holds_no_secret,
 )

@@ -8,7 +8,7 @@ Prints one line a problem and exits with 1 if there is any.
 import sys
 from pathlib import Path
 
-from tests.serving_configs.agreement import CHECKS
+from tests.serving_configs import agreement, monitoring
 from tests.serving_configs.configs import read
 
 
@@ -17,7 +17,7 @@ def problems(folder: Path) -> list[str]:
     configs, wrong = read(folder)
     if wrong:
         return wrong
-    return [problem for check in CHECKS for problem in check(configs)]
+    return [problem for check in agreement.CHECKS + monitoring.CHECKS for problem in check(configs)]
 
 
 if __name__ == "__main__":

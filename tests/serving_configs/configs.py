@@ -49,6 +49,11 @@ class Configs:
     flags: dict[str, dict[str, str]]
 
     @property
+    def model_name(self) -> str:
+        """The name that the server serves under."""
+        return self.protos["models.config"].model_config_list.config[0].name
+
+    @property
     def compose_server(self) -> Any:
         """The server's service in docker-compose.yaml."""
         return self.files["docker-compose.yaml"]["services"][SERVER]

@@ -1,5 +1,6 @@
-"""Checks PromQL: it parses, and every metric and label in it exists (metrics.yaml)."""
+"""Checks PromQL: it parses, and every metric, label and label value in it exists (metrics.yaml)."""
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,19 +11,24 @@ import yaml
 
 from twin_tf.strict_yaml import nearest
 
-_TARGET_LABELS = {"job", "instance"}  # set by Prometheus on every series
+_TARGET_LABELS = {"job": "any", "instance": "any"}  # set by Prometheus on every series
 _GRAFANA = {"$__rate_interval": "5m", "$instance": ".*"}
+_Labels = dict[str, Any]  # label -> every value it can have, or "any"
 
 
 @cache
-def _known() -> dict[str, set[str]]:
+def _listed() -> dict[str, Any]:
+    return yaml.safe_load((Path(__file__).parent / "metrics.yaml").read_text(encoding="utf-8"))["metrics"]
+
+
+@cache
+def _known() -> dict[str, _Labels]:
     """Queried names -> their labels."""
-    listed = yaml.safe_load((Path(__file__).parent / "metrics.yaml").read_text(encoding="utf-8"))
-    known: dict[str, set[str]] = {}
-    for name, metric in listed.items():
-        labels = {*metric["labels"], *_TARGET_LABELS}
+    known: dict[str, _Labels] = {}
+    for name, metric in _listed().items():
+        labels = metric["labels"] | _TARGET_LABELS
         if metric["kind"] == "histogram":
-            known |= {f"{name}_bucket": labels | {"le"}, f"{name}_sum": labels, f"{name}_count": labels}
+            known |= {f"{name}_bucket": labels | {"le": "any"}, f"{name}_sum": labels, f"{name}_count": labels}
         else:
             known[name] = labels
     return known
@@ -30,66 +36,83 @@ def _known() -> dict[str, set[str]]:
 
 def library_metrics() -> list[str]:
     """The listed metrics whose names the installed TensorFlow holds, as TensorFlow spells them."""
-    listed = yaml.safe_load((Path(__file__).parent / "metrics.yaml").read_text(encoding="utf-8"))
-    return [name.replace(":", "/") for name, metric in listed.items() if metric.get("library")]
+    return [name.replace(":", "/") for name, metric in _listed().items() if metric.get("library")]
 
 
-def _selectors(expression: Any) -> Iterator[Any]:
-    if isinstance(expression, promql_parser.VectorSelector):
-        yield expression
+def _parts(expression: Any) -> Iterator[Any]:
+    """An expression and all expressions within it."""
+    yield expression
     for child in ("lhs", "rhs", "expr", "vector_selector", "args", "param"):
         value = getattr(expression, child, None)
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, promql_parser.Expr):
-                yield from _selectors(item)
+                yield from _parts(item)
 
 
-def _grouped_by(expression: Any) -> Iterator[str]:
-    if isinstance(expression, promql_parser.AggregateExpr) and expression.modifier is not None:
-        yield from expression.modifier.labels
-    for child in ("lhs", "rhs", "expr", "args"):
-        value = getattr(expression, child, None)
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, promql_parser.Expr):
-                yield from _grouped_by(item)
+def _parse(text: str) -> list[Any]:
+    for variable, value in _GRAFANA.items():
+        text = text.replace(variable, value)
+    return list(_parts(promql_parser.parse(text)))
 
 
 def problems(text: str) -> list[str]:
     """What is wrong with an expression; Grafana's variables are filled in first."""
-    for variable, value in _GRAFANA.items():
-        text = text.replace(variable, value)
     try:
-        expression = promql_parser.parse(text)
+        parts = _parse(text)
     except ValueError as error:
         return [f"not PromQL: {str(error).strip()}"]
-    wrong = []
+    wrong = [f"Grafana has no variable {name}" for name in re.findall(r"\$\w+", text) if name not in _GRAFANA]
     labels: set[str] = set()
-    for selector in _selectors(expression):
-        if selector.name not in _known():
-            wrong.append(f"no server exports {selector.name!r}{nearest(str(selector.name), _known())}")
-            continue
-        labels |= _known()[selector.name]
-        for matcher in selector.matchers.matchers:
-            if matcher.name not in _known()[selector.name]:
-                wrong.append(
-                    f"{selector.name} has no label {matcher.name!r}{nearest(matcher.name, _known()[selector.name])}"
-                )
-    wrong += [
-        f"no metric here has the label {name!r}{nearest(name, labels)}"
-        for name in _grouped_by(expression)
-        if labels and name not in labels
-    ]
+    for part in parts:
+        if isinstance(part, promql_parser.VectorSelector):
+            found = _known().get(str(part.name))
+            if found is None:
+                wrong.append(f"no server exports {part.name!r}{nearest(str(part.name), _known())}")
+            else:
+                labels |= found.keys()
+                wrong += [problem for matcher in part.matchers.matchers for problem in _matcher(part.name, matcher)]
+        if isinstance(part, promql_parser.Call) and part.func.name == "histogram_quantile":
+            quantile = part.args[0].val
+            wrong += [] if 0 < quantile < 1 else [f"histogram_quantile takes a number below 1, not {quantile:g}"]
+    if not wrong:
+        wrong = [
+            f"no metric here has the label {name!r}{nearest(name, labels)}"
+            for name in grouped_by(text)
+            if name not in labels
+        ]
     return wrong
+
+
+def _matcher(metric: str, matcher: Any) -> list[str]:
+    labels = _known()[metric]
+    if matcher.name not in labels:
+        return [f"{metric} has no label {matcher.name!r}{nearest(matcher.name, labels)}"]
+    known = labels[matcher.name]
+    if known == "any":
+        return []
+    exact = matcher.op in (promql_parser.MatchOp.Equal, promql_parser.MatchOp.NotEqual)
+    values = [matcher.value] if exact else matcher.value.split("|")
+    return [f"{matcher.name} is never {value!r}{nearest(value, known)}" for value in values if value not in known]
+
+
+def grouped_by(text: str) -> list[str]:
+    """Every label that an expression aggregates by or matches on."""
+    names: list[str] = []
+    for part in _parse(text):
+        modifier = getattr(part, "modifier", None)
+        if isinstance(part, promql_parser.AggregateExpr) and modifier is not None:
+            names += modifier.labels
+        elif isinstance(part, promql_parser.BinaryExpr) and modifier is not None and modifier.matching is not None:
+            names += modifier.matching.labels
+    return names
 
 
 def matched_values(text: str, label: str) -> set[str]:
     """Every value that an expression compares `label` with by `=`."""
-    for variable, value in _GRAFANA.items():
-        text = text.replace(variable, value)
-    expression = promql_parser.parse(text)
     return {
         matcher.value
-        for selector in _selectors(expression)
-        for matcher in selector.matchers.matchers
+        for part in _parse(text)
+        if isinstance(part, promql_parser.VectorSelector)
+        for matcher in part.matchers.matchers
         if matcher.name == label and matcher.op == promql_parser.MatchOp.Equal
     }

@@ -1,9 +1,11 @@
 """The files for stock TensorFlow Serving, as they are: valid each by itself, and in agreement with one another."""
 
+import http.server
 import importlib.util
 import mmap
 import re
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,31 @@ def test_the_labels_of_the_runbook_are_what_models_config_takes():
     (model,) = config.model_config_list.config
     assert list(model.model_version_policy.specific.versions) == [1700000000, 1700000900]
     assert dict(model.version_labels) == {"canary": 1700000900}
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    """A REST port that serves the model's metadata, or does not."""
+
+    def do_GET(self):
+        known = self.server.loaded and self.path == "/v1/models/twin/metadata"
+        self.send_response(200 if known else 404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(("loaded", "code"), [(True, 0), (False, 1)])
+def test_the_healthcheck_of_compose_passes_only_while_a_version_is_served(loaded, code):
+    configs, _ = read(FOLDER)
+    *command, script = configs.compose_server["healthcheck"]["test"][1:]
+    with http.server.HTTPServer(("127.0.0.1", 0), _Answers) as server:
+        server.loaded = loaded
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        done = subprocess.run([*command, script.replace("8501", str(server.server_port))], check=False, timeout=30)
+        thread.join()
+    assert done.returncode == code
 
 
 def test_batching_can_be_turned_on_by_the_two_lines_that_compose_shows():
