@@ -49,6 +49,14 @@ def models_are_where_the_server_looks(configs: Configs) -> Iterator[str]:
 def flags_agree_with_files_and_ports(configs: Configs) -> Iterator[str]:
     """Files that flags name exist where they are mounted; ports are the flags'; both deployments run alike."""
     compose, cluster = (configs.flags[where] for where in ("docker-compose.yaml", "kubernetes/deployment.yaml"))
+    program = ["tensorflow_model_server"]
+    for where, started in zip(
+        configs.flags,
+        (configs.compose_server["entrypoint"], configs.server_pod["containers"][0]["command"]),
+        strict=True,
+    ):
+        if started != program:
+            yield f"{where} must start {program}, not {started}"
     for name, value in compose.items():
         if cluster.get(name) != value:
             yield f"--{name}={value} of docker-compose.yaml is {cluster.get(name)} in kubernetes/deployment.yaml"

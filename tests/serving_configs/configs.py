@@ -110,12 +110,12 @@ def read(folder: Path) -> tuple[Configs, list[str]]:
             objects[key] = document
     wrong += [f"{_OBJECTS[key]}: no {key[0]} is called {key[1]!r}" for key in _OBJECTS if key not in objects]
     jobs = files.get("prometheus.yaml", {}).get("scrape_configs", [])
-    for name, names in (
-        ("docker-compose.yaml", files.get("docker-compose.yaml", {}).get("services", {})),
-        ("prometheus.yaml", [job.get("job_name") for job in jobs]),
+    services = files.get("docker-compose.yaml", {}).get("services", {})
+    for name, needed, names in (
+        ("docker-compose.yaml", (SERVER, "prometheus", "grafana"), services),
+        ("prometheus.yaml", (SERVER,), [job.get("job_name") for job in jobs]),
     ):
-        if SERVER not in names:
-            wrong.append(f"{name}: nothing is called {SERVER!r}")
+        wrong += [f"{name}: nothing is called {called!r}" for called in needed if called not in names]
     configs = Configs(folder, protos, files, objects, {})
     if not wrong:
         for where, arguments in (

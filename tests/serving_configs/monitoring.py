@@ -155,6 +155,9 @@ def the_dashboard_shows_what_exists(configs: Configs) -> Iterator[str]:
                 yield f"grafana/twin.json: {title!r} must ask for job {SERVER!r}"
             if promql.matched_values(target["expr"], "model_name") - {configs.model_name}:
                 yield f"grafana/twin.json: {title!r} must ask for model_name {configs.model_name!r}"
+            said = set(re.findall(r"\bp\d+\b", target["legendFormat"])) or set(re.findall(r"\bp\d+\b", title))
+            if said != promql.quantiles(target["expr"]):
+                yield f"grafana/twin.json: {title!r} says {said or 'no quantile'}, but asks for another"
             for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):
                 if label not in promql.grouped_by(target["expr"]):
                     yield f"grafana/twin.json: {title!r} has no label {label!r} left for its legend"

@@ -116,3 +116,12 @@ def matched_values(text: str, label: str) -> set[str]:
         for matcher in part.matchers.matchers
         if matcher.name == label and matcher.op == promql_parser.MatchOp.Equal
     }
+
+
+def quantiles(text: str) -> set[str]:
+    """Which quantiles an expression asks for, as `p99`."""
+    return {
+        f"p{100 * part.args[0].val:g}"
+        for part in _parse(text)
+        if isinstance(part, promql_parser.Call) and part.func.name == "histogram_quantile"
+    }
