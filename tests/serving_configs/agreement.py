@@ -124,10 +124,14 @@ def versions_agree(configs: Configs) -> Iterator[str]:
     dockerfile = path.read_text(encoding="utf-8") if path.is_file() else ""
     if not image.endswith(f"twin-tf:{__version__}") or f"-t {image} " not in dockerfile:
         yield f"kubernetes/refresh.yaml and Dockerfile must both say twin-tf:{__version__}, this version, not {image}"
-    for source in re.findall(r"^COPY (.+) \S+$", dockerfile, flags=re.MULTILINE):
-        for name in source.split():
-            if not (REPOSITORY / name).exists():
-                yield f"Dockerfile copies {name}, which does not exist"
+    ignore = path.with_name("Dockerfile.dockerignore")
+    kept = re.findall(r"^!(\S+)$", ignore.read_text(encoding="utf-8"), re.MULTILINE) if ignore.is_file() else []
+    sources = " ".join(re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE)).split()
+    if sorted(sources) != sorted(kept):
+        yield f"Dockerfile copies {sources}, Dockerfile.dockerignore lets {kept} through"
+    for name in sources:
+        if not (REPOSITORY / name).exists():
+            yield f"Dockerfile copies {name}, which does not exist"
 
 
 def kubernetes_names_resolve(configs: Configs) -> Iterator[str]:

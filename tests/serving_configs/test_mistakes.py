@@ -196,6 +196,7 @@ MISTAKES = [
     (DEPLOYMENT, "app.kubernetes.io/name:", "app:", "has an unknown key 'app'"),
     ("kustomization.yaml", "  - kubernetes/scaling.yaml\n", "", "lists ['kubernetes/scaling.yaml'] without"),
     ("kustomization.yaml", "      - monitoring.config\n", "", "does not put monitoring.config into"),
+    ("Dockerfile.dockerignore", "!export\n", "", "Dockerfile.dockerignore lets"),
     ("Dockerfile", "COPY export export", "COPY exporter exporter", "copies exporter, which does not exist"),
 ]
 

@@ -24,7 +24,14 @@ def test_the_files_have_no_problem():
 
 def test_every_file_is_read_by_a_check():
     configs, _ = read(FOLDER)
-    read_files = {*configs.protos, *configs.files, "kustomization.yaml", "Dockerfile", "make_ssl_config.sh"}
+    read_files = {
+        *configs.protos,
+        *configs.files,
+        "kustomization.yaml",
+        "Dockerfile",
+        "Dockerfile.dockerignore",
+        "make_ssl_config.sh",
+    }
     read_files |= set(configs.objects["Kustomization", "kustomization.yaml"]["resources"])
     assert {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()} == read_files
 
