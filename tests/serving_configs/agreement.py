@@ -99,6 +99,10 @@ def threads_follow_the_cpu_request(configs: Configs) -> Iterator[str]:
     batching = configs.protos["batching.config"]
     if str(batching.num_batch_threads.value) != cpu:
         yield f"batching.config: num_batch_threads is {batching.num_batch_threads.value}, the pod asks for {cpu} CPUs"
+    inside = batching.num_batch_threads.value * batching.max_batch_size.value
+    for where, flags in configs.flags.items():
+        if int(flags.get("grpc_max_threads", 0)) < inside:
+            yield f"{where}: --grpc_max_threads must be {inside} at least, or the batches of batching.config never fill"
     sizes = list(batching.allowed_batch_sizes)
     if sizes != sorted(set(sizes)) or not sizes or sizes[-1] != batching.max_batch_size.value:
         largest = batching.max_batch_size.value

@@ -49,10 +49,11 @@ def _parts(expression: Any) -> Iterator[Any]:
                 yield from _parts(item)
 
 
-def _parse(text: str) -> list[Any]:
+@cache
+def _parse(text: str) -> tuple[Any, ...]:
     for variable, value in _GRAFANA.items():
         text = text.replace(variable, value)
-    return list(_parts(promql_parser.parse(text)))
+    return tuple(_parts(promql_parser.parse(text)))
 
 
 def problems(text: str) -> list[str]:

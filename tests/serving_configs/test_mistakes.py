@@ -31,6 +31,7 @@ MISTAKES = [
         "max_batch_size { value: 16 }",
         "must rise to max_batch_size 16",
     ),
+    (COMPOSE, "--grpc_max_threads=32", "--grpc_max_threads=16", "must be 32 at least, or the batches"),
     ("batching.config", "allowed_batch_sizes: 1\n", "", "a lone user pays for two"),
     ("batching.config", "inputs: true", "inputs: false", "different history lengths cannot share a batch"),
     ("monitoring.config", "prometheus_config {", "promethus_config {", "did you mean 'prometheus_config'?"),
