@@ -192,9 +192,10 @@ def the_refresh_fits_into_its_schedule(configs: Configs) -> Iterator[str]:
     elif job["jobTemplate"]["spec"]["activeDeadlineSeconds"] >= 60 * int(every.group(1)):
         yield "kubernetes/refresh.yaml: a refresh that hangs is still there when the next is due"
     call = " ".join([*container["command"], *container["args"]])
-    match = re.fullmatch(r"twin-tf refresh --run=(/\w+)/\S+ --base-path=\S+ --json", call)
+    server = f"{SERVER}:{configs.flags['kubernetes/deployment.yaml'].get('port')}"
+    match = re.fullmatch(rf"twin-tf refresh --run=(/\w+)/\S+ --base-path=\S+ --server={server} --json", call)
     if match is None:
-        yield f"kubernetes/refresh.yaml must call `twin-tf refresh --run= --base-path= --json`, not `{call}`"
+        yield f"kubernetes/refresh.yaml must call `twin-tf refresh --run= --base-path= --server={server} --json`: {call}"
     elif match.group(1) not in [mount["mountPath"] for mount in container["volumeMounts"]]:
         yield f"kubernetes/refresh.yaml mounts nothing at {match.group(1)}, where the run is read"
 

@@ -36,4 +36,4 @@ def test_every_command_shown_exists_with_its_options(path):
 
 def test_the_refresh_job_is_read_as_one_call():
     text = (FOLDER / "kubernetes" / "refresh.yaml").read_text(encoding="utf-8")
-    assert shown(text) == [("refresh", ["--run", "--base-path", "--json"])]
+    assert shown(text) == [("refresh", ["--run", "--base-path", "--server", "--json"])]

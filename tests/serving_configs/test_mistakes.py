@@ -183,6 +183,7 @@ MISTAKES = [
     (REFRESH, '"*/15 * * * *"', '"*/7 * * * *"', "no even part of an hour"),
     (REFRESH, "activeDeadlineSeconds: 840", "activeDeadlineSeconds: 900", "still there when the next is due"),
     (REFRESH, "- refresh\n", "- publish\n", "must call `twin-tf refresh --run="),
+    (REFRESH, "--server=twin-serving:8500", "--server=twin-serving:8501", "--server=twin-serving:8500 --json"),
     (REFRESH, "--run=/runs/current", "--run=/run/current", "mounts nothing at /run,"),
     (
         REFRESH,
