@@ -195,7 +195,7 @@ def the_refresh_fits_into_its_schedule(configs: Configs) -> Iterator[str]:
     server = f"{SERVER}:{configs.flags['kubernetes/deployment.yaml'].get('port')}"
     match = re.fullmatch(rf"twin-tf refresh --run=(/\w+)/\S+ --base-path=\S+ --server={server} --json", call)
     if match is None:
-        yield f"kubernetes/refresh.yaml must call `twin-tf refresh --run= --base-path= --server={server} --json`: {call}"
+        yield f"kubernetes/refresh.yaml must call `twin-tf refresh --run= --base-path= --server={server} --json`"
     elif match.group(1) not in [mount["mountPath"] for mount in container["volumeMounts"]]:
         yield f"kubernetes/refresh.yaml mounts nothing at {match.group(1)}, where the run is read"
 
