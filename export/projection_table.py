@@ -49,21 +49,30 @@ class ProjectionTable(tf.Module):
     Args:
         model: trained; its weights are projected now.
         dtype: `float32`, or `float16` or `bfloat16`, which halve the table and round it.
+        projections: float32 `(items, heads * head_size)`, where they were computed elsewhere from the same weights.
 
     Raises:
-        ConfigError: a projection that the type cannot hold.
+        ConfigError: a projection that the type cannot hold, or `projections` of another shape.
     """
 
-    def __init__(self, model: TwinModel, dtype: str = "float32") -> None:
+    def __init__(
+        self, model: TwinModel, dtype: str = "float32", projections: npt.NDArray[np.float32] | None = None
+    ) -> None:
         super().__init__(name="projection_table")
         self.dtype = tf.dtypes.as_dtype(dtype)
-        exact = model.projection_table()
+        if projections is not None:
+            items = model.item_embedding.item_features.shape[0]
+            wanted = (items, model.config.heads * model.config.head_size)
+            if projections.shape != wanted:
+                raise ConfigError(f"projections have the shape {projections.shape}, the model's are {wanted}")
+        exact = model.projection_table() if projections is None else tf.constant(projections, tf.float32)
         self.table = free_rows(exact, self.dtype)
         largest = float(tf.reduce_max(tf.abs(exact)))
-        if not largest <= self.dtype.max:
+        limit = float(self.dtype.max)
+        if not largest <= limit:
             raise ConfigError(
-                f"a projection of {largest:g} does not fit into a {dtype} table, whose largest number is "
-                f"{float(self.dtype.max):g}; set serving.table to bfloat16 or float32"
+                f"a projection of {largest:g} does not fit into a {dtype} table, whose largest number is {limit:g}; "
+                "set serving.table to bfloat16 or float32"
             )
 
     def rounded(self, projection: tf.Tensor) -> tf.Tensor:

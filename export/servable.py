@@ -54,9 +54,10 @@ class Servable(tf.Module):
         weights_version: says which weights these are.
         table_version: says when the table was computed.
         table_dtype: of the projection table, see `ServingConfig.table`.
+        projections: the table's content, where it was computed elsewhere from the same weights.
 
     Raises:
-        ConfigError: a projection that `table_dtype` cannot hold.
+        ConfigError: a projection that `table_dtype` cannot hold, or `projections` of another shape.
     """
 
     def __init__(
@@ -67,12 +68,13 @@ class Servable(tf.Module):
         weights_version: int,
         table_version: int,
         table_dtype: str = "float32",
+        projections: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__(name="twin")
         self._schema = schema
         self.weights = ServedWeights(model)
         self.lookup = ItemLookup(item_ids)
-        self.projection = ProjectionTable(model, table_dtype)
+        self.projection = ProjectionTable(model, table_dtype, projections)
         self.weights_version = tf.Variable(weights_version, trainable=False, name="weights_version", dtype=tf.int64)
         self.table_version = tf.Variable(table_version, trainable=False, name="table_version", dtype=tf.int64)
         # A function, not an attribute: the Keras object stays out of the SavedModel.
@@ -163,16 +165,19 @@ class Servable(tf.Module):
     def _live_projection(self, model: TwinModel, request: Tensors) -> Tensors:
         """As `item_projection`; of the items that the table does not know, from those features that are given."""
         answer = self._item_projection(request["item"])
-        columns = []
+        given, known_as = [], []
         for feature in self._schema.inherent:
             index = request[f"item_{feature.name}"]
             if feature.multi_valued is None:
                 index = index[..., None]
-            columns.append(index)
-        index = tf.concat(columns, axis=-1)
-        live = ~answer["found"] & tf.reduce_any(index != PADDING, axis=-1)
+                known_as.append(tf.where(index == PADDING, UNKNOWN, index))
+            else:  # of no value at all, the embedding itself makes an unknown one
+                known_as.append(index)
+            given.append(index)
+        live = ~answer["found"] & tf.reduce_any(tf.concat(given, axis=-1) != PADDING, axis=-1)
         place = tf.where(live)
-        projected = self.projection.rounded(model.project_features(tf.gather_nd(index, place)))
+        features = tf.gather_nd(tf.concat(known_as, axis=-1), place)
+        projected = self.projection.rounded(model.project_features(features))
         projection = tf.tensor_scatter_nd_update(answer["projection"], place, projected)
         return {"projection": projection, "found": answer["found"], "live": live}
 

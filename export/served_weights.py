@@ -30,16 +30,9 @@ class ServedWeights(tf.Module):
 
     def __init__(self, model: TwinModel) -> None:
         super().__init__(name="served_weights")
-        tables = {variable.ref() for variable in model.embedding_variables}
-        catalogues = _catalogues(model)
-        named = _named(model)
         self.item_features = model.item_embedding.item_features
-        self.tables = {name: variable for name, variable in named.items() if variable.ref() in tables}
-        self.dense = {
-            name: variable
-            for name, variable in named.items()
-            if variable.ref() not in tables and variable.ref() not in catalogues
-        }
+        self.tables = _named(model.embedding_variables)
+        self.dense = _named(model.dense_variables)
 
     def free_rows(self) -> None:
         """Holds what grows in variables with a free number of rows, as a graph needs them."""
@@ -53,8 +46,10 @@ class ServedWeights(tf.Module):
         Args:
             model: the one that these are the weights of.
         """
-        mine = {variable.ref(): self.tables[name] for name, variable in _named(model).items() if name in self.tables}
-        mine |= dict.fromkeys(_catalogues(model), self.item_features)
+        own = (variable.ref() for variable in model.embedding_variables)
+        mine = dict(zip(own, self.tables.values(), strict=True))
+        catalogues = (layer.item_features.ref() for layer in model.submodules if isinstance(layer, ItemEmbedding))
+        mine |= dict.fromkeys(catalogues, self.item_features)
         with contextlib.ExitStack() as restored:
             for layer in model.submodules:
                 # Past Keras, which would take the variables for new weights of the model.
@@ -77,15 +72,12 @@ def free_rows(value: Any, dtype: tf.DType | None = None) -> tf.Variable:
     return tf.Variable(value, trainable=False, shape=[None, *value.shape[1:]])
 
 
-def _named(model: TwinModel) -> dict[str, tf.Variable]:
+def _named(variables: list[tf.Variable]) -> dict[str, tf.Variable]:
+    """Names that stay as long as the network does: a place in the list and what Keras calls it."""
     return {
         f"{place:03d}_{variable.name.split(':')[0].replace('/', '_')}": variable
-        for place, variable in enumerate(model.variables)
+        for place, variable in enumerate(variables)
     }
-
-
-def _catalogues(model: TwinModel) -> set[Any]:
-    return {layer.item_features.ref() for layer in model.submodules if isinstance(layer, ItemEmbedding)}
 
 
 def _replaced(held: Any, mine: dict[Any, tf.Variable]) -> Any:

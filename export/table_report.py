@@ -119,7 +119,7 @@ def table_report(run: Run, servable: Servable, requests: Request) -> dict[str, A
     """
     work = projection_work(run.model, run.item_ids[FIRST_KNOWN:], requests)
     table = servable.projection.table
-    loss, change = _rounding_loss(run.model, servable, requests)
+    loss, change = rounding_loss(run.model, servable, requests)
     return {
         "table_dtype": servable.projection.dtype.name,
         "table_bytes": int(tf.size(table)) * table.dtype.size,
@@ -131,8 +131,18 @@ def table_report(run: Run, servable: Servable, requests: Request) -> dict[str, A
     }
 
 
-def _rounding_loss(model: TwinModel, servable: Servable, requests: Request) -> tuple[float, float]:
-    """Of the float32 table's finalists, the share that the rounded one misses; and the largest change of a score."""
+def rounding_loss(model: TwinModel, servable: Servable, requests: Request) -> tuple[float, float]:
+    """What a rounded table changes.
+
+    Args:
+        model: trained.
+        servable: made of it.
+        requests: inputs of `serving_default`.
+
+    Returns:
+        Of the finalists that the float32 table finds, the share that the rounded one misses; the largest change of a
+        probability. Both are 0 for a float32 table.
+    """
     if servable.projection.dtype == tf.float32:
         return 0.0, 0.0
     exact, rounded = model.projection_table(), tf.convert_to_tensor(servable.projection.table)
