@@ -17,7 +17,7 @@ from twin_tf.batch import Batch, History, Targets
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.runs import load_run
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.strict_yaml import ConfigError, to_plain
 
 UNKNOWN_IDS = (0, -1, 7, 2**62, -(2**63))
 
@@ -289,7 +289,7 @@ def test_the_description_says_what_was_exported(model, run):
     assert description["schema_fingerprint"] == run.schema.fingerprint
     assert 50 <= description["probes"] <= 60
     assert description["run"] == "run"
-    assert description["model"]["heads"] == run.config.model.heads
+    assert description["model"] == to_plain(run.config.model)
     assert description["signatures"] == [
         "item_projection", "live_projection", "retrieve", "self_check", "serving_default",
     ]  # fmt: skip
