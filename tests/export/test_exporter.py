@@ -4,21 +4,20 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from export.exporter import export_run
+from export.exporter import export_run, export_text
 from export.local_server import child_environment
-from export.servable import Servable
 from export.signatures import request_contract
+from tests.export.toy_servable import in_cpp
 from tests.twin_tf import small_run
 from twin_tf.batch import Batch, History, Targets
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.runs import load_run
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.strict_yaml import ConfigError, to_plain
 
 UNKNOWN_IDS = (0, -1, 7, 2**62, -(2**63))
 
@@ -36,28 +35,6 @@ def run(model):
 @pytest.fixture(scope="module")
 def prepared(model):
     return small_run.shared_root() / "prepared"
-
-
-def in_cpp(directory: Path, calls):
-    """Runs [(model directory, signature, inputs)] without TensorFlow's Python: outputs, or (status, sentence)."""
-    listed = []
-    for number, (model, signature, inputs) in enumerate(calls):
-        np.savez(directory / f"{number}.npz", **inputs)
-        listed.append([str(model), signature, str(number)])
-    (directory / "calls.json").write_text(json.dumps(listed))
-    script = str(Path(__file__).with_name("cpp_process.py"))
-    command = [sys.executable, script, str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    answers = []
-    for number in range(len(calls)):
-        failed = directory / f"{number}.error.json"
-        if failed.exists():
-            answers.append(tuple(json.loads(failed.read_text())))
-        else:
-            with np.load(directory / f"{number}.out.npz") as file:
-                answers.append(dict(file))
-    return answers
 
 
 def random_requests(run, users, columns, candidates, seed=1):
@@ -205,6 +182,7 @@ def test_a_request_scores_the_same_alone_in_company_and_wider(model, served, tmp
 
 def test_shapes_that_do_not_fit_are_refused_with_the_rule(model, run, tmp_path):
     request = random_requests(run, 3, 10, 4)
+    empty = {name: value[:, :0] for name, value in request.items() if name.startswith("history_") and value.ndim == 2}
     faults = {
         "history_time must have the shape of history_item": {"history_time": request["history_time"][:, :9]},
         "history_play_time must have the shape of history_item": {"history_play_time": np.ones((3, 11), np.int32)},
@@ -212,14 +190,46 @@ def test_shapes_that_do_not_fit_are_refused_with_the_rule(model, run, tmp_path):
         "history_length must have as many users as history_item": {"history_length": np.ones(4, np.int32)},
         "user_device must have as many users as history_item": {"user_device": np.ones(2, np.int32)},
         "context_shown_at must have as many users as history_item": {"context_shown_at": np.ones(1, np.int32)},
+        "history_item must have 2 dimensions (users, behaviours)": {"history_item": request["history_item"][0]},
+        "candidate_item must have 2 dimensions (users, candidates)": {"candidate_item": np.ones((3, 4, 1), np.int64)},
+        "user_device must have one dimension (users)": {"user_device": np.array(1, np.int32)},
+        "a user without history sends one column and history_length 0": empty,
     }
     names = ("serving_default", "retrieve")
     calls = [(model, name, {**request, **fault}) for fault in faults.values() for name in names]
-    answers = in_cpp(tmp_path, calls)
-    for rule, *refused in zip(faults, answers[::2], answers[1::2], strict=True):
-        for status, sentence in refused:
-            assert status == "INVALID_ARGUMENT"
-            assert rule in sentence
+    item = run.item_ids[None, 2:5]
+    features = {f"item_{name}": np.ones((1, 3), np.int32) for name in run.schema.inherent_slices}
+    video = next(iter(features))
+    others = {
+        "item must have 2 dimensions (users, items)": ("item_projection", {"item": item[0]}),
+        "probe must have one dimension (users)": ("self_check", {"probe": np.array([[1]], np.int32)}),
+        f"{video} must have the shape of item": (
+            "live_projection", {"item": item, **features, video: np.ones((1, 2), np.int32)},
+        ),
+        f"{video} must have 2 dimensions (users, items)": (
+            "live_projection", {"item": item, **features, video: np.ones((1, 3, 1), np.int32)},
+        ),
+    }  # fmt: skip
+    answers = in_cpp(tmp_path, [*calls, *((model, *call) for call in others.values())])
+    rules = [rule for rule in faults for _ in names] + list(others)
+    assert len(rules) == len(answers)
+    for rule, (status, sentence) in zip(rules, answers, strict=True):
+        assert status == "INVALID_ARGUMENT"
+        assert rule in sentence
+
+
+def test_indices_out_of_their_tables_are_unknown(model, run, tmp_path):
+    request = random_requests(run, 4, 30, 5)
+    names = [name for name, contract in request_contract(run.schema).items() if contract.dtype == "int32"]
+    names = [name for name in names if name not in ("history_length", "candidate_count")]
+    assert {name.split("_")[0] for name in names} == {"history", "user", "context"}
+    far = {name: np.resize(np.array([-(2**31), 2**31 - 1, -1, 10**6], np.int32), request[name].shape) for name in names}
+    unknown = {name: np.ones_like(request[name]) for name in names}
+    one, other, as_it_was = in_cpp(
+        tmp_path, [(model, "serving_default", {**request, **given}) for given in (far, unknown, {})]
+    )
+    np.testing.assert_array_equal(one["probability"], other["probability"])
+    assert (one["probability"] != as_it_was["probability"]).any()
 
 
 def test_item_projection_is_k_h_w_h_of_known_items_alone(model, run, tmp_path):
@@ -244,41 +254,7 @@ def test_the_gate_lets_the_export_through(model):
     assert 50 <= figures["parity"]["requests"] <= 60
     assert figures["parity"]["served_minus_trained_max"] <= 1e-5
     assert figures["self_check"]["rows"] == 802
-    assert figures["warm_up"]["requests"] == 2 + 2 * 2 + 1
-
-
-def test_the_self_check_finds_a_table_that_is_not_of_these_weights(tmp_path):
-    loaded = load_run(small_run.shared_root() / "run")
-    model = loaded.model
-    servable = Servable(model, loaded.schema, loaded.item_ids, 1, 1)
-    topic = int(model.item_embedding.item_features[650, 2])
-    mutations = {
-        "a row of the table": (servable.projection.table, [801, 3], 0.5),
-        "item_kernel": (model.long_term.relevance.item_kernel, [1, 1], 0.5),
-        "an item's embedding": (model.item_embedding.tables[0], [700, 2], 9.0),
-        "an item's feature": (model.item_embedding.item_features, [650, 2], 2 + (topic - 1) % 20),
-        "NaN in the table": (servable.projection.table, [5, 5], float("nan")),
-    }
-    calls = []
-
-    def save(name):
-        place = tmp_path / name.replace(" ", "_")
-        tf.saved_model.save(servable, str(place), signatures={"self_check": servable.signatures["self_check"]})
-        calls.append((place, "self_check", {"probe": np.array([-1], np.int32)}))
-
-    save("sound")
-    for name, (variable, place, value) in mutations.items():
-        before = variable.numpy()
-        variable.assign(tf.tensor_scatter_nd_update(before, [place], [tf.constant(value, variable.dtype)]))
-        save(name)
-        variable.assign(before)
-    sound, *stale = in_cpp(tmp_path, calls)
-    assert sound["checked"].tolist() == [802]
-    assert sound["disagreement"][0] < 1e-5
-    assert len(stale) == len(mutations)
-    for name, (status, sentence) in zip(mutations, stale, strict=True):
-        assert status == "INVALID_ARGUMENT", name
-        assert "self_check: the projection table disagrees with the weights of this version" in sentence
+    assert figures["warm_up"]["requests"] == 3 + 2 * 2 + 1
 
 
 def test_the_catalogue_is_data_not_graph(model):
@@ -313,6 +289,34 @@ def test_the_description_says_what_was_exported(model, run):
     assert description["schema_fingerprint"] == run.schema.fingerprint
     assert 50 <= description["probes"] <= 60
     assert description["run"] == "run"
+    assert description["model"] == to_plain(run.config.model)
+    assert description["signatures"] == [
+        "item_projection", "live_projection", "retrieve", "self_check", "serving_default",
+    ]  # fmt: skip
+
+
+def test_the_description_says_what_the_table_is_worth(model, run):
+    description = json.loads((model / "assets.extra/export.json").read_text())
+    assert description["table_dtype"] == "float32"
+    assert description["table_bytes"] == 802 * 32 * 4
+    assert description["table_overlap_loss"] == description["table_score_change"] == 0
+    with np.load(model / "assets.extra/probes.npz", allow_pickle=False) as file:
+        requests = {name.removeprefix("input/"): file[name] for name in file.files if name.startswith("input/")}
+    known = set(run.item_ids[2:].tolist())
+    items, rows, left = [], 0, 0
+    for user, (length, count) in enumerate(zip(requests["history_length"], requests["candidate_count"], strict=True)):
+        behaviours = requests["history_item"][user, :length].tolist()
+        shown = requests["candidate_item"][user, :count].tolist()
+        items += behaviours + shown
+        rows += len(set(behaviours)) + len(shown)
+        left += len(set(behaviours) - known) + len(shown)
+    assert description["coverage"] == pytest.approx(np.mean([item in known for item in items]))
+    assert description["projection_saved_rows"] == pytest.approx(1 - left / rows)
+    assert 0.5 < description["projection_saved_flops"] < description["projection_saved_rows"] < 1
+    text = export_text(model, description)
+    assert text.startswith(f"{model}: 802 items, ")
+    assert f"knows {description['coverage']:.2%} of the probes' items" in text
+    assert "rounding" not in text
 
 
 def test_probes_are_real_moments_with_real_candidates(model, run):
