@@ -24,8 +24,8 @@ Request = dict[str, Array]
 def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
     """Writes `probes.npz`.
 
-    It holds `input/<name>` for every input of serving_default, `expected/probability`, and `expected/position`, the
-    trainer's finalists, -1 where none.
+    It holds `input/<name>` for every input of serving_default, `expected/probability`, `expected/position`, the
+    trainer's finalists, -1 where none, and `expected/label`, which of the candidates were clicked.
 
     Args:
         run: trained.
@@ -54,7 +54,7 @@ def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
         requests += _requests(run, item_ids, plain, probability, position, per_record)
     chosen = np.unique(np.linspace(0, len(requests) - 1, min(wanted, len(requests))).astype(int))
     stacked = _stack([requests[place] for place in chosen])
-    expected = {f"expected/{name}": stacked.pop(name) for name in ("probability", "position")}
+    expected = {f"expected/{name}": stacked.pop(name) for name in ("probability", "position", "label")}
     arrays = {f"input/{name}": value for name, value in stacked.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays, **expected)
     return stacked
@@ -81,6 +81,7 @@ def _requests(
                 "candidate_item": item_ids[batch.targets.item[user, shown]],
                 "candidate_count": np.array(len(shown), np.int32),
                 "probability": probability[user, shown],
+                "label": batch.label[user, shown],
                 "position": np.where(position[user, shown] >= 0, position[user, shown] - start, -1),
             }
             request.update({f"history_{f.name}": batch.history.cross[f.name][user, past] for f in schema.stored_cross})
