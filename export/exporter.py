@@ -3,24 +3,29 @@
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from export.probes import write_probes
 from export.servable import Servable
+from export.signatures import expected_signatures
+from export.table_report import table_report
 from export.warmup import write_warmup
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.growth import check_same_encoding
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.runs import Run, load_run
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.strict_yaml import ConfigError, to_plain
 
 EXTRA = "assets.extra"
 EXPORT = "export.json"
 
 
-def export_run(run: str | Path, output: str | Path, prepared: str | Path | None = None) -> dict[str, Any]:
+def export_run(
+    run: str | Path, output: str | Path, prepared: str | Path | None = None, table: str | None = None
+) -> dict[str, Any]:
     """Writes the served model of a run into a new directory.
 
     Args:
@@ -28,13 +33,14 @@ def export_run(run: str | Path, output: str | Path, prepared: str | Path | None 
         output: the version directory to write; it must not exist. `export.publisher` moves it under a base path.
         prepared: prepared data for the probes and warm-up requests, of the run's day or a later one; where the run was
             trained if left out. The catalogue served is the run's: what came later is unknown to the model.
+        table: type of the projection table, in place of the run's `serving.table`.
 
     Returns:
         The content of `assets.extra/export.json`.
 
     Raises:
-        ConfigError: not a finished run, `output` exists, or prepared data of another schema or without test targets;
-            nothing is written then.
+        ConfigError: not a finished run, `output` exists, prepared data of another schema or without test targets, or
+            projections that the table's type cannot hold; nothing is written then.
     """
     target = Path(output)
     if target.exists():
@@ -44,36 +50,77 @@ def export_run(run: str | Path, output: str | Path, prepared: str | Path | None 
     check_same_encoding(loaded.directory, manifest)
     staging = target.with_name(f".{target.name}.writing-{time.time_ns()}")
     try:
-        description = _write(loaded, manifest, staging)
+        servable = make_servable(loaded, table)
+        tf.saved_model.save(servable, str(staging), signatures=servable.signatures)
+        description = write_extra(loaded, manifest, servable, staging)
         staging.replace(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return description
 
 
-def _write(loaded: Run, manifest: Manifest, staging: Path) -> dict[str, Any]:
-    """Writes the whole model directory; returns the content of `export.json`."""
-    servable = Servable(
-        loaded.model, loaded.schema, loaded.item_ids, loaded.info.weights_version, loaded.info.weights_version
-    )
-    tf.saved_model.save(servable, str(staging), signatures=servable.signatures)
-    extra = staging / EXTRA
+def make_servable(run: Run, table: str | None = None) -> Servable:
+    """What is saved of a run, with the projection table as of now.
+
+    Args:
+        run: trained.
+        table: type of the projection table, in place of the run's `serving.table`.
+
+    Raises:
+        ConfigError: projections that the type cannot hold.
+    """
+    version = run.info.weights_version
+    return Servable(run.model, run.schema, run.item_ids, version, version, table or run.config.serving.table)
+
+
+def write_extra(run: Run, manifest: Manifest, servable: Servable, version_dir: Path) -> dict[str, Any]:
+    """Writes `assets.extra/` of a model directory: schema and vocabularies, probes, warm-up requests, `export.json`.
+
+    Args:
+        run: the run that `servable` was made of.
+        manifest: prepared data with a test split.
+        servable: what the directory holds, or will hold.
+        version_dir: has no `assets.extra` yet.
+
+    Returns:
+        The content of `export.json`.
+    """
+    extra = version_dir / EXTRA
     extra.mkdir()
-    FeatureEncoder.load(loaded.directory).save(extra)
-    requests = write_probes(loaded, manifest, extra / "probes.npz")
-    write_warmup(loaded.schema, loaded.config.serving, requests, extra / "tf_serving_warmup_requests")
+    FeatureEncoder.load(run.directory).save(extra)
     table = servable.projection.table
+    rounded = None if table.dtype == tf.float32 else tf.convert_to_tensor(table)
+    requests = write_probes(run, manifest, extra / "probes.npz", rounded)
+    write_warmup(run.schema, run.config.serving, requests, extra / "tf_serving_warmup_requests")
     description = {
-        "run": loaded.directory.resolve().name,
-        "search": loaded.config.model.search,
-        "schema_fingerprint": loaded.info.schema_fingerprint,
-        "weights_version": loaded.info.weights_version,
-        "table_version": loaded.info.weights_version,
-        "items": int(table.shape[0]),
+        "run": run.directory.resolve().name,
+        "search": run.config.model.search,
+        "model": to_plain(run.config.model),
+        "schema_fingerprint": run.info.schema_fingerprint,
+        "weights_version": int(servable.weights_version),
+        "table_version": int(servable.table_version),
+        "items": int(tf.shape(table)[0]),
         "projection_width": int(table.shape[1]),
-        "signatures": sorted(servable.signatures),
+        "signatures": sorted(expected_signatures(run.schema)),
         "probes": len(requests["request_time"]),
-        "bytes": sum(path.stat().st_size for path in staging.rglob("*") if path.is_file()),
+        **table_report(run, servable, requests),
+        "bytes": sum(path.stat().st_size for path in version_dir.rglob("*") if path.is_file()),
     }
     (extra / EXPORT).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return description
+
+
+def export_text(output: str | Path, description: Mapping[str, Any]) -> str:
+    """The content of `export.json` for people."""
+    said = (
+        "{output}: {items:,} items, {megabytes:.1f} MB, {probes:,} probes\n"
+        "table: {table_dtype}, {table_megabytes:.1f} MB; knows {coverage:.2%} of the probes' items, spares "
+        "{projection_saved_rows:.2%} of the projected rows, {projection_saved_flops:.2%} of their multiply-adds"
+    )
+    if description["table_dtype"] != "float32":
+        said += (
+            "\nrounding: misses {table_overlap_loss:.3%} of the true finalists, moves a probability by at most "
+            "{table_score_change:.2g}"
+        )
+    sizes = {"megabytes": description["bytes"] / 1e6, "table_megabytes": description["table_bytes"] / 1e6}
+    return said.format(output=output, **sizes, **description)

@@ -2,7 +2,7 @@
 
 Each probe is a moment of the test split: the user's history until then, and the targets shown at that moment. The
 expected probabilities come from the training graph on the training layout (whole records, many targets, live
-projections).
+projections, or the rows of a rounded table).
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ Array = npt.NDArray[np.generic]
 Request = dict[str, Array]
 
 
-def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
+def write_probes(run: Run, manifest: Manifest, path: Path, table: tf.Tensor | None = None) -> Request:
     """Writes `probes.npz`.
 
     It holds `input/<name>` for every input of serving_default, `expected/probability`, `expected/position`, the
@@ -31,6 +31,8 @@ def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
         run: trained.
         manifest: prepared data with a test split.
         path: the file to write.
+        table: the projection table if it is rounded: expected is then what the trainer says with it, so that the
+            comparison stays as sharp as with a float32 table. What the rounding itself does is in `table_report`.
 
     Returns:
         The stacked requests, by input name: `(probes, ...)`.
@@ -39,7 +41,7 @@ def write_probes(run: Run, manifest: Manifest, path: Path) -> Request:
     dataset = make_dataset(manifest, "test", manifest.schema.history.max_length, run.config.training.batch_records)
 
     def score(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        scores = run.model.score(batch)
+        scores = run.model.score(batch, table)
         found = scores.long_term.finalists
         return tf.sigmoid(scores.logit), tf.where(found.valid, found.position, -1)
 

@@ -7,14 +7,17 @@ A request's ids are looked up in the graph: sorted raw ids and a binary search, 
 import numpy as np
 import numpy.typing as npt
 
+from export.served_weights import free_rows
+from export.signatures import WHOLE_TABLE
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN
+from twin_tf.strict_yaml import ConfigError
 
 BLOCK = 65_536
 TOLERANCE = 1e-4
 SAMPLE = 1024
-WHOLE_TABLE = -1
+_SPREAD = 2_654_435_761
 
 
 class ItemLookup(tf.Module):
@@ -28,10 +31,8 @@ class ItemLookup(tf.Module):
         super().__init__(name="item_lookup")
         known = item_ids[FIRST_KNOWN:]
         order = np.argsort(known, kind="stable")
-        self.sorted_ids = tf.Variable(known[order], trainable=False, name="sorted_ids", dtype=tf.int64)
-        self.sorted_rows = tf.Variable(
-            (order + FIRST_KNOWN).astype(np.int32), trainable=False, name="sorted_rows", dtype=tf.int32
-        )
+        self.sorted_ids = free_rows(known[order])
+        self.sorted_rows = free_rows((order + FIRST_KNOWN).astype(np.int32))
 
     def rows(self, ids: tf.Tensor) -> tf.Tensor:
         """int64 `(...)` raw ids -> int32 `(...)` item rows; `UNKNOWN` for an id that is not in the catalogue."""
@@ -47,36 +48,69 @@ class ProjectionTable(tf.Module):
 
     Args:
         model: trained; its weights are projected now.
+        dtype: `float32`, or `float16` or `bfloat16`, which halve the table and round it.
+
+    Raises:
+        ConfigError: a projection that the type cannot hold.
     """
 
-    def __init__(self, model: TwinModel) -> None:
+    def __init__(self, model: TwinModel, dtype: str = "float32") -> None:
         super().__init__(name="projection_table")
-        self.table = tf.Variable(model.projection_table(), trainable=False, name="projection_table")
+        self.dtype = tf.dtypes.as_dtype(dtype)
+        exact = model.projection_table()
+        self.table = free_rows(exact, self.dtype)
+        largest = float(tf.reduce_max(tf.abs(exact)))
+        if not largest <= self.dtype.max:
+            raise ConfigError(
+                f"a projection of {largest:g} does not fit into a {dtype} table, whose largest number is "
+                f"{float(self.dtype.max):g}; set serving.table to bfloat16 or float32"
+            )
+
+    def rounded(self, projection: tf.Tensor) -> tf.Tensor:
+        """A live float32 projection as the table would hold it, float32 again."""
+        return tf.cast(tf.cast(projection, self.dtype), tf.float32)
+
+    def rows(self, rows: tf.Tensor) -> tf.Tensor:
+        """Projections of item rows: int `(...)` -> float32 `(..., heads * head_size)`."""
+        return tf.cast(tf.gather(self.table, rows), tf.float32)
 
     def disagreement(self, model: TwinModel, probe: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """How far the table is from what the live weights say.
+        """How far the table is from what the live weights say, over what its type must round.
 
         Args:
             model: the weights in the same directory.
             probe: int32 `(B,)`: `WHOLE_TABLE` (-1) checks every row, anything else seeds a sample of `SAMPLE` rows.
 
         Returns:
-            Largest absolute difference, a float scalar, and the number of rows checked, an int32 scalar.
+            Largest difference, a float scalar, and the number of rows checked, an int32 scalar.
         """
         rows = tf.shape(self.table)[0]
         whole = tf.reduce_any(tf.equal(probe, WHOLE_TABLE))
         seeds = tf.cast(probe, tf.int64)[:, None] * SAMPLE + tf.range(SAMPLE, dtype=tf.int64)[None, :]
-        sample = tf.reshape(tf.math.floormod(seeds * 2_654_435_761, tf.cast(rows, tf.int64)), [-1])
+        sample = tf.reshape(tf.math.floormod(seeds * _SPREAD, tf.cast(rows, tf.int64)), [-1])
         chosen = tf.cond(whole, lambda: tf.range(rows), lambda: tf.cast(sample, tf.int32))
         checked = tf.size(chosen)
 
         def block(start: tf.Tensor, worst: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             part = chosen[start : start + BLOCK]
-            live = model.project_items(part)
-            difference = tf.abs(live - tf.gather(self.table, part))
+            held = tf.gather(self.table, part)
+            difference = tf.abs(model.project_items(part) - tf.cast(held, tf.float32)) - _rounding(held)
             broken = tf.reduce_any(tf.math.is_nan(difference))
             largest = tf.where(broken, tf.constant(float("inf")), tf.reduce_max(difference))
             return start + BLOCK, tf.maximum(worst, largest)
 
         _, worst = tf.while_loop(lambda start, _: start < checked, block, [tf.constant(0), tf.constant(0.0)])
         return worst, checked
+
+
+def _rounding(held: tf.Tensor) -> tf.Tensor:
+    """How far from a rounded number the exact one may lie: half the way to the next number of its type, float32.
+
+    With it the check of a rounded table is as sharp as that of a float32 one: any number further away by more than the
+    tolerance is found.
+    """
+    if held.dtype == tf.float32:
+        return tf.constant(0.0)
+    magnitude = tf.abs(held)
+    following = tf.bitcast(tf.bitcast(magnitude, tf.int16) + tf.constant(1, tf.int16), held.dtype)
+    return 0.5 * (tf.cast(following, tf.float32) - tf.cast(magnitude, tf.float32))

@@ -1,19 +1,28 @@
-"""The served graph: four signatures around the very `TwinModel.score` that training uses, with the projection table."""
+"""The served graph: five signatures around the very `TwinModel.score` that training uses, with the projection table."""
 
-from collections.abc import Callable
+import functools
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from export.projection_table import TOLERANCE, ItemLookup, ProjectionTable
-from export.signatures import request_contract
+from export.request_checks import Tensors, checked
+from export.served_weights import ServedWeights
+from export.signatures import SignatureContract, TensorContract, expected_signatures, request_contract
 from twin_tf.batch import Batch, History, Targets
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
-from twin_tf.schema import UNKNOWN, FeatureSchema
+from twin_tf.schema import PADDING, UNKNOWN, FeatureSchema
+from twin_tf.strict_yaml import ConfigError
 
-Tensors = dict[str, tf.Tensor]
+_VERSIONS = ("weights_version", "table_version")
+VARIABLES = Path("variables/variables")
+_GROWING = ("lookup/", "projection/", "weights/item_features/", "weights/tables/")
+"""Where the variables lie whose number of rows is the catalogue's or a vocabulary's."""
 
 
 def request_spec(schema: FeatureSchema) -> dict[str, tf.TensorSpec]:
@@ -22,14 +31,21 @@ def request_spec(schema: FeatureSchema) -> dict[str, tf.TensorSpec]:
     `B` users, `L` behaviours oldest first, `C` candidates. `history_<cross>`, `user_<feature>` and
     `context_<feature>` are indices as `twin_tf.encoders.FeatureEncoder` gives them; times are in the unit of the logs.
     """
+    return _specs(request_contract(schema))
+
+
+def _specs(contracts: Mapping[str, TensorContract]) -> dict[str, tf.TensorSpec]:
     return {
         name: tf.TensorSpec([None] * contract.rank, tf.dtypes.as_dtype(contract.dtype), name=name)
-        for name, contract in request_contract(schema).items()
+        for name, contract in contracts.items()
     }
 
 
 class Servable(tf.Module):
-    """What is saved: all variables, and the four signatures over them.
+    """What is saved: all variables, and the five signatures over them.
+
+    Making one computes the table. The graph is traced when `signatures` is first asked for: a refresh, which rewrites
+    the variables under a graph that exists, does not pay for it.
 
     Args:
         model: trained.
@@ -37,6 +53,10 @@ class Servable(tf.Module):
         item_ids: int64 `(items,)` raw ids by item row.
         weights_version: says which weights these are.
         table_version: says when the table was computed.
+        table_dtype: of the projection table, see `ServingConfig.table`.
+
+    Raises:
+        ConfigError: a projection that `table_dtype` cannot hold.
     """
 
     def __init__(
@@ -46,50 +66,79 @@ class Servable(tf.Module):
         item_ids: npt.NDArray[np.int64],
         weights_version: int,
         table_version: int,
+        table_dtype: str = "float32",
     ) -> None:
         super().__init__(name="twin")
         self._schema = schema
-        # The variables are tracked one by one, under stable names; the Keras object itself stays out of the SavedModel.
-        self.weights = {_unique_name(i, variable): variable for i, variable in enumerate(model.variables)}
+        self.weights = ServedWeights(model)
         self.lookup = ItemLookup(item_ids)
-        self.projection = ProjectionTable(model)
-        self.raw_ids = tf.Variable(item_ids, trainable=False, name="raw_ids", dtype=tf.int64)
+        self.projection = ProjectionTable(model, table_dtype)
         self.weights_version = tf.Variable(weights_version, trainable=False, name="weights_version", dtype=tf.int64)
         self.table_version = tf.Variable(table_version, trainable=False, name="table_version", dtype=tf.int64)
-        self._functions = self._signatures(model)
+        # A function, not an attribute: the Keras object stays out of the SavedModel.
+        self._trace: Callable[[], dict[str, Any]] = lambda: self._traced(model)
 
-    @property
+    @functools.cached_property
     def signatures(self) -> dict[str, Any]:
         """Signature name -> concrete function, for `tf.saved_model.save`."""
-        return dict(self._functions)
+        return self._trace()
 
-    def _signatures(self, model: TwinModel) -> dict[str, Any]:
-        spec = request_spec(self._schema)
+    def write_variables(self, version_dir: str | Path) -> None:
+        """Rewrites the variables of a model directory that was exported from a servable of the same network.
 
-        def concrete(function: Callable[..., Tensors], inputs: dict[str, tf.TensorSpec]) -> Any:
-            return tf.function(function).get_concrete_function(**inputs)
+        The catalogue and the vocabularies may be others. `fingerprint.pb`, which would no longer tell the truth, goes.
 
-        return {
-            "serving_default": concrete(lambda **request: self._serve(model, request), spec),
-            "retrieve": concrete(lambda **request: self._retrieve(model, request), spec),
-            "item_projection": concrete(
-                lambda item: self._item_projection(item), {"item": tf.TensorSpec([None, None], tf.int64, name="item")}
-            ),
-            "self_check": concrete(
-                lambda probe: self._self_check(model, probe), {"probe": tf.TensorSpec([None], tf.int32, name="probe")}
-            ),
+        Args:
+            version_dir: not yet published; killed half-way, its variables are gone.
+
+        Raises:
+            ConfigError: the directory's graph is of another network; it stays as it was then.
+        """
+        directory = Path(version_dir)
+        fresh = directory / "variables.fresh"
+        try:
+            tf.train.Checkpoint(root=self).write(str(fresh / VARIABLES.name))
+            _check_same_network(directory / VARIABLES, fresh / VARIABLES.name)
+            shutil.rmtree(directory / VARIABLES.parent)
+            fresh.rename(directory / VARIABLES.parent)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        (directory / "fingerprint.pb").unlink(missing_ok=True)
+
+    def _traced(self, model: TwinModel) -> dict[str, Any]:
+        bodies: dict[str, Callable[[Tensors], Tensors]] = {
+            "serving_default": lambda request: self._serve(model, request),
+            "retrieve": lambda request: self._retrieve(model, request),
+            "item_projection": lambda request: self._item_projection(request["item"]),
+            "live_projection": lambda request: self._live_projection(model, request),
+            "self_check": lambda request: self._self_check(model, request["probe"]),
         }
+        self.weights.free_rows()
+        with self.weights.read_by(model):
+            return {
+                name: self._concrete(bodies[name], contract)
+                for name, contract in expected_signatures(self._schema).items()
+            }
+
+    def _concrete(self, body: Callable[[Tensors], Tensors], contract: SignatureContract) -> Any:
+        def signature(**inputs: tf.Tensor) -> Tensors:
+            request = checked(inputs, contract.inputs)
+            outputs = body(request)
+            users = tf.shape(next(iter(request.values())))[0]
+            versions = {name: tf.fill([users], getattr(self, name).read_value()) for name in _VERSIONS}
+            return {**outputs, **versions}
+
+        return tf.function(signature).get_concrete_function(**_specs(contract.inputs))
 
     def _serve(self, model: TwinModel, request: Tensors) -> Tensors:
-        batch, unknown = self._batch(request)
+        batch, unknown = self.batch(request)
         scores = model.score(batch, tf.convert_to_tensor(self.projection.table))
         probability = tf.sigmoid(scores.logit)
         real = tf.sequence_mask(batch.targets.count, tf.shape(probability)[1])
-        outputs = {"probability": tf.where(real, probability, 0.0), "unknown_items": unknown}
-        return {**outputs, **self._versions(tf.shape(probability)[0])}
+        return {"probability": tf.where(real, probability, 0.0), "unknown_items": unknown}
 
     def _retrieve(self, model: TwinModel, request: Tensors) -> Tensors:
-        batch, _ = self._batch(request)
+        batch, unknown = self.batch(request)
         found = model.score(batch, tf.convert_to_tensor(self.projection.table)).long_term
         pairs = tf.shape(batch.targets.item)
         width = tf.shape(found.finalists.position)[2]
@@ -99,39 +148,46 @@ class Servable(tf.Module):
         position = tf.broadcast_to(found.finalists.position, shape)
         item = tf.gather(request["history_item"], position, batch_dims=1)
         score = tf.reduce_max(found.relevance, axis=0)
-        outputs = {
+        return {
             "position": tf.where(valid, position, -1),
             "item": tf.where(valid, item, tf.constant(-1, tf.int64)),
             "score": tf.where(valid, score, 0.0),
             "valid": valid,
+            "unknown_items": unknown,
         }
-        return {**outputs, **self._versions(pairs[0])}
 
     def _item_projection(self, item: tf.Tensor) -> Tensors:
         rows = self.lookup.rows(item)
-        projection = tf.gather(self.projection.table, rows)
-        return {"projection": projection, "found": rows != UNKNOWN, **self._versions(tf.shape(item)[0])}
+        return {"projection": self.projection.rows(rows), "found": rows != UNKNOWN}
+
+    def _live_projection(self, model: TwinModel, request: Tensors) -> Tensors:
+        """As `item_projection`; of the items that the table does not know, from those features that are given."""
+        answer = self._item_projection(request["item"])
+        columns = []
+        for feature in self._schema.inherent:
+            index = request[f"item_{feature.name}"]
+            if feature.multi_valued is None:
+                index = index[..., None]
+            columns.append(index)
+        index = tf.concat(columns, axis=-1)
+        live = ~answer["found"] & tf.reduce_any(index != PADDING, axis=-1)
+        place = tf.where(live)
+        projected = self.projection.rounded(model.project_features(tf.gather_nd(index, place)))
+        projection = tf.tensor_scatter_nd_update(answer["projection"], place, projected)
+        return {"projection": projection, "found": answer["found"], "live": live}
 
     def _self_check(self, model: TwinModel, probe: tf.Tensor) -> Tensors:
-        worst, checked = self.projection.disagreement(model, probe)
+        worst, checked_rows = self.projection.disagreement(model, probe)
         agrees = tf.debugging.assert_less_equal(
             worst, TOLERANCE, message="self_check: the projection table disagrees with the weights of this version"
         )
         with tf.control_dependencies([agrees] if agrees is not None else []):
             users = tf.shape(probe)
-            outputs = {"disagreement": tf.fill(users, worst), "checked": tf.fill(users, checked)}
-            return {**outputs, **self._versions(users[0])}
+            return {"disagreement": tf.fill(users, worst), "checked": tf.fill(users, checked_rows)}
 
-    def _versions(self, users: tf.Tensor) -> Tensors:
-        return {
-            "weights_version": tf.fill([users], self.weights_version.read_value()),
-            "table_version": tf.fill([users], self.table_version.read_value()),
-        }
-
-    def _batch(self, request: Tensors) -> tuple[Batch, tf.Tensor]:
-        """The request as a batch, and per user how many of its real ids are not in the catalogue."""
+    def batch(self, request: Tensors) -> tuple[Batch, tf.Tensor]:
+        """The inputs of `serving_default` as a batch, and per user how many real ids are not in the catalogue."""
         schema = self._schema
-        request = self._checked(request)
         columns, width = tf.shape(request["history_item"])[1], tf.shape(request["candidate_item"])[1]
         length = tf.clip_by_value(request["history_length"], 0, columns)
         count = tf.clip_by_value(request["candidate_count"], 0, width)
@@ -159,24 +215,28 @@ class Servable(tf.Module):
         batch = Batch(history, targets, user, tf.zeros_like(request["request_time"]), label=nothing, weight=nothing)
         return batch, unknown
 
-    def _checked(self, request: Tensors) -> Tensors:
-        """The request behind its shape checks: what is wrong is said before any computation trips over it."""
-        history_shape = tf.shape(request["history_item"])
-        checks = []
-        for name, value in request.items():
-            if name.startswith("history_") and value.shape.rank == 2:
-                rule = f"{name} must have the shape of history_item"
-                checks.append(tf.debugging.assert_equal(tf.shape(value), history_shape, message=rule))
-            else:
-                rule = f"{name} must have as many users as history_item"
-                checks.append(tf.debugging.assert_equal(tf.shape(value)[0], history_shape[0], message=rule))
-        with tf.control_dependencies([check for check in checks if check is not None]):
-            return {name: tf.identity(value) for name, value in request.items()}
-
 
 def _count(flags: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(flags, tf.int32), axis=1)
 
 
-def _unique_name(index: int, variable: tf.Variable) -> str:
-    return f"{index:03d}_{variable.name.split(':')[0].replace('/', '_')}"
+def _check_same_network(before: Path, after: Path) -> None:
+    """Whether a graph that reads the one checkpoint can read the other."""
+    old, new = (_shapes(path) for path in (before, after))
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            raise ConfigError(
+                f"{before.parent.parent} is a graph of another network: its variable {name} is "
+                f"{old.get(name, 'missing')}, here it is {new.get(name, 'missing')}; export the run as a whole"
+            )
+
+
+def _shapes(checkpoint: Path) -> dict[str, str]:
+    reader = tf.train.load_checkpoint(str(checkpoint))
+    types = reader.get_variable_to_dtype_map()
+    shapes = {}
+    for name, shape in reader.get_variable_to_shape_map().items():
+        if name.endswith("VARIABLE_VALUE"):
+            free = ["rows", *shape[1:]] if name.startswith(_GROWING) else shape
+            shapes[name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")] = f"{types[name].name} {free}"
+    return shapes

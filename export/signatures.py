@@ -19,10 +19,14 @@ WHOLE_TABLE = -1  # the probe that makes `self_check` compare every row
 
 @dataclasses.dataclass(frozen=True)
 class TensorContract:
-    """One input or output: NumPy dtype name and number of dimensions; dimension 0 is the user (batch) dimension."""
+    """One input or output: NumPy dtype name and number of dimensions; dimension 0 is the user (batch) dimension.
+
+    `width` is the size of dimension 2 of an input where only one will do; it is checked in the graph, not declared.
+    """
 
     dtype: str
     rank: int
+    width: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +56,30 @@ def request_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
     return inputs
 
 
+def feature_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
+    """The features of items as inputs, `item_<feature>`: of a multi-valued feature `max_values` indices, 0 padding."""
+    return {
+        f"item_{feature.name}": TensorContract("int32", 2)
+        if feature.multi_valued is None
+        else TensorContract("int32", 3, width=feature.max_values)
+        for feature in schema.inherent
+    }
+
+
 def expected_signatures(schema: "FeatureSchema") -> dict[str, SignatureContract]:
     """Every signature of an exported model."""
     request = request_contract(schema)
+    item = {"item": TensorContract("int64", 2)}
+    projection = {"projection": TensorContract("float32", 3), "found": TensorContract("bool", 2)}
     return {
         "serving_default": SignatureContract(
             request,
             {"probability": TensorContract("float32", 2), "unknown_items": TensorContract("int32", 1), **_VERSIONS},
         ),
-        "item_projection": SignatureContract(
-            {"item": TensorContract("int64", 2)},
-            {"projection": TensorContract("float32", 3), "found": TensorContract("bool", 2), **_VERSIONS},
+        "item_projection": SignatureContract(item, {**projection, **_VERSIONS}),
+        "live_projection": SignatureContract(
+            {**item, **feature_contract(schema)},
+            {**projection, "live": TensorContract("bool", 2), **_VERSIONS},
         ),
         "retrieve": SignatureContract(
             request,
@@ -71,6 +88,7 @@ def expected_signatures(schema: "FeatureSchema") -> dict[str, SignatureContract]
                 "item": TensorContract("int64", 3),
                 "score": TensorContract("float32", 3),
                 "valid": TensorContract("bool", 3),
+                "unknown_items": TensorContract("int32", 1),
                 **_VERSIONS,
             },
         ),

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from export.projection_table import WHOLE_TABLE
 from export.servable import request_spec
+from export.signatures import WHOLE_TABLE, feature_contract
 from twin_tf.config import ServingConfig
 from twin_tf.keras_api import tf
 from twin_tf.schema import FeatureSchema
@@ -35,6 +35,7 @@ def write_warmup(schema: FeatureSchema, config: ServingConfig, requests: Request
     calls: list[tuple[str, Request]] = [("self_check", {"probe": np.array([WHOLE_TABLE], np.int32)})]
     sample = {name: value[:1] for name, value in requests.items()}
     calls.append(("item_projection", {"item": sample["candidate_item"]}))
+    calls.append(("live_projection", _live_sample(schema, sample["candidate_item"])))
     shaped = [
         _stretch(schema, sample, length, candidates)
         for length in config.warmup_lengths
@@ -46,6 +47,16 @@ def write_warmup(schema: FeatureSchema, config: ServingConfig, requests: Request
         for signature, inputs in calls:
             writer.write(_prediction_log(signature, inputs))
     return len(calls)
+
+
+def _live_sample(schema: FeatureSchema, item: npt.NDArray[np.generic]) -> Request:
+    """The items, and as many that no table knows, each feature unknown."""
+    item = np.concatenate([item, np.full_like(item, -1)], axis=1)
+    features: Request = {
+        name: np.ones([*item.shape, *([contract.width] if contract.width else [])], np.int32)
+        for name, contract in feature_contract(schema).items()
+    }
+    return {"item": item, **features}
 
 
 def _stretch(schema: FeatureSchema, sample: Request, length: int, candidates: int) -> Request:

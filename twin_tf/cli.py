@@ -137,18 +137,26 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
 @click.option("--run", "run_directory", required=True, help="A finished run.")
 @click.option("--output", required=True, help="A new model directory.")
 @click.option("--prepared", help="Prepared data for probes and warm-up; where the run was trained if left out.")
+@click.option(
+    "--table",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Type of the projection table; the run's serving.table if left out.",
+)
 @json_option
-def export(run_directory: str, output: str, prepared: str | None, as_json: bool) -> None:
+def export(run_directory: str, output: str, prepared: str | None, table: str | None, as_json: bool) -> None:
     r"""Turn a run into a model directory that TensorFlow Serving loads.
 
     \b
     twin-tf export --run run --output model
-    """
-    from export.exporter import export_run
+    twin-tf export --run run --output model --table bfloat16
 
-    result = export_run(run_directory, output, prepared)
-    sentence = f"{output}: {result['items']:,} items, {result['bytes'] / 1e6:.1f} MB, {result['probes']:,} probes"
-    show(result, as_json, sentence)
+    It says what the table is worth on the probes' requests: the share of their items that it knows, the share of the
+    projections that it spares, and what a rounded one loses.
+    """
+    from export.exporter import export_run, export_text
+
+    result = export_run(run_directory, output, prepared, table)
+    show(result, as_json, export_text(output, result))
 
 
 for command in (simulate, import_command, preprocess, validate, publish, rollback, serve, predict):

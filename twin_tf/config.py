@@ -181,11 +181,14 @@ class ServingConfig:
         warmup_lengths: history widths that warm-up requests carry.
         warmup_candidates: candidate counts that warm-up requests carry.
         probes: requests with the trainer's own scores that `validate` replays.
+        table: type of the projection table. `float16` and `bfloat16` halve it; the search and the attention then both
+            read the rounded rows. A model of `precision: bfloat16` loses nothing with a bfloat16 table.
     """
 
     warmup_lengths: tuple[int, ...] = (1, 1000)
     warmup_candidates: tuple[int, ...] = (1, 100)
     probes: int = 1000
+    table: Literal["float32", "float16", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if self.probes < 1 or min((*self.warmup_lengths, *self.warmup_candidates), default=0) < 1:

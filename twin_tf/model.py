@@ -162,6 +162,16 @@ class TwinModel(tfrs.Model):
             return self.auxiliary.project_items(rows)
         return self.long_term.relevance.project_items(self.relevance_embedding(rows))
 
+    def project_features(self, index: tf.Tensor) -> tf.Tensor:
+        """`project_items` of items given by their features, in the catalogue or not.
+
+        Args:
+            index: int32 `(N, columns)`, as rows of `data.load_item_features`.
+        """
+        if self.auxiliary is not None:
+            return self.auxiliary.project_features(index)
+        return self.long_term.relevance.project_items(self.relevance_embedding.embed_features(index))
+
     def projection_table(self) -> tf.Tensor:
         """`project_items` of every item: float `(items, heads * head_size)`."""
         rows = self.item_embedding.item_features.shape[0]
@@ -191,7 +201,7 @@ class TwinModel(tfrs.Model):
 
         Args:
             batch: histories and targets.
-            table: projection table, float `(items, heads * head_size)`; None projects with the live weights.
+            table: projection table, `(items, heads * head_size)` of any float type; None projects with live weights.
             exact: whether the table was computed from the weights as they are; an old one serves the search alone.
         """
         auxiliary = self.auxiliary.score(batch, table, exact=exact) if self.auxiliary is not None else None

@@ -86,12 +86,20 @@ class Toy(tf.Module):
         rows, known = self.rows(item)
         return {"projection": tf.gather(self.table, rows), "found": known, **self.versions(item)}
 
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None], INT64, "item"), tf.TensorSpec([None, None], INT32, "item_product")]
+    )
+    def live_projection(self, item, item_product):
+        answer = self.item_projection(item)
+        return {**answer, "live": ~answer["found"] & (item_product > 0)}
+
     @tf.function(input_signature=[REQUEST])
     def retrieve(self, inputs):
         score = self.scores(inputs)[:, :, None]
         item = tf.broadcast_to(inputs["history_item"][:, None, :1], tf.shape(score))
         zeros = tf.zeros_like(score, tf.int32)
-        return {"position": zeros, "item": item, "score": score, "valid": score > -1e9, **self.versions(item)}
+        answer = {"position": zeros, "item": item, "score": score, "valid": score > -1e9}
+        return {**answer, "unknown_items": zeros[:, 0, 0], **self.versions(item)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], INT32, "probe")])
     def self_check(self, probe):
@@ -125,6 +133,7 @@ def signatures(toy):
     return {
         "serving_default": toy.serve,
         "item_projection": toy.item_projection,
+        "live_projection": toy.live_projection,
         "retrieve": toy.retrieve,
         "self_check": toy.self_check,
     }

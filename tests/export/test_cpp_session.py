@@ -79,7 +79,7 @@ def test_it_equals_python_and_never_imports_tensorflow(facts):
     assert facts["tensorflow"] == []
     assert facts["largest"] <= 1e-6
     assert facts["found"] == [[True, False]]
-    assert facts["signatures"] == ["item_projection", "retrieve", "self_check", "serving_default"]
+    assert facts["signatures"] == ["item_projection", "live_projection", "retrieve", "self_check", "serving_default"]
 
 
 def test_threads_get_their_own_answers(facts):

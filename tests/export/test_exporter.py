@@ -244,7 +244,7 @@ def test_the_gate_lets_the_export_through(model):
     assert 50 <= figures["parity"]["requests"] <= 60
     assert figures["parity"]["served_minus_trained_max"] <= 1e-5
     assert figures["self_check"]["rows"] == 802
-    assert figures["warm_up"]["requests"] == 2 + 2 * 2 + 1
+    assert figures["warm_up"]["requests"] == 3 + 2 * 2 + 1
 
 
 def test_the_self_check_finds_a_table_that_is_not_of_these_weights(tmp_path):

@@ -88,7 +88,10 @@ class ItemEmbedding(keras.layers.Layer):
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         """Item rows, int `(...)`, -> float `(..., H)`; rows out of range are the unknown item."""
-        index = gather_rows(self.item_features, rows)
+        return self.embed_features(gather_rows(self.item_features, rows))
+
+    def embed_features(self, index: tf.Tensor) -> tf.Tensor:
+        """Rows as `item_features` has them, int `(..., columns)`, -> float `(..., H)`, of any item."""
         parts = []
         first = 0
         for feature, table in zip(self.features, self.tables, strict=True):
@@ -140,6 +143,7 @@ class CrossEmbedding(keras.layers.Layer):
         self.behaviour_features = tuple(f for f in features if f.derived != "age")
         self.relative_features = tuple(f for f in features if f.derived == "age")
         self.dims = {f.name: f.dim for f in (*self.behaviour_features, *self.relative_features)}
+        self.rows = {f.name: cardinalities[f.name] for f in features}
         self.tables = {
             feature.name: self.add_weight(
                 name=f"embedding_{feature.name}",
@@ -177,7 +181,7 @@ class CrossEmbedding(keras.layers.Layer):
         """
         rows, places = {}, dict(indices)
         for name, table in self.tables.items():
-            if name in indices and table.shape[0] > LARGEST_WHOLE_TABLE:
+            if name in indices and self.rows[name] > LARGEST_WHOLE_TABLE:
                 distinct, place = tf.unique(tf.reshape(indices[name], [-1]))
                 rows[name] = gather_rows(table, distinct)
                 places[name] = tf.reshape(place, tf.shape(indices[name]))

@@ -27,8 +27,10 @@ class Items:
         relevance: item rows to the K_h of eq. 6.
         value: item rows to the K_h of V; usually the same layer.
         rows: int32 `(B, L)` item rows.
-        table: projections of all items, float `(items, heads * head_size)`; None projects the batch's distinct items.
-        exact: whether `table` is what the live weights say now.
+        table: projections of all items, `(items, heads * head_size)` of any float type; None projects the batch's
+            distinct items.
+        exact: whether `table` is what the live weights say now, as far as its type can hold it. Both stages then read
+            it, so a rounded table moves them alike and they stay twins.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Items:
 
     def projected(self, position: tf.Tensor) -> tf.Tensor | None:
         """K_h W^h of the behaviours at `(B, U)` positions where an exact table holds it: float `(B, U, width)`."""
-        return gather_rows(self._table, tf.gather(self._rows, position, batch_dims=1)) if self._exact else None
+        if not self._exact:
+            return None
+        return tf.cast(gather_rows(self._table, tf.gather(self._rows, position, batch_dims=1)), tf.float32)
 
     def embed(self, position: tf.Tensor) -> EmbeddedItems:
         """K_h of the behaviours at `(B, n)` positions, with gradient."""
@@ -67,7 +71,8 @@ class Items:
 
 
 def _by_head(table: tf.Tensor, rows: tf.Tensor, heads: int) -> tf.Tensor:
-    """Rows `(B, W)` of a table `(items, heads * head_size)` as `(heads, B, W, head_size)`, out of range unknown."""
+    """Rows `(B, W)` of a table `(items, heads * head_size)` as float32 `(heads, B, W, head_size)`."""
     size = table.shape[1] // heads
-    rows = known_rows(table, rows)
-    return tf.gather(tf.reshape(table, [-1, size]), rows[None] * heads + tf.range(heads)[:, None, None])
+    rows = known_rows(table, rows)  # out of range: unknown
+    by_head = tf.gather(tf.reshape(table, [-1, size]), rows[None] * heads + tf.range(heads)[:, None, None])
+    return tf.cast(by_head, tf.float32)

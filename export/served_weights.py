@@ -1,0 +1,94 @@
+"""The weights as they are served: under names that stay, and free to grow where they grow with the catalogue.
+
+TensorFlow bakes a variable's number of rows into the graph. Item features and embedding tables are therefore saved with
+a free first dimension: one graph serves every catalogue, and a refresh rewrites `variables/` alone.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from twin_tf.keras_api import tf
+from twin_tf.layers.embeddings import ItemEmbedding
+from twin_tf.model import TwinModel
+
+_HOLDERS = ("item_features", "tables", "table")
+"""The attributes in which layers hold what grows."""
+
+
+class ServedWeights(tf.Module):
+    """All weights of a model. The Keras object itself stays out of the SavedModel.
+
+    Args:
+        model: trained.
+
+    Attributes:
+        item_features: int32 `(items, columns)`, the catalogue, one for all layers that read it.
+        tables: embedding tables by name.
+        dense: all other weights by name.
+    """
+
+    def __init__(self, model: TwinModel) -> None:
+        super().__init__(name="served_weights")
+        tables = {variable.ref() for variable in model.embedding_variables}
+        catalogues = _catalogues(model)
+        named = _named(model)
+        self.item_features = model.item_embedding.item_features
+        self.tables = {name: variable for name, variable in named.items() if variable.ref() in tables}
+        self.dense = {
+            name: variable
+            for name, variable in named.items()
+            if variable.ref() not in tables and variable.ref() not in catalogues
+        }
+
+    def free_rows(self) -> None:
+        """Holds what grows in variables with a free number of rows, as a graph needs them."""
+        self.item_features = free_rows(self.item_features)
+        self.tables = {name: free_rows(variable) for name, variable in self.tables.items()}
+
+    @contextlib.contextmanager
+    def read_by(self, model: TwinModel) -> Iterator[None]:
+        """Inside, the model reads these variables in place of its own, so that a graph traced here holds them.
+
+        Args:
+            model: the one that these are the weights of.
+        """
+        mine = {variable.ref(): self.tables[name] for name, variable in _named(model).items() if name in self.tables}
+        mine |= dict.fromkeys(_catalogues(model), self.item_features)
+        with contextlib.ExitStack() as restored:
+            for layer in model.submodules:
+                # Past Keras, which would take the variables for new weights of the model.
+                attributes = vars(layer)
+                for holder in _HOLDERS:
+                    if holder in attributes:
+                        restored.callback(attributes.__setitem__, holder, attributes[holder])
+                        attributes[holder] = _replaced(attributes[holder], mine)
+            yield
+
+
+def free_rows(value: Any, dtype: tf.DType | None = None) -> tf.Variable:
+    """A variable that is not trained, whose number of rows is no part of the graph.
+
+    Args:
+        value: its value, of one dimension or more.
+        dtype: another type than that of the value.
+    """
+    value = tf.convert_to_tensor(value) if dtype is None else tf.cast(value, dtype)
+    return tf.Variable(value, trainable=False, shape=[None, *value.shape[1:]])
+
+
+def _named(model: TwinModel) -> dict[str, tf.Variable]:
+    return {
+        f"{place:03d}_{variable.name.split(':')[0].replace('/', '_')}": variable
+        for place, variable in enumerate(model.variables)
+    }
+
+
+def _catalogues(model: TwinModel) -> set[Any]:
+    return {layer.item_features.ref() for layer in model.submodules if isinstance(layer, ItemEmbedding)}
+
+
+def _replaced(held: Any, mine: dict[Any, tf.Variable]) -> Any:
+    if isinstance(held, dict):
+        return {key: mine[variable.ref()] for key, variable in held.items()}
+    return [mine[variable.ref()] for variable in held] if isinstance(held, list) else mine[held.ref()]
