@@ -17,7 +17,6 @@ from export.tensors import Array
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.strict_yaml import ConfigError
 
-EXTRA = "assets.extra"
 EPSILON = 0.002
 CHANCE = 2.0
 """Standard errors that a loss must exceed before it counts: few probes must not refuse a version that is as good."""
@@ -63,9 +62,13 @@ def incomparable(new: Path, published: Path) -> str:
 
     Only what a request carries counts: raw ids mean the same to every version, indices where the encoding is the same
     as far as both have it.
+
+    Args:
+        new: where schema and vocabularies of the new version lie, its `assets.extra` or its run.
+        published: where those of the published one lie.
     """
     try:
-        ours, theirs = FeatureEncoder.load(new / EXTRA), FeatureEncoder.load(published / EXTRA)
+        ours, theirs = FeatureEncoder.load(new), FeatureEncoder.load(published)
     except (ConfigError, OSError) as error:
         return str(error)
     if request_contract(ours.schema) != request_contract(theirs.schema):

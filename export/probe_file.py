@@ -49,6 +49,14 @@ def load_probe_file(model: str | Path) -> Probes:
     return Probes(sides["input"], sides["expected"])
 
 
+def batches(probes: Probes) -> Iterator[tuple[slice, dict[str, Array]]]:
+    """Which probes, and their requests as one, cut to the longest history and the most candidates among them."""
+    total = len(probes.inputs["request_time"])
+    for start in range(0, total, _ROWS_A_CALL):
+        rows = slice(start, min(start + _ROWS_A_CALL, total))
+        yield rows, _trimmed({name: array[rows] for name, array in probes.inputs.items()})
+
+
 def served_scores(version: LoadedVersion, probes: Probes) -> Iterator[tuple[slice, Array]]:
     """What a model answers to the probes.
 
@@ -58,10 +66,7 @@ def served_scores(version: LoadedVersion, probes: Probes) -> Iterator[tuple[slic
     Raises:
         ServingError: the model refuses a request.
     """
-    total = len(probes.inputs["request_time"])
-    for start in range(0, total, _ROWS_A_CALL):
-        rows = slice(start, min(start + _ROWS_A_CALL, total))
-        batch = _trimmed({name: array[rows] for name, array in probes.inputs.items()})
+    for rows, batch in batches(probes):
         yield rows, version.session.run(DEFAULT_SIGNATURE, batch, ["probability"])["probability"]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from export.probe_file import Probes, batches
+from export.servable import Servable, request_spec
 from twin_tf.batch import Batch
 from twin_tf.data import batch_spec, make_dataset
 from twin_tf.growth import load_item_ids
@@ -60,6 +62,40 @@ def write_probes(run: Run, manifest: Manifest, path: Path, table: tf.Tensor | No
     arrays = {f"input/{name}": value for name, value in stacked.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays, **expected)
     return stacked
+
+
+def rescore_probes(run: Run, servable: Servable, probes: Probes, path: Path, table: tf.Tensor | None = None) -> Request:
+    """Writes `probes.npz` of requests that exist already, with what these weights say to them: needs no prepared data.
+
+    Args:
+        run: trained.
+        servable: of it; its catalogue says what the requests' ids are.
+        probes: the requests, and which candidates were clicked.
+        path: the file to write.
+        table: see `write_probes`; as is the result.
+    """
+
+    def score(**request: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch, _ = servable.batch(request)
+        scores = run.model.score(batch, table)
+        found = scores.long_term.finalists
+        shape = tf.concat([tf.shape(scores.logit), tf.shape(found.position)[-1:]], axis=0)
+        return tf.sigmoid(scores.logit), tf.broadcast_to(tf.where(found.valid, found.position, -1), shape)
+
+    predict = tf.function(score).get_concrete_function(**request_spec(run.schema))
+    probability = np.zeros(probes.real.shape, np.float32)
+    position = np.full((*probes.real.shape, run.config.model.retrieved), -1, np.int32)
+    for rows, request in batches(probes):
+        scored, found = (tensor.numpy() for tensor in predict(**{n: tf.constant(a) for n, a in request.items()}))
+        real = probes.real[rows, : scored.shape[1]]
+        probability[rows, : scored.shape[1]] = np.where(real, scored, 0)
+        position[rows, : found.shape[1], : found.shape[2]] = np.where(real[..., None], found, -1)
+    arrays: dict[str, Array] = {f"input/{name}": value for name, value in probes.inputs.items()}
+    arrays |= {"expected/probability": probability, "expected/position": position}
+    if "label" in probes.expected:
+        arrays["expected/label"] = probes.expected["label"]
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    return dict(probes.inputs)
 
 
 def _requests(

@@ -49,15 +49,18 @@ class ProjectionTable(tf.Module):
     Args:
         model: trained; its weights are projected now.
         dtype: `float32`, or `float16` or `bfloat16`, which halve the table and round it.
+        projections: float32 `(items, heads * head_size)` that are ready already (`beam_pipelines.project_items`).
 
     Raises:
         ConfigError: a projection that the type cannot hold.
     """
 
-    def __init__(self, model: TwinModel, dtype: str = "float32") -> None:
+    def __init__(
+        self, model: TwinModel, dtype: str = "float32", projections: npt.NDArray[np.float32] | None = None
+    ) -> None:
         super().__init__(name="projection_table")
         self.dtype = tf.dtypes.as_dtype(dtype)
-        exact = model.projection_table()
+        exact = model.projection_table() if projections is None else tf.convert_to_tensor(projections)
         self.table = free_rows(exact, self.dtype)
         largest = float(tf.reduce_max(tf.abs(exact)))
         if not largest <= self.dtype.max:

@@ -54,6 +54,7 @@ class Servable(tf.Module):
         weights_version: says which weights these are.
         table_version: says when the table was computed.
         table_dtype: of the projection table, see `ServingConfig.table`.
+        projections: the table's content where it is ready already; projected now if left out.
 
     Raises:
         ConfigError: a projection that `table_dtype` cannot hold.
@@ -67,12 +68,13 @@ class Servable(tf.Module):
         weights_version: int,
         table_version: int,
         table_dtype: str = "float32",
+        projections: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__(name="twin")
         self._schema = schema
         self.weights = ServedWeights(model)
         self.lookup = ItemLookup(item_ids)
-        self.projection = ProjectionTable(model, table_dtype)
+        self.projection = ProjectionTable(model, table_dtype, projections)
         self.weights_version = tf.Variable(weights_version, trainable=False, name="weights_version", dtype=tf.int64)
         self.table_version = tf.Variable(table_version, trainable=False, name="table_version", dtype=tf.int64)
         # A function, not an attribute: the Keras object stays out of the SavedModel.

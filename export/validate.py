@@ -32,7 +32,8 @@ from export.tensors import Array
 from export.version_manager import version_numbers
 from twin_tf.schema import FeatureSchema, load_schema
 
-SCHEMA_FILE = "assets.extra/schema.yaml"
+EXTRA = "assets.extra"
+SCHEMA_FILE = f"{EXTRA}/schema.yaml"
 TOLERANCE = 1e-5
 MAX_BYTES = 64 << 30
 """Default budget of a directory: about what a server with 64 GB holds of one version while it swaps two."""
@@ -191,7 +192,7 @@ class _Gate:
             published = base_path / str(number)
             if published.resolve() == self._directory.resolve():
                 continue
-            different = auc_check.incomparable(self._directory, published)
+            different = auc_check.incomparable(self._directory / EXTRA, published / EXTRA)
             if different:
                 return Check("auc", True, f"not compared with version {number}{passed_over}: {different}")
             scores = auc_check.published_scores(published, probes)

@@ -13,7 +13,7 @@ import click
 from twin_tf import __version__
 from twin_tf.cli_data import import_command, preprocess, simulate
 from twin_tf.cli_options import config_options, json_option, named, show
-from twin_tf.cli_serving import CommandFailedError, predict, publish, rollback, serve, validate
+from twin_tf.cli_serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
 from twin_tf.strict_yaml import ConfigError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what matters as exceptions
@@ -159,7 +159,7 @@ def export(run_directory: str, output: str, prepared: str | None, table: str | N
     show(result, as_json, export_text(output, result))
 
 
-for command in (simulate, import_command, preprocess, validate, publish, rollback, serve, predict):
+for command in (simulate, import_command, preprocess, validate, publish, refresh, rollback, serve, predict):
     main.add_command(command)
 
 for _command in (

@@ -121,6 +121,55 @@ def publish(
 
 @click.command()
 @click.option("--base-path", required=True, help="The directory that the server watches.")
+@click.option("--run", "run_directory", required=True, help="A finished run of the same schema and settings.")
+@click.option("--prepared", help="Prepared data of a later day: its items are served, its test split gives the probes.")
+@click.option("--projections", help="What beam_pipelines.project_items wrote; projected here if left out.")
+@click.option("--model", help="The version to refresh; the newest under the base path if left out.")
+@click.option("--keep", default=3, show_default=True, help=KEEP)
+@limit_options
+@watcher_options
+@json_option
+def refresh(
+    base_path: str,
+    run_directory: str,
+    prepared: str | None,
+    projections: str | None,
+    model: str | None,
+    keep: int,
+    auc_epsilon: float | None,
+    max_bytes: int | None,
+    tolerance: float | None,
+    server: str | None,
+    model_name: str,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    r"""Publish new weights or new items under the graph that is served already; nothing is traced.
+
+    \b
+    twin-tf refresh --base-path serving/twin --run tuesday-run
+    twin-tf refresh --base-path serving/twin --run run --prepared tuesday
+    twin-tf refresh --base-path serving/twin --run run --projections projections
+    """
+    from export.refresh import refresh as refresh_version
+
+    result = refresh_version(
+        base_path,
+        run_directory,
+        prepared=prepared,
+        projections=projections,
+        model=model,
+        keep=keep,
+        limits=_limits(auc_epsilon, max_bytes, tolerance),
+        watcher=_watcher(server, model_name, timeout_s),
+    )
+    total = sum(result["seconds"].values())
+    sentence = f"published {result['path']}: {result['items']:,} items, {result['new_items']:,} new, in {total:.0f} s"
+    show(result, as_json, sentence)
+
+
+@click.command()
+@click.option("--base-path", required=True, help="The directory that the server watches.")
 @click.option("--to", type=int, metavar="VERSION", help="An earlier version.  [default: the one before the newest]")
 @watcher_options
 @json_option
