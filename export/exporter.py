@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export.probes import write_probes
+from export.probe_file import Probes
+from export.probes import rescore_probes, write_probes
 from export.servable import Servable
 from export.signatures import expected_signatures
 from export.table_report import table_report
@@ -73,12 +74,12 @@ def make_servable(run: Run, table: str | None = None) -> Servable:
     return Servable(run.model, run.schema, run.item_ids, version, version, table or run.config.serving.table)
 
 
-def write_extra(run: Run, manifest: Manifest, servable: Servable, version_dir: Path) -> dict[str, Any]:
+def write_extra(run: Run, source: Manifest | Probes, servable: Servable, version_dir: Path) -> dict[str, Any]:
     """Writes `assets.extra/` of a model directory: schema and vocabularies, probes, warm-up requests, `export.json`.
 
     Args:
         run: the run that `servable` was made of.
-        manifest: prepared data with a test split.
+        source: of the probes: prepared data with a test split, or earlier probes, whose requests are scored anew.
         servable: what the directory holds, or will hold.
         version_dir: has no `assets.extra` yet.
 
@@ -90,7 +91,11 @@ def write_extra(run: Run, manifest: Manifest, servable: Servable, version_dir: P
     FeatureEncoder.load(run.directory).save(extra)
     table = servable.projection.table
     rounded = None if table.dtype == tf.float32 else tf.convert_to_tensor(table)
-    requests = write_probes(run, manifest, extra / "probes.npz", rounded)
+    path = extra / "probes.npz"
+    if isinstance(source, Probes):
+        requests = rescore_probes(run, servable, source, path, rounded)
+    else:
+        requests = write_probes(run, source, path, rounded)
     write_warmup(run.schema, run.config.serving, requests, extra / "tf_serving_warmup_requests")
     description = {
         "run": run.directory.resolve().name,

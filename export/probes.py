@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from export.probe_file import Probes, batches
+from export.servable import Servable, request_spec
 from twin_tf.batch import Batch
 from twin_tf.data import batch_spec, make_dataset
 from twin_tf.growth import load_item_ids
@@ -24,8 +26,8 @@ Request = dict[str, Array]
 def write_probes(run: Run, manifest: Manifest, path: Path, table: tf.Tensor | None = None) -> Request:
     """Writes `probes.npz`.
 
-    It holds `input/<name>` for every input of serving_default, `expected/probability`, and `expected/position`, the
-    trainer's finalists, -1 where none.
+    It holds `input/<name>` for every input of serving_default, `expected/probability`, `expected/position`, the
+    trainer's finalists, -1 where none, and `expected/label`, which of the candidates were clicked.
 
     Args:
         run: trained.
@@ -56,10 +58,44 @@ def write_probes(run: Run, manifest: Manifest, path: Path, table: tf.Tensor | No
         requests += _requests(run, item_ids, plain, probability, position, per_record)
     chosen = np.unique(np.linspace(0, len(requests) - 1, min(wanted, len(requests))).astype(int))
     stacked = _stack([requests[place] for place in chosen])
-    expected = {f"expected/{name}": stacked.pop(name) for name in ("probability", "position")}
+    expected = {f"expected/{name}": stacked.pop(name) for name in ("probability", "position", "label")}
     arrays = {f"input/{name}": value for name, value in stacked.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays, **expected)
     return stacked
+
+
+def rescore_probes(run: Run, servable: Servable, probes: Probes, path: Path, table: tf.Tensor | None = None) -> Request:
+    """Writes `probes.npz` of requests that exist already, with what these weights say to them: needs no prepared data.
+
+    Args:
+        run: trained.
+        servable: of it; its catalogue says what the requests' ids are.
+        probes: the requests, and which candidates were clicked.
+        path: the file to write.
+        table: see `write_probes`; as is the result.
+    """
+
+    def score(**request: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch, _ = servable.batch(request)
+        scores = run.model.score(batch, table)
+        found = scores.long_term.finalists
+        shape = tf.concat([tf.shape(scores.logit), tf.shape(found.position)[-1:]], axis=0)
+        return tf.sigmoid(scores.logit), tf.broadcast_to(tf.where(found.valid, found.position, -1), shape)
+
+    predict = tf.function(score).get_concrete_function(**request_spec(run.schema))
+    probability = np.zeros(probes.real.shape, np.float32)
+    position = np.full((*probes.real.shape, run.config.model.retrieved), -1, np.int32)
+    for rows, request in batches(probes):
+        scored, found = (tensor.numpy() for tensor in predict(**{n: tf.constant(a) for n, a in request.items()}))
+        real = probes.real[rows, : scored.shape[1]]
+        probability[rows, : scored.shape[1]] = np.where(real, scored, 0)
+        position[rows, : found.shape[1], : found.shape[2]] = np.where(real[..., None], found, -1)
+    arrays: dict[str, Array] = {f"input/{name}": value for name, value in probes.inputs.items()}
+    arrays |= {"expected/probability": probability, "expected/position": position}
+    if "label" in probes.expected:
+        arrays["expected/label"] = probes.expected["label"]
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    return dict(probes.inputs)
 
 
 def _requests(
@@ -83,6 +119,7 @@ def _requests(
                 "candidate_item": item_ids[batch.targets.item[user, shown]],
                 "candidate_count": np.array(len(shown), np.int32),
                 "probability": probability[user, shown],
+                "label": batch.label[user, shown],
                 "position": np.where(position[user, shown] >= 0, position[user, shown] - start, -1),
             }
             request.update({f"history_{f.name}": batch.history.cross[f.name][user, past] for f in schema.stored_cross})

@@ -1,86 +1,182 @@
 """Publishing: a validated copy of a model directory appears under the base path at once, or not at all.
 
 A server notices a version by its directory's name alone, so the copy is made under a hidden name on the same file
-system, flushed to disk, validated there (what is checked is what is served) and renamed to its number.
+system, validated there (what is checked is what is served), flushed to disk and renamed to its number. Told which
+server watches the base path, the publisher waits until that server has loaded the version, and takes it back if the
+server refuses it; older versions are removed only then.
 
 Example:
     >>> publish("runs/demo/export/1700000000", "models/twin")
     PosixPath('models/twin/1700000123')
+    >>> roll_back("models/twin")
+    PosixPath('models/twin/1699996400')
 """
 
-import contextlib
-import fcntl
+import dataclasses
 import json
-import os
-import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+from export.client import TwinClient
+from export.errors import ServingError
+from export.file_manifest import fault, write_manifest
 from export.local_server import child_environment
+from export.validate import Limits
 from export.version_manager import version_numbers
+from export.version_store import KEPT, PublishError, appear, hide, incoming, only_publisher, retire, whole_versions
 
-KEPT = 3
-_LOCK = ".publish.lock"
-_INCOMING = ".incoming-"
-_OUTGOING = ".outgoing-"
+_POLL_SECONDS = 0.2
 
 
-class PublishError(ValueError):
-    """A version that was not published; the message is one sentence that says why."""
+@dataclasses.dataclass(frozen=True)
+class Watcher:
+    """A server that watches the base path.
+
+    Attributes:
+        address: host:port of its gRPC service.
+        model_name: the name that it serves the versions under.
+        timeout_s: how long it may take to load one.
+    """
+
+    address: str
+    model_name: str = "twin"
+    timeout_s: float = 300.0
 
 
-def publish(version_dir: str | Path, base_path: str | Path, *, keep: int = KEPT) -> Path:
+def publish(
+    version_dir: str | Path,
+    base_path: str | Path,
+    *,
+    keep: int = KEPT,
+    limits: Limits | None = None,
+    watcher: Watcher | None = None,
+) -> Path:
     """Validates a model directory and publishes it as the newest version.
 
     Args:
         version_dir: what the exporter wrote; it stays where it is.
         base_path: the directory a server watches; made if it does not exist.
         keep: how many versions stay, the new one included; older ones are removed.
+        limits: what the gate tolerates.
+        watcher: the server to wait for; None trusts the gate.
 
     Returns:
         The new version's directory, `<base_path>/<UTC seconds>`, newer than every other there.
 
     Raises:
-        PublishError: the directory is unfit, or another publisher is at work; the base path is as it was.
-        ValueError: `keep` is less than 1.
+        PublishError: the directory is unfit, another publisher is at work (the base path is as it was then), or the
+            watcher refuses the version (it is hidden again then).
+        ValueError: `keep` is less than 2.
     """
-    source, base = Path(version_dir), Path(base_path)
-    if keep < 1:
-        raise ValueError(f"keep must be at least 1, not {keep}: the new version itself stays")
+    source = Path(version_dir)
+    _check_keep(keep)
     if not (source / "saved_model.pb").is_file():
         raise PublishError(f"{source} is no model directory: it holds no saved_model.pb")
+    return publish_written(
+        lambda directory: _copy(source, directory), source, base_path, keep=keep, limits=limits, watcher=watcher
+    )
+
+
+def publish_written(
+    write: Callable[[Path], None],
+    name: str | Path,
+    base_path: str | Path,
+    *,
+    keep: int = KEPT,
+    limits: Limits | None = None,
+    watcher: Watcher | None = None,
+) -> Path:
+    """`publish` of a version that is written where it will be renamed from, so that it need not be copied.
+
+    Args:
+        write: makes and fills the directory that it is given.
+        name: what the version is called in messages.
+        base_path: see `publish`; as are all other arguments, the result and the errors.
+        keep: see `publish`.
+        limits: see `publish`.
+        watcher: see `publish`.
+    """
+    _check_keep(keep)
+    base = Path(base_path)
     base.mkdir(parents=True, exist_ok=True)
-    with _only_publisher(base):
-        _sweep(base)
-        incoming = base / f"{_INCOMING}{os.getpid()}"
-        try:
-            shutil.copytree(source, incoming)
-            _flush(incoming)
-            reason = validate_apart(incoming)
-            if reason:
-                raise PublishError(f"{source} is not published: {reason.replace(str(incoming), str(source))}")
-            number = max([int(time.time()), *(n + 1 for n in version_numbers(base))])
-            published = base / str(number)
-            incoming.rename(published)
-            _flush_directory(base)
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
-        for old in version_numbers(base)[:-keep]:
-            _remove(base, old)
+    with only_publisher(base), incoming(base) as directory:
+        write(directory)
+        reason = validate_apart(directory, base, limits)
+        if reason:
+            raise PublishError(f"{name} is not published: {reason.replace(str(directory), str(name))}")
+        write_manifest(directory)
+        published = appear(directory, base)
+        if watcher is not None:
+            _confirm(published, base, watcher)
+        retire(base, keep)
     return published
 
 
-def validate_apart(version_dir: str | Path) -> str:
+def roll_back(base_path: str | Path, *, to: int | None = None, watcher: Watcher | None = None) -> Path:
+    """Makes an earlier version the newest again, by one rename: a server loads it before it unloads the present one.
+
+    The versions above it are hidden as `.rolled-back-<number>`, where no server looks; the newest goes last, so no
+    version in between is ever the newest.
+
+    Args:
+        base_path: the directory a server watches.
+        to: which version; the newest sound one below the present one if left out.
+        watcher: the server to wait for; None does not wait.
+
+    Returns:
+        The directory of the version that is the newest now.
+
+    Raises:
+        PublishError: there is no sound earlier version, or another publisher is at work; the base path is as it was.
+            Or the watcher does not load it; nothing is undone then.
+    """
+    base = Path(base_path)
+    if not base.is_dir():
+        raise PublishError(f"{base} is no base path: there is no such directory")
+    with only_publisher(base):
+        numbers = version_numbers(base)
+        earlier = numbers[:-1] if to is None else [number for number in numbers[:-1] if number == to]
+        if not earlier:
+            wanted = "no earlier version" if to is None else f"no earlier version {to}"
+            raise PublishError(f"{base} holds {wanted} to go back to; it has {', '.join(map(str, numbers)) or 'none'}")
+        target, faults = None, []
+        for number in reversed(earlier):
+            reason = fault(base / str(number)) or validate_apart(base / str(number))
+            if not reason:
+                target = number
+                break
+            faults.append(f"version {number}: {reason}")
+        if target is None:
+            raise PublishError(f"{base} holds no sound earlier version; {'; '.join(faults)}")
+        for number in (number for number in numbers if number > target):
+            hide(base, number)
+        if watcher is not None:
+            reason = refusal(target, watcher)
+            if reason:
+                raise PublishError(f"{base} is back at version {target}, but {reason}")
+    return base / str(target)
+
+
+def validate_apart(version_dir: str | Path, base_path: str | Path | None = None, limits: Limits | None = None) -> str:
     """Runs `export.validate` in a process of its own.
+
+    Args:
+        version_dir: the model directory.
+        base_path: see `validate`.
+        limits: see `validate`.
 
     Returns:
         Why the directory is unfit; empty if it is fit.
     """
     command = [sys.executable, "-m", "export.validate", str(version_dir), "--json"]
+    if base_path is not None:
+        command += ["--base-path", str(base_path)]
+    for name, value in dataclasses.asdict(limits or Limits()).items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
     try:
         report = json.loads(done.stdout)
@@ -92,42 +188,40 @@ def validate_apart(version_dir: str | Path) -> str:
     return "; ".join(f"{check['name']}: {check['detail']}" for check in report["checks"] if not check["ok"])
 
 
-@contextlib.contextmanager
-def _only_publisher(base: Path) -> Iterator[None]:
-    """Holds the lock; the kernel lets go of it even when the process is killed."""
-    with (base / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PublishError(f"another publisher is at work in {base}; try again when it has finished") from error
-        yield
+def _check_keep(keep: int) -> None:
+    if keep < 2:
+        raise ValueError(f"keep must be at least 2, not {keep}: the new version, and the one to go back to")
 
 
-def _sweep(base: Path) -> None:
-    """Removes what a killed publisher left; only the lock's holder may."""
-    for path in base.iterdir():
-        if re.match(rf"{re.escape(_INCOMING)}|{re.escape(_OUTGOING)}", path.name):
-            shutil.rmtree(path)
+def _copy(source: Path, directory: Path) -> None:
+    shutil.copytree(source, directory)
 
 
-def _remove(base: Path, number: int) -> None:
-    """Hides a version first, so that a server never sees half of one."""
-    outgoing = base / f"{_OUTGOING}{number}"
-    (base / str(number)).rename(outgoing)
-    shutil.rmtree(outgoing)
+def _confirm(published: Path, base: Path, watcher: Watcher) -> None:
+    """Waits until the watcher serves a version, and hides it again if it does not."""
+    number = int(published.name)
+    reason = refusal(number, watcher)
+    if reason:
+        hide(base, number)
+        left = whole_versions(base)
+        now = f"version {left[-1]} is the newest again" if left else "the base path holds no version now"
+        raise PublishError(f"version {number} is taken back, {now}: {reason}")
 
 
-def _flush(directory: Path) -> None:
-    for folder, _, files in os.walk(directory):
-        for name in files:
-            with (Path(folder) / name).open("rb") as file:
-                os.fsync(file.fileno())
-        _flush_directory(Path(folder))
-
-
-def _flush_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def refusal(number: int, watcher: Watcher) -> str:
+    """Waits for a watcher to load a version: why it does not serve it; empty as soon as it does."""
+    ends = time.monotonic() + watcher.timeout_s
+    state = "nothing of it"
+    with TwinClient(watcher.address, watcher.model_name, timeout_s=min(10.0, watcher.timeout_s)) as client:
+        while True:
+            try:
+                state = client.model_status().get(number, "nothing of it")
+            except ServingError as error:
+                state = error.sentence
+            if state == "AVAILABLE":
+                return ""
+            if state.startswith("END: "):
+                return f"the server {watcher.address} refuses it: {state.removeprefix('END: ')}"
+            if time.monotonic() > ends:
+                return f"the server {watcher.address} does not serve it after {watcher.timeout_s:g} s, but says {state}"
+            time.sleep(_POLL_SECONDS)

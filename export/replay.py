@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from export.client import TwinClient
+from export.probe_file import PROBES_FILE, load_probe_file
 from export.tensors import Array
 from twin_tf.strict_yaml import ConfigError
 
@@ -19,12 +20,10 @@ def load_probes(model: Path) -> tuple[dict[str, Array], Array, Array]:
     Raises:
         ConfigError: the model directory has no probes.
     """
-    path = model / "assets.extra" / "probes.npz"
-    if not path.is_file():
-        raise ConfigError(f"{model} has no probes: {path.name} is missing; export it again")
-    with np.load(path, allow_pickle=False) as arrays:
-        inputs = {name.removeprefix("input/"): arrays[name] for name in arrays.files if name.startswith("input/")}
-        return inputs, arrays["expected/probability"], arrays["expected/position"]
+    if not (model / PROBES_FILE).is_file():
+        raise ConfigError(f"{model} has no probes: {Path(PROBES_FILE).name} is missing; export it again")
+    probes = load_probe_file(model)
+    return dict(probes.inputs), probes.expected["probability"], probes.expected["position"]
 
 
 def replay(client: TwinClient, model: Path) -> dict[str, Any]:

@@ -77,7 +77,15 @@ def projection_work(model: TwinModel, known_ids: npt.NDArray[np.int64], requests
         known_ids: raw ids that the table knows.
         requests: inputs of `serving_default`.
     """
+    known_ids = np.sort(known_ids)  # once: a catalogue of millions must not be sorted for every request
     return sum((_work_of(model, known_ids, one) for one in _single(requests)), ProjectionWork())
+
+
+def _is_known(ids: npt.NDArray[np.int64], known_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    place = np.searchsorted(known_ids, ids)
+    inside = place < len(known_ids)
+    inside[inside] = known_ids[place[inside]] == ids[inside]
+    return inside
 
 
 def _work_of(model: TwinModel, known_ids: npt.NDArray[np.int64], request: Request) -> ProjectionWork:
@@ -88,8 +96,8 @@ def _work_of(model: TwinModel, known_ids: npt.NDArray[np.int64], request: Reques
     candidates = request["candidate_item"][: int(request["candidate_count"])]
     distinct = np.unique(behaviours)
     split = model.config.relevance == "split"
-    unknown = int((~np.isin(distinct, known_ids)).sum()) if split else len(distinct)
-    known = int(np.isin(behaviours, known_ids).sum() + np.isin(candidates, known_ids).sum())
+    unknown = int((~_is_known(distinct, known_ids)).sum()) if split else len(distinct)
+    known = int(_is_known(behaviours, known_ids).sum() + _is_known(candidates, known_ids).sum())
     live, kept = len(distinct) + len(candidates), unknown + len(candidates)
     a_row = model.relevance_embedding.width * model.config.heads * model.config.head_size
     folding = _folding(model, request, window) if split and model.config.bias else 0

@@ -37,6 +37,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "TF_Message": (ctypes.c_char_p, [_HANDLE]),
     "TF_NewBuffer": (_BUFFER, []),
     "TF_DeleteBuffer": (None, [_BUFFER]),
+    "TF_GetAllOpList": (_BUFFER, []),
+    "TF_GetAllRegisteredKernels": (_BUFFER, [_HANDLE]),
     "TF_NewGraph": (_HANDLE, []),
     "TF_DeleteGraph": (None, [_HANDLE]),
     "TF_NewSessionOptions": (_HANDLE, []),

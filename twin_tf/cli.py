@@ -4,11 +4,8 @@ Exit codes: 0 done, 1 failed, 2 bad usage or input (the message says what to cha
 """
 
 import contextlib
-import json
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,15 +13,12 @@ import click
 from twin_tf import __version__
 from twin_tf.cli_data import import_command, preprocess, simulate
 from twin_tf.cli_options import config_options, json_option, named, show
+from twin_tf.cli_serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
 from twin_tf.strict_yaml import ConfigError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what matters as exceptions
 
 STRATEGY = "single, mirrored (all devices here), multi_worker or parameter_server (a cluster, by TF_CONFIG)."
-
-
-class _Failed(click.ClickException):
-    exit_code = 1
 
 
 @contextlib.contextmanager
@@ -35,13 +29,13 @@ def _one_sentence() -> Iterator[None]:
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     except (ValueError, FloatingPointError, OSError, TimeoutError) as error:
-        if type(error).__module__ not in ("builtins", "export.publisher") or isinstance(error, UnicodeError):
+        if type(error).__module__ not in ("builtins", "export.version_store") or isinstance(error, UnicodeError):
             raise
-        raise _Failed(str(error)) from error
+        raise CommandFailedError(str(error)) from error
     except RuntimeError as error:
         if type(error).__module__ != "export.errors":
             raise
-        raise _Failed(str(error)) from error
+        raise CommandFailedError(str(error)) from error
 
 
 class _Group(click.Group):
@@ -65,10 +59,6 @@ def main() -> None:
     twin-tf publish model --base-path serving/twin
     twin-tf serve --base-path serving/twin --port 8500
     """
-
-
-for command in (simulate, import_command, preprocess):
-    main.add_command(command)
 
 
 @main.command()
@@ -169,90 +159,8 @@ def export(run_directory: str, output: str, prepared: str | None, table: str | N
     show(result, as_json, export_text(output, result))
 
 
-@main.command()
-@click.argument("model")
-@json_option
-def validate(model: str, as_json: bool) -> None:
-    r"""Say whether a model directory is fit to be published; TensorFlow's Python is never imported.
-
-    \b
-    twin-tf validate model
-    """
-    from export.validate import validate as validate_model
-
-    report = validate_model(model)
-    lines = [f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<16}{check.detail}" for check in report.checks]
-    show(report.to_plain(), as_json, "\n".join(lines))
-    if not report.ok:
-        raise _Failed(f"{model} is not fit to be published: {report.reason()}")
-
-
-@main.command()
-@click.argument("model")
-@click.option("--base-path", required=True, help="The directory that the server watches.")
-@click.option("--keep", default=3, show_default=True, help="Versions that stay.")
-@json_option
-def publish(model: str, base_path: str, keep: int, as_json: bool) -> None:
-    r"""Validate a model directory and publish it atomically as the newest version.
-
-    \b
-    twin-tf publish model --base-path serving/twin
-    """
-    from export.publisher import publish as publish_model
-
-    version = publish_model(model, base_path, keep=keep)
-    show({"version": int(version.name), "path": str(version)}, as_json, f"published {version}")
-
-
-@main.command()
-@click.option("--base-path", required=True, help="The directory that holds the versions.")
-@click.option("--port", default=8500, show_default=True, help="gRPC port; 0 takes a free one and prints it.")
-@click.option("--model-name", default="twin", show_default=True, help="The name requests must carry.")
-def serve(base_path: str, port: int, model_name: str) -> None:
-    r"""Serve the newest version over gRPC: a stand-in for tensorflow_model_server, for development and tests.
-
-    \b
-    twin-tf serve --base-path serving/twin --port 8500
-    """
-    arguments = ["--model_name", model_name, "--model_base_path", base_path, "--port", str(port)]
-    os.execv(sys.executable, [sys.executable, "-m", "export.local_server", *arguments])
-
-
-@main.command()
-@click.option("--server", default="127.0.0.1:8500", show_default=True, help="host:port of the server.")
-@click.option("--model", required=True, help="The model directory, for its schema and vocabularies.")
-@click.option("--request", "request_path", help="JSON file of raw values, - for standard input.")
-@click.option(
-    "--replay", "replays", is_flag=True, help="Send the model's probes and compare with the trainer's scores."
-)
-@click.option("--model-name", default="twin", show_default=True, help="The name that the server serves it under.")
-@click.option("--timeout", "timeout_s", default=5.0, show_default=True, help="Deadline of a call in seconds.")
-@json_option
-def predict(
-    server: str, model: str, request_path: str | None, replays: bool, model_name: str, timeout_s: float, as_json: bool
-) -> None:
-    r"""Ask a server for click probabilities; TensorFlow is never imported.
-
-    \b
-    twin-tf predict --model model --request request.json
-    twin-tf predict --model model --replay
-    """
-    from export.client import TwinClient
-    from export.json_request import answer_as_json, encode_request, load_encoder, read_request
-    from export.replay import replay
-
-    if bool(request_path) == replays:
-        raise click.UsageError("give either --request FILE or --replay")
-    with TwinClient(server, model_name, timeout_s=timeout_s) as client:
-        if replays:
-            figures = replay(client, Path(model))
-            lines = [f"{name}: {value:.6g}" for name, value in figures.items() if isinstance(value, (int, float))]
-            show(figures, as_json, "\n".join(lines))
-            return
-        data = read_request(request_path or "-")
-        answer = client.predict(encode_request(load_encoder(model), data))
-        click.echo(json.dumps(answer_as_json(data, answer), indent=1))
-
+for command in (simulate, import_command, preprocess, validate, publish, refresh, rollback, serve, predict):
+    main.add_command(command)
 
 for _command in (
     main,

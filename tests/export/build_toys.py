@@ -148,7 +148,11 @@ def save(toy, directory, functions=None):
     extra.mkdir(exist_ok=True)
     (extra / "schema.yaml").write_text(SCHEMA)
     (extra / "export.json").write_text(json.dumps({"weights_version": int(toy.version.numpy())}))
-    np.savez(extra / "probes.npz", **{f"input/{k}": v for k, v in probes.items()}, **{"expected/probability": expected})
+    # The clicks are the better half of the real candidates in this model's own eyes: its AUC is 1.
+    real = np.arange(expected.shape[1]) < probes["candidate_count"][:, None]
+    label = (real & (expected > np.median(expected[real]))).astype(np.float32)
+    arrays = {f"input/{k}": v for k, v in probes.items()}
+    np.savez(extra / "probes.npz", **arrays, **{"expected/probability": expected, "expected/label": label})
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
         for name, inputs in (("serving_default", requests(2)), ("self_check", {"probe": np.arange(4, dtype=np.int32)})):
             request = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name="twin", signature_name=name))
@@ -212,6 +216,16 @@ def main(root):
         return {"disagreement": zeros, "checked": probe, **toy.versions(probe)}
 
     save(toy, root / "xla", {**signatures(toy), "self_check": xla_check})
+
+    @tf.function(input_signature=[tf.TensorSpec([None], INT32, "probe")])
+    def host_check(probe):
+        text = tf.io.read_file("/etc/hostname")
+        noise = tf.numpy_function(lambda x: x, [tf.random.uniform([1])], tf.float32)
+        tf.print(text)
+        zeros = tf.zeros_like(probe, tf.float32) + noise
+        return {"disagreement": zeros, "checked": probe, **toy.versions(probe)}
+
+    save(toy, root / "host", {**signatures(toy), "self_check": host_check})
     save(Toy(seed=2), root / "second")
     stale = Toy(seed=1)
     stale.table.assign_add(0.5 * tf.ones_like(stale.table))

@@ -8,20 +8,45 @@ import sys
 import numpy as np
 import pytest
 
+from export.auc_check import compare
 from export.local_server import child_environment
+from export.operations import LOADER, refused_operations, stock_operations
+from export.protos import graph_pb2
 from export.signatures import expected_signatures
 from export.validate import validate
+from twin_tf.metrics import MetricsAccumulator
 from twin_tf.schema import load_schema
 from twin_tf.tfrecord import frame
 
 
-def gate(directory):
-    command = [sys.executable, "-m", "export.validate", str(directory), "--json"]
+def gate(directory, *options):
+    command = [sys.executable, "-m", "export.validate", str(directory), "--json", *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
     report = json.loads(done.stdout)
     assert done.returncode == (0 if report["ok"] else 1)
     assert "Traceback" not in done.stderr
     return report, done.stderr
+
+
+MANY = """
+import json, sys
+from export.validate import Limits, validate
+for directory, base, limits in json.loads(sys.argv[1]):
+    report = validate(directory, base_path=base, limits=Limits(**limits))
+    print(json.dumps(report.to_plain()))
+"""
+
+
+def gates(*calls):
+    """Several directories in one process: (directory, base path or None, limits) each."""
+    text = json.dumps([(str(directory), base and str(base), limits) for directory, base, limits in calls])
+    command = [sys.executable, "-c", MANY, text]
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def detail_of(report, name):
+    return next(check["detail"] for check in report["checks"] if check["name"] == name)
 
 
 def failed(report):
@@ -33,29 +58,38 @@ def test_a_sound_model_passes_without_tensorflow(toys):
     assert report["ok"]
     names = [check["name"] for check in report["checks"]]
     assert names == [
-        "directory", "no_xla", "loads", "signatures", "self_check", "warm_up", "parity", "tensorflow_free",
+        "directory", "size", "no_xla", "operations", "loads", "signatures", "self_check", "warm_up", "parity",
+        "tensorflow_free",
     ]  # fmt: skip
-    parity = report["checks"][6]["figures"]
-    assert parity["requests"] == 40
-    assert parity["served_minus_trained_max"] <= 1e-6
-    assert report["checks"][5]["figures"] == {"requests": 2.0}
+    figures = {check["name"]: check["figures"] for check in report["checks"]}
+    assert figures["parity"]["requests"] == 40
+    assert figures["parity"]["served_minus_trained_max"] <= 1e-6
+    assert figures["warm_up"] == {"requests": 2.0}
+    assert figures["size"]["bytes"] == sum(p.stat().st_size for p in (toys / "good").rglob("*") if p.is_file())
 
 
-@pytest.mark.parametrize(
-    ("model", "check", "words"),
-    [
-        ("no_retrieve", "signatures", "signature retrieve is missing"),
-        ("doubles", "signatures", "serving_default's output probability is float64, not float32"),
-        ("xla", "no_xla", "must be compiled by XLA"),
-        ("stale_table", "self_check", "the table disagrees with the weights"),
-        ("logits", "parity", "give values that are no probabilities"),
-        ("echo", "directory", "lacks assets.extra/schema.yaml"),
-        ("nowhere", "directory", "is no model directory: it holds no saved_model.pb"),
-    ],
-)
-def test_an_unfit_model_is_named_for_what_it_lacks(toys, model, check, words):
-    report, _ = gate(toys / model)
-    assert words in failed(report)[check]
+UNFIT = {
+    "no_retrieve": ("signatures", "signature retrieve is missing"),
+    "doubles": ("signatures", "serving_default's output probability is float64, not float32"),
+    "xla": ("no_xla", "must be compiled by XLA"),
+    "stale_table": ("self_check", "the table disagrees with the weights"),
+    "logits": ("parity", "give values that are no probabilities"),
+    "echo": ("directory", "lacks assets.extra/schema.yaml"),
+    "nowhere": ("directory", "is no model directory: it holds no saved_model.pb"),
+    "host": ("operations", "PyFunc in __inference_host_check_"),
+}
+
+
+@pytest.fixture(scope="module")
+def unfit(toys):
+    return dict(zip(UNFIT, gates(*((toys / model, None, {}) for model in UNFIT)), strict=True))
+
+
+@pytest.mark.parametrize("model", UNFIT)
+def test_an_unfit_model_is_named_for_what_it_lacks(unfit, model):
+    check, words = UNFIT[model]
+    assert not unfit[model]["ok"]
+    assert words in failed(unfit[model])[check]
 
 
 def test_scores_unlike_the_trainers_are_counted(toys, tmp_path):
@@ -100,6 +134,131 @@ def test_a_process_with_tensorflow_is_no_judge(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", sys)
     report = validate(tmp_path)
     assert "this process imported TensorFlow; use a fresh one" in report.reason()
+
+
+def test_operations_that_reach_beyond_the_request_are_named_with_their_place(unfit):
+    detail = failed(unfit["host"])["operations"]
+    clauses = [clause.split(" in __inference_host_check_") for clause in detail.split("; ")]
+    assert [name for name, _ in clauses] == ["PrintV2", "PyFunc", "RandomUniform", "ReadFile"]
+    assert clauses[1][1].endswith("the stock image has no CPU kernel for it")
+    assert clauses[3][1].endswith("it reaches beyond the request (files, state, chance, another compiler)")
+
+
+def graph_of(operation, function=""):
+    graph = graph_pb2.GraphDef()
+    nodes = graph.node
+    if function:
+        nodes = graph.library.function.add(signature=graph_pb2.FunctionDef.Signature(name=function)).node_def
+    nodes.add(name="node", op=operation)
+    return graph
+
+
+@pytest.mark.parametrize("operation", ["MatMul", "TopKV2", "ReadVariableOp", "While", "Assert", "NoOp", "GatherV2"])
+def test_what_a_model_is_made_of_is_allowed(operation):
+    assert refused_operations(graph_of(operation)) == []
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["FusedTwin", "EagerPyFunc", "PyFuncStateless", "WriteFile", "ReadFile", "MatchingFiles", "TFRecordDatasetV2"]
+    + ["XlaLaunch", "XlaDot", "HashTableV2", "RandomUniform", "Print", "RpcClient", "Abort", "ImmutableConst", "_Send"],
+)
+def test_what_a_server_must_not_run_is_refused(operation):
+    (clause,) = refused_operations(graph_of(operation))
+    assert clause.startswith(f"{operation} in the graph: ")
+
+
+@pytest.mark.parametrize("operation", sorted(LOADER))
+def test_files_and_variables_are_written_by_the_loader_alone(operation):
+    assert operation in stock_operations()
+    assert refused_operations(graph_of(operation, "__inference__traced_restore_77")) == []
+    assert refused_operations(graph_of(operation, "__inference_serve_77")) == [
+        f"{operation} in __inference_serve_77: only the loader may read and write files and variables"
+    ]
+
+
+def test_a_directory_above_its_budget_is_refused(toys):
+    size = sum(p.stat().st_size for p in (toys / "good").rglob("*") if p.is_file())
+    report, _ = gate(toys / "good", "--max-bytes", size - 1)
+    assert failed(report) == {"size": f"{size:,} bytes are more than the budget of {size - 1:,}"}
+
+
+def relabelled(model, copy, label=None):
+    """A copy of a model with other clicks in its probes, or without any."""
+    shutil.copytree(model, copy)
+    with np.load(copy / "assets.extra/probes.npz") as file:
+        content = {name: array for name, array in file.items() if name != "expected/label"}
+    if label is not None:
+        content["expected/label"] = label
+    np.savez(copy / "assets.extra/probes.npz", **content)
+    return copy
+
+
+def labels(model):
+    with np.load(model / "assets.extra/probes.npz") as file:
+        return file["expected/label"]
+
+
+def test_a_version_worse_than_the_published_one_is_refused(toys, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(toys / "good", base / "1")
+    shutil.copytree(toys / "second", base / "2")
+    worse = relabelled(toys / "good", tmp_path / "worse", labels(toys / "second"))  # the clicks are second's
+    report, tolerated, better = gates(
+        (worse, base, {}), (worse, base, {"auc_epsilon": 0.9}), (toys / "good", base, {"max_bytes": 10**7})
+    )
+    assert list(failed(report)) == ["auc"]
+    figures = next(check for check in report["checks"] if check["name"] == "auc")["figures"]
+    assert figures["published_auc"] == 1.0
+    assert figures["auc"] < 0.9
+    assert figures["targets"] == 125
+    assert detail_of(report, "auc") == (
+        f"{figures['auc']:.4f} against 1.0000 of version 2 on the same 125 targets (standard error of the difference "
+        f"{figures['standard_error']:.4f}): worse by more than 0.002 and by more than chance explains"
+    )
+    assert tolerated["ok"]
+    assert better["ok"]
+
+
+def test_an_auc_that_nobody_knows_is_said_to_be_unknown(toys, tmp_path):
+    for number in "23":
+        shutil.copytree(toys / "second", tmp_path / "damaged" / number)
+    (tmp_path / "damaged/3/variables/variables.index").unlink()
+    other = shutil.copytree(toys / "second", tmp_path / "other/2") / "assets.extra/schema.yaml"
+    other.write_text(other.read_text().replace("boundaries: [1, 2, 3]", "boundaries: [1, 2, 4]"))
+    (tmp_path / "empty").mkdir()
+    good, nobody = toys / "good", np.zeros_like(labels(toys / "good"))
+    reports = gates(
+        (relabelled(good, tmp_path / "unlabelled"), tmp_path / "damaged", {}),
+        (relabelled(good, tmp_path / "nobody", nobody), tmp_path / "damaged", {}),
+        (good, tmp_path / "damaged", {}),
+        (good, tmp_path / "other", {}),
+        (good, tmp_path / "empty", {}),
+    )
+    assert all(report["ok"] for report in reports)
+    said = [detail_of(report, "auc") for report in reports]
+    assert said[0] == "unknown: its probes carry no labels; export it again to have its AUC compared"
+    assert said[1] == "unknown: its probes have targets of one class alone"
+    assert " of version 2 on the same 125 targets " in said[2]  # version 3 does not load: 2 is the last that does
+    assert said[3] == "not compared with version 2: its indices of price mean something else"
+    assert said[4] == "1.0000; no version to compare it with"
+
+
+def test_the_compared_auc_is_the_exact_one_and_its_error_shrinks_with_the_targets():
+    generator = np.random.default_rng(5)
+    label = generator.random(400) < 0.3
+    new, old = (np.round(label + generator.normal(size=400), 1) for _ in range(2))  # rounded: with ties
+    found = compare(label, new, old)
+    for scores, auc in ((new, found.auc), (old, found.published)):
+        exact = MetricsAccumulator()
+        exact.update(label, 1 / (1 + np.exp(-scores)), np.zeros(400, np.int64))
+        assert auc == pytest.approx(exact.result().auc, abs=1e-12)
+    four = compare(np.tile(label, 4), np.tile(new, 4), np.tile(old, 4))
+    assert four.standard_error == pytest.approx(found.standard_error / 2)
+    drawn = [compare(label[rows], new[rows], old[rows]) for rows in generator.integers(0, 400, (2000, 400))]
+    spread = np.std([one.auc - one.published for one in drawn])  # what resampling the targets does to the difference
+    assert found.standard_error == pytest.approx(spread, rel=0.1)
+    assert compare(label, new, new).standard_error == 0
 
 
 def test_the_contract_follows_the_schema():

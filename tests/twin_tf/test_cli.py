@@ -17,7 +17,8 @@ from twin_tf import __version__
 from twin_tf.cli import main
 
 COMMANDS = (
-    "simulate", "import", "preprocess", "train", "evaluate", "export", "validate", "publish", "serve", "predict",
+    "simulate", "import", "preprocess", "train", "evaluate", "export", "validate", "publish", "refresh", "rollback",
+    "serve", "predict",
 )  # fmt: skip
 
 PROBE = """
@@ -128,7 +129,9 @@ def test_bad_settings_are_one_sentence(arguments, words, prepared, tmp_path):
         (("export", "--run", "{tmp}", "--output", "{tmp}/model"), 2, "is not a run: it has no run.json"),
         (("export", "--run", "{run}", "--output", "{model}"), 2, "exists; name a new one, or remove it first"),
         (("publish", "{tmp}", "--base-path", "{tmp}/serving"), 1, "is no model directory: it holds no"),
-        (("publish", "{model}", "--base-path", "{tmp}/serving", "--keep", "0"), 1, "keep must be at least 1, not 0"),
+        (("publish", "{model}", "--base-path", "{tmp}/serving", "--keep", "1"), 1, "keep must be at least 2, not 1"),
+        (("rollback", "--base-path", "{tmp}/nowhere"), 1, "is no base path: there is no such directory"),
+        (("refresh", "--base-path", "{tmp}/nowhere", "--run", "{tmp}"), 1, "holds no version to refresh; export one"),
         (("predict", "--model", "{tmp}", "--request", "{request}"), 2, "is no exported model"),
         (("predict", "--model", "{model}", "--request", "{tmp}/none.json"), 2, "cannot read the request"),
         (("predict", "--model", "{model}"), 2, "give either --request FILE or"),
@@ -237,7 +240,7 @@ def test_evaluate_prints_a_table_or_json(run, prepared, tmp_path):
 
 
 def test_a_fault_of_ours_shows_whole(monkeypatch):
-    def broken(*_):
+    def broken(*_, **__):
         raise KeyError("inner")
 
     monkeypatch.setattr("export.validate.validate", broken)

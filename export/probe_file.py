@@ -1,0 +1,79 @@
+"""The probes of a model directory, as `export.probes` wrote them, and how a loaded model scores them; no TensorFlow."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from export.loaded_version import DEFAULT_SIGNATURE, LoadedVersion
+from export.tensors import Array
+
+PROBES_FILE = "assets.extra/probes.npz"
+_ROWS_A_CALL = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Probes:
+    """Requests with what is expected of them.
+
+    Attributes:
+        inputs: `(probes, ...)` by input name of serving_default.
+        expected: `probability` `(probes, C)`; where they are known, `position` `(probes, C, K)` and `label`
+            `(probes, C)`.
+    """
+
+    inputs: Mapping[str, Array]
+    expected: Mapping[str, Array]
+
+    @property
+    def real(self) -> Array:
+        """Bool `(probes, C)`: which candidates are more than padding."""
+        width = self.inputs["candidate_item"].shape[1]
+        return np.asarray(np.arange(width) < self.inputs["candidate_count"][:, np.newaxis])
+
+
+def load_probe_file(model: str | Path) -> Probes:
+    """Reads the probes of a model directory.
+
+    Raises:
+        FileNotFoundError: it has none.
+        ValueError: the file is damaged.
+    """
+    with np.load(Path(model) / PROBES_FILE, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    sides: dict[str, dict[str, Array]] = {"input": {}, "expected": {}}
+    for name, array in arrays.items():
+        side, _, rest = name.partition("/")
+        sides.setdefault(side, {})[rest] = array
+    return Probes(sides["input"], sides["expected"])
+
+
+def batches(probes: Probes) -> Iterator[tuple[slice, dict[str, Array]]]:
+    """Which probes, and their requests as one, cut to the longest history and the most candidates among them."""
+    total = len(probes.inputs["request_time"])
+    for start in range(0, total, _ROWS_A_CALL):
+        rows = slice(start, min(start + _ROWS_A_CALL, total))
+        yield rows, _trimmed({name: array[rows] for name, array in probes.inputs.items()})
+
+
+def served_scores(version: LoadedVersion, probes: Probes) -> Iterator[tuple[slice, Array]]:
+    """What a model answers to the probes.
+
+    Yields:
+        Which probes, and `probability` float32 `(probes, candidates)`, cut to the widest of them.
+
+    Raises:
+        ServingError: the model refuses a request.
+    """
+    for rows, batch in batches(probes):
+        yield rows, version.session.run(DEFAULT_SIGNATURE, batch, ["probability"])["probability"]
+
+
+def _trimmed(batch: dict[str, Array]) -> dict[str, Array]:
+    """Cuts a batch to its longest history and its most candidates, as a client would send it."""
+    length = max(1, int(batch["history_length"].max()))
+    count = max(1, int(batch["candidate_count"].max()))
+    widths = {name: length for name, a in batch.items() if name.startswith("history_") and a.ndim == 2}
+    widths["candidate_item"] = count
+    return {name: array[:, : widths[name]] if name in widths else array for name, array in batch.items()}

@@ -1,0 +1,184 @@
+"""The refresh (the paper's job of every 15 minutes): new weights or new items under the graph that is served already.
+
+    twin-tf refresh --base-path serving/twin --run tuesday-run                        # new weights
+    twin-tf refresh --base-path serving/twin --run run --prepared tuesday             # new items, probes of that day
+    twin-tf refresh --base-path serving/twin --run run --projections projections      # of beam_pipelines.project_items
+
+The newest version's graph is taken as it is: nothing is traced, only its variables are written anew, with the
+projections of the whole pool by the run's weights. Without `--prepared` the version's own probes are asked again, so a
+refresh needs the model directory and the run alone. What comes out passes the gate and is published like any other
+version. Clients go on with the vocabularies that they have, so indices in requests must keep their meaning.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.auc_check import incomparable
+from export.exporter import EXPORT, EXTRA, write_extra
+from export.file_manifest import fault
+from export.probe_file import load_probe_file
+from export.publisher import Watcher, publish_written
+from export.servable import VARIABLES, Servable
+from export.validate import Limits
+from export.version_store import KEPT, PublishError, whole_versions
+from twin_tf.config import ModelConfig, load_config
+from twin_tf.keras_api import tf
+from twin_tf.projections import load_projections, run_with_catalogue
+from twin_tf.records import Manifest
+from twin_tf.runs import CONFIG, Run, finished_checkpoint, schema_of
+from twin_tf.schema import load_schema
+from twin_tf.strict_yaml import ConfigError, build
+
+START_SETTINGS = ("projection_start", "embedding_scale")
+"""Settings of `model` that say how training began and leave no trace in the graph."""
+
+_IDS = "lookup/sorted_ids/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def refresh(
+    base_path: str | Path,
+    run: str | Path,
+    *,
+    prepared: str | Path | None = None,
+    projections: str | Path | None = None,
+    model: str | Path | None = None,
+    keep: int = KEPT,
+    limits: Limits | None = None,
+    watcher: Watcher | None = None,
+) -> dict[str, Any]:
+    """Publishes a version with the graph of an earlier one and the weights and items of now.
+
+    Args:
+        base_path: the directory a server watches.
+        run: a finished run of the same schema and settings: the one that is served, or a later one.
+        prepared: prepared data of a later day of the run's chain: its catalogue is served, its test split gives the
+            probes. If left out, the run's catalogue and the earlier version's probes.
+        projections: what `beam_pipelines.project_items` wrote of this run and catalogue; projected here if left out.
+        model: the earlier version's directory; the newest one under `base_path` if left out.
+        keep: see `publisher.publish`; as are `limits` and `watcher`.
+        limits: see `keep`.
+        watcher: see `keep`.
+
+    Returns:
+        The new version's `path` and `version`, `refreshed` (the earlier one's directory), `items` and `new_items`,
+        `weights_version`, `table_version`, and `seconds` by phase.
+
+    Raises:
+        ConfigError: the run or the prepared data do not fit the earlier version; nothing is published.
+        PublishError: there is no earlier version, or the new one is unfit.
+    """
+    base = Path(base_path)
+    source = _newest(base) if model is None else Path(model)
+    description = _check_same_graph(source, Path(run))
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "load"):
+        loaded = run_with_catalogue(run, prepared)
+        new_items = _check_catalogue(source, loaded)
+    with _timed(seconds, "project"):
+        ready = None if projections is None else load_projections(projections, loaded)
+        version, now = loaded.info.weights_version, int(time.time())
+        dtype = description.get("table_dtype", "float32")
+        servable = Servable(loaded.model, loaded.schema, loaded.item_ids, version, now, dtype, ready)
+
+    def write(directory: Path) -> None:
+        with _timed(seconds, "write"):
+            _copy_graph(source, directory)
+            servable.write_variables(directory)
+        with _timed(seconds, "probes"):
+            probes = load_probe_file(source) if prepared is None else Manifest.load(prepared)
+            write_extra(loaded, probes, servable, directory)
+
+    with _timed(seconds, "publish"):
+        published = publish_written(write, f"the refresh of {source}", base, keep=keep, limits=limits, watcher=watcher)
+    seconds["publish"] -= seconds["write"] + seconds["probes"]
+    return {
+        "version": int(published.name),
+        "path": str(published),
+        "refreshed": str(source),
+        "items": len(loaded.item_ids),
+        "new_items": new_items,
+        "weights_version": version,
+        "table_version": now,
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+    }
+
+
+def _newest(base: Path) -> Path:
+    whole = whole_versions(base) if base.is_dir() else []
+    if not whole:
+        raise PublishError(f"{base} holds no version to refresh; export one and publish it first")
+    return base / str(whole[-1])
+
+
+def _check_same_graph(source: Path, run: Path) -> dict[str, Any]:
+    """The earlier version's `export.json`, if a run of these settings would be exported as the very same graph.
+
+    Cheap, and so done before any weight is loaded; shapes are compared when the variables are written.
+    """
+    path = source / EXTRA / EXPORT
+    if not path.is_file() or fault(source, contents=False):
+        raise ConfigError(f"{source} is no exported model: {fault(source, contents=False) or f'it has no {EXPORT}'}")
+    finished_checkpoint(run)
+    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config = load_config(run / CONFIG)
+    if load_schema(path.with_name("schema.yaml")).contents_fingerprint != schema_of(config).contents_fingerprint:
+        raise ConfigError(f"the run {run} was trained with another schema than {source}; export it as a whole")
+    served = description.get("model")
+    if served is None:
+        raise ConfigError(f"{path} does not say which settings its graph was made with; export the run as a whole")
+    graph = build(ModelConfig, served, str(path))
+    for field in dataclasses.fields(ModelConfig):
+        here, there = getattr(config.model, field.name), getattr(graph, field.name)
+        if field.name not in START_SETTINGS and here != there:
+            raise ConfigError(
+                f"model.{field.name} is {here} in the run {run}, but {there} in {source}: its graph is another; export "
+                "the run as a whole"
+            )
+    different = incomparable(run, source / EXTRA)
+    if different:
+        raise ConfigError(
+            f"the run {run} cannot take the place of {source} ({different}): clients still encode with its "
+            "vocabularies; preprocess with --previous, which keeps them, or export the run as a whole"
+        )
+    return description
+
+
+def _check_catalogue(source: Path, run: Run) -> int:
+    """How many items are new; raises if the catalogue lost any that is served."""
+    served = tf.train.load_checkpoint(str(source / VARIABLES)).get_tensor(_IDS)
+    lost = np.setdiff1d(served, run.item_ids)
+    if len(lost):
+        raise ConfigError(
+            f"the catalogue lacks {len(lost):,} items that {source} serves, for example {lost[0]}; give prepared data "
+            "that continue it with --prepared, or export the run as a whole"
+        )
+    return len(np.setdiff1d(run.item_ids[run.item_ids >= 0], served))
+
+
+def _copy_graph(source: Path, directory: Path) -> None:
+    """The earlier version without what is written anew; its variables, which say what the graph reads, are linked."""
+
+    def take(path: str, target: str) -> None:
+        if Path(path).parent.name == VARIABLES.parent.name:
+            with contextlib.suppress(OSError):  # another file system
+                os.link(path, target)
+                return
+        shutil.copy2(path, target)
+
+    shutil.copytree(source, directory, ignore=shutil.ignore_patterns(EXTRA), copy_function=take)
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[phase] = time.perf_counter() - started

@@ -1,0 +1,276 @@
+"""New weights and new items under the graph that is served: the answers of a fresh export, without a new graph."""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from beam_pipelines.project_items import main as project_command
+from beam_pipelines.project_items import project_items
+from export.exporter import export_run
+from export.local_server import child_environment
+from export.probe_file import load_probe_file
+from export.publisher import PublishError
+from export.refresh import refresh
+from export.version_manager import version_numbers
+from export.version_store import whole_versions
+from tests.twin_tf import small_run, two_days
+from twin_tf.growth import load_item_ids
+from twin_tf.projections import load_projections, run_with_catalogue
+from twin_tf.records import MANIFEST, SUCCESS
+from twin_tf.strict_yaml import ConfigError
+from twin_tf.train import train
+
+
+@functools.cache
+def second_run(root):
+    """A run of the second day that starts from the first day's."""
+    manifest = two_days.second_day(root)
+    train(manifest.directory, root / "days/run-2", two_days.config_of(manifest), init_from=two_days.first_run(root))
+    return root / "days/run-2"
+
+
+@pytest.fixture(scope="module")
+def days():
+    """Runs of two days, the second day's data and both exported models."""
+    root = small_run.shared_root()
+    runs = [two_days.first_run(root), second_run(root)]
+    for number, run in enumerate(runs, 1):
+        if not (root / f"days/model-{number}").exists():
+            export_run(run, root / f"days/model-{number}")
+    return root / "days"
+
+
+@pytest.fixture(scope="module")
+def projections(days, tmp_path_factory):
+    """The pool of the second run, projected by the pipeline."""
+    output = tmp_path_factory.mktemp("pool") / "projections"
+    assert project_command([f"--run={days / 'run-2'}", f"--output={output}"]) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def refreshed(days, projections, tmp_path_factory):
+    """A base path with the first model, then new items for it, then new weights; and what each refresh said."""
+    base = tmp_path_factory.mktemp("refreshed")
+    shutil.copytree(days / "model-1", base / "1")
+    items = refresh(base, days / "run-1", prepared=days / "prepared-2")
+    weights = refresh(base, days / "run-2", projections=projections)
+    return base, items, weights
+
+
+def in_cpp(directory, calls):
+    """What the C++ runtime answers to (model, signature, inputs) each."""
+    names = [f"call{place}" for place in range(len(calls))]
+    for name, (_, _, inputs) in zip(names, calls, strict=True):
+        np.savez(directory / f"{name}.npz", **inputs)
+    listed = [(str(model), signature, name) for name, (model, signature, _) in zip(names, calls, strict=True)]
+    (directory / "calls.json").write_text(json.dumps(listed))
+    script = Path(__file__).parent / "cpp_process.py"
+    subprocess.run([sys.executable, str(script), str(directory)], check=True, env=child_environment())
+    answers = []
+    for name in names:
+        with np.load(directory / f"{name}.out.npz") as file:
+            answers.append(dict(file))
+    return answers
+
+
+def new_items(days):
+    return np.setdiff1d(load_item_ids(days / "prepared-2"), load_item_ids(days / "run-1"))
+
+
+def test_new_weights_answer_like_a_fresh_export_of_their_run(days, refreshed, tmp_path):
+    base, _, said = refreshed
+    version = base / str(said["version"])
+    requests = dict(load_probe_file(days / "model-2").inputs)
+    known = {"item": load_item_ids(days / "run-2")[None, 2:]}
+    calls = [("serving_default", requests), ("retrieve", requests), ("item_projection", known)]
+    models = (version, days / "model-2", days / "model-1")
+    answers = in_cpp(tmp_path, [(model, name, inputs) for name, inputs in calls for model in models])
+    for ours, fresh, before in zip(answers[::3], answers[1::3], answers[2::3], strict=True):
+        for name in set(fresh) - {"table_version"}:
+            np.testing.assert_allclose(ours[name], fresh[name], atol=1e-6, err_msg=name)
+        assert (ours["table_version"] == said["table_version"]).all()
+        assert (before["weights_version"] < ours["weights_version"]).all()
+    assert np.abs(answers[0]["probability"] - answers[2]["probability"]).max() > 0.01
+    assert answers[6]["found"].all()
+    assert answers[8]["found"].sum() == len(load_item_ids(days / "run-1")) - 2
+
+
+def test_nothing_of_the_graph_is_written_anew(days, refreshed):
+    base, items, weights = refreshed
+    graph = (days / "model-1/saved_model.pb").read_bytes()
+    for said in (items, weights):
+        version = base / str(said["version"])
+        assert (version / "saved_model.pb").read_bytes() == graph
+        assert not (version / "fingerprint.pb").exists()
+        assert set(said["seconds"]) == {"load", "project", "write", "probes", "publish"}
+    assert version_numbers(base) == [1, items["version"], weights["version"]]
+
+
+def test_new_items_become_known_to_the_same_weights(days, refreshed, tmp_path):
+    base, said, _ = refreshed
+    version, fresh = base / str(said["version"]), new_items(days)
+    assert said["new_items"] == len(fresh) > 50
+    run = run_with_catalogue(days / "run-1", days / "prepared-2")
+    assert said["weights_version"] == run.info.weights_version
+    probes = load_probe_file(version)
+    calls = [(model, "item_projection", {"item": fresh[None]}) for model in (version, base / "1")]
+    calls += [(model, "serving_default", dict(probes.inputs)) for model in (version, base / "1")]
+    answer, before, scored, unknowing = in_cpp(tmp_path, calls)
+    assert answer["found"].all()
+    assert not before["found"].any()
+    rows = np.flatnonzero(np.isin(run.item_ids, fresh))
+    expected = run.model.project_items(rows).numpy()[np.argsort(run.item_ids[rows])]
+    np.testing.assert_allclose(answer["projection"][0], expected, atol=1e-6)
+    assert np.ptp(expected, axis=0).max() > 0.01  # a new video of a known author is more than unknown
+    assert scored["unknown_items"].sum() < unknowing["unknown_items"].sum()
+    np.testing.assert_allclose(scored["probability"], probes.expected["probability"], atol=1e-5)
+
+
+def test_a_refresh_without_prepared_data_asks_the_same_probes_again(refreshed):
+    base, items, weights = refreshed
+    before, after = (load_probe_file(base / str(said["version"])) for said in (items, weights))
+    for name, value in before.inputs.items():
+        np.testing.assert_array_equal(after.inputs[name], value)
+    np.testing.assert_array_equal(after.expected["label"], before.expected["label"])
+    assert after.expected["position"].shape == (*after.real.shape, 40)
+    assert np.abs(after.expected["probability"] - before.expected["probability"]).max() > 0.01
+    description = json.loads((base / str(weights["version"]) / "assets.extra/export.json").read_text())
+    assert description["weights_version"] == weights["weights_version"]
+    assert description["table_version"] == weights["table_version"]
+    assert description["items"] == weights["items"]
+
+
+def test_the_pipeline_projects_what_the_model_says_in_the_same_bytes_each_time(days, projections, tmp_path):
+    run = run_with_catalogue(days / "run-2", None)
+    np.testing.assert_array_equal(load_projections(projections, run), run.model.projection_table().numpy())
+    again = project_items(days / "run-2", tmp_path / "again", workers=2)
+    files = sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    assert [str(path) for path in files] == [SUCCESS, MANIFEST, "projections/000000000000.npy"]
+    for path in files:
+        assert (again / path).read_bytes() == (projections / path).read_bytes()
+    later = project_items(days / "run-1", tmp_path / "later", days / "prepared-2")
+    grown = run_with_catalogue(days / "run-1", days / "prepared-2")
+    assert load_projections(later, grown).shape == (len(load_item_ids(days / "prepared-2")), 32)
+
+
+def tampered(projections, copy, change):
+    """Projections whose checksums are right and whose numbers are not, as a faulty worker would write them."""
+    shutil.copytree(projections, copy)
+    path = copy / "projections/000000000000.npy"
+    buffer = io.BytesIO()
+    np.save(buffer, change(np.load(path)))
+    path.write_bytes(buffer.getvalue())
+    plain = json.loads((copy / MANIFEST).read_text())
+    plain["shards"][0]["sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+    (copy / MANIFEST).write_text(json.dumps(plain))
+    return copy
+
+
+def test_a_table_that_is_not_of_these_weights_is_refused_by_the_self_check(days, projections, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(days / "model-1", base / "1")
+
+    def change(table):
+        table[7, 3] += 0.01
+        return table
+
+    wrong = tampered(projections, tmp_path / "wrong", change)
+    with pytest.raises(PublishError) as refused:
+        refresh(base, days / "run-2", projections=wrong)
+    words = "self_check: the projection table disagrees with the weights of this version"
+    assert f"the refresh of {base / '1'} is not published: self_check: " in str(refused.value)
+    assert words in str(refused.value)
+    assert [path.name for path in sorted(base.iterdir())] == [".publish.lock", "1"]
+
+
+def with_setting(run, copy, key, value):
+    """A copy of a run that says it was trained with another setting."""
+    shutil.copytree(run, copy)
+    plain = yaml.safe_load((copy / "config.yaml").read_text())
+    section, name = key.split(".")
+    plain[section][name] = value
+    (copy / "config.yaml").write_text(yaml.safe_dump(plain))
+    return copy
+
+
+def test_what_cannot_refresh_a_version_is_refused_in_one_sentence(days, tmp_path):
+    base = tmp_path / "base"
+    with pytest.raises(PublishError, match="holds no version to refresh; export one and publish it first"):
+        refresh(base, days / "run-1")
+    shutil.copytree(days / "model-2", base / "1")
+    run = days / "run-2"
+    fewer = with_setting(run, tmp_path / "fewer", "model.retrieved", 30)
+    with pytest.raises(ConfigError, match=r"model\.retrieved is 30 in the run \S+, but 40 in .*: its graph is another"):
+        refresh(base, fewer)
+    assert with_setting(run, tmp_path / "began", "model.embedding_scale", 1.0)  # says how training began, no more
+    other = with_setting(run, tmp_path / "other", "schema.name", "another")
+    with pytest.raises(ConfigError, match="was trained with another schema than"):
+        refresh(base, other)
+    renamed = shutil.copytree(run, tmp_path / "renamed")
+    devices = json.loads((renamed / "vocabularies/device.json").read_text())
+    (renamed / "vocabularies/device.json").write_text(json.dumps(reversed_values(devices)))
+    with pytest.raises(ConfigError, match=r"its indices of device mean something else\): clients still encode with"):
+        refresh(base, renamed)
+    with pytest.raises(ConfigError, match=r"the catalogue lacks [\d,]+ items that \S+ serves, for example \d+; give"):
+        refresh(base, days / "run-1")
+    (base / "1/assets.extra/export.json").unlink()
+    with pytest.raises(ConfigError, match=r"is no exported model: it has no export\.json"):
+        refresh(base, run)
+    assert version_numbers(base) == [1]
+    assert [path.name for path in base.iterdir() if path.name not in ("1", ".publish.lock")] == []
+
+
+def reversed_values(content):
+    if isinstance(content, list):
+        return content[::-1]
+    return {key: value[::-1] if isinstance(value, list) else value for key, value in content.items()}
+
+
+def test_projections_of_other_weights_or_of_another_catalogue_are_refused(days, projections, tmp_path):
+    first, second = (run_with_catalogue(days / f"run-{number}", None) for number in (1, 2))
+    with pytest.raises(ConfigError, match=r"was projected with weights of version \d+, but \S+ has \d+; project again"):
+        load_projections(projections, first)
+    fewer = dataclasses.replace(second, item_ids=second.item_ids[:-1])
+    with pytest.raises(ConfigError, match="was projected from another catalogue than the one to be served"):
+        load_projections(projections, fewer)
+    damaged = shutil.copytree(projections, tmp_path / "damaged")
+    with (damaged / "projections/000000000000.npy").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ConfigError, match=r"000000000000\.npy is damaged: its SHA-256 is another; project again"):
+        load_projections(damaged, second)
+    (damaged / SUCCESS).unlink()
+    with pytest.raises(ConfigError, match="holds no finished projections"):
+        load_projections(damaged, second)
+
+
+@pytest.mark.slow
+def test_a_refresh_killed_in_the_middle_leaves_the_base_path_as_it_was(days, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(days / "model-1", base / "1")
+    command = [sys.executable, "-m", "twin_tf.cli", "refresh", "--base-path", str(base), "--run", str(days / "run-2")]
+    for wait in (0.0, 0.5, 2.0, 6.0):  # while it writes the variables, asks the probes, waits for the gate
+        killed = subprocess.Popen(command, env=child_environment(), stderr=subprocess.DEVNULL)
+        while not list(base.glob(".incoming-*")):
+            assert killed.poll() is None
+        time.sleep(wait)
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert whole_versions(base) == version_numbers(base)
+        assert version_numbers(base)[0] == 1
+        assert small_run.read_json(base / "1/assets.extra/export.json")["run"] == "run-1"
+    done = subprocess.run([*command, "--json"], env=child_environment(), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["items"] == 802
+    assert [path.name for path in base.iterdir() if path.name.startswith(".incoming")] == []

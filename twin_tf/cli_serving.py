@@ -1,0 +1,238 @@
+"""Commands between a model directory and answers: validate, publish, refresh, rollback, serve, predict."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from twin_tf.cli_options import Command, json_option, show
+
+if TYPE_CHECKING:
+    from export.publisher import Watcher
+    from export.validate import Limits
+
+KEEP = "Versions that stay, the new one included."
+SERVER = "host:port of a server on this base path: wait until it serves the version, take it back if it refuses."
+
+
+class CommandFailedError(click.ClickException):
+    """What was asked for did not work out; exit code 1."""
+
+    exit_code = 1
+
+
+def limit_options(command: Command) -> Command:
+    """Adds what the gate tolerates, the fields of `export.validate.Limits`; left out, its defaults hold."""
+    for name, kind, text in (
+        ("--auc-epsilon", float, "How far the AUC may fall below the published version's.  [default: 0.002]"),
+        ("--max-bytes", int, "Size budget of the directory.  [default: 64 GiB]"),
+        ("--tolerance", float, "Largest difference from the trainer's scores.  [default: 1e-5]"),
+    ):
+        command = click.option(name, type=kind, help=text)(command)
+    return command
+
+
+def watcher_options(command: Command) -> Command:
+    """Adds `--server`, `--model-name` and `--timeout`, the fields of `export.publisher.Watcher`."""
+    command = click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait.")(command)
+    name = click.option("--model-name", default="twin", show_default=True, help="Its name at the server.")
+    return click.option("--server", help=SERVER)(name(command))
+
+
+def _limits(auc_epsilon: float | None, max_bytes: int | None, tolerance: float | None) -> "Limits":
+    from export.validate import Limits
+
+    usual = Limits()
+    return Limits(
+        tolerance=usual.tolerance if tolerance is None else tolerance,
+        max_bytes=usual.max_bytes if max_bytes is None else max_bytes,
+        auc_epsilon=usual.auc_epsilon if auc_epsilon is None else auc_epsilon,
+    )
+
+
+def _watcher(server: str | None, model_name: str, timeout_s: float) -> "Watcher | None":
+    from export.publisher import Watcher
+
+    return Watcher(server, model_name, timeout_s) if server else None
+
+
+@click.command()
+@click.argument("model")
+@click.option("--base-path", help="Compare the AUC with the version published here last.")
+@limit_options
+@json_option
+def validate(
+    model: str,
+    base_path: str | None,
+    auc_epsilon: float | None,
+    max_bytes: int | None,
+    tolerance: float | None,
+    as_json: bool,
+) -> None:
+    r"""Say whether a model directory is fit to be published; TensorFlow's Python is never imported.
+
+    \b
+    twin-tf validate model
+    twin-tf validate model --base-path serving/twin
+    """
+    from export.validate import as_lines
+    from export.validate import validate as validate_model
+
+    report = validate_model(model, base_path=base_path, limits=_limits(auc_epsilon, max_bytes, tolerance))
+    show(report.to_plain(), as_json, as_lines(report))
+    if not report.ok:
+        raise CommandFailedError(f"{model} is not fit to be published: {report.reason()}")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--base-path", required=True, help="The directory that the server watches.")
+@click.option("--keep", default=3, show_default=True, help=KEEP)
+@limit_options
+@watcher_options
+@json_option
+def publish(
+    model: str,
+    base_path: str,
+    keep: int,
+    auc_epsilon: float | None,
+    max_bytes: int | None,
+    tolerance: float | None,
+    server: str | None,
+    model_name: str,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    r"""Validate a model directory and publish it atomically as the newest version.
+
+    \b
+    twin-tf publish model --base-path serving/twin
+    twin-tf publish model --base-path serving/twin --server ranker:8500
+    """
+    from export.publisher import publish as publish_model
+
+    limits, watcher = _limits(auc_epsilon, max_bytes, tolerance), _watcher(server, model_name, timeout_s)
+    version = publish_model(model, base_path, keep=keep, limits=limits, watcher=watcher)
+    show({"version": int(version.name), "path": str(version)}, as_json, f"published {version}")
+
+
+@click.command()
+@click.option("--base-path", required=True, help="The directory that the server watches.")
+@click.option("--run", "run_directory", required=True, help="A finished run of the same schema and settings.")
+@click.option("--prepared", help="Prepared data of a later day: its items are served, its test split gives the probes.")
+@click.option("--projections", help="What beam_pipelines.project_items wrote; projected here if left out.")
+@click.option("--model", help="The version to refresh; the newest under the base path if left out.")
+@click.option("--keep", default=3, show_default=True, help=KEEP)
+@limit_options
+@watcher_options
+@json_option
+def refresh(
+    base_path: str,
+    run_directory: str,
+    prepared: str | None,
+    projections: str | None,
+    model: str | None,
+    keep: int,
+    auc_epsilon: float | None,
+    max_bytes: int | None,
+    tolerance: float | None,
+    server: str | None,
+    model_name: str,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    r"""Publish new weights or new items under the graph that is served already; nothing is traced.
+
+    \b
+    twin-tf refresh --base-path serving/twin --run tuesday-run
+    twin-tf refresh --base-path serving/twin --run run --prepared tuesday
+    twin-tf refresh --base-path serving/twin --run run --projections projections
+    """
+    from export.refresh import refresh as refresh_version
+
+    result = refresh_version(
+        base_path,
+        run_directory,
+        prepared=prepared,
+        projections=projections,
+        model=model,
+        keep=keep,
+        limits=_limits(auc_epsilon, max_bytes, tolerance),
+        watcher=_watcher(server, model_name, timeout_s),
+    )
+    total = sum(result["seconds"].values())
+    sentence = f"published {result['path']}: {result['items']:,} items, {result['new_items']:,} new, in {total:.0f} s"
+    show(result, as_json, sentence)
+
+
+@click.command()
+@click.option("--base-path", required=True, help="The directory that the server watches.")
+@click.option("--to", type=int, metavar="VERSION", help="An earlier version.  [default: the one before the newest]")
+@watcher_options
+@json_option
+def rollback(
+    base_path: str, to: int | None, server: str | None, model_name: str, timeout_s: float, as_json: bool
+) -> None:
+    r"""Make an earlier version the newest again; what stood above it is hidden, not removed.
+
+    \b
+    twin-tf rollback --base-path serving/twin
+    twin-tf rollback --base-path serving/twin --to 1700000000 --server ranker:8500
+    """
+    from export.publisher import roll_back
+
+    version = roll_back(base_path, to=to, watcher=_watcher(server, model_name, timeout_s))
+    show({"version": int(version.name), "path": str(version)}, as_json, f"the newest version is {version} again")
+
+
+@click.command()
+@click.option("--base-path", required=True, help="The directory that holds the versions.")
+@click.option("--port", default=8500, show_default=True, help="gRPC port; 0 takes a free one and prints it.")
+@click.option("--model-name", default="twin", show_default=True, help="The name requests must carry.")
+def serve(base_path: str, port: int, model_name: str) -> None:
+    r"""Serve the newest version over gRPC: a stand-in for tensorflow_model_server, for development and tests.
+
+    \b
+    twin-tf serve --base-path serving/twin --port 8500
+    """
+    arguments = ["--model_name", model_name, "--model_base_path", base_path, "--port", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", "export.local_server", *arguments])
+
+
+@click.command()
+@click.option("--server", default="127.0.0.1:8500", show_default=True, help="host:port of the server.")
+@click.option("--model", required=True, help="The model directory, for its schema and vocabularies.")
+@click.option("--request", "request_path", help="JSON file of raw values, - for standard input.")
+@click.option(
+    "--replay", "replays", is_flag=True, help="Send the model's probes and compare with the trainer's scores."
+)
+@click.option("--model-name", default="twin", show_default=True, help="The name that the server serves it under.")
+@click.option("--timeout", "timeout_s", default=5.0, show_default=True, help="Deadline of a call in seconds.")
+@json_option
+def predict(
+    server: str, model: str, request_path: str | None, replays: bool, model_name: str, timeout_s: float, as_json: bool
+) -> None:
+    r"""Ask a server for click probabilities; TensorFlow is never imported.
+
+    \b
+    twin-tf predict --model model --request request.json
+    twin-tf predict --model model --replay
+    """
+    from export.client import TwinClient
+    from export.json_request import answer_as_json, encode_request, load_encoder, read_request
+    from export.replay import replay
+
+    if bool(request_path) == replays:
+        raise click.UsageError("give either --request FILE or --replay")
+    with TwinClient(server, model_name, timeout_s=timeout_s) as client:
+        if replays:
+            figures = replay(client, Path(model))
+            lines = [f"{name}: {value:.6g}" for name, value in figures.items() if isinstance(value, (int, float))]
+            show(figures, as_json, "\n".join(lines))
+            return
+        data = read_request(request_path or "-")
+        answer = client.predict(encode_request(load_encoder(model), data))
+        click.echo(json.dumps(answer_as_json(data, answer), indent=1))
