@@ -38,6 +38,7 @@ _LONGEST_MESSAGE = 1024  # as TensorFlow Serving: an error travels in the HTTP/2
 _READY = "serving on "
 _SIGNATURES = "signature_def"
 _STOP_POLL_SECONDS = 0.2
+_LOADING_NICENESS = 19
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
@@ -184,6 +185,9 @@ class LocalServer:
         self._manager.close()
 
     def _poll(self) -> None:
+        # Loading is seconds of work in this one thread (graphs are optimised in the caller's): requests go first.
+        with contextlib.suppress(OSError, AttributeError):  # a thread has a priority of its own on Linux alone
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICENESS)
         while not self._stopping.wait(self._poll_seconds):
             self._manager.refresh()
 
