@@ -30,8 +30,8 @@ SWAPS = 100
 RATE = 20.0
 _PATIENCE_SECONDS = 300.0
 _STEADY_SECONDS = 20.0
-_OUTAGE_SECONDS = 20.0
 _WINDOW_SECONDS = 0.25
+_GOOD_WINDOWS = 4
 _EARLY_SWAP = 5
 _POLL_SECONDS = 0.1
 _SERVERS = 2
@@ -86,7 +86,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def hot_swaps(model: Path, rate: float, swaps: int) -> list[Figure]:
+def hot_swaps(model: Path, rate: float, swaps: int, steady_seconds: float = _STEADY_SECONDS) -> list[Figure]:
     """Swaps a model for copies of itself while requests flow: failures, p99 beside the steady one, memory."""
     with tempfile.TemporaryDirectory() as place:
         base = Path(place)
@@ -96,12 +96,12 @@ def hot_swaps(model: Path, rate: float, swaps: int) -> list[Figure]:
             start_local_server(base, poll_seconds=_POLL_SECONDS) as server,
             running_load([server.address], model / _PROBES, rate) as load,
         ):
-            time.sleep(_STEADY_SECONDS)
+            time.sleep(steady_seconds)
             for version in range(2, swaps + 2):
                 spans.append(swap(server, model, base, version))
                 resident.append(resident_mb(server.process))
                 say(f"swap {version - 1}: {spans[-1][1] - spans[-1][0]:.1f} s, {resident[-1]:.0f} MB")
-            time.sleep(_STEADY_SECONDS)
+            time.sleep(steady_seconds)
             result = load.finish()
     during, steady = result.part(spans), result.part(spans, inside=False)
     how = f"{len(result.code):,} requests at {rate:g} a second, open loop, from the intended moment"
@@ -126,7 +126,7 @@ def hot_swaps(model: Path, rate: float, swaps: int) -> list[Figure]:
     ]
 
 
-def one_of_two_killed(model: Path, rate: float) -> list[Figure]:
+def one_of_two_killed(model: Path, rate: float, steady_seconds: float = _STEADY_SECONDS) -> list[Figure]:
     """Two servers, one killed -9 under load and started again on its port."""
     with tempfile.TemporaryDirectory() as place:
         base = Path(place)
@@ -134,14 +134,14 @@ def one_of_two_killed(model: Path, rate: float) -> list[Figure]:
         with start_local_server(base) as staying, start_local_server(base) as doomed:
             addresses = [staying.address, doomed.address]
             with running_load(addresses, model / _PROBES, rate) as load:
-                time.sleep(_STEADY_SECONDS)
+                time.sleep(steady_seconds)
                 killed = time.monotonic()
                 doomed.process.kill()
                 doomed.process.wait()
-                time.sleep(_OUTAGE_SECONDS)
+                time.sleep(steady_seconds)
                 port = int(doomed.address.rpartition(":")[2])
                 with start_local_server(base, port=port):
-                    time.sleep(_OUTAGE_SECONDS)
+                    time.sleep(steady_seconds)
                     result = load.finish()
     after = result.part([(killed, float("inf"))])
     return [
@@ -158,13 +158,12 @@ def recovery(result: LoadResult, fault: float) -> float:
     before = result.part([(0.0, fault)])
     limit = 3 * before.percentile_ms(99) / 1e3
     bad = (result.intended >= fault - _WINDOW_SECONDS) & ((result.code != 0) | (result.latency > limit))
-    within = bad & (result.intended < fault + _OUTAGE_SECONDS)
-    if not within.any():
+    windows = sorted({int((moment - fault) // _WINDOW_SECONDS) for moment in result.intended[bad]})
+    if not windows:
         return 0.0
-    # A single slow request long after the fault is the machine's; the outage is the run of bad windows behind the kill.
-    windows = sorted({int((moment - fault) / _WINDOW_SECONDS) for moment in result.intended[within]})
-    last = next((a for a, b in itertools.pairwise([*windows, 1 << 30]) if b - a > 4), windows[-1])
-    return max(0.0, (last + 1) * _WINDOW_SECONDS)
+    # What is slow a second or more after a good spell is the machine's; the outage is the run of bad ones at the fault.
+    last = next(a for a, b in itertools.pairwise([*windows, 1 << 30]) if b - a > _GOOD_WINDOWS)
+    return (last + 1) * _WINDOW_SECONDS
 
 
 def corrupt_newest(model: Path, rate: float) -> list[Figure]:
