@@ -1,9 +1,10 @@
 """The gRPC services of the stand-in: PredictionService, ModelService, health; errors as TensorFlow Serving has them."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 
 from export.errors import InvalidArgumentError, ServingError
 from export.protos import config_pb2, serving_pb2
@@ -12,8 +13,6 @@ from export.served_models import ServedModels
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _LONGEST_MESSAGE = 1024  # as TensorFlow Serving: an error travels in the HTTP/2 trailers, which have a limit
 _SIGNATURES = "signature_def"
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
 
 
 class GrpcServices:
@@ -41,8 +40,7 @@ class GrpcServices:
                 service,
                 {
                     name: grpc.unary_unary_rpc_method_handler(
-                        _aborting(method),
-                        request_deserializer=request.FromString,
+                        _aborting(method, request),
                         response_serializer=lambda response: response.SerializeToString(),
                     )
                     for name, (method, request) in served.items()
@@ -101,8 +99,15 @@ def asked_model(request: Any) -> serving_pb2.ModelSpec | None:
     return request.model_spec if request.HasField("model_spec") else None
 
 
-def _aborting(method: Callable[[_Request], _Response]) -> Callable[[_Request, grpc.ServicerContext], _Response]:
-    def handle(request: _Request, context: grpc.ServicerContext) -> _Response:
+def _aborting(
+    method: Callable[[Any], Message], kind: type[Message]
+) -> Callable[[bytes, grpc.ServicerContext], Message]:
+    def handle(data: bytes, context: grpc.ServicerContext) -> Message:
+        try:
+            request = kind.FromString(data)
+        except DecodeError:
+            context.abort(grpc.StatusCode.INTERNAL, "")  # as the original: no more than the code
+            raise
         try:
             return method(request)
         except ServingError as error:
