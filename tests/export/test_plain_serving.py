@@ -69,5 +69,5 @@ def test_the_pages_grpcurl_command_is_answered(server, grpcurl, tmp_path):
     run([sys.executable, "-c", block("python protoset")], tmp_path)
     command = block("sh grpcurl").replace("127.0.0.1:8500", server.address)
     answer = json.loads(run(["sh", "-c", f'PATH="{grpcurl}:$PATH"; {command}'], tmp_path))
-    assert answer["outputs"]["found"]["boolVal"] == [True, False]
-    assert answer["modelSpec"]["version"] == "12"
+    assert answer["outputs"]["found"]["bool_val"] == [True, False]
+    assert answer["model_spec"]["version"] == "12"
