@@ -5,14 +5,18 @@ Names, dtypes and shapes are those of the signature `serving_default`; a single 
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from export.tensors import Array
 
+if TYPE_CHECKING:
+    from twin_tf.schema import FeatureSchema
+
 _WIDE = frozenset({"history_item", "history_time", "request_time", "candidate_item"})
 _REQUIRED = ("history_item", "history_time", "request_time", "candidate_item")
+_ITEMS = ("history_item", "candidate_item")
 _COUNTS = {"history_length": "history_item", "candidate_count": "candidate_item"}
 _PREFIXES = ("history_", "user_", "context_")
 
@@ -22,10 +26,10 @@ class ClickRequest:
     """One user (arrays without the batch dimension) or B users (with it).
 
     Attributes:
-        history_item: int64 `(B, L)`, raw item ids of the behaviours, oldest first.
+        history_item: int64 `(B, L)`, raw item ids of the behaviours, oldest first; text if the schema says so.
         history_time: int64 `(B, L)`, their times in the unit of the logs.
         request_time: int64 `(B,)`, the moment the candidates are shown.
-        candidate_item: int64 `(B, C)`, raw item ids to score.
+        candidate_item: int64 `(B, C)`, raw item ids to score; text if the schema says so.
         history_length: int32 `(B,)`, how many behaviours of each row are real; all if None.
         candidate_count: int32 `(B,)`, how many candidates of each row are real; all if None.
         cross: stored cross feature -> int32 `(B, L)` indices, as `FeatureEncoder.encode` gives them.
@@ -71,12 +75,13 @@ class ClickResponse:
     model_version: int
 
 
-def normalise(request: ClickRequest | Mapping[str, Any]) -> dict[str, Array]:
+def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema | None" = None) -> dict[str, Array]:
     """Checks a request and gives every input its dtype and rank.
 
     Args:
         request: a `ClickRequest`, or a mapping with the signature's input names. `history_length` and
             `candidate_count` default to the full width; a history of width 0 becomes one padded position of length 0.
+        schema: the model's; says whether item ids are text, to be hashed as the pipeline hashed them.
 
     Returns:
         Input name -> array with the batch dimension.
@@ -88,6 +93,8 @@ def normalise(request: ClickRequest | Mapping[str, Any]) -> dict[str, Array]:
     missing = [name for name in _REQUIRED if name not in values]
     if missing:
         raise ValueError(f"the request lacks {', '.join(missing)}")
+    for name in _ITEMS:
+        values[name] = _hashed(name, values[name], schema)
     arrays = {name: _batched(name, value) for name, value in values.items()}
     users = len(arrays["candidate_item"])
     for name, array in arrays.items():
@@ -110,6 +117,21 @@ def normalise(request: ClickRequest | Mapping[str, Any]) -> dict[str, Array]:
             if name.startswith("history_") and array.ndim == 2:
                 arrays[name] = np.zeros((users, 1), array.dtype)
     return arrays
+
+
+def _hashed(name: str, value: Any, schema: "FeatureSchema | None") -> Any:
+    """Text ids through the pipeline's own hash; whole numbers as they are (hashed already, or never text)."""
+    array = np.asarray(value)
+    texts = array.dtype.kind == "U" or (array.dtype.kind == "O" and all(isinstance(v, str) for v in array.flat))
+    if not texts or not array.size:
+        return value
+    if schema is None:
+        raise ValueError(f"{name} holds text; give the client the model's schema, which says how ids are hashed")
+    if schema.events.item.type == "int":
+        raise ValueError(f"{name} holds text, but the schema's item ids are whole numbers; send them as numbers")
+    from twin_tf.encoders import encode_ids  # not at the top: a client of whole numbers does without
+
+    return encode_ids(schema.events.item, array.ravel().tolist()).reshape(array.shape)
 
 
 def _rank(name: str) -> int:

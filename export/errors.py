@@ -151,3 +151,8 @@ _BY_CODE: dict[int, type[ServingError]] = {
 def error_for(code: int, message: str) -> ServingError:
     """The exception of a canonical code; codes that are none become `UnknownError`."""
     return _BY_CODE.get(code, UnknownError)(message)
+
+
+def status_name(code: int) -> str:
+    """The name of a canonical code: `OK` for 0, `UNKNOWN` for one that is none."""
+    return _BY_CODE.get(code, UnknownError).status if code else "OK"

@@ -47,7 +47,7 @@ def replay(client: TwinClient, model: Path) -> dict[str, Any]:
     worst, hits, wanted = 0.0, 0, 0
     latencies: list[float] = []
     for row in range(len(expected)):
-        request = _one(inputs, row)
+        request = one_request(inputs, row)
         for _ in range(WARM_REQUESTS if row == 0 else 0):
             client.predict(request)
         started = time.perf_counter()
@@ -72,8 +72,8 @@ def replay(client: TwinClient, model: Path) -> dict[str, Any]:
     }
 
 
-def _one(inputs: dict[str, Array], row: int) -> dict[str, Array]:
-    """One probe with the batch dimension, cut to its own lengths (one column at least)."""
+def one_request(inputs: dict[str, Array], row: int) -> dict[str, Array]:
+    """One user of many, with the batch dimension, cut to the own lengths (one column at least)."""
     request = {name: value[row : row + 1] for name, value in inputs.items()}
     length = max(1, int(request["history_length"][0]))
     count = max(1, int(request["candidate_count"][0]))

@@ -51,6 +51,7 @@ _LIST_FIELDS = {
     "uint64": "uint64_val",
 }
 _MOST_ELEMENTS = 1 << 31
+_MOST_FILLED = 1 << 27
 
 if sys.byteorder != "little":
     raise ImportError("export.tensors packs tensors as little-endian bytes and needs a little-endian machine")
@@ -155,6 +156,8 @@ def decode(message: graph_pb2.Tensor, exact: bool = True) -> Array:
     if len(values) != count:
         if exact:
             raise ValueError(f"{len(values)} values do not fill the shape {list(shape)}")
+        if count - len(values) > _MOST_FILLED:
+            raise ValueError(f"{len(values)} values are far too few for the shape {list(shape)}")
         filler = values[-1:] if len(values) else np.full(1, b"" if message.dtype == STRING else 0, dtype)
         values = np.concatenate([values[:count], np.repeat(filler, max(0, count - len(values)))])
     return values.reshape(shape)
@@ -164,6 +167,11 @@ def served_name(number: int) -> str:
     """The name TensorFlow's messages give a type: `float`, `int64`, `string`."""
     name = dtype_name(number)
     return _SERVED_NAMES.get(name, name)
+
+
+def enum_name(number: int) -> str:
+    """The name of a DataType number in TensorFlow's protos: `DT_FLOAT`, `DT_INT64`, `DT_STRING`."""
+    return f"DT_{served_name(number).upper()}" if number in _NAMES else "DT_INVALID"
 
 
 def _native(array: Array) -> Array:

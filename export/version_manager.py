@@ -1,4 +1,4 @@
-"""Which versions of a model are served: the newest directory, swapped in while requests flow.
+"""Which versions of a model are served: the newest directories (or others, by policy), swapped in while requests flow.
 
 A new version is loaded and warmed up beside the old one; only then do requests move over, and the old one is freed when
 its last request has been answered. A version that fails to load or to warm up is refused and the old one serves on.
@@ -9,12 +9,12 @@ import dataclasses
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from export.errors import InvalidArgumentError, NotFoundError, ServingError
+from export.errors import NotFoundError, ServingError
 from export.loaded_version import LoadedVersion
-from export.protos import serving_pb2
+from export.protos import config_pb2, serving_pb2
 
 _log = logging.getLogger(__name__)
 _State = serving_pb2.ModelVersionStatus
@@ -35,21 +35,38 @@ def version_numbers(base_path: Path) -> list[int]:
     return sorted(int(p.name) for p in base_path.iterdir() if re.fullmatch(r"[0-9]+", p.name) and p.is_dir())
 
 
+def chosen_versions(policy: config_pb2.VersionPolicy, present: Sequence[int]) -> list[int]:
+    """Those of the `present` versions (rising) that a policy asks for: by default the newest alone."""
+    if policy.WhichOneof("policy_choice") == "all":
+        return list(present)
+    if policy.WhichOneof("policy_choice") == "specific":
+        return [number for number in present if number in policy.specific.versions]
+    return list(present[-(policy.latest.num_versions or 1) :])
+
+
 class VersionManager:
-    """Serves the newest version under a base path.
+    """Serves versions under a base path.
 
     Args:
-        model_name: the name requests must carry.
+        model_name: for its log and its errors.
         base_path: holds the version directories.
+        policy: which of them to serve; the newest if None.
         intra_op_threads: as in `CppSession`.
         inter_op_threads: as in `CppSession`.
     """
 
     def __init__(
-        self, model_name: str, base_path: str | Path, *, intra_op_threads: int = 0, inter_op_threads: int = 0
+        self,
+        model_name: str,
+        base_path: str | Path,
+        policy: config_pb2.VersionPolicy | None = None,
+        *,
+        intra_op_threads: int = 0,
+        inter_op_threads: int = 0,
     ) -> None:
         self.model_name = model_name
         self.base_path = Path(base_path)
+        self.policy = policy if policy is not None else config_pb2.VersionPolicy()
         self._threads = {"intra_op_threads": intra_op_threads, "inter_op_threads": inter_op_threads}
         self._versions: dict[int, _Version] = {}
         self._changed = threading.Condition()
@@ -59,66 +76,54 @@ class VersionManager:
         """Looks at the base path once, and loads and unloads what that asks for."""
         with self._refreshing:
             try:
-                numbers = version_numbers(self.base_path)
+                present = version_numbers(self.base_path)
             except OSError as error:
                 _log.warning("cannot list %s: %s; serving on", self.base_path, error.strerror)
                 return
-            if not numbers:
+            wanted = chosen_versions(self.policy, present)
+            if not wanted:
                 _log.warning("no versions of %s under %s; unloading", self.model_name, self.base_path)
-            elif not self._load(numbers[-1]):
-                return
+            loaded = [self._load(number) for number in reversed(wanted)]
+            if wanted and not any(loaded):
+                return  # what is served stays until there is something to take its place
             for version in self._available():
-                if not numbers or version.number != numbers[-1]:
+                if version.number not in wanted:
                     self._unload(version)
 
     @contextlib.contextmanager
-    def acquire(self, spec: serving_pb2.ModelSpec) -> Iterator[LoadedVersion]:
-        """The version a request asks for, kept loaded until the block ends.
+    def acquire(self, wanted: int | None) -> Iterator[LoadedVersion]:
+        """A version, the newest for None, kept loaded until the block ends.
 
         Raises:
-            InvalidArgumentError: no model named, or a version label (the stand-in has none).
-            NotFoundError: no such model or version.
+            NotFoundError: it is not served.
         """
-        if not spec.name:
-            raise InvalidArgumentError("Missing ModelSpec")
-        if spec.WhichOneof("version_choice") == "version_label":
-            raise InvalidArgumentError(f"Unrecognized servable version label: {spec.version_label}")
-        wanted = spec.version.value if spec.HasField("version") else None
         with self._changed:
-            found = [v for v in self._available() if wanted in (None, v.number)] if spec.name == self.model_name else []
-            if not found:
-                asked = f"Latest({spec.name})" if wanted is None else f"Specific({spec.name}, {wanted})"
+            found = [v for v in self._available() if wanted in (None, v.number)]
+            version = max(found, key=lambda v: v.number, default=None)
+            if version is None or version.servable is None:
+                asked = f"Latest({self.model_name})" if wanted is None else f"Specific({self.model_name}, {wanted})"
                 raise NotFoundError(f"Servable not found for request: {asked}")
-            version = max(found, key=lambda v: v.number)
+            servable = version.servable
             version.requests += 1
         try:
-            if version.servable is None:
-                raise NotFoundError(f"Servable not found for request: Latest({spec.name})")
-            yield version.servable
+            yield servable
         finally:
             with self._changed:
                 version.requests -= 1
                 self._changed.notify_all()
 
-    def status(self, spec: serving_pb2.ModelSpec) -> list[serving_pb2.ModelVersionStatus]:
-        """State of the asked version, or of all versions ever seen.
-
-        Raises:
-            InvalidArgumentError: no model named.
-            NotFoundError: no such model or version.
-        """
-        if not spec.name:
-            raise InvalidArgumentError("Missing ModelSpec")
-        wanted = spec.version.value if spec.HasField("version") else None
+    def available(self) -> list[int]:
+        """The versions that answer requests now."""
         with self._changed:
-            known = sorted(self._versions.values(), key=lambda v: -v.number) if spec.name == self.model_name else []
-            found = [v for v in known if wanted in (None, v.number)]
-            if not found and wanted is not None:
-                raise NotFoundError(f"Could not find version {wanted} of model {spec.name}")
-            if not found:
-                raise NotFoundError(f"Could not find any versions of model {spec.name}")
+            return sorted(version.number for version in self._available())
+
+    def status(self, wanted: int | None) -> list[serving_pb2.ModelVersionStatus]:
+        """State of a version, or for None of all versions ever seen, newest first; empty if there is none."""
+        with self._changed:
             result = []
-            for version in found:
+            for version in sorted(self._versions.values(), key=lambda v: -v.number):
+                if wanted not in (None, version.number):
+                    continue
                 entry = serving_pb2.ModelVersionStatus(version=version.number, state=version.state)
                 entry.status.error_code = version.error.code if version.error else 0
                 entry.status.error_message = version.error.message if version.error else ""

@@ -90,67 +90,6 @@ def test_other_signatures_outputs_and_status(client):
     assert client.model_status() == {12: "AVAILABLE"}
 
 
-ITEM = np.array([[100]])
-
-
-@pytest.mark.parametrize(
-    ("call", "kind", "words"),
-    [
-        (lambda c: c.call("nope", {}), errors.FailedPreconditionError, 'Serving signature key "nope" not found.'),
-        (
-            lambda c: c.call("item_projection", {}),
-            errors.InvalidArgumentError,
-            "input size does not match signature: 0!=1 len({}) != len({item}). Sent extra: {}."
-            " Missing but required: {item}.",
-        ),
-        (
-            lambda c: c.call("item_projection", {"item": ITEM, "b": ITEM}),
-            errors.InvalidArgumentError,
-            "input size does not match signature: 2!=1 len({b,item}) != len({item}). Sent extra: {b}."
-            " Missing but required: {}.",
-        ),
-        (
-            lambda c: c.call("item_projection", {"itm": ITEM}),
-            errors.InvalidArgumentError,
-            "input tensor alias not found in signature: itm. Inputs expected to be in the set {item}.",
-        ),
-        (
-            lambda c: c.call("item_projection", {"item": ITEM.astype(np.int32)}),
-            errors.InvalidArgumentError,
-            "Expects arg[0] to be int64 but int32 is provided",
-        ),
-        (
-            lambda c: c.call("item_projection", {"item": ITEM}, ["nope"]),
-            errors.InvalidArgumentError,
-            "output tensor alias not found in signature: nope Outputs expected to be in the set"
-            " {found,projection,table_version,weights_version}.",
-        ),
-        (
-            lambda c: c.call("item_projection", {"item": ITEM}, ["found", "found"]),
-            errors.InvalidArgumentError,
-            "duplicate output tensor alias: found",
-        ),
-    ],
-)
-def test_bad_requests_have_tensorflow_servings_codes_and_texts(client, call, kind, words):
-    with pytest.raises(kind) as raised:
-        call(client)
-    assert raised.value.message == words
-
-
-def test_unknown_models_versions_and_labels(server):
-    with pytest.raises(errors.NotFoundError, match=r"Servable not found for request: Latest\(other\)"):
-        TwinClient(server.address, "other").call("nope", {})
-    with pytest.raises(errors.NotFoundError, match=r"Servable not found for request: Specific\(twin, 3\)"):
-        TwinClient(server.address, version=3).call("nope", {})
-    with pytest.raises(errors.NotFoundError, match="Could not find any versions of model other"):
-        TwinClient(server.address, "other").model_status()
-    with pytest.raises(errors.NotFoundError, match="Could not find version 3 of model twin"):
-        TwinClient(server.address, version=3).model_status()
-    with pytest.raises(errors.InvalidArgumentError, match="Missing ModelSpec"):
-        TwinClient(server.address, "").model_status()
-
-
 def test_client_side_limits_name_the_setting(toys, server, probes):
     inputs, _ = probes(toys / "good")
     with (
@@ -199,11 +138,12 @@ def test_a_target_without_a_port_is_refused(target):
         TwinClient(target)
 
 
-def test_the_client_process_holds_no_tensorflow_and_no_pyarrow(run_python):
+def test_the_client_process_holds_no_tensorflow_and_nothing_else_heavy(run_python):
     code = """
 import json, sys
-import export.client
-print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} & {"tensorflow", "pyarrow", "yaml", "twin_tf"})))
+import export.client, export.async_client
+heavy = {"tensorflow", "tf_keras", "keras", "pyarrow", "pandas", "scipy", "yaml", "click", "rich", "twin_tf"}
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} & heavy)))
 """
     assert run_python(code) == []
 

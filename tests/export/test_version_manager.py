@@ -15,12 +15,12 @@ def place(model, number):
     shutil.copytree(toys / model, base / f".{number}")
     (base / f".{number}").rename(base / str(number))
 def states():
-    return {entry.version: names[entry.state] for entry in manager.status(serving_pb2.ModelSpec(name="twin"))}
+    return {entry.version: names[entry.state] for entry in manager.status(None)}
 request = serving_pb2.PredictRequest(model_spec=serving_pb2.ModelSpec(name="twin", signature_name="self_check"))
 encode(np.array([-1], np.int32), request.inputs["probe"])
 def ask():
     try:
-        with manager.acquire(request.model_spec) as version:
+        with manager.acquire(None) as version:
             return version.predict(request).model_spec.version.value
     except ServingError as error:
         return str(error)
@@ -29,7 +29,7 @@ place("good", 1)
 (base / ".9").mkdir(); (base / "8.tmp").mkdir(); (base / "7").touch()  # none of them a version
 manager = VersionManager("twin", base)
 manager.refresh()
-with manager.acquire(request.model_spec) as held:
+with manager.acquire(None) as held:
     place("second", 2)
     swapping = threading.Thread(target=manager.refresh)
     swapping.start()
@@ -42,7 +42,7 @@ facts["after"] = [states(), ask()]
 place("stale_table", 3)
 manager.refresh()
 facts["refused"] = [states(), ask()]
-errors = [e.status.error_code for e in manager.status(serving_pb2.ModelSpec(name="twin"))]
+errors = [e.status.error_code for e in manager.status(None)]
 facts["codes"] = errors
 shutil.rmtree(base / "3"); shutil.rmtree(base / "2")
 manager.refresh()

@@ -1,0 +1,215 @@
+"""The REST paths of TensorFlow Serving over the standard library's HTTP server: predict, status and metadata.
+
+POST /v1/models/<model>[/versions/<number> | /labels/<label>]:predict
+GET  /v1/models/<model>[/versions/<number> | /labels/<label>][/metadata]
+"""
+
+import json
+import logging
+import re
+import socket
+import threading
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from export.errors import InvalidArgumentError, ServingError, error_for, status_name
+from export.protos import graph_pb2, serving_pb2
+from export.rest_json import predict_body, read_predict_body
+from export.served_models import ServedModels
+from export.tensors import decode, enum_name
+
+_log = logging.getLogger(__name__)
+_VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_PREDICT = re.compile(rf"(?i)/v1/models/(?P<model>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)")
+_STATUS = re.compile(rf"(?i)/v1/models(?:/(?P<model>[^/:]+))?{_VERSION}(?:/(?P<part>metadata))?")
+_ANY = re.compile(r"(?i)/v1/.*")
+_UNIMPLEMENTED = 12
+_LARGEST_VERSION = (1 << 63) - 1
+_STATES = {value: name for name, value in serving_pb2.ModelVersionStatus.State.items()}
+_HTTP = {
+    1: 499,
+    3: 400,
+    4: 504,
+    5: 404,
+    6: 409,
+    7: 403,
+    8: 429,
+    9: 400,
+    10: 409,
+    11: 400,
+    12: 501,
+    14: 503,
+    16: 401,
+}  # canonical code -> HTTP status; every other is 500
+
+
+class RestServer:
+    """Listens at once, answers from `start` on.
+
+    Args:
+        models: what is served.
+        host: the address to listen on.
+        port: 0 takes a free one.
+
+    Raises:
+        ValueError: the port is in use.
+    """
+
+    def __init__(self, models: ServedModels, host: str, port: int) -> None:
+        handler = type("Handler", (_Handler,), {"models": models})
+        try:
+            self._server = _Server((host, port), handler)
+        except OSError as error:
+            raise ValueError(f"cannot listen for REST on {host}:{port}; choose a free --rest_api_port") from error
+        self.address = f"{host}:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="rest", daemon=True)
+
+    def start(self) -> None:
+        """Answers requests from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Takes no more connections."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "twin-local-server"
+    models: ServedModels
+
+    def setup(self) -> None:
+        super().setup()
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit():
+            self.close_connection = True
+            self._send(HTTPStatus.LENGTH_REQUIRED, {"error": "Content-Length is missing"})
+            return
+        self._answer(self.rfile.read(int(length)))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug(format, *args)
+
+    def _answer(self, body: bytes) -> None:
+        path = self.path.partition("?")[0]
+        if not _ANY.fullmatch(path):
+            self._send(HTTPStatus.NOT_FOUND, {"error": "Not Found"})
+            return
+        try:
+            self._send(HTTPStatus.OK, answer(self.models, self.command, path, body))
+        except ServingError as error:
+            self._send(_HTTP.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR), {"error": error.message})
+
+    def _send(self, status: int, content: Any) -> None:
+        data = json.dumps(content, indent=4, ensure_ascii=False).encode("utf-8", "replace")
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def answer(models: ServedModels, method: str, path: str, body: bytes) -> Any:
+    """The JSON content that answers a request.
+
+    Raises:
+        ServingError: with the original's code and text.
+    """
+    matched = (_PREDICT if method == "POST" else _STATUS).fullmatch(path)
+    if matched is None:
+        raise InvalidArgumentError(f"Malformed request: {method} {path}")
+    spec = _spec(matched.groupdict())
+    if method == "POST":
+        if matched["method"].lower() != "predict":
+            raise error_for(_UNIMPLEMENTED, f"this stand-in answers predict alone, not {matched['method']}")
+        return _predict(models, spec, body)
+    if not spec.name:
+        raise InvalidArgumentError("Missing model name in request.")
+    return _metadata(models, spec) if matched["part"] else _status(models, spec)
+
+
+def _spec(asked: Mapping[str, str | None]) -> serving_pb2.ModelSpec:
+    spec = serving_pb2.ModelSpec(name=urllib.parse.unquote(asked["model"] or ""))
+    if asked["version"]:
+        if int(asked["version"]) > _LARGEST_VERSION:
+            raise InvalidArgumentError(f"Failed to convert version: {asked['version']} to numeric.")
+        spec.version.value = int(asked["version"])
+    if asked["label"]:
+        spec.version_label = urllib.parse.unquote(asked["label"])
+    return spec
+
+
+def _predict(models: ServedModels, spec: serving_pb2.ModelSpec, body: bytes) -> Any:
+    request = serving_pb2.PredictRequest(model_spec=spec)
+
+    def inputs_of(signature: str) -> Mapping[str, graph_pb2.TensorInfo]:
+        with models.acquire(spec) as servable:
+            name = signature or "serving_default"
+            definition = servable.session.signature_defs.get(name)
+            if definition is None:
+                raise InvalidArgumentError(f'Serving signature name: "{name}" not found in signature def')
+            return dict(definition.inputs)
+
+    row = read_predict_body(body, inputs_of, request)
+    with models.acquire(spec) as servable:
+        response = servable.predict(request)
+    return predict_body({name: decode(tensor) for name, tensor in sorted(response.outputs.items())}, row)
+
+
+def _status(models: ServedModels, spec: serving_pb2.ModelSpec) -> Any:
+    return {
+        "model_version_status": [
+            {
+                "version": str(entry.version),
+                "state": _STATES[entry.state],
+                "status": {
+                    "error_code": status_name(entry.status.error_code),
+                    "error_message": entry.status.error_message,
+                },
+            }
+            for entry in models.status(spec)
+        ]
+    }
+
+
+def _metadata(models: ServedModels, spec: serving_pb2.ModelSpec) -> Any:
+    with models.acquire(spec) as servable:
+        signatures = {
+            name: {
+                "inputs": dict(_infos(definition.inputs)),
+                "outputs": dict(_infos(definition.outputs)),
+                "method_name": definition.method_name,
+            }
+            for name, definition in sorted(servable.session.signature_defs.items())
+        }
+        version = str(servable.version or 0)
+    return {
+        "model_spec": {"name": spec.name, "signature_name": "", "version": version},
+        "metadata": {"signature_def": {"signature_def": signatures}},
+    }
+
+
+def _infos(infos: Mapping[str, graph_pb2.TensorInfo]) -> Iterator[tuple[str, Any]]:
+    for name, info in sorted(infos.items()):
+        shape = {
+            "dim": [{"size": str(dim.size), "name": ""} for dim in info.tensor_shape.dim],
+            "unknown_rank": info.tensor_shape.unknown_rank,
+        }
+        yield name, {"dtype": enum_name(info.dtype), "tensor_shape": shape, "name": info.name}

@@ -1,0 +1,73 @@
+"""The wire contract is plain TensorFlow Serving: strangers to this project run the commands of docs/client.md."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.local_server import start_local_server
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "client.md").read_text()
+GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
+
+
+def block(mark):
+    """The content of the page's code block with this mark."""
+    (found,) = re.findall(rf"```{mark}\n(.*?)```", PAGE, flags=re.DOTALL)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(toys, place, tmp_path_factory):
+    base = tmp_path_factory.mktemp("base")
+    place(toys / "good", base, 12)
+    with start_local_server(base) as running:
+        yield running
+
+
+def run(command, directory):
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(
+    shutil.which("curl") is None, reason="curl is not installed: the REST commands of docs/client.md not run"
+)
+def test_the_pages_curl_commands_are_answered(server, tmp_path):
+    lines = block("sh curl").replace("127.0.0.1:8501", server.rest_address).splitlines()
+    status, metadata, columns, rows = (json.loads(run(["sh", "-c", line], tmp_path)) for line in lines)
+    assert status["model_version_status"][0]["state"] == "AVAILABLE"
+    assert metadata["model_spec"]["version"] == "12"
+    assert columns["outputs"]["found"] == [[True, False]]
+    assert [row["found"] for row in rows["predictions"]] == [[True], [False]]
+
+
+@pytest.fixture(scope="module")
+def grpcurl(tmp_path_factory):
+    """A directory with grpcurl, found or built by Go."""
+    found = shutil.which("grpcurl")
+    if found:
+        return Path(found).parent
+    if shutil.which("go") is None:
+        pytest.skip("neither grpcurl nor Go is installed: the grpcurl command of docs/client.md was not run")
+    target = tmp_path_factory.mktemp("go")
+    built = subprocess.run(
+        ["env", f"GOBIN={target}", "go", "install", GRPCURL], capture_output=True, text=True, timeout=600, check=False
+    )
+    if built.returncode:
+        pytest.skip(f"Go cannot build grpcurl, so the command of docs/client.md was not run: {built.stderr[-300:]}")
+    return target
+
+
+@pytest.mark.slow
+def test_the_pages_grpcurl_command_is_answered(server, grpcurl, tmp_path):
+    run([sys.executable, "-c", block("python protoset")], tmp_path)
+    command = block("sh grpcurl").replace("127.0.0.1:8500", server.address)
+    answer = json.loads(run(["sh", "-c", f'PATH="{grpcurl}:$PATH"; {command}'], tmp_path))
+    assert answer["outputs"]["found"]["bool_val"] == [True, False]
+    assert answer["model_spec"]["version"] == "12"
