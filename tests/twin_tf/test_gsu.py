@@ -9,7 +9,7 @@ from tests.reference import attention as reference
 from tests.twin_tf.toy import make_batch, make_model
 from twin_tf.keras_api import tf
 from twin_tf.layers import gsu
-from twin_tf.layers.gsu import Finalists, merge_heads, share_found, unite
+from twin_tf.layers.gsu import BLOCK, Finalists, merge_heads, share_found, top_columns, unite
 from twin_tf.layers.masking import MASKED_SCORE, masked_logsumexp, masked_softmax
 
 ANY = [None] * 4
@@ -82,6 +82,28 @@ def test_the_walk_takes_the_heads_in_turn():
     scores = tf.constant([[2.0, 3.0, 1.0, 4.0], [1.0, 2.0, 3.0, 4.0]])[:, None, None, :]
     assert merge_heads(scores, 3).position[0, 0].numpy().tolist() == [3, 1, 2]
     assert merge_heads(scores, 9).position[0, 0].numpy().tolist() == [3, 1, 2, 0]
+
+
+TOP = tf.function(top_columns, input_signature=[tf.TensorSpec([None] * 3), tf.TensorSpec([], tf.int32)])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    depth=st.integers(1, 9),
+    blocks=st.integers(1, 60),
+    rest=st.sampled_from([0, 0, 0, 5]),
+    steps=st.sampled_from([1, 2, 20, 10**6]),
+    masked=st.sampled_from([0.0, 0.5, 0.99, 1.0]),
+    seed=st.integers(0, 10**6),
+)
+def test_the_top_of_a_row_is_the_librarys_to_the_last_tie(depth, blocks, rest, steps, masked, seed):
+    """With few `steps` nearly all scores tie; the library's order among them is by column."""
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(0, steps, (2, 3, blocks * BLOCK + rest)).astype(np.float32)
+    scores[generator.random(scores.shape) < masked] = MASKED_SCORE
+    wanted, found = tf.math.top_k(scores, depth), TOP(scores, depth)
+    np.testing.assert_array_equal(found[0], wanted.values)
+    np.testing.assert_array_equal(found[1], wanted.indices)
 
 
 finalist_sets = st.integers(1, 24).flatmap(

@@ -136,16 +136,21 @@ class AttentionBlock(keras.layers.Layer):
         """Eq. 6 of every column, without gradient; `MASKED_SCORE` where it is not in sight: `(heads, B, C, W)`."""
         sight = looking.sight
         keys = self.relevance.searched_keys(looking.items, sight.position, looking.cross.at(sight.position))
-        scores = self.relevance.similarity(looking.queries, keys)
         first, stop = sight.first[..., None], sight.stop[..., None]
         ends, starts = merge_steps([first, stop, *looking.cuts.values()])
-        steps = tf.where((starts >= first) & (starts < stop), 0.0, tf.constant(MASKED_SCORE, scores.dtype))[None]
+        steps = tf.where((starts >= first) & (starts < stop), 0.0, MASKED_SCORE)[None]
         for name, cuts in looking.cuts.items():
             steps = self._add_relative(steps, name, steps_passed(cuts, starts), looking)
         shape = tf.shape(steps)
         steps = tf.broadcast_to(steps, tf.concat([[self.relevance.heads], shape[1:]], axis=0))
         ends = tf.broadcast_to(ends, tf.concat([shape[1:3], tf.shape(ends)[2:]], axis=0))
-        return tf.stop_gradient(scores + spread_steps(steps, ends, tf.shape(sight.position)[1]))
+        added = spread_steps(steps, ends, tf.shape(sight.position)[1])
+        if steps.shape[2] == 1 and self.relevance.precision == "float32":
+            # Serving: all targets of a user share their moment, so what it adds is one more bias of the behaviours.
+            bias = tf.transpose(added[:, :, 0], [1, 2, 0])
+            keys = keys._replace(bias=bias if keys.bias is None else keys.bias + bias)
+            return tf.stop_gradient(self.relevance.similarity(looking.queries, keys))
+        return tf.stop_gradient(self.relevance.similarity(looking.queries, keys) + added)
 
     def _add_relative(self, scores: tf.Tensor, name: str, steps: tf.Tensor, looking: Looking) -> tf.Tensor:
         """`scores` and what a relative feature adds to them, `steps` cuts after its first bucket."""

@@ -52,8 +52,9 @@ def merge_steps(cuts: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         All cuts in rising order, int32 `(B, C, S - 1)`, and the first column of every step, int32 `(B, C, S)`; C is 1
         where it is for all cuts.
     """
-    pairs = functools.reduce(tf.broadcast_dynamic_shape, [tf.shape(part)[:2] for part in cuts])
-    cuts = [tf.broadcast_to(part, tf.concat([pairs, tf.shape(part)[2:]], axis=0)) for part in cuts]
+    if any(part.shape[1] != 1 for part in cuts):
+        pairs = functools.reduce(tf.broadcast_dynamic_shape, [tf.shape(part)[:2] for part in cuts])
+        cuts = [tf.broadcast_to(part, tf.concat([pairs, tf.shape(part)[2:]], axis=0)) for part in cuts]
     ends = tf.sort(tf.concat(cuts, axis=2), axis=2)
     return ends, tf.concat([tf.zeros_like(ends[..., :1]), ends], axis=2)
 
@@ -77,4 +78,4 @@ def age_cuts(time: tf.Tensor, moment: tf.Tensor, boundaries: list[int]) -> tf.Te
     shape = tf.shape(moment)
     latest = moment[..., None] - tf.constant(boundaries, tf.int64)
     found = tf.searchsorted(-time, tf.reshape(-latest, [shape[0], -1]), side="left")
-    return tf.reshape(found, [shape[0], shape[1], len(boundaries)])
+    return tf.ensure_shape(tf.reshape(found, [shape[0], shape[1], len(boundaries)]), [None, moment.shape[1], None])
