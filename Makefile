@@ -5,7 +5,8 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 RUNS := runs
 
-.PHONY: help setup demo demo-simulated test test-slow test-flink lint format bench bench-pipelines bench-train clean
+.PHONY: help setup demo demo-simulated test test-slow test-flink test-faults lint format bench bench-pipelines \
+  bench-train bench-serving clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,9 @@ test-slow: $(INSTALLED) ## The slow tests
 test-flink: $(INSTALLED) ## build_examples on a Flink cluster on this machine (needs Java, Maven, Maven Central)
 	$(PYTHON) -m pytest -m flink tests/engines/test_flink.py
 
+test-faults: $(INSTALLED) ## Swaps and killed servers under load, 10,000 malformed requests (minutes)
+	$(PYTHON) -m pytest -m faults
+
 lint: $(INSTALLED) ## ruff (rules, format) and mypy strict
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
@@ -50,13 +54,18 @@ format: $(INSTALLED) ## Let ruff format and fix what it can
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-bench: bench-pipelines bench-train ## Every benchmark, one after the other; each also writes benchmarks/out/<name>.json
+bench: bench-pipelines bench-train bench-serving ## Every benchmark, one after the other; each also writes benchmarks/out/<name>.json
 
 bench-pipelines: $(INSTALLED) ## Speed, size and memory of build_examples beside a plain Beam pipeline (8 minutes on 2 cores)
 	$(PYTHON) -m benchmarks.bench_pipelines
 
 bench-train: $(INSTALLED) ## Speed and memory of training on histories of 256 to 10,000 behaviours (8 minutes on 2 cores)
 	$(PYTHON) -m benchmarks.bench_train
+
+bench-serving: $(INSTALLED) ## A request beside its unavoidable parts, a refresh of 1,000,000 items, swaps under load
+	$(PYTHON) -m benchmarks.bench_serving
+	$(PYTHON) -m benchmarks.bench_refresh
+	$(PYTHON) -m benchmarks.serving_faults
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

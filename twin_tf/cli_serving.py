@@ -191,19 +191,32 @@ def rollback(
 @click.command()
 @click.option("--base-path", required=True, help="The directory that holds the versions.")
 @click.option("--port", default=8500, show_default=True, help="gRPC port; 0 takes a free one and prints it.")
+@click.option("--rest-port", type=int, help="REST port; 0 takes a free one.  [default: no REST]")
 @click.option("--model-name", default="twin", show_default=True, help="The name requests must carry.")
-def serve(base_path: str, port: int, model_name: str) -> None:
-    r"""Serve the newest version over gRPC: a stand-in for tensorflow_model_server, for development and tests.
+def serve(base_path: str, port: int, rest_port: int | None, model_name: str) -> None:
+    r"""Serve the newest version: a stand-in for tensorflow_model_server, for development and tests.
 
     \b
     twin-tf serve --base-path serving/twin --port 8500
+    twin-tf serve --base-path serving/twin --port 8500 --rest-port 8501
     """
     arguments = ["--model_name", model_name, "--model_base_path", base_path, "--port", str(port)]
+    if rest_port is not None:
+        arguments += ["--rest_api_port", str(rest_port)]
     os.execv(sys.executable, [sys.executable, "-m", "export.local_server", *arguments])
 
 
 @click.command()
-@click.option("--server", default="127.0.0.1:8500", show_default=True, help="host:port of the server.")
+@click.option(
+    "--server",
+    "servers",
+    multiple=True,
+    default=("127.0.0.1:8500",),
+    show_default=True,
+    help="host:port; several are called in turn.",
+)
+@click.option("--version", type=int, help="Ask for this version.  [default: the newest]")
+@click.option("--label", help="Ask for the version with this label.")
 @click.option("--model", required=True, help="The model directory, for its schema and vocabularies.")
 @click.option("--request", "request_path", help="JSON file of raw values, - for standard input.")
 @click.option(
@@ -213,13 +226,22 @@ def serve(base_path: str, port: int, model_name: str) -> None:
 @click.option("--timeout", "timeout_s", default=5.0, show_default=True, help="Deadline of a call in seconds.")
 @json_option
 def predict(
-    server: str, model: str, request_path: str | None, replays: bool, model_name: str, timeout_s: float, as_json: bool
+    servers: tuple[str, ...],
+    version: int | None,
+    label: str | None,
+    model: str,
+    request_path: str | None,
+    replays: bool,
+    model_name: str,
+    timeout_s: float,
+    as_json: bool,
 ) -> None:
     r"""Ask a server for click probabilities; TensorFlow is never imported.
 
     \b
     twin-tf predict --model model --request request.json
     twin-tf predict --model model --replay
+    twin-tf predict --server a:8500 --server b:8500 --version 1700000000 --model model --request request.json
     """
     from export.client import TwinClient
     from export.json_request import answer_as_json, encode_request, load_encoder, read_request
@@ -227,7 +249,9 @@ def predict(
 
     if bool(request_path) == replays:
         raise click.UsageError("give either --request FILE or --replay")
-    with TwinClient(server, model_name, timeout_s=timeout_s) as client:
+    if version is not None and label is not None:
+        raise click.UsageError("give --version or --label, not both")
+    with TwinClient(servers, model_name, version=version, label=label, timeout_s=timeout_s) as client:
         if replays:
             figures = replay(client, Path(model))
             lines = [f"{name}: {value:.6g}" for name, value in figures.items() if isinstance(value, (int, float))]
