@@ -22,13 +22,14 @@ _OPTIONS = (
 )
 
 
-def beam_options(runner: str, workers: int, arguments: Sequence[str]) -> PipelineOptions:
+def beam_options(runner: str, workers: int, arguments: Sequence[str], *, model: bool = False) -> PipelineOptions:
     """Beam's options of a job.
 
     Args:
         runner: Beam's runner.
         workers: worker processes, for the local runner alone.
         arguments: more of Beam's own options, `--name=value` each.
+        model: whether the workers run the model.
 
     Raises:
         ConfigError: an unknown runner or option; a dry run on the local runner.
@@ -41,7 +42,7 @@ def beam_options(runner: str, workers: int, arguments: Sequence[str]) -> Pipelin
     setup = options.view_as(SetupOptions)
     setup.save_main_session = False
     if setup.setup_file:
-        os.environ.setdefault("TWIN_TF_WORKER", "1")  # the workers need no TensorFlow; setup.py says how this travels
+        os.environ["TWIN_TF_WORKER"] = "0" if model else "1"  # whether the workers need TensorFlow; see setup.py
     return options
 
 

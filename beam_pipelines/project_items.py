@@ -13,7 +13,6 @@ import argparse
 import functools
 import hashlib
 import io
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -147,8 +146,7 @@ def project_items(
     pool = None if prepared is None else str(Path(prepared).absolute())
     trained = str(Path(run).absolute())
     items = max(len(load_item_ids(place)) for place in (trained, pool) if place is not None)
-    os.environ.setdefault("TWIN_TF_WORKER", "0")  # with --setup_file: these workers need TensorFlow, see setup.py
-    options = beam_options(runner, workers, beam_arguments)
+    options = beam_options(runner, workers, beam_arguments, model=True)
     _loaded.cache_clear()  # a directory of the same name may hold another run by now
     with directory.building() as root, quiet_failures(root):
         pipeline = beam.Pipeline(options=options)

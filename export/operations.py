@@ -33,10 +33,11 @@ LOADER = frozenset(
 """What reads and writes files and variables: for the loader's own functions alone."""
 
 _LOADER_FUNCTION = re.compile(r"__inference__traced_(save|restore)_\d+")
-# Without a state by their registration, and yet they read files, end the process, feed input pipelines or need the XLA
-# compiler, which the stock server has switched off. A leading underscore marks what the runtime alone adds to a graph.
+# Without a state by their registration, and yet they read files, end the process, feed input pipelines, call Python
+# (whose kernels a process has once it imports TensorFlow) or need the XLA compiler, which the stock server has switched
+# off. A leading underscore marks what the runtime alone adds to a graph.
 _REFUSED = re.compile(
-    r"Abort|ReadFile|MatchingFiles|ImmutableConst|InitializeTableFromTextFile|Reader.*|.*Dataset.*|.*Summary.*|Xla.*|_.*"
+    r"Abort|ReadFile|MatchingFiles|ImmutableConst|InitializeTableFromTextFile|Reader.*|.*Dataset.*|.*Summary.*|.*PyFunc.*|Xla.*|_.*"
 )
 _DEVICES = ("CPU", "DEFAULT")
 

@@ -49,7 +49,7 @@ found = {}
 for base in sorted(Path(sys.argv[1]).iterdir()):
     manager = VersionManager("twin", base)
     manager.refresh()
-    (entry,) = manager.status(serving_pb2.ModelSpec(name="twin"))
+    (entry,) = manager.status(None)
     found[base.name] = [names[entry.state], entry.status.error_message]
     manager.close()
 print(json.dumps(found))

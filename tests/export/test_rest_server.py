@@ -70,7 +70,7 @@ def test_status_and_metadata_have_the_originals_shapes(server):
     assert status == 200
     assert answer["model_spec"] == {"name": "twin", "signature_name": "", "version": "12"}
     signatures = answer["metadata"]["signature_def"]["signature_def"]
-    assert sorted(signatures) == ["item_projection", "retrieve", "self_check", "serving_default"]
+    assert sorted(signatures) == ["item_projection", "live_projection", "retrieve", "self_check", "serving_default"]
     item = signatures["item_projection"]["inputs"]["item"]
     assert item.pop("name").endswith(":0")
     free = {"size": "-1", "name": ""}
