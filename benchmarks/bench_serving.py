@@ -164,7 +164,7 @@ def main() -> None:
         models = Path(directory)
         say(f"models of {items:,} items")
         command = [sys.executable, "-m", "benchmarks.serving_models", "--output", directory, "--items", str(items)]
-        subprocess.run(command, cwd=ROOT, check=True)
+        subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
         figures = floors(models, items, count)
         pairs = [(length, candidates) for length in LENGTHS for candidates in CANDIDATES]
         figures += loopback(models / "twin", items, count, pairs)

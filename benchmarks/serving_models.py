@@ -71,7 +71,7 @@ class Parts(tf.Module):
         width = HEADS * HEAD_SIZE
         self.table = tf.Variable(tf.random.stateless_normal([items, width], [1, 2]), name="table")
         self.operands = {}
-        self.signatures = {"gather": self._concrete(self._gather, tf.TensorSpec([None], tf.int32, name="rows"))}
+        self.served = {"gather": self._concrete(self._gather, tf.TensorSpec([None], tf.int32, name="rows"))}
         for length, candidates in SIZES:
             tag = f"{length}_{candidates}"
             shapes = {"query": [HEADS, candidates, HEAD_SIZE], "key": [HEADS, length, HEAD_SIZE]}
@@ -79,8 +79,8 @@ class Parts(tf.Module):
             for name, shape in shapes.items():
                 value = tf.random.stateless_normal(shape, [3, 4])
                 self.operands[f"{name}_{tag}"] = tf.Variable(value, name=f"{name}_{tag}")
-            self.signatures[f"scores_{tag}"] = self._concrete(self._scores(tag), tf.TensorSpec([], tf.int32, name="go"))
-            self.signatures[f"top_k_{tag}"] = self._concrete(self._top_k(tag), tf.TensorSpec([], tf.int32, name="go"))
+            self.served[f"scores_{tag}"] = self._concrete(self._scores(tag), tf.TensorSpec([], tf.int32, name="go"))
+            self.served[f"top_k_{tag}"] = self._concrete(self._top_k(tag), tf.TensorSpec([], tf.int32, name="go"))
 
     def _concrete(self, function: Callable[[tf.Tensor], dict[str, tf.Tensor]], spec: tf.TensorSpec) -> Any:
         return tf.function(function).get_concrete_function(spec)
@@ -116,7 +116,7 @@ def main() -> None:
         path = options.output / name / "1"
         tf.saved_model.save(servable, str(path), signatures=servable.signatures)
     parts = Parts(options.items)
-    tf.saved_model.save(parts, str(options.output / "parts"), signatures=parts.signatures)
+    tf.saved_model.save(parts, str(options.output / "parts"), signatures=parts.served)
 
 
 if __name__ == "__main__":
