@@ -81,7 +81,14 @@ class ProjectionTable(tf.Module):
 
     def rows(self, rows: tf.Tensor) -> tf.Tensor:
         """Projections of item rows: int `(...)` -> float32 `(..., heads * head_size)`."""
-        return tf.cast(tf.gather(self.table, rows), tf.float32)
+        return tf.cast(tf.gather(self.whole(), rows), tf.float32)
+
+    def whole(self) -> tf.Tensor:
+        """The table as a tensor, for every use.
+
+        A gather from the variable itself, even a single one, would have the server copy the table at each later read.
+        """
+        return tf.convert_to_tensor(self.table)
 
     def disagreement(self, model: TwinModel, probe: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """How far the table is from what the live weights say, over what its type must round.
@@ -93,7 +100,7 @@ class ProjectionTable(tf.Module):
         Returns:
             Largest difference, a float scalar, and the number of rows checked, an int32 scalar.
         """
-        rows = tf.shape(self.table)[0]
+        rows = tf.shape(self.whole())[0]
         whole = tf.reduce_any(tf.equal(probe, WHOLE_TABLE))
         seeds = tf.cast(probe, tf.int64)[:, None] * SAMPLE + tf.range(SAMPLE, dtype=tf.int64)[None, :]
         sample = tf.reshape(tf.math.floormod(seeds * _SPREAD, tf.cast(rows, tf.int64)), [-1])
@@ -102,7 +109,7 @@ class ProjectionTable(tf.Module):
 
         def block(start: tf.Tensor, worst: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             part = chosen[start : start + BLOCK]
-            held = tf.gather(self.table, part)
+            held = tf.gather(self.whole(), part)
             difference = tf.abs(model.project_items(part) - tf.cast(held, tf.float32)) - _rounding(held)
             broken = tf.reduce_any(tf.math.is_nan(difference))
             largest = tf.where(broken, tf.constant(float("inf")), tf.reduce_max(difference))

@@ -134,14 +134,14 @@ class Servable(tf.Module):
 
     def _serve(self, model: TwinModel, request: Tensors) -> Tensors:
         batch, unknown = self.batch(request)
-        scores = model.score(batch, tf.convert_to_tensor(self.projection.table))
+        scores = model.score(batch, self.projection.whole())
         probability = tf.sigmoid(scores.logit)
         real = tf.sequence_mask(batch.targets.count, tf.shape(probability)[1])
         return {"probability": tf.where(real, probability, 0.0), "unknown_items": unknown}
 
     def _retrieve(self, model: TwinModel, request: Tensors) -> Tensors:
         batch, unknown = self.batch(request)
-        found = model.score(batch, tf.convert_to_tensor(self.projection.table)).long_term
+        found = model.score(batch, self.projection.whole()).long_term
         pairs = tf.shape(batch.targets.item)
         width = tf.shape(found.finalists.position)[2]
         shape = [pairs[0], pairs[1], width]

@@ -5,10 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
+from export.exporter import make_servable
 from export.projection_table import ProjectionTable
 from export.servable import Servable
 from tests.export.toy_servable import as_trained, in_cpp, make_requests, make_toy
+from tests.twin_tf import small_run
 from twin_tf.keras_api import tf
+from twin_tf.runs import load_run
 from twin_tf.strict_yaml import ConfigError
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -215,3 +218,20 @@ def test_a_bfloat16_table_loses_nothing_where_the_model_multiplies_in_bfloat16()
     exact = other.model.projection_table()
     rounded = tf.cast(exact, tf.bfloat16)
     assert (other.model.score(batch, rounded).logit.numpy() != other.model.score(batch, exact).logit.numpy()).any()
+
+
+def test_no_large_variable_is_both_gathered_from_and_read_whole():
+    """The server copies such a variable at each read: with a table of 512 MB, 512 MB a request."""
+    run = load_run(small_run.small_run(small_run.shared_root()))
+    servable = make_servable(run)
+    kinds = {"ResourceGather": set(), "ReadVariableOp": set()}
+    for function in servable.signatures.values():
+        captured = {inside.name: outside for outside, inside in function.graph.captures}
+        for operation in function.graph.get_operations():
+            if operation.type in kinds:
+                handle = captured[operation.inputs[0].name]
+                kinds[operation.type] |= {place for place, v in enumerate(servable.variables) if v.handle is handle}
+    catalogue = {place for place, v in enumerate(servable.variables) if v.shape.rank and v.shape[0] is None}
+    gathered, read = (places & catalogue for places in kinds.values())
+    assert gathered and read
+    assert [servable.variables[place].shape for place in gathered & read] == []

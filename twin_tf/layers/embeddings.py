@@ -39,9 +39,17 @@ def gather_rows(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
 
 def known_rows(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """The indices, with the unknown row in place of those outside the table."""
-    rows = table.shape[0] if table.shape[0] is not None else tf.shape(table)[0]  # tf.shape fails on a sharded variable
-    known = (index >= 0) & (index < tf.cast(rows, index.dtype))
+    known = (index >= 0) & (index < tf.cast(row_count(table), index.dtype))
     return tf.where(known, index, UNKNOWN)
+
+
+def row_count(table: tf.Tensor) -> tf.Tensor | int:
+    """Rows of a table, without reading it: TensorFlow copies a variable that is both gathered from and read whole."""
+    if table.shape[0] is not None:  # a sharded variable knows nothing else
+        return table.shape[0]
+    if hasattr(table, "handle"):
+        return tf.raw_ops.VariableShape(input=table.handle)[0]
+    return tf.shape(table)[0]
 
 
 def table_variables(table: tf.Variable) -> list[tf.Variable]:
