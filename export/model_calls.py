@@ -3,6 +3,7 @@
 Requests become messages, answers become arrays, and gRPC's errors the exceptions of `export.errors`, here alone.
 """
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
-class ModelCalls:
+class ModelCalls(abc.ABC):
     """One model on one or several servers; `TwinClient` and `AsyncTwinClient` say what it takes.
 
     Args:
@@ -78,10 +79,9 @@ class ModelCalls:
             response_deserializer=serving_pb2.GetModelStatusResponse.FromString,
         )
 
-    def _open(
-        self, uri: str, options: list[tuple[str, Any]], credentials: grpc.ChannelCredentials | None
-    ) -> Any:  # a grpc.Channel or a grpc.aio.Channel
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _open(self, uri: str, options: list[tuple[str, Any]], credentials: grpc.ChannelCredentials | None) -> Any:
+        """A grpc.Channel or a grpc.aio.Channel."""
 
     def _deadline(self, timeout_s: float | None) -> float:
         return self.timeout_s if timeout_s is None else _positive(timeout_s)
