@@ -149,7 +149,7 @@ class Servable(tf.Module):
         valid = tf.broadcast_to(found.finalists.valid, shape) & real
         position = tf.broadcast_to(found.finalists.position, shape)
         item = tf.gather(request["history_item"], position, batch_dims=1)
-        score = tf.reduce_max(found.relevance, axis=0)
+        score = tf.reduce_max(found.relevance, axis=2)
         return {
             "position": tf.where(valid, position, -1),
             "item": tf.where(valid, item, tf.constant(-1, tf.int64)),

@@ -37,7 +37,7 @@ def places(finalists, user, target):
 def check_block(found, expected, user, target):
     assert places(found.finalists, user, target) == expected.finalists
     count = len(expected.finalists)
-    alpha = found.relevance[:, user, target].numpy()[:, :count]
+    alpha = found.relevance[user, target].numpy()[:, :count]
     np.testing.assert_allclose(alpha, expected.alpha[:, expected.finalists], **CLOSE)
     np.testing.assert_allclose(found.output[user, target], expected.output, **CLOSE)
     np.testing.assert_allclose(found.evidence[user, target], expected.evidence, **CLOSE)

@@ -10,7 +10,7 @@ from tests.twin_tf.toy import make_batch, make_model
 from twin_tf.keras_api import tf
 from twin_tf.layers import gsu
 from twin_tf.layers.gsu import BLOCK, Finalists, merge_heads, share_found, top_columns, unite
-from twin_tf.layers.masking import MASKED_SCORE, masked_logsumexp, masked_softmax
+from twin_tf.layers.masking import MASKED_SCORE, masked_attention
 
 ANY = [None] * 4
 MERGE = tf.function(merge_heads, input_signature=[tf.TensorSpec(ANY), tf.TensorSpec([], tf.int32)])
@@ -126,15 +126,14 @@ def test_the_union_is_every_finalist_of_any_target_once(drawn):
     finalists = Finalists(tf.constant(np.maximum(columns, 0), tf.int32), tf.constant(columns >= 0))
     union = unite(finalists, width)
     wanted = [sorted({int(c) for c in user.ravel() if c >= 0}) for user in columns]
-    assert union.column.shape[1] == max([1, *map(len, wanted)])
-    assert int(tf.reduce_max(union.column)) < width
+    spare = max([1, *map(len, wanted)])
+    assert union.column.shape[1] == spare + 1
     for user, those in enumerate(wanted):
-        assert union.column[user, : len(those)].numpy().tolist() == those
+        filled = those + (those or [0])[:1] * (spare + 1 - len(those))
+        assert union.column[user].numpy().tolist() == filled
     for (user, target, place), column in np.ndenumerate(columns):
         inside = int(union.place[user, target, place])
-        assert 0 <= inside < union.column.shape[1]
-        if column >= 0:
-            assert union.column[user, inside] == column
+        assert inside == (wanted[user].index(column) if column >= 0 else spare)
 
 
 @settings(max_examples=40, deadline=None)
@@ -162,12 +161,15 @@ def test_the_share_found_is_counted_over_real_targets(data, users, targets, shar
     assert np.isnan(share) if not wanted else share == pytest.approx(hits / wanted)
 
 
-def test_masked_softmax_and_logsumexp_of_nothing_are_zero():
-    scores, valid = tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([[True, False], [False, False]])
-    assert masked_softmax(scores, valid).numpy().tolist() == [[1.0, 0.0], [0.0, 0.0]]
-    total, largest = masked_logsumexp(scores, valid)
-    assert total.numpy().tolist() == [1.0, 0.0]
-    assert largest.numpy().tolist() == [1.0, 0.0]
+def test_attention_to_nothing_is_zero_and_so_are_its_gradients():
+    scores, valid = tf.Variable([[1.0, 2.0], [3.0, 4.0]]), tf.constant([[True, False], [False, False]])
+    with tf.GradientTape() as tape:
+        found = masked_attention(scores, valid)
+        sums = tf.reduce_sum(found.weights) + tf.reduce_sum(found.total) + tf.reduce_sum(found.largest)
+    assert found.weights.numpy().tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    assert found.total.numpy().tolist() == [1.0, 0.0]
+    assert found.largest.numpy().tolist() == [1.0, 0.0]
+    assert tape.gradient(sums, scores).numpy().tolist() == [[2.0, 0.0], [0.0, 0.0]]
 
 
 def test_only_the_finalists_contribute_to_the_output():
@@ -225,7 +227,7 @@ def test_all_heads_share_one_set_of_the_wanted_size():
     batch = make_batch(np.random.default_rng(9), [300, 150], targets_per_user=2, columns=300)
     found = model.score(batch).long_term
     assert found.finalists.position.shape == (2, 2, 100)
-    assert found.relevance.shape == (4, 2, 2, 100)
+    assert found.relevance.shape == (2, 2, 4, 100)
     for user, target in np.ndindex(2, 2):
         valid = found.finalists.valid[user, target].numpy()
         end = int(batch.targets.end[user, target])

@@ -51,7 +51,7 @@ def test_the_network_in_bfloat16_is_the_network_in_float32_but_for_rounding():
     batch = make_batch(np.random.default_rng(3), [40, 20, 1, 0])
     wanted, found = exact.score(batch), mixed.score(batch)
     assert found.logit.dtype == found.long_term.output.dtype == found.long_term.relevance.dtype == tf.float32
-    valid = np.broadcast_to(wanted.long_term.finalists.valid[None], wanted.long_term.relevance.shape)
+    valid = np.broadcast_to(wanted.long_term.finalists.valid[:, :, None], wanted.long_term.relevance.shape)
     size = np.abs(wanted.long_term.relevance.numpy()[valid]).max()
     assert size > 1
     difference = np.abs(_by_place(found, 40) - _by_place(wanted, 40))
@@ -61,9 +61,9 @@ def test_the_network_in_bfloat16_is_the_network_in_float32_but_for_rounding():
 
 
 def _by_place(scores, length):
-    """Relevance by place in the history, (heads, B, C, length); 0 where a behaviour is no finalist."""
+    """Relevance by place in the history, (B, C, heads, length); 0 where a behaviour is no finalist."""
     relevance, finalists = scores.long_term.relevance.numpy(), scores.long_term.finalists
     placed = np.zeros((*relevance.shape[:3], length), np.float32)
     for user, target, rank in np.argwhere(finalists.valid.numpy()):
-        placed[:, user, target, finalists.position[user, target, rank]] = relevance[:, user, target, rank]
+        placed[user, target, :, finalists.position[user, target, rank]] = relevance[user, target, :, rank]
     return placed

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twin_tf.batch import History, Targets
 from twin_tf.keras_api import tf
 from twin_tf.layers.sight import CELL, in_sight
-from twin_tf.layers.steps import age_cuts, merge_steps, spread_steps, steps_passed
+from twin_tf.layers.steps import age_cuts, climb, merge_steps, spread_steps, stairs
 
 SPREAD = tf.function(
     spread_steps,
@@ -81,8 +81,10 @@ def test_a_cut_is_the_first_column_of_that_age_and_columns_count_the_cuts_passed
         wanted = [sum(age < boundary for age in ages) for boundary in boundaries]
         assert cuts[0, target].numpy().tolist() == wanted
     columns = tf.tile(tf.range(len(times))[None, None], [1, len(moments), 1])
-    passed = steps_passed(cuts, columns).numpy()
-    for (_, target, column), number in np.ndenumerate(passed):
+    numbers = tf.range(len(boundaries) + 1, dtype=tf.float32)[None, None, None]
+    passed = climb(numbers, stairs(cuts, columns)).numpy()
+    assert passed.shape == (1, len(moments), 1, len(times))
+    for (_, target, _, column), number in np.ndenumerate(passed):
         assert number == sum(moments[target] - times[column] >= boundary for boundary in boundaries)
 
 

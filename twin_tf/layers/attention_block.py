@@ -7,13 +7,14 @@ from twin_tf.batch import History, Targets
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding
-from twin_tf.layers.esu import TargetAttention, flat_places
+from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Finalists, unite
 from twin_tf.layers.items import Items
-from twin_tf.layers.masking import MASKED_SCORE, masked_logsumexp, masked_softmax
+from twin_tf.layers.masking import MASKED_SCORE, masked_attention
+from twin_tf.layers.places import pick
 from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.sight import Sight, in_sight
-from twin_tf.layers.steps import merge_steps, spread_steps, steps_passed
+from twin_tf.layers.steps import climb, merge_steps, spread_steps, stairs
 from twin_tf.schema import FIRST_KNOWN
 from twin_tf.search import SearchInputs, SearchStrategy, make_search
 
@@ -25,7 +26,7 @@ class Attended(NamedTuple):
         output: float `(B, C, heads * head_size)`; exactly zero for a user without history.
         evidence: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the finalists' relevance; zero without history.
         finalists: places within the given history.
-        relevance: float `(heads, B, C, K)` of the finalists.
+        relevance: float `(B, C, heads, K)` of the finalists.
     """
 
     output: tf.Tensor
@@ -138,9 +139,10 @@ class AttentionBlock(keras.layers.Layer):
         keys = self.relevance.searched_keys(looking.items, sight.position, looking.cross.at(sight.position))
         first, stop = sight.first[..., None], sight.stop[..., None]
         ends, starts = merge_steps([first, stop, *looking.cuts.values()])
-        steps = tf.where((starts >= first) & (starts < stop), 0.0, MASKED_SCORE)[None]
+        steps = tf.where((starts >= first) & (starts < stop), 0.0, MASKED_SCORE)[:, :, None]
         for name, cuts in looking.cuts.items():
-            steps = self._add_relative(steps, name, steps_passed(cuts, starts), looking)
+            steps = self._add_relative(steps, name, stairs(cuts, starts), looking)
+        steps = tf.transpose(steps, [2, 0, 1, 3])
         shape = tf.shape(steps)
         steps = tf.broadcast_to(steps, tf.concat([[self.relevance.heads], shape[1:]], axis=0))
         ends = tf.broadcast_to(ends, tf.concat([shape[1:3], tf.shape(ends)[2:]], axis=0))
@@ -152,11 +154,10 @@ class AttentionBlock(keras.layers.Layer):
             return tf.stop_gradient(self.relevance.similarity(looking.queries, keys))
         return tf.stop_gradient(self.relevance.similarity(looking.queries, keys) + added)
 
-    def _add_relative(self, scores: tf.Tensor, name: str, steps: tf.Tensor, looking: Looking) -> tf.Tensor:
-        """`scores` and what a relative feature adds to them, `steps` cuts after its first bucket."""
-        table = looking.cross.tables[name]
-        bias = self.relevance.relative_bias(name, table, looking.queries, FIRST_KNOWN + steps)
-        return scores if bias is None else scores + bias
+    def _add_relative(self, scores: tf.Tensor, name: str, passed: tf.Tensor, looking: Looking) -> tf.Tensor:
+        """`scores`, `(B, C, heads, n)`, and what a relative feature adds to them on the `stairs` of its cuts."""
+        bias = self.relevance.relative_bias(name, looking.cross.tables[name][FIRST_KNOWN:], looking.queries)
+        return scores if bias is None else scores + climb(bias, passed)
 
     def _attend(self, looking: Looking, finalists: Finalists) -> Attended:
         sight = looking.sight
@@ -164,24 +165,21 @@ class AttentionBlock(keras.layers.Layer):
         position = tf.gather(sight.position, union.column, batch_dims=1)
         cross, embedded = looking.cross.at(position), looking.items.embed(position)
         keys = self.relevance.attended_keys(embedded.relevance, looking.items.projected(position), cross)
-        similarity = self.relevance.similarity(looking.queries, keys)
-        passed = {name: steps_passed(cuts, finalists.position) for name, cuts in looking.cuts.items()}
-        shape = tf.concat([tf.shape(similarity)[:3], tf.shape(union.place)[2:]], axis=0)
-        alpha = tf.gather(tf.reshape(similarity, [-1]), flat_places(union.place, shape, tf.shape(similarity)[3]))
+        passed = {name: stairs(cuts, finalists.position) for name, cuts in looking.cuts.items()}
+        alpha = pick(self.relevance.similarity(looking.queries, keys), union.place)
         for name, steps in passed.items():
             alpha = self._add_relative(alpha, name, steps, looking)
-        weights = masked_softmax(alpha, finalists.valid)
+        weights, total, largest = masked_attention(alpha, finalists.valid[:, :, None])
         values = self.attention.project_items(embedded.value)
         side_by_side = cross.embeddings()
         if side_by_side is not None:
             values += self.attention.project_cross(next(iter(cross.indices)), side_by_side)
         pooled = self.attention.pool(weights, union.place, values)
         for name, steps in passed.items():
-            table = self.attention.project_cross(name, looking.cross.tables[name])
-            pooled += self.attention.pool_buckets(weights, FIRST_KNOWN + steps, table)
-        evidence = [tf.transpose(part, [1, 2, 0]) for part in masked_logsumexp(alpha, finalists.valid)]
+            table = self.attention.project_cross(name, looking.cross.tables[name][FIRST_KNOWN:])
+            pooled += self.attention.pool_steps(weights, steps, table)
         output = self.attention.combine_heads(pooled)
-        return Attended(output, tf.concat(evidence, axis=-1), _placed(finalists, sight), alpha)
+        return Attended(output, tf.concat([total, largest], axis=-1), _placed(finalists, sight), alpha)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same layer; `cross` becomes a layer of its own."""

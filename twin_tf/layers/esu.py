@@ -10,7 +10,9 @@ from itertools import accumulate
 from typing import Any
 
 from twin_tf.keras_api import keras, tf
+from twin_tf.layers.places import spread
 from twin_tf.layers.projection import Precision, project, weigh
+from twin_tf.layers.steps import rises
 
 
 @keras.utils.register_keras_serializable("twin_tf")
@@ -95,43 +97,34 @@ class TargetAttention(keras.layers.Layer):
         The product is dense and no row of V is copied per target: neither forwards nor, as a scatter, backwards.
 
         Args:
-            weights: float `(heads, B, C, K)`, zero where not valid.
-            place: int32 `(B, C, K)` or `(B, 1, K)`: the finalists' places among the U behaviours.
+            weights: float `(B, C, heads, K)`, zero where not valid.
+            place: int32 `(B, C, K)` or `(B, 1, K)`: the finalists' places among the U behaviours, see `places.pick`.
             values: float `(B, U, heads * head_size)`.
 
         Returns:
             float `(B, C, heads * head_size)`.
         """
-        shape, width = tf.shape(weights), tf.shape(values)[1]
-        flat = flat_places(place, shape, width)
-        spread = tf.math.unsorted_segment_sum(
-            tf.reshape(weights, [-1]), tf.reshape(flat, [-1]), tf.reduce_prod(shape[:3]) * width
-        )
-        spread = tf.reshape(spread, [shape[0], shape[1], shape[2], width])
-        split = tf.transpose(tf.reshape(values, [shape[1], width, self.heads, self.head_size]), [2, 0, 3, 1])
-        pooled = tf.transpose(weigh(spread, split, self.precision), [1, 2, 0, 3])
-        return tf.reshape(pooled, [shape[1], shape[2], self.heads * self.head_size])
+        shape = tf.shape(values)
+        split = tf.transpose(tf.reshape(values, [shape[0], shape[1], self.heads, self.head_size]), [2, 0, 3, 1])
+        pooled = tf.transpose(weigh(spread(weights, place, shape[1]), split, self.precision), [1, 2, 0, 3])
+        return tf.reshape(pooled, [shape[0], -1, self.heads * self.head_size])
 
-    def pool_buckets(self, weights: tf.Tensor, index: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    def pool_steps(self, weights: tf.Tensor, stairs: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         """The share of a relative cross feature in V: the attention mass of each bucket times the bucket's value.
 
         Args:
-            weights: float `(heads, B, C, K)`.
-            index: int32 `(B, C, K)` or `(B, 1, K)` buckets of the finalists.
-            table: float `(rows, heads * head_size)`, the buckets' values.
+            weights: float `(B, C, heads, K)`.
+            stairs: float `(B, C, S, K)` of `steps.stairs`, of the finalists.
+            table: float `(S, heads * head_size)`, the values of the buckets in the order of the steps.
 
         Returns:
             float `(B, C, heads * head_size)`.
         """
-        shape, rows = tf.shape(weights), tf.shape(table)[0]
-        flat = flat_places(index, shape, rows)
-        mass = tf.math.unsorted_segment_sum(
-            tf.reshape(weights, [-1]), tf.reshape(flat, [-1]), tf.reduce_prod(shape[:3]) * rows
-        )
-        by_head = tf.reshape(mass, [self.heads, shape[1] * shape[2], rows])
-        split = tf.transpose(tf.reshape(table, [rows, self.heads, self.head_size]), [1, 0, 2])
-        pooled = tf.transpose(tf.matmul(by_head, split), [1, 0, 2])
-        return tf.reshape(pooled, [shape[1], shape[2], self.heads * self.head_size])
+        shape, steps = tf.shape(weights), tf.shape(table)[0]
+        passed = tf.transpose(tf.matmul(weights, stairs, transpose_b=True), [2, 0, 1, 3])
+        rise = rises(tf.transpose(tf.reshape(table, [steps, self.heads, self.head_size]), [1, 2, 0]))
+        pooled = tf.matmul(tf.reshape(passed, [self.heads, -1, steps]), tf.transpose(rise, [0, 2, 1]))
+        return tf.reshape(tf.transpose(pooled, [1, 0, 2]), [shape[0], shape[1], self.heads * self.head_size])
 
     def combine_heads(self, pooled: tf.Tensor) -> tf.Tensor:
         """Concat(heads) W^o: float `(B, C, heads * head_size)` -> the same shape."""
@@ -140,18 +133,3 @@ class TargetAttention(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same layer."""
         return {"name": self.name, **self._settings}
-
-
-def flat_places(place: tf.Tensor, shape: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Places within rows of `width` as places in the flattened `(heads, B, C, width)`.
-
-    Args:
-        place: int32 `(B, C, K)` or `(B, 1, K)`.
-        shape: heads, B, C, K.
-        width: the width of a row.
-
-    Returns:
-        int32 `(heads, B, C, K)`.
-    """
-    rows = tf.reshape(tf.range(shape[0] * shape[1] * shape[2]) * width, shape[:3])
-    return rows[..., None] + place[None]

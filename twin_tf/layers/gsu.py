@@ -38,8 +38,8 @@ class Union(NamedTuple):
     """The behaviours that are a finalist of any target of their user.
 
     Attributes:
-        column: int32 `(B, U)`, rising; any column where the user has fewer.
-        place: int32 `(B, C, K)`: where each finalist is in `column`.
+        column: int32 `(B, U)`, rising; where the user has fewer, and always in the last place, the first of them again.
+        place: int32 `(B, C, K)`: where each finalist is in `column`; U - 1 where not valid, and no valid one is there.
     """
 
     column: tf.Tensor
@@ -153,12 +153,13 @@ def unite(finalists: Finalists, width: tf.Tensor) -> Union:
     chosen = tf.maximum(tf.reshape(chosen, [users, width]), 0)
     rank = tf.cumsum(chosen, axis=1)
     size = tf.maximum(tf.reduce_max(rank), 1)
-    slot = tf.where(chosen > 0, rank - 1, size)  # slot `size` collects the others and is cut off
+    slot = tf.where(chosen > 0, rank - 1, size)  # slot `size` collects the others
     column = tf.math.unsorted_segment_max(
         tf.tile(tf.range(width), [users]), tf.reshape(row[:, None] * (size + 1) + slot, [-1]), users * (size + 1)
     )
-    column = tf.maximum(tf.reshape(column, [users, size + 1])[:, :size], 0)
-    place = tf.maximum(tf.gather(tf.reshape(rank, [-1]), flat) - 1, 0)
+    column = tf.reshape(column, [users, size + 1])
+    column = tf.where(tf.range(size + 1) < rank[:, -1:], column, tf.maximum(column[:, :1], 0))
+    place = tf.where(finalists.valid, tf.gather(tf.reshape(rank, [-1]), flat) - 1, size)
     return Union(column, place)
 
 

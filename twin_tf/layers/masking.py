@@ -1,4 +1,6 @@
-"""Masks from lengths, and a softmax that is exactly zero where nothing may be seen."""
+"""Masks from lengths, and attention that is exactly zero where nothing may be seen."""
+
+from typing import NamedTuple
 
 from twin_tf.keras_api import tf
 
@@ -21,37 +23,32 @@ def visible(end: tf.Tensor, columns: tf.Tensor, window: int) -> tf.Tensor:
     return (position < end[..., None]) & (position >= end[..., None] - window)
 
 
-def masked_softmax(scores: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """Softmax over the last axis of the valid entries; rows without one are exactly zero, never NaN.
+class Attention(NamedTuple):
+    """What `masked_attention` finds.
 
-    Args:
-        scores: float `(..., K)`.
-        valid: bool, broadcastable to `scores`.
-
-    Returns:
-        float of the shape of `scores`; zero where not valid.
+    Attributes:
+        weights: softmax of the scores, their shape; zero where not valid.
+        total: log-sum-exp of the valid scores, without the last axis.
+        largest: the largest valid score, without the last axis.
     """
-    masked = tf.where(valid, scores, tf.constant(MASKED_SCORE, scores.dtype))
-    largest = tf.stop_gradient(tf.reduce_max(masked, axis=-1, keepdims=True))
-    exponent = tf.where(valid, tf.exp(masked - largest), tf.zeros([], scores.dtype))
-    return tf.math.divide_no_nan(exponent, tf.reduce_sum(exponent, axis=-1, keepdims=True))
+
+    weights: tf.Tensor
+    total: tf.Tensor
+    largest: tf.Tensor
 
 
-def masked_logsumexp(scores: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Log-sum-exp and maximum over the valid entries of the last axis; 0 for rows without one.
+def masked_attention(scores: tf.Tensor, valid: tf.Tensor) -> Attention:
+    """Softmax, log-sum-exp and maximum over the valid entries of the last axis; rows without one are 0, never NaN.
 
     Args:
         scores: float `(..., K)`.
         valid: bool, broadcastable to `scores`.
-
-    Returns:
-        Two floats `(...)`.
     """
     masked = tf.where(valid, scores, tf.constant(MASKED_SCORE, scores.dtype))
     largest = tf.reduce_max(masked, axis=-1)
     some = largest > MASKED_SCORE / 2
-    largest = tf.where(some, largest, tf.zeros([], scores.dtype))
+    largest = tf.where(some, largest, 0.0)
     shift = tf.stop_gradient(largest)
-    exponent = tf.where(valid, tf.exp(masked - shift[..., None]), tf.zeros([], scores.dtype))
-    total = tf.where(some, tf.reduce_sum(exponent, axis=-1), tf.ones([], scores.dtype))
-    return tf.where(some, tf.math.log(total) + shift, tf.zeros([], scores.dtype)), largest
+    exponent = tf.exp(masked - shift[..., None])  # of what is masked, exactly zero
+    total = tf.where(some, tf.reduce_sum(exponent, axis=-1), 1.0)
+    return Attention(exponent / total[..., None], tf.where(some, tf.math.log(total) + shift, 0.0), largest)

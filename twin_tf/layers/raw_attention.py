@@ -42,18 +42,16 @@ class RawRelevance(Relevance):
             rows += project(side_by_side, kernel, self.precision)
         return Keys(self.on_their_side(rows), None)
 
-    def relative_bias(self, cross: str, table: tf.Tensor, queries: tf.Tensor, index: tf.Tensor) -> tf.Tensor | None:
+    def relative_bias(self, cross: str, buckets: tf.Tensor, queries: tf.Tensor) -> tf.Tensor | None:
         """See `Relevance`; here it depends on the target: the query times each bucket's projection."""
         if not self.bias:
             return None
-        rows = project(table, self._kernel(cross, table.shape[-1]), self.precision)
-        buckets = tf.transpose(tf.reshape(rows, [-1, self.heads, self.head_size]), [1, 2, 0])
+        rows = project(buckets, self._kernel(cross, buckets.shape[-1]), self.precision)
+        keys = tf.transpose(tf.reshape(rows, [-1, self.heads, self.head_size]), [1, 2, 0])
         scaled = self.scaled(queries)
         shape = tf.shape(scaled)
-        flat = tf.reshape(scaled, [self.heads, -1, self.head_size])
-        each = tf.reshape(multiply(flat, buckets, self.precision), tf.concat([shape[:3], [-1]], axis=0))
-        index = tf.broadcast_to(index, tf.concat([shape[:3], tf.shape(index)[2:]], axis=0))
-        return tf.gather(each, index, batch_dims=3)
+        each = multiply(tf.reshape(scaled, [self.heads, -1, self.head_size]), keys, self.precision)
+        return tf.transpose(tf.reshape(each, tf.concat([shape[:3], [-1]], axis=0)), [1, 2, 0, 3])
 
     def _kernel(self, first: str, width: int) -> tf.Tensor:
         """Rows of W^h for neighbouring cross features of `width` columns, the first of them named."""

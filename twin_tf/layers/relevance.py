@@ -153,19 +153,19 @@ class Relevance(keras.layers.Layer):
             return None
         return tf.add_n([tf.gather(self.bias_table(n, cross.tables[n]), index) for n, index in cross.indices.items()])
 
-    def relative_bias(self, cross: str, table: tf.Tensor, queries: tf.Tensor, index: tf.Tensor) -> tf.Tensor | None:
-        """What a cross feature that is relative to the target adds to eq. 6.
+    def relative_bias(self, cross: str, buckets: tf.Tensor, queries: tf.Tensor) -> tf.Tensor | None:
+        """What each bucket of a cross feature that is relative to the target adds to eq. 6.
 
         Args:
             cross: the feature's name.
-            table: its embeddings E_j, float `(rows, dim)`.
+            buckets: its embeddings E_j, float `(S, dim)`.
             queries: float `(B, C, heads * head_size)`.
-            index: int32 `(B, C, n)` or `(B, 1, n)`.
 
         Returns:
-            float `(heads, B, C, n)` or `(heads, B, 1, n)`; None if cross features do not bias the relevance.
+            float `(1, 1, heads, S)` or, where it depends on the target, `(B, C, heads, S)`; None if cross features do
+            not bias the relevance.
         """
-        return tf.transpose(tf.gather(self.bias_table(cross, table), index), [3, 0, 1, 2]) if self.bias else None
+        return tf.transpose(self.bias_table(cross, buckets))[None, None] if self.bias else None
 
     def bias_table(self, cross: str, embeddings: tf.Tensor) -> tf.Tensor:
         """beta_j (E_j . w_j): a cross feature folded to one scalar per bucket and head.

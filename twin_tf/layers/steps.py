@@ -59,9 +59,46 @@ def merge_steps(cuts: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     return ends, tf.concat([tf.zeros_like(ends[..., :1]), ends], axis=2)
 
 
-def steps_passed(cuts: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-    """How many cuts lie at or before a column: int32 `(B, C, n)`, `(B, C, K)` -> int32 `(B, C, K)`."""
-    return tf.reduce_sum(tf.cast(cuts[:, :, None, :] <= column[..., None], tf.int32), axis=-1)
+def stairs(cuts: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+    """Which columns lie on which step or behind it: 1 where they do, else 0.
+
+    Times the rises of a piecewise constant row (`rises`), a product over S gives the row's values in the columns; times
+    weights, a product over the columns gives the weight on or behind every step. So neither needs a look-up per column,
+    nor its gradient a scatter.
+
+    Args:
+        cuts: int32 `(B, C, S - 1)` or `(B, 1, S - 1)`, the first columns of all steps but the first, not falling.
+        column: int32 `(B, C, K)` or `(B, 1, K)`, not negative.
+
+    Returns:
+        float `(B, C, S, K)`.
+    """
+    first = tf.concat([tf.zeros_like(cuts[..., :1]), cuts], axis=2)
+    return tf.cast(first[..., None] <= column[:, :, None, :], tf.float32)
+
+
+def rises(values: tf.Tensor) -> tf.Tensor:
+    """By how much the values of steps rise from one to the next, along the last axis; the first one from zero."""
+    return tf.concat([values[..., :1], values[..., 1:] - values[..., :-1]], axis=-1)
+
+
+def climb(values: tf.Tensor, stairs: tf.Tensor) -> tf.Tensor:
+    """The values of steps in columns.
+
+    Args:
+        values: float `(B, C, heads, S)`; B and C, or C alone, may be 1.
+        stairs: float `(B, C, S, K)`; C may be 1.
+
+    Returns:
+        float `(B, C, heads, K)`; C is 1 where it is for both.
+    """
+    pairs = tf.broadcast_dynamic_shape(tf.shape(values)[:2], tf.shape(stairs)[:2])
+    left, right = (
+        tf.broadcast_to(part, tf.concat([pairs, tf.shape(part)[2:]], axis=0)) for part in (rises(values), stairs)
+    )  # before the product: see `projection.project`
+    result = tf.matmul(left, right)
+    result.set_shape([None, 1 if values.shape[1] == stairs.shape[1] == 1 else None, None, None])
+    return result
 
 
 def age_cuts(time: tf.Tensor, moment: tf.Tensor, boundaries: list[int]) -> tf.Tensor:
