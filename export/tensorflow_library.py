@@ -85,6 +85,7 @@ def library() -> ctypes.CDLL:
         where = f"{folders[0]} holds no {_NAMES[0]}" if folders else "no package tensorflow is installed"
         raise NotFoundError(f"TensorFlow's C++ library is missing: {where}; install tensorflow 2.20 or 2.21")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come back as statuses
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in training and in serving_configs/
     loaded = ctypes.CDLL(str(path))
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(loaded, name)

@@ -83,8 +83,8 @@ class Limits:
     Attributes:
         tolerance: the largest difference between a served probability and the trainer's.
         max_bytes: the largest size of the directory.
-        auc_epsilon: how far the AUC may fall below that of the version published last; a loss that chance explains
-            passes too, see `auc_check.Comparison.worse`.
+        auc_epsilon: how far the AUC may fall below that of the version published last; a loss of up to 0.01 that
+            chance explains passes too, see `auc_check.Comparison.worse`.
     """
 
     tolerance: float = TOLERANCE
@@ -216,7 +216,8 @@ def _check_loss(number: int, found: auc_check.Comparison, targets: int, limits: 
     )
     worse = found.worse(limits.auc_epsilon)
     if worse:
-        detail += f": worse by more than {limits.auc_epsilon:g} and by more than chance explains"
+        detail += f": worse by more than {limits.auc_epsilon:g}"
+        detail += f" and by more than chance explains or {auc_check.TOO_MUCH:g}"
     return Check("auc", not worse, detail, figures)
 
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from export.auc_check import compare
+from export.auc_check import Comparison, compare
 from export.local_server import child_environment
 from export.operations import LOADER, refused_operations, stock_operations
 from export.protos import graph_pb2
@@ -214,10 +214,26 @@ def test_a_version_worse_than_the_published_one_is_refused(toys, tmp_path):
     assert figures["targets"] == 125
     assert detail_of(report, "auc") == (
         f"{figures['auc']:.4f} against 1.0000 of version 2 on the same 125 targets (standard error of the difference "
-        f"{figures['standard_error']:.4f}): worse by more than 0.002 and by more than chance explains"
+        f"{figures['standard_error']:.4f}): worse by more than 0.002 and by more than chance explains or 0.01"
     )
     assert tolerated["ok"]
     assert better["ok"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "standard_error", "epsilon", "worse"),
+    [
+        (0.0021, 0.0, 0.002, True),
+        (0.0019, 0.0, 0.002, False),
+        (0.0050, 0.003, 0.002, False),  # two standard errors are more
+        (0.0070, 0.003, 0.002, True),
+        (0.0099, 0.5, 0.002, False),  # hardly any probes
+        (0.0101, 0.5, 0.002, True),
+        (0.0101, 0.5, 0.020, False),
+    ],
+)
+def test_chance_excuses_a_small_loss_alone(loss, standard_error, epsilon, worse):
+    assert Comparison(0.7 - loss, 0.7, standard_error).worse(epsilon) == worse
 
 
 def test_an_auc_that_nobody_knows_is_said_to_be_unknown(toys, tmp_path):
