@@ -26,7 +26,7 @@ def spread_in_a_loop(values, ends, width):
 
 
 def check_spread(values, ends, width):
-    found = SPREAD(values.astype(np.float32), ends.astype(np.int32), width)
+    found = SPREAD(values.astype(np.float32).transpose(1, 2, 0, 3), ends.astype(np.int32), width)
     np.testing.assert_array_equal(found, spread_in_a_loop(values, ends, width))
 
 

@@ -142,12 +142,11 @@ class AttentionBlock(keras.layers.Layer):
         steps = tf.where((starts >= first) & (starts < stop), 0.0, MASKED_SCORE)[:, :, None]
         for name, cuts in looking.cuts.items():
             steps = self._add_relative(steps, name, stairs(cuts, starts), looking)
-        steps = tf.transpose(steps, [2, 0, 1, 3])
-        shape = tf.shape(steps)
-        steps = tf.broadcast_to(steps, tf.concat([[self.relevance.heads], shape[1:]], axis=0))
-        ends = tf.broadcast_to(ends, tf.concat([shape[1:3], tf.shape(ends)[2:]], axis=0))
+        pairs, one_moment = tf.shape(steps)[:2], steps.shape[1] == 1
+        steps = tf.broadcast_to(steps, tf.concat([pairs, [self.relevance.heads], tf.shape(steps)[3:]], axis=0))
+        ends = tf.broadcast_to(ends, tf.concat([pairs, tf.shape(ends)[2:]], axis=0))
         added = spread_steps(steps, ends, tf.shape(sight.position)[1])
-        if steps.shape[2] == 1 and self.relevance.precision == "float32":
+        if one_moment and self.relevance.precision == "float32":
             # Serving: all targets of a user share their moment, so what it adds is one more bias of the behaviours.
             bias = tf.transpose(added[:, :, 0], [1, 2, 0])
             keys = keys._replace(bias=bias if keys.bias is None else keys.bias + bias)

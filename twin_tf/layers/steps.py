@@ -15,7 +15,7 @@ def spread_steps(values: tf.Tensor, ends: tf.Tensor, width: tf.Tensor) -> tf.Ten
     """Rows that hold `values[..., s]` in the columns `[ends[..., s - 1], ends[..., s])`.
 
     Args:
-        values: float `(heads, B, C, S)`.
+        values: float `(B, C, heads, S)`.
         ends: int32 `(B, C, S - 1)`, not falling, between 0 and `width`.
         width: W, a multiple of `CELL`.
 
@@ -23,15 +23,16 @@ def spread_steps(values: tf.Tensor, ends: tf.Tensor, width: tf.Tensor) -> tf.Ten
         float `(heads, B, C, W)`.
     """
     shape = tf.shape(values)
-    heads, users, targets, steps = shape[0], shape[1], shape[2], shape[3]
+    users, targets, heads, steps = shape[0], shape[1], shape[2], shape[3]
     rows, cells, cuts = users * targets, width // CELL, steps - 1
     ends = tf.reshape(ends, [rows, cuts])
     cell = ends // CELL
     inside = tf.reshape(cell[..., None] * CELL + tf.range(CELL), [rows, cuts * CELL])
-    mixed_step = tf.reshape(tf.searchsorted(ends, inside, side="right"), [users, targets, cuts * CELL])
-    mixed_step = tf.broadcast_to(mixed_step, [heads, users, targets, cuts * CELL])
-    mixed = tf.reshape(tf.gather(values, mixed_step, batch_dims=3), [heads, rows, cuts, CELL])
-    constant = tf.repeat(tf.reshape(values, [heads, rows, steps, 1]), CELL, axis=3)
+    mixed_step = tf.range(rows)[:, None] * steps + tf.searchsorted(ends, inside, side="right")
+    by_step = tf.transpose(tf.reshape(values, [rows, heads, steps]), [0, 2, 1])  # all heads at a look
+    mixed = tf.gather(tf.reshape(by_step, [rows * steps, heads]), mixed_step)
+    mixed = tf.reshape(tf.transpose(mixed, [2, 0, 1]), [heads, rows, cuts, CELL])
+    constant = tf.repeat(tf.transpose(by_step, [2, 0, 1])[..., None], CELL, axis=3)
     bank = tf.reshape(tf.concat([constant, mixed], axis=2), [-1, CELL])
     place = tf.range(rows)[:, None] * (cells + 1) + cell  # the cell behind the last one collects ends at `width`
     cuts_of_cell = tf.math.unsorted_segment_sum(tf.ones_like(ends), tf.reshape(place, [rows, cuts]), rows * (cells + 1))
