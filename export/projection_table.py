@@ -1,8 +1,4 @@
-"""The projection table: K_h W^h of every item, a variable beside the weights it was computed from, and its self-check.
-
-A request's ids are looked up in the graph: sorted raw ids and a binary search, so that the catalogue is data
-(variables that a refresh rewrites), not graph.
-"""
+"""The projection table: K_h W^h of every item beside the weights it was computed from, and its self-check."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,36 +7,12 @@ from export.served_weights import free_rows
 from export.signatures import WHOLE_TABLE
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN
 from twin_tf.strict_yaml import ConfigError
 
 BLOCK = 65_536
 TOLERANCE = 1e-4
 SAMPLE = 1024
 _SPREAD = 2_654_435_761
-
-
-class ItemLookup(tf.Module):
-    """Raw item ids to item rows and back.
-
-    Args:
-        item_ids: int64 `(items,)` raw ids by item row; rows 0 and 1 are padding and unknown.
-    """
-
-    def __init__(self, item_ids: npt.NDArray[np.int64]) -> None:
-        super().__init__(name="item_lookup")
-        known = item_ids[FIRST_KNOWN:]
-        order = np.argsort(known, kind="stable")
-        self.sorted_ids = free_rows(known[order])
-        self.sorted_rows = free_rows((order + FIRST_KNOWN).astype(np.int32))
-
-    def rows(self, ids: tf.Tensor) -> tf.Tensor:
-        """int64 `(...)` raw ids -> int32 `(...)` item rows; `UNKNOWN` for an id that is not in the catalogue."""
-        sorted_ids = tf.convert_to_tensor(self.sorted_ids)
-        flat = tf.reshape(ids, [-1])
-        place = tf.minimum(tf.searchsorted(sorted_ids, flat), tf.size(sorted_ids) - 1)
-        found = tf.equal(tf.gather(sorted_ids, place), flat)
-        return tf.reshape(tf.where(found, tf.gather(self.sorted_rows, place), UNKNOWN), tf.shape(ids))
 
 
 class ProjectionTable(tf.Module):

@@ -41,7 +41,7 @@ from twin_tf.strict_yaml import ConfigError, build
 START_SETTINGS = ("projection_start", "embedding_scale")
 """Settings of `model` that say how training began and leave no trace in the graph."""
 
-_IDS = "lookup/sorted_ids/.ATTRIBUTES/VARIABLE_VALUE"
+_IDS = "lookup/ids/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def refresh(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.projection_table import TOLERANCE, ItemLookup, ProjectionTable
+from export.item_lookup import ItemLookup
+from export.projection_table import TOLERANCE, ProjectionTable
 from export.request_checks import Tensors, checked
 from export.served_weights import ServedWeights
 from export.signatures import SignatureContract, TensorContract, expected_signatures, request_contract

@@ -30,7 +30,7 @@ def test_projections_are_products_of_rounded_operands():
 def test_a_small_bias_is_not_lost_beside_a_large_similarity():
     relevance = Relevance(1, 1, [1], {"page": 1}, "equal", bias=True, seed=1, precision="bfloat16")
     bias = tf.constant([[[0.011], [0.012]]])
-    similarity = relevance.similarity(tf.ones([1, 1, 1]), Keys(tf.fill([1, 1, 1, 2], 8.0), bias))
+    similarity = relevance.similarity(tf.ones([1, 1, 1]), Keys(tf.fill([1, 1, 2, 1], 8.0), bias))
     np.testing.assert_allclose(similarity.numpy().ravel(), [8.011, 8.012], atol=1e-6)
 
 

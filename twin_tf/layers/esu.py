@@ -11,7 +11,7 @@ from typing import Any
 
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.places import spread
-from twin_tf.layers.projection import Precision, project, weigh
+from twin_tf.layers.projection import Precision, multiply, project
 from twin_tf.layers.steps import rises
 
 
@@ -105,8 +105,8 @@ class TargetAttention(keras.layers.Layer):
             float `(B, C, heads * head_size)`.
         """
         shape = tf.shape(values)
-        split = tf.transpose(tf.reshape(values, [shape[0], shape[1], self.heads, self.head_size]), [2, 0, 3, 1])
-        pooled = tf.transpose(weigh(spread(weights, place, shape[1]), split, self.precision), [1, 2, 0, 3])
+        split = tf.transpose(tf.reshape(values, [shape[0], shape[1], self.heads, self.head_size]), [2, 0, 1, 3])
+        pooled = tf.transpose(multiply(spread(weights, place, shape[1]), split, self.precision), [1, 2, 0, 3])
         return tf.reshape(pooled, [shape[0], -1, self.heads * self.head_size])
 
     def pool_steps(self, weights: tf.Tensor, stairs: tf.Tensor, table: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from twin_tf.keras_api import tf
-from twin_tf.layers.embeddings import ItemEmbedding, gather_rows, known_rows
+from twin_tf.layers.embeddings import ItemEmbedding, gather_rows
 
 Projection = Callable[[tf.Tensor], tf.Tensor]
 
@@ -48,19 +48,21 @@ class Items:
         self._table = table
         self._exact = exact and table is not None
 
-    def searched(self, project: Projection, position: tf.Tensor, heads: int) -> tf.Tensor:
-        """K_h W^h of the behaviours at `(B, W)` positions, without gradient: float `(heads, B, W, head_size)`."""
+    def searched(self, project: Projection, position: tf.Tensor) -> tf.Tensor:
+        """K_h W^h of the behaviours at `(B, W)` positions, without gradient: float32 `(B, W, heads * head_size)`."""
         if self._table is not None:
-            return _by_head(self._table, tf.gather(self._rows, position, batch_dims=1), heads)
+            return self._held(position)
         distinct, index = tf.unique(tf.reshape(self._rows, [-1]))
         table = tf.stop_gradient(project(self._relevance(distinct)))
         index = tf.reshape(index, tf.shape(self._rows))
-        return _by_head(table, tf.gather(index, position, batch_dims=1), heads)
+        return tf.gather(table, tf.gather(index, position, batch_dims=1))
 
     def projected(self, position: tf.Tensor) -> tf.Tensor | None:
         """K_h W^h of the behaviours at `(B, U)` positions where an exact table holds it: float `(B, U, width)`."""
-        if not self._exact:
-            return None
+        return self._held(position) if self._exact else None
+
+    def _held(self, position: tf.Tensor) -> tf.Tensor:
+        """What the table holds; out of range it is the unknown item's row."""
         return tf.cast(gather_rows(self._table, tf.gather(self._rows, position, batch_dims=1)), tf.float32)
 
     def embed(self, position: tf.Tensor) -> EmbeddedItems:
@@ -68,11 +70,3 @@ class Items:
         rows = tf.gather(self._rows, position, batch_dims=1)
         relevance = self._relevance(rows)
         return EmbeddedItems(relevance, relevance if self._value is self._relevance else self._value(rows))
-
-
-def _by_head(table: tf.Tensor, rows: tf.Tensor, heads: int) -> tf.Tensor:
-    """Rows `(B, W)` of a table `(items, heads * head_size)` as float32 `(heads, B, W, head_size)`."""
-    size = table.shape[1] // heads
-    rows = known_rows(table, rows)  # out of range: unknown
-    by_head = tf.gather(tf.reshape(table, [-1, size]), rows[None] * heads + tf.range(heads)[:, None, None])
-    return tf.cast(by_head, tf.float32)

@@ -32,17 +32,14 @@ def project(rows: tf.Tensor, kernel: tf.Tensor, precision: Precision = "float32"
     return result
 
 
-def multiply(left: tf.Tensor, right: tf.Tensor, precision: Precision) -> tf.Tensor:
-    """`left @ right` with the same leading dimensions: `(..., n, k)`, `(..., k, m)` -> float32 `(..., n, m)`."""
-    dtype = tf.dtypes.as_dtype(precision)
-    return tf.cast(tf.matmul(tf.cast(left, dtype), tf.cast(right, dtype)), tf.float32)
+def multiply(left: tf.Tensor, right: tf.Tensor, precision: Precision, *, transposed: bool = False) -> tf.Tensor:
+    """`left @ right` with the same leading dimensions: `(..., n, k)`, `(..., k, m)` -> float32 `(..., n, m)`.
 
-
-def weigh(weights: tf.Tensor, values: tf.Tensor, precision: Precision) -> tf.Tensor:
-    """Sums of values, each with weights of its own: `(..., n, m)`, `(..., k, m)` -> float32 `(..., n, k)`.
-
-    The values lie on their side, so that the product's gradients read the weights along their rows: against them,
-    TensorFlow's batched product on CPUs takes three times as long.
+    Args:
+        left: float.
+        right: float, `(..., m, k)` if `transposed`.
+        precision: of the operands.
+        transposed: whether `right` comes by rows of k.
     """
     dtype = tf.dtypes.as_dtype(precision)
-    return tf.cast(tf.matmul(tf.cast(weights, dtype), tf.cast(values, dtype), transpose_b=True), tf.float32)
+    return tf.cast(tf.matmul(tf.cast(left, dtype), tf.cast(right, dtype), transpose_b=transposed), tf.float32)
