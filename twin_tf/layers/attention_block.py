@@ -95,11 +95,9 @@ class AttentionBlock(keras.layers.Layer):
             chosen: finalists that another search chose, places within the history; None searches.
         """
         looking = self._look(self.search, items, queries, history, cross, targets)
-        if chosen is None:
-            finalists = self._find(self.search, looking)
-        else:
-            finalists = _within_sight(_in_columns(chosen, looking.sight), looking.sight)
-        return self._attend(looking, finalists)
+        if chosen is not None:
+            return self._attend(looking, _within_sight(_in_columns(chosen, looking.sight), looking.sight))
+        return self._attend(looking, *self._find(self.search, looking))
 
     def find(
         self,
@@ -112,7 +110,7 @@ class AttentionBlock(keras.layers.Layer):
     ) -> Finalists:
         """The finalists that `search` would choose by this block's metric, places within the history; see `call`."""
         looking = self._look(search, items, queries, history, cross, targets)
-        return _placed(self._find(search, looking), looking.sight)
+        return _placed(self._find(search, looking)[0], looking.sight)
 
     def _look(
         self,
@@ -128,10 +126,17 @@ class AttentionBlock(keras.layers.Layer):
         cuts = {f.name: self.cross.age_cuts(f, time, targets.time) for f in self.cross.relative_features}
         return Looking(sight, self.relevance.project_queries(queries), items, cross, cuts)
 
-    def _find(self, search: SearchStrategy, looking: Looking) -> Finalists:
+    def _find(self, search: SearchStrategy, looking: Looking) -> tuple[Finalists, tf.Tensor | None]:
+        """The finalists, and the relevance of every column, `(heads, B, C, W)`, where the search asked for it."""
         sight = looking.sight
-        inputs = SearchInputs(lambda: self._search_scores(looking), sight.first, sight.stop, sight.width)
-        return _within_sight(search.find(inputs), sight)
+        asked: list[tf.Tensor] = []
+
+        def relevance() -> tf.Tensor:
+            asked.append(self._search_scores(looking))
+            return asked[0]
+
+        finalists = search.find(SearchInputs(relevance, sight.first, sight.stop, sight.width))
+        return _within_sight(finalists, sight), asked[0] if asked else None
 
     def _search_scores(self, looking: Looking) -> tf.Tensor:
         """Eq. 6 of every column, without gradient; `MASKED_SCORE` where it is not in sight: `(heads, B, C, W)`."""
@@ -158,16 +163,19 @@ class AttentionBlock(keras.layers.Layer):
         bias = self.relevance.relative_bias(name, looking.cross.tables[name][FIRST_KNOWN:], looking.queries)
         return scores if bias is None else scores + climb(bias, passed)
 
-    def _attend(self, looking: Looking, finalists: Finalists) -> Attended:
+    def _attend(self, looking: Looking, finalists: Finalists, searched: tf.Tensor | None = None) -> Attended:
         sight = looking.sight
         union = unite(finalists, tf.shape(sight.position)[1])
         position = tf.gather(sight.position, union.column, batch_dims=1)
         cross, embedded = looking.cross.at(position), looking.items.embed(position)
-        keys = self.relevance.attended_keys(embedded.relevance, looking.items.projected(position), cross)
         passed = {name: stairs(cuts, finalists.position) for name, cuts in looking.cuts.items()}
-        alpha = pick(self.relevance.similarity(looking.queries, keys), union.place)
-        for name, steps in passed.items():
-            alpha = self._add_relative(alpha, name, steps, looking)
+        if looking.items.exact and searched is not None:
+            alpha = pick(searched, finalists.position)  # serving: the search has computed just this
+        else:
+            keys = self.relevance.attended_keys(embedded.relevance, looking.items.projected(position), cross)
+            alpha = pick(self.relevance.similarity(looking.queries, keys), union.place)
+            for name, steps in passed.items():
+                alpha = self._add_relative(alpha, name, steps, looking)
         weights, total, largest = masked_attention(alpha, finalists.valid[:, :, None])
         values = self.attention.project_items(embedded.value)
         side_by_side = cross.embeddings()

@@ -46,7 +46,7 @@ class Items:
         self._value = value
         self._rows = rows
         self._table = table
-        self._exact = exact and table is not None
+        self.exact = exact and table is not None
 
     def searched(self, project: Projection, position: tf.Tensor) -> tf.Tensor:
         """K_h W^h of the behaviours at `(B, W)` positions, without gradient: float32 `(B, W, heads * head_size)`."""
@@ -59,7 +59,7 @@ class Items:
 
     def projected(self, position: tf.Tensor) -> tf.Tensor | None:
         """K_h W^h of the behaviours at `(B, U)` positions where an exact table holds it: float `(B, U, width)`."""
-        return self._held(position) if self._exact else None
+        return self._held(position) if self.exact else None
 
     def _held(self, position: tf.Tensor) -> tf.Tensor:
         """What the table holds; out of range it is the unknown item's row."""
