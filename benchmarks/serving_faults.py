@@ -226,7 +226,7 @@ def small_model(place: Path) -> Path:
     """A model of simulated logs: simulate, preprocess, train, export, each by its command."""
     twin = [sys.executable, "-m", "twin_tf.cli"]
     raw, prepared, run, model = (str(place / name) for name in ("raw", "prepared", "run", "model"))
-    simulate = ["simulate", "--users", "100", "--set", "items=2000", "--set", "targets=4000", "--output", raw]
+    simulate = ["simulate", "--users", "100", "--set", "items=4000", "--set", "targets=4000", "--output", raw]
     build = ["preprocess", "--config", "simulated", "--output", prepared]
     build += [f"--{log}={raw}/{log}*.parquet" for log in ("events", "items", "users")]
     train = ["train", "--config", "simulated", "--prepared", prepared, "--run", run, "--set", "training.epochs=1"]
