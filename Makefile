@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 RUNS := runs
 
 .PHONY: help setup demo demo-simulated test test-slow test-flink test-faults lint format bench bench-pipelines \
-  bench-train bench-serving clean
+  bench-train bench-serving bench-clusters clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ format: $(INSTALLED) ## Let ruff format and fix what it can
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-bench: bench-pipelines bench-train bench-serving ## Every benchmark, one after the other; each also writes benchmarks/out/<name>.json
+bench: bench-pipelines bench-train bench-serving bench-clusters ## Every benchmark, one after the other; each also writes benchmarks/out/<name>.json
 
 bench-pipelines: $(INSTALLED) ## Speed, size and memory of build_examples beside a plain Beam pipeline (8 minutes on 2 cores)
 	$(PYTHON) -m benchmarks.bench_pipelines
@@ -66,6 +66,9 @@ bench-serving: $(INSTALLED) ## A request beside its unavoidable parts, a refresh
 	$(PYTHON) -m benchmarks.bench_serving
 	$(PYTHON) -m benchmarks.bench_refresh
 	$(PYTHON) -m benchmarks.serving_faults
+
+bench-clusters: $(INSTALLED) ## Clustering one user's 100,000 and 1,000,000 behaviours beside flat k-means (4 minutes)
+	$(PYTHON) -m benchmarks.bench_clusters
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -60,6 +60,9 @@ def flags_agree_with_files_and_ports(configs: Configs) -> Iterator[str]:
     for name, value in compose.items():
         if cluster.get(name) != value:
             yield f"--{name}={value} of docker-compose.yaml is {cluster.get(name)} in kubernetes/deployment.yaml"
+    given = {one["name"]: one["value"] for one in configs.server_pod["containers"][0]["env"]}
+    if given != configs.compose_server["environment"]:
+        yield f"docker-compose.yaml gives the server {configs.compose_server['environment']}, Kubernetes {given}"
     generator = configs.objects["Kustomization", "kustomization.yaml"]["configMapGenerator"][0]
     if not [bind for bind in configs.compose_server["volumes"] if (bind["source"], bind["target"]) == (".", _FILES)]:
         yield f"docker-compose.yaml must mount this folder at {_FILES}, where the flags look"

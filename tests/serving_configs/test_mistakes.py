@@ -15,6 +15,8 @@ DASHBOARD = "grafana/twin.json"
 
 # file, what stands there, what a slip makes of it, what is said
 MISTAKES = [
+    ("docker-compose.yaml", 'TF_ENABLE_ONEDNN_OPTS: "1"', 'TF_ENABLE_ONEDNN_OPTS: "0"', "gives the server"),
+    ("docker-compose.yaml", "TF_ENABLE_ONEDNN_OPTS:", "TF_ENABLE_ONEDNN:", "unknown key 'TF_ENABLE_ONEDNN'"),
     # Text protos: unknown fields with the nearest name, wrong values, broken rules.
     ("models.config", "base_path:", "base_pth:", "did you mean 'base_path'?"),
     ("models.config", "num_versions: 1", "num_versions: one", "Couldn't parse integer: one"),
