@@ -23,6 +23,7 @@ from export.local_server import child_environment
 from export.probe_file import load_probe_file
 from export.publisher import PublishError
 from export.refresh import refresh
+from export.validate import Limits
 from export.version_manager import version_numbers
 from export.version_store import whole_versions
 from tests.twin_tf import small_run, two_days
@@ -31,6 +32,9 @@ from twin_tf.projections import load_projections, run_with_catalogue
 from twin_tf.records import MANIFEST, SUCCESS
 from twin_tf.strict_yaml import ConfigError
 from twin_tf.train import train
+
+FEW_TARGETS = Limits(auc_epsilon=0.5)
+"""Of two days' models on 30 targets, either may be the better one."""
 
 
 @functools.cache
@@ -65,8 +69,8 @@ def refreshed(days, projections, tmp_path_factory):
     """A base path with the first model, then new items for it, then new weights; and what each refresh said."""
     base = tmp_path_factory.mktemp("refreshed")
     shutil.copytree(days / "model-1", base / "1")
-    items = refresh(base, days / "run-1", prepared=days / "prepared-2")
-    weights = refresh(base, days / "run-2", projections=projections)
+    items = refresh(base, days / "run-1", prepared=days / "prepared-2", limits=FEW_TARGETS)
+    weights = refresh(base, days / "run-2", projections=projections, limits=FEW_TARGETS)
     return base, items, weights
 
 
@@ -261,6 +265,7 @@ def test_a_refresh_killed_in_the_middle_leaves_the_base_path_as_it_was(days, tmp
     base = tmp_path / "base"
     shutil.copytree(days / "model-1", base / "1")
     command = [sys.executable, "-m", "twin_tf.cli", "refresh", "--base-path", str(base), "--run", str(days / "run-2")]
+    command += ["--auc-epsilon", str(FEW_TARGETS.auc_epsilon)]
     for wait in (0.0, 0.5, 2.0, 6.0):  # while it writes the variables, asks the probes, waits for the gate
         killed = subprocess.Popen(command, env=child_environment(), stderr=subprocess.DEVNULL)
         while not list(base.glob(".incoming-*")):
