@@ -139,3 +139,21 @@ def test_the_table_is_the_auxiliary_twins_where_there_is_one():
     np.testing.assert_array_equal(model.projection_table(), model.auxiliary.project_items(rows))
     own = model.long_term.relevance.project_items(model.relevance_embedding(rows))
     assert (model.projection_table().numpy() != own.numpy()).any()
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["live weights", "exact table"])
+def test_serving_and_training_search_by_the_same_relevance_to_the_last_bit(served):
+    """Or two nearly equal behaviours at the border of the finalists change places when a model is served."""
+    model = long_model()
+    alike = make_batch(np.random.default_rng(2), LENGTHS, 8, shared_moment=True)
+    moments = {name: tf.repeat(getattr(alike.targets, name), 8, axis=1) for name in ("time", "end")}
+    each = alike._replace(targets=alike.targets._replace(**moments))
+
+    def relevance(batch, table):
+        block = model.long_term
+        cross, items, queries = model._looked_up(batch, table, True)
+        looking = block._look(block.search, items, queries, batch.history, cross, batch.targets)
+        return block._search_scores(looking).numpy()
+
+    table = model.projection_table() if served else None
+    np.testing.assert_array_equal(relevance(alike, table), relevance(each, None))

@@ -147,15 +147,12 @@ class AttentionBlock(keras.layers.Layer):
         steps = tf.where((starts >= first) & (starts < stop), 0.0, MASKED_SCORE)[:, :, None]
         for name, cuts in looking.cuts.items():
             steps = self._add_relative(steps, name, stairs(cuts, starts), looking)
-        pairs, one_moment = tf.shape(steps)[:2], steps.shape[1] == 1
+        pairs = tf.shape(steps)[:2]
         steps = tf.broadcast_to(steps, tf.concat([pairs, [self.relevance.heads], tf.shape(steps)[3:]], axis=0))
         ends = tf.broadcast_to(ends, tf.concat([pairs, tf.shape(ends)[2:]], axis=0))
         added = spread_steps(steps, ends, tf.shape(sight.position)[1])
-        if one_moment and self.relevance.precision == "float32":
-            # Serving: all targets of a user share their moment, so what it adds is one more bias of the behaviours.
-            bias = tf.transpose(added[:, :, 0], [1, 2, 0])
-            keys = keys._replace(bias=bias if keys.bias is None else keys.bias + bias)
-            return tf.stop_gradient(self.relevance.similarity(looking.queries, keys))
+        # Added here and nowhere earlier, even where all targets of a user share their moment (serving): summed in another
+        # order, two nearly equal behaviours at the border of the finalists would change places.
         return tf.stop_gradient(self.relevance.similarity(looking.queries, keys) + added)
 
     def _add_relative(self, scores: tf.Tensor, name: str, passed: tf.Tensor, looking: Looking) -> tf.Tensor:
