@@ -1,4 +1,4 @@
-"""Recursive k-means (TWIN-V2, section 2 of the paper's method): clusters of at most gamma near vectors.
+"""Recursive k-means, the offline half of TWIN-V2: clusters of at most gamma near vectors.
 
 A set V is split into delta(V) = max(2, floor(|V|^exponent)) clusters by k-means; whatever is larger than gamma is split
 again. A call of k-means for each set would spend its time in calls: here all sets of a level are laid into stacks of
@@ -25,6 +25,7 @@ SIMILAR = 1.25
 """The largest set of a stack by its smallest: shorter ones are filled up with nothing."""
 
 _ROUNDING = 1e-9
+"""So that a power that is a whole number in truth does not fall below it."""
 
 
 def split_recursively(vectors: Floats, group: Ints, *, gamma: int = 20, exponent: float = 0.3, seed: int = 1) -> Ints:

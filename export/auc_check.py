@@ -20,8 +20,8 @@ from twin_tf.strict_yaml import ConfigError
 EPSILON = 0.002
 CHANCE = 2.0
 """Standard errors that a loss must exceed before it counts: few probes must not refuse a version that is as good."""
-TOO_MUCH = 0.01
-"""A loss that is refused however few the probes are."""
+MOST_BY_CHANCE = 0.01
+"""The largest loss that chance excuses, however few the probes are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Comparison:
     standard_error: float
 
     def worse(self, epsilon: float) -> bool:
-        """Whether the AUC is lower by more than epsilon, and by more than chance explains or by `TOO_MUCH`."""
-        return self.published - self.auc > max(epsilon, min(CHANCE * self.standard_error, TOO_MUCH))
+        """Whether the AUC is lower by more than epsilon, and by more than chance explains or by `MOST_BY_CHANCE`."""
+        return self.published - self.auc > max(epsilon, min(CHANCE * self.standard_error, MOST_BY_CHANCE))
 
 
 def labelled_scores(version: LoadedVersion, probes: Probes) -> Array:

@@ -217,7 +217,7 @@ def _check_loss(number: int, found: auc_check.Comparison, targets: int, limits: 
     worse = found.worse(limits.auc_epsilon)
     if worse:
         detail += f": worse by more than {limits.auc_epsilon:g}"
-        detail += f" and by more than chance explains or {auc_check.TOO_MUCH:g}"
+        detail += f" and by more than chance explains or {auc_check.MOST_BY_CHANCE:g}"
     return Check("auc", not worse, detail, figures)
 
 

@@ -232,3 +232,28 @@ def test_items_are_rows_of_the_toy_catalogue():
     batch = make_batch(np.random.default_rng(3), LENGTHS)
     assert {1, ITEMS + 1} <= set(batch.history.item.numpy().ravel().tolist())
     assert batch.history.cross["play_time"].numpy().max() == 6
+
+
+@pytest.mark.parametrize("relevance", ["split", "raw"])
+@pytest.mark.parametrize("shared_moment", [False, True])
+def test_no_product_spreads_an_operand_itself(monkeypatch, relevance, shared_moment):
+    """TensorFlow 2.20 computes some of those wrongly where oneDNN runs on AMX or AVX-512."""
+    multiply, seen = tf.matmul, []
+
+    def watched(left, right, **options):
+        seen.append((left.shape[:-2], right.shape[:-2]))
+        return multiply(left, right, **options)
+
+    model = make_model(relevance=relevance)
+    batch = make_batch(np.random.default_rng(3), [30, 12, 0], targets_per_user=4, shared_moment=shared_moment)
+    monkeypatch.setattr(tf, "matmul", watched)
+    model.score(batch)
+    assert len(seen) > 10
+    assert [pair for pair in seen if pair[0] != pair[1]] == []
+
+
+def test_a_batch_without_users_scores_nobody():
+    model = make_model()
+    batch = make_batch(np.random.default_rng(3), [30], targets_per_user=4)
+    nobody = tf.nest.map_structure(lambda tensor: tensor[:0], batch)
+    assert model.score(nobody).logit.shape == (0, 4)

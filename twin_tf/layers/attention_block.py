@@ -132,7 +132,8 @@ class AttentionBlock(keras.layers.Layer):
         asked: list[tf.Tensor] = []
 
         def relevance() -> tf.Tensor:
-            asked.append(self._search_scores(looking))
+            if not asked:
+                asked.append(self._search_scores(looking))
             return asked[0]
 
         finalists = search.find(SearchInputs(relevance, sight.first, sight.stop, sight.width))
@@ -151,27 +152,27 @@ class AttentionBlock(keras.layers.Layer):
         steps = tf.broadcast_to(steps, tf.concat([pairs, [self.relevance.heads], tf.shape(steps)[3:]], axis=0))
         ends = tf.broadcast_to(ends, tf.concat([pairs, tf.shape(ends)[2:]], axis=0))
         added = spread_steps(steps, ends, tf.shape(sight.position)[1])
-        # Added here and nowhere earlier, even where all targets of a user share their moment (serving): summed in another
-        # order, two nearly equal behaviours at the border of the finalists would change places.
+        # Added here and nowhere earlier, even where all targets of a user share their moment (serving): summed in
+        # another order, two nearly equal behaviours at the border of the finalists would change places.
         return tf.stop_gradient(self.relevance.similarity(looking.queries, keys) + added)
 
-    def _add_relative(self, scores: tf.Tensor, name: str, passed: tf.Tensor, looking: Looking) -> tf.Tensor:
-        """`scores`, `(B, C, heads, n)`, and what a relative feature adds to them on the `stairs` of its cuts."""
+    def _add_relative(self, scores: tf.Tensor, name: str, steps: tf.Tensor, looking: Looking) -> tf.Tensor:
+        """`scores`, `(B, C, heads, n)`, and what a relative feature adds on the stairs of its cuts."""
         bias = self.relevance.relative_bias(name, looking.cross.tables[name][FIRST_KNOWN:], looking.queries)
-        return scores if bias is None else scores + climb(bias, passed)
+        return scores if bias is None else scores + climb(bias, steps)
 
     def _attend(self, looking: Looking, finalists: Finalists, searched: tf.Tensor | None = None) -> Attended:
         sight = looking.sight
         union = unite(finalists, tf.shape(sight.position)[1])
         position = tf.gather(sight.position, union.column, batch_dims=1)
         cross, embedded = looking.cross.at(position), looking.items.embed(position)
-        passed = {name: stairs(cuts, finalists.position) for name, cuts in looking.cuts.items()}
+        climbed = {name: stairs(cuts, finalists.position) for name, cuts in looking.cuts.items()}
         if looking.items.exact and searched is not None:
             alpha = pick(searched, finalists.position)  # serving: the search has computed just this
         else:
             keys = self.relevance.attended_keys(embedded.relevance, looking.items.projected(position), cross)
             alpha = pick(self.relevance.similarity(looking.queries, keys), union.place)
-            for name, steps in passed.items():
+            for name, steps in climbed.items():
                 alpha = self._add_relative(alpha, name, steps, looking)
         weights, total, largest = masked_attention(alpha, finalists.valid[:, :, None])
         values = self.attention.project_items(embedded.value)
@@ -179,7 +180,7 @@ class AttentionBlock(keras.layers.Layer):
         if side_by_side is not None:
             values += self.attention.project_cross(next(iter(cross.indices)), side_by_side)
         pooled = self.attention.pool(weights, union.place, values)
-        for name, steps in passed.items():
+        for name, steps in climbed.items():
             table = self.attention.project_cross(name, looking.cross.tables[name][FIRST_KNOWN:])
             pooled += self.attention.pool_steps(weights, steps, table)
         output = self.attention.combine_heads(pooled)

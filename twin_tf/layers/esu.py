@@ -12,7 +12,7 @@ from typing import Any
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.places import spread
 from twin_tf.layers.projection import Precision, multiply, project
-from twin_tf.layers.steps import rises
+from twin_tf.layers.steps import passed, rises
 
 
 @keras.utils.register_keras_serializable("twin_tf")
@@ -104,10 +104,10 @@ class TargetAttention(keras.layers.Layer):
         Returns:
             float `(B, C, heads * head_size)`.
         """
-        shape = tf.shape(values)
-        split = tf.transpose(tf.reshape(values, [shape[0], shape[1], self.heads, self.head_size]), [2, 0, 1, 3])
-        pooled = tf.transpose(multiply(spread(weights, place, shape[1]), split, self.precision), [1, 2, 0, 3])
-        return tf.reshape(pooled, [shape[0], -1, self.heads * self.head_size])
+        users, targets, width = tf.shape(weights)[0], tf.shape(weights)[1], tf.shape(values)[1]
+        split = tf.transpose(tf.reshape(values, [users, width, self.heads, self.head_size]), [2, 0, 1, 3])
+        pooled = tf.transpose(multiply(spread(weights, place, width), split, self.precision), [1, 2, 0, 3])
+        return tf.reshape(pooled, [users, targets, self.heads * self.head_size])
 
     def pool_steps(self, weights: tf.Tensor, stairs: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         """The share of a relative cross feature in V: the attention mass of each bucket times the bucket's value.
@@ -121,9 +121,9 @@ class TargetAttention(keras.layers.Layer):
             float `(B, C, heads * head_size)`.
         """
         shape, steps = tf.shape(weights), tf.shape(table)[0]
-        passed = tf.transpose(tf.matmul(weights, stairs, transpose_b=True), [2, 0, 1, 3])
+        mass = tf.reshape(tf.transpose(passed(weights, stairs), [2, 0, 1, 3]), [self.heads, shape[0] * shape[1], steps])
         rise = rises(tf.transpose(tf.reshape(table, [steps, self.heads, self.head_size]), [1, 2, 0]))
-        pooled = tf.matmul(tf.reshape(passed, [self.heads, -1, steps]), tf.transpose(rise, [0, 2, 1]))
+        pooled = tf.matmul(mass, rise, transpose_b=True)
         return tf.reshape(tf.transpose(pooled, [1, 0, 2]), [shape[0], shape[1], self.heads * self.head_size])
 
     def combine_heads(self, pooled: tf.Tensor) -> tf.Tensor:

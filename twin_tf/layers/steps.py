@@ -93,12 +93,30 @@ def climb(values: tf.Tensor, stairs: tf.Tensor) -> tf.Tensor:
     Returns:
         float `(B, C, heads, K)`; C is 1 where it is for both.
     """
-    pairs = tf.broadcast_dynamic_shape(tf.shape(values)[:2], tf.shape(stairs)[:2])
-    left, right = (
-        tf.broadcast_to(part, tf.concat([pairs, tf.shape(part)[2:]], axis=0)) for part in (rises(values), stairs)
-    )  # before the product: see `projection.project`
-    result = tf.matmul(left, right)
-    result.set_shape([None, 1 if values.shape[1] == stairs.shape[1] == 1 else None, None, None])
+    return _product(rises(values), stairs)
+
+
+def passed(weights: tf.Tensor, stairs: tf.Tensor) -> tf.Tensor:
+    """The weight on every step or behind it.
+
+    Args:
+        weights: float `(B, C, heads, K)` of columns.
+        stairs: float `(B, C, S, K)`; C may be 1.
+
+    Returns:
+        float `(B, C, heads, S)`.
+    """
+    return _product(weights, stairs, transposed=True)
+
+
+def _product(left: tf.Tensor, right: tf.Tensor, *, transposed: bool = False) -> tf.Tensor:
+    """A product for every user and target. What they share is spread out before: see `projection.project`."""
+    pairs = tf.broadcast_dynamic_shape(tf.shape(left)[:2], tf.shape(right)[:2])
+    left_of_all, right_of_all = (
+        tf.broadcast_to(part, tf.concat([pairs, tf.shape(part)[2:]], axis=0)) for part in (left, right)
+    )
+    result = tf.matmul(left_of_all, right_of_all, transpose_b=transposed)
+    result.set_shape([None, 1 if left.shape[1] == right.shape[1] == 1 else None, None, None])
     return result
 
 
