@@ -202,6 +202,8 @@ def build_examples(
         JobOnlyBuilt: with --dry_run or --template_location, once the job is built.
     """
     patterns = _patterns(schema, {"events": events, "items": items, "users": users})
+    if schema.history.clustered:
+        raise ConfigError("history.clustered is for what `twin-tf cluster` writes: leave it out of the schema of logs")
     if shards < 1 or workers < 1 or not 0 <= max_dead_share <= 1:
         raise ConfigError(
             "shards and workers must be at least 1 and max_dead_share a share from 0 to 1, "

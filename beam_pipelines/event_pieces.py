@@ -4,12 +4,13 @@ The shuffle carries pieces, never single events. Each says in its metadata what 
 
 | kind | columns |
 |---|---|
-| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of stored cross and context features; `weight` |
+| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of stored cross and context features, `weight` |
 | `previous` | the same without `weight`, and `earlier`, from an earlier run's histories; `x/<feature>` is an index |
 | `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
 | `items` | the columns of the items log |
 
-`weight` (float32) is there if the schema weighs its targets; other events may have none. `earlier` says, on the first
+`weight` (float32) is there if the schema weighs its targets; other events may have none. `x/<feature>/number` (float32)
+is the raw number of a cross feature whose values are kept. `earlier` says, on the first
 row of each user, how many behaviours older than the stored ones the user had.
 
 In `events`, `x/<feature>` is an index where the schema alone says how to encode it (hash, identity, given boundaries),
@@ -38,6 +39,11 @@ VALUE = "x/"
 WEIGHT = "weight"
 
 _WRITE = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+def number_column(feature: str) -> str:
+    """The column of the raw numbers of a cross feature whose values are kept; no feature can be called so."""
+    return f"{VALUE}{feature}/number"
 
 
 def to_piece(kind: Kind, table: pa.Table) -> Piece:
@@ -117,6 +123,8 @@ class EventReducer:
         }
         for feature in self._features:
             columns[VALUE + feature.name] = self._value(feature, rows[feature.column])
+        for feature in self._schema.kept_values:
+            columns[number_column(feature.name)] = rows[feature.column].cast(pa.float32(), safe=False)
         if self._schema.targets.weight is not None:
             columns[WEIGHT] = rows[self._schema.targets.weight].cast(pa.float32())
         return pa.table(columns)

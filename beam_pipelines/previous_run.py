@@ -21,10 +21,10 @@ import yaml
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.count_values import ValueCounts
-from beam_pipelines.event_pieces import BEHAVIOUR, VALUE, Piece, cut_by_shard
+from beam_pipelines.event_pieces import BEHAVIOUR, VALUE, Piece, cut_by_shard, number_column
 from beam_pipelines.record_writer import open_file, parse_example, read_file, stop_job
 from twin_tf import records as keys
-from twin_tf.packing import unpack
+from twin_tf.packing import from_bits, unpack
 from twin_tf.records import Manifest
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.strict_yaml import ConfigError
@@ -59,6 +59,8 @@ class PreviousRun:
             )
         run = cls(root, Manifest.from_json(text.decode("utf-8"), root))
         theirs = schema_from_mapping(yaml.safe_load(run._read(keys.SCHEMA)))
+        if theirs.history.clustered:
+            raise ConfigError(f"previous {root} holds clusters; continue the prepared data that they were made of")
         if theirs.contents_fingerprint != schema.contents_fingerprint:
             raise ConfigError(
                 f"previous {root} was prepared with another schema {theirs.name!r}: only 'split' may differ"
@@ -185,6 +187,9 @@ class ReadHistories(beam.DoFn):
                 place = joined(keys.pending_key(feature.name))
                 index = np.where(place > 0, manifest.cardinalities[feature.name] + place - 1, index)
             columns[VALUE + feature.name] = filled(index.astype(np.int32), UNKNOWN)
+        for feature in self._schema.kept_values:
+            numbers = from_bits(joined(keys.value_key(feature.name)))
+            columns[number_column(feature.name)] = np.concatenate([numbers, np.full(len(silent), np.nan, np.float32)])
         yield from cut_by_shard("previous", pa.table(columns), users, self._shards)
 
 

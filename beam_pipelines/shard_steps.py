@@ -26,6 +26,7 @@ from beam_pipelines.event_pieces import (
     distinct_events,
     first_of_duplicates,
     group_by_kind,
+    number_column,
 )
 from beam_pipelines.fit_steps import Fitted, ShardResult
 from beam_pipelines.progress import NAMESPACE, report_progress
@@ -33,7 +34,8 @@ from beam_pipelines.record_writer import ShardWriter, example, write_parquet
 from beam_pipelines.survey import Survey
 from beam_pipelines.user_histories import ORDER, build_records, features_of_users
 from twin_tf.encoders import FeatureEncoder
-from twin_tf.records import SPLITS, SplitTimes
+from twin_tf.packing import float_bits
+from twin_tf.records import SPLITS, SplitTimes, value_key
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 
 Grouped = tuple[int, Iterable[Piece]]
@@ -187,6 +189,7 @@ class ShardEncoding:
         names = ["user", "item", "item_id", "time", "flags", "earlier", *(f.name for f in self._features)]
         names += [ORDER + name for name in self._ranks]
         names += [WEIGHT] if self._schema.targets.weight is not None else []
+        names += [value_key(feature.name) for feature in self._schema.kept_values]
         return {name: np.concatenate([np.zeros(0, np.int64), *(part[name] for part in parts)]) for name in names}, new
 
     def _columns(self, table: pa.Table, old: bool) -> dict[str, npt.NDArray[Any]]:
@@ -209,6 +212,8 @@ class ShardEncoding:
                 columns[feature.name] = self._encoder.encode(feature.name, values.combine_chunks())
         for name, ranks in self._ranks.items():
             columns[ORDER + name] = ranks[columns[name]]
+        for feature in self._schema.kept_values:
+            columns[value_key(feature.name)] = float_bits(table[number_column(feature.name)].to_numpy())
         if self._schema.targets.weight is not None:
             columns[WEIGHT] = np.zeros(table.num_rows, np.float32) if old else table[WEIGHT].fill_null(0.0).to_numpy()
         return columns

@@ -66,6 +66,7 @@ class Layout:
         widths = {keys.HISTORY_ITEM: item, keys.HISTORY_TIME: time, keys.TARGET_ITEM: item, keys.TARGET_TIME: time}
         widths.update({keys.TARGET_LABEL: 1, keys.TARGET_HISTORY_END: _HISTORY_END_WIDTH})
         widths.update({keys.history_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_cross})
+        widths.update({keys.value_key(f.name): FLOAT_WIDTH for f in schema.kept_values})
         widths.update({keys.target_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_context})
         if schema.targets.weight is not None:
             widths[keys.TARGET_WEIGHT] = FLOAT_WIDTH
@@ -87,7 +88,8 @@ def build_records(
         events: all events of these users in any order, `(events,)` each: `user`, `item` (row), `time`, `flags`
             (LABEL, BEHAVIOUR, TARGET; none of them: only the user is known), `item_id`, `earlier` (behaviours that its
             user had before these), one index column per stored cross and context feature, and `order/<feature>`
-            where the order of indices is not that of the values, and `weight` (float32) if the schema weighs targets.
+            where the order of indices is not that of the values, `value/<feature>` (the bits of a float32) of cross
+            features whose values are kept, and `weight` (float32) if the schema weighs targets.
         users: `id` (rising) and one index column per user feature, of any users.
         split: the moments between the splits.
         layout: how to pack.
@@ -99,7 +101,8 @@ def build_records(
     context = [f.name for f in schema.stored_context]
     weight = [WEIGHT] if schema.targets.weight is not None else []
     flags = events["flags"]
-    behaviours = _sorted(events, BEHAVIOUR, cross)
+    kept = [keys.value_key(f.name) for f in schema.kept_values]
+    behaviours = _sorted(events, BEHAVIOUR, [*cross, *kept])
     targets = _sorted(events, TARGET, [*context, *weight])
     others = events["user"][(flags & (BEHAVIOUR | TARGET)) == 0]
     ids = np.unique(np.concatenate([*(_distinct(rows["user"]) for rows in (behaviours, targets)), others]))
@@ -115,7 +118,7 @@ def build_records(
     record_of_user = np.searchsorted(record_owner, np.arange(len(ids) + 1))
     totals = history_last - history_first + earlier_behaviours(events, ids)
     user_features = features_of_users(schema, ids, users)
-    history_bytes, pending_bytes = _pack_history(behaviours, cross, layout)
+    history_bytes, pending_bytes = _pack_history(behaviours, cross, kept, layout)
     target_bytes = _pack_targets(targets, context, layout)
     end_width = layout.widths[keys.TARGET_HISTORY_END]
 
@@ -223,10 +226,11 @@ def features_of_users(schema: FeatureSchema, ids: Ints, users: Mapping[str, Arra
 
 
 def _pack_history(
-    behaviours: Mapping[str, Array], cross: list[str], layout: Layout
+    behaviours: Mapping[str, Array], cross: list[str], kept: list[str], layout: Layout
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """All behaviours, packed by key; and the places of pending values, of the features that have any."""
     columns = {keys.HISTORY_ITEM: behaviours["item"], keys.HISTORY_TIME: behaviours["time"] - layout.time_origin}
+    columns.update((key, behaviours[key]) for key in kept)
     pending = {}
     for name in cross:
         waiting = behaviours[name] >= layout.known[name]

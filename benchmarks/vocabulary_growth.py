@@ -120,6 +120,7 @@ def _batch(drawn: Mapping[str, npt.NDArray[Any]], spread: int) -> Batch:
             time=tf.constant(np.tile(times, (USERS, 1)), tf.int64),
             cross={"place": known("place")},
             length=tf.fill([USERS], LENGTH),
+            count=tf.ones([USERS, LENGTH], tf.int32),
         ),
         targets=Targets(
             item=known("target"),

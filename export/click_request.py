@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _WIDE = frozenset({"history_item", "history_time", "request_time", "candidate_item"})
 _REQUIRED = ("history_item", "history_time", "request_time", "candidate_item")
 _ITEMS = ("history_item", "candidate_item")
+_CLUSTERS = "history_count"
 _COUNTS = {"history_length": "history_item", "candidate_count": "candidate_item"}
 _PREFIXES = ("history_", "user_", "context_")
 
@@ -31,6 +32,7 @@ class ClickRequest:
         request_time: int64 `(B,)`, the moment the candidates are shown.
         candidate_item: int64 `(B, C)`, raw item ids to score; text if the schema says so.
         history_length: int32 `(B,)`, how many behaviours of each row are real; all if None.
+        history_count: int32 `(B, L)`, how many behaviours each entry stands for, if the model was trained on clusters.
         candidate_count: int32 `(B,)`, how many candidates of each row are real; all if None.
         cross: stored cross feature -> int32 `(B, L)` indices, as `FeatureEncoder.encode` gives them.
         user: user feature -> int32 `(B,)` indices.
@@ -42,6 +44,7 @@ class ClickRequest:
     request_time: Any
     candidate_item: Any
     history_length: Any = None
+    history_count: Any = None
     candidate_count: Any = None
     cross: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     user: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -49,7 +52,7 @@ class ClickRequest:
 
     def to_inputs(self) -> dict[str, Any]:
         """The mapping of signature names to values."""
-        names = (*_REQUIRED, *_COUNTS)
+        names = (*_REQUIRED, *_COUNTS, _CLUSTERS)
         inputs = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         for prefix, features in (("history", self.cross), ("user", self.user), ("context", self.context)):
             inputs |= {f"{prefix}_{name}": value for name, value in features.items()}
@@ -81,7 +84,8 @@ def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema 
     Args:
         request: a `ClickRequest`, or a mapping with the signature's input names. `history_length` and
             `candidate_count` default to the full width; a history of width 0 becomes one padded position of length 0.
-        schema: the model's; says whether item ids are text, to be hashed as the pipeline hashed them.
+        schema: the model's; says whether item ids are text, to be hashed as the pipeline hashed them, and whether
+            `history_count` is needed, which then defaults to 1.
 
     Returns:
         Input name -> array with the batch dimension.
@@ -95,6 +99,8 @@ def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema 
         raise ValueError(f"the request lacks {', '.join(missing)}")
     for name in _ITEMS:
         values[name] = _hashed(name, values[name], schema)
+    if schema is not None and schema.history.clustered:
+        values.setdefault(_CLUSTERS, np.ones(np.shape(values["history_item"]), np.int32))
     arrays = {name: _batched(name, value) for name, value in values.items()}
     users = len(arrays["candidate_item"])
     for name, array in arrays.items():

@@ -3,7 +3,8 @@
     {"history": [{"product_id": 819063, "timestamp": 1483361786, "quantity": 1, "price": 2.5, "discount": 0}],
      "user": {"age": "35-44"}, "context": {}, "request_time": 1511716690, "candidates": [819063, 995242]}
 
-Behaviours may come in any order; they are sent oldest first. Columns that are left out are unknown.
+Behaviours may come in any order; they are sent oldest first. Columns that are left out are unknown. For a model that
+was trained on clusters a behaviour may say `"cluster_size": 12`; without it, it is one behaviour.
 """
 
 import json
@@ -20,6 +21,7 @@ from twin_tf.encoders import FeatureEncoder, encode_ids
 from twin_tf.schema import IdColumn
 from twin_tf.strict_yaml import ConfigError, nearest
 
+_CLUSTER_SIZE = "cluster_size"
 _KEYS = ("history", "user", "context", "request_time", "candidates")
 
 
@@ -75,6 +77,7 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
         raise ConfigError("candidates must be a list of at least one item id, not []")
     required = (schema.events.item.column, schema.events.time.column)
     allowed = {*required, *(feature.column for feature in schema.stored_cross)}
+    allowed |= {_CLUSTER_SIZE} if schema.history.clustered else set()
     for place, behaviour in enumerate(history):
         if not isinstance(behaviour, Mapping):
             raise ConfigError(f"history[{place}] must be an object with {', '.join(required)}, not {behaviour!r}")
@@ -93,6 +96,10 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
         ids, asked = (_ids(schema.events.item, v) for v in ([b[required[0]] for b in history], candidates))
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"ids and times must be whole numbers (ids as in the logs): {error}") from error
+    sizes = [behaviour.get(_CLUSTER_SIZE, 1) for behaviour in history]
+    for place, size in enumerate(sizes):
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size < 1 << 31:
+            raise ConfigError(f"history[{place}].{_CLUSTER_SIZE} must be a whole number from 1 on, not {size!r}")
     order = np.argsort(times, kind="stable")
     history = [history[place] for place in order]
     return ClickRequest(
@@ -100,6 +107,7 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
         history_time=times[order],
         request_time=moment,
         candidate_item=asked,
+        history_count=np.array(sizes, np.int32)[order] if schema.history.clustered else None,
         cross={f.name: encoder.encode(f.name, [b.get(f.column) for b in history]) for f in schema.stored_cross},
         user={f.name: encoder.encode(f.name, [user.get(f.column)])[0] for f in schema.user},
         context={f.name: encoder.encode(f.name, [context.get(f.column)])[0] for f in schema.stored_context},

@@ -123,6 +123,8 @@ def _requests(
                 "position": np.where(position[user, shown] >= 0, position[user, shown] - start, -1),
             }
             request.update({f"history_{f.name}": batch.history.cross[f.name][user, past] for f in schema.stored_cross})
+            if schema.history.clustered:
+                request["history_count"] = batch.history.count[user, past]
             request.update({f"user_{f.name}": np.array(batch.user[f.name][user], np.int32) for f in schema.user})
             request.update(
                 {f"context_{f.name}": batch.targets.context[f.name][user, shown[0]] for f in schema.stored_context}

@@ -208,6 +208,7 @@ class Servable(tf.Module):
             time=request["history_time"],
             cross={f.name: request[f"history_{f.name}"] for f in schema.stored_cross},
             length=length,
+            count=request["history_count"] if schema.history.clustered else tf.ones_like(history_rows),
         )
         targets = Targets(
             item=candidate_rows,

@@ -51,6 +51,8 @@ def request_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
         "candidate_count": TensorContract("int32", 1),
     }
     inputs |= {f"history_{feature.name}": TensorContract("int32", 2) for feature in schema.stored_cross}
+    if schema.history.clustered:
+        inputs["history_count"] = TensorContract("int32", 2)
     inputs |= {f"user_{feature.name}": TensorContract("int32", 1) for feature in schema.user}
     inputs |= {f"context_{feature.name}": TensorContract("int32", 1) for feature in schema.stored_context}
     return inputs

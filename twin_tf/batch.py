@@ -18,12 +18,18 @@ class History(NamedTuple):
         cross: cross feature -> int32 `(B, L)` indices: the stored ones in records and requests; in the blocks all that
             belong to the behaviour alone, see `CrossEmbedding.behaviour_indices`.
         length: int32 `(B,)`; positions from `length` on are padding.
+        count: int32 `(B, L)`, how many behaviours each stands for: the size of a cluster (TWIN-V2), else 1.
     """
 
     item: tf.Tensor
     time: tf.Tensor
     cross: dict[str, tf.Tensor]
     length: tf.Tensor
+    count: tf.Tensor
+
+    def behaviours_before(self, end: tf.Tensor) -> tf.Tensor:
+        """How many behaviours stand behind the first `end` entries, each cluster with its size: int32 like `end`."""
+        return tf.gather(tf.pad(tf.cumsum(self.count, axis=1), [[0, 0], [1, 0]]), end, batch_dims=1)
 
 
 class Targets(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from twin_tf import __version__
-from twin_tf.cli_data import import_command, preprocess, simulate
+from twin_tf.cli_data import cluster, import_command, preprocess, simulate
 from twin_tf.cli_options import config_options, json_option, named, show
 from twin_tf.cli_serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
 from twin_tf.strict_yaml import ConfigError
@@ -159,7 +159,7 @@ def export(run_directory: str, output: str, prepared: str | None, table: str | N
     show(result, as_json, export_text(output, result))
 
 
-for command in (simulate, import_command, preprocess, validate, publish, refresh, rollback, serve, predict):
+for command in (simulate, import_command, preprocess, cluster, validate, publish, refresh, rollback, serve, predict):
     main.add_command(command)
 
 for _command in (

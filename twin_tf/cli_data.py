@@ -1,4 +1,4 @@
-"""Commands that make data: simulate, import, preprocess."""
+"""Commands that make data: simulate, import, preprocess, cluster."""
 
 import json
 
@@ -150,3 +150,45 @@ def preprocess(
     read = f"{counts.events_read:,} events of {counts.users:,} users{dead}"
     sentence = f"{output}: {read}; targets: {targets}; look at {output}/report.md"
     show(json.loads(manifest.to_json()), as_json, sentence)
+
+
+@click.command()
+@config_options
+@click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
+@click.option("--run", "run_directory", required=True, help="A finished run: its item embeddings say what is near.")
+@click.option("--output", required=True, help="A new directory for the prepared data with clustered histories.")
+@click.option("--workers", default=1, show_default=True, help="Worker processes of the local runner.")
+@click.option("--runner", default="FnApiRunner", show_default=True, help="Beam's runner.")
+@click.option("--beam", "beam_arguments", multiple=True, metavar="--NAME=VALUE", help="An option for Beam itself.")
+@json_option
+def cluster(
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    prepared: str,
+    run_directory: str,
+    output: str,
+    workers: int,
+    runner: str,
+    beam_arguments: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    r"""TWIN-V2: prepared data whose histories are clusters of near behaviours, for lives of 10^5 behaviours and more.
+
+    \b
+    twin-tf cluster --config my.yaml --prepared prepared --run run --output clustered
+    twin-tf cluster --config my.yaml --set clusters.gamma=10 --prepared prepared --run run --output clustered
+    twin-tf train --config my.yaml --prepared clustered --run run-v2
+    """
+    from beam_pipelines.cluster_histories import cluster_histories, cluster_text
+    from twin_tf.config import load_config
+
+    manifest = cluster_histories(
+        prepared,
+        run_directory,
+        output,
+        load_config(config_path, overrides).clusters,
+        runner=runner,
+        workers=workers,
+        beam_arguments=beam_arguments,
+    )
+    show(json.loads(manifest.to_json()), as_json, cluster_text(output, manifest))

@@ -1,7 +1,7 @@
 """Model, training and serving settings: frozen dataclasses, read from YAML, changed by `--set a.b=c`.
 
-A configuration file has up to four sections, each with defaults: `schema` (see `twin_tf.schema`), `model`, `training`
-and `serving`.
+A configuration file has up to five sections, each with defaults: `schema` (see `twin_tf.schema`), `model`, `clusters`,
+`training` and `serving`.
 
 Example:
     >>> config = load_config("twin_tf/configs/complete_journey.yaml", ["model.heads=2", "training.epochs=1"])
@@ -16,6 +16,8 @@ import yaml
 
 from twin_tf.schema import FeatureSchema, schema_from_mapping
 from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
+
+Stages = Literal["both", "search", "attention", "neither"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,8 @@ class ModelConfig:
         embedding_scale: expected norm of a new embedding of an inherent feature.
         crosses: feature crosses (DCN-v2) of the mixer's input, stacked under its dense layers. Beyond the paper.
         cross_projection: rank of a cross's matrix; null leaves it whole.
+        cluster_size: the stages that add ln n of a behaviour that stands for a cluster of n (TWIN-V2: both). It changes
+            nothing where histories are not clustered.
     """
 
     search: str = "consistent"
@@ -67,6 +71,7 @@ class ModelConfig:
     embedding_scale: float = 2.0
     crosses: int = 0
     cross_projection: int | None = None
+    cluster_size: Stages = "both"
 
     def __post_init__(self) -> None:
         for name in ("history_length", "retrieved", "heads", "head_size", "decoupled_dim"):
@@ -197,11 +202,47 @@ class ServingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClusterConfig:
+    """How `twin-tf cluster` compresses histories (TWIN-V2).
+
+    Attributes:
+        completion: the cross feature that says what share of an item the user took in, 0 to 1 (`keep_value: true`);
+            behaviours of different shares never share a cluster. Null: all behaviours are of one group.
+        groups: M, into how many equal bins of `completion` behaviours are divided.
+        gamma: the largest size of a cluster.
+        exponent: a set V is split into max(2, floor(|V|^exponent)) clusters at a time.
+        recent: so many of the latest behaviours before a clustering stay as they are: the short-term block's.
+        period_days: from one clustering of a user's history to the next; what came after the last one stays as it is.
+        seed: of the first centroids.
+    """
+
+    completion: str | None = None
+    groups: int = 5
+    gamma: int = 20
+    exponent: float = 0.3
+    recent: int = 50
+    period_days: float = 14.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("groups", "gamma"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.exponent <= 1:
+            raise ConfigError(f"exponent must be above 0 and at most 1, not {self.exponent}")
+        if self.recent < 0 or self.seed < 0:
+            raise ConfigError(f"recent {self.recent} and seed {self.seed} must not be negative")
+        if not 0 < self.period_days < float("inf"):
+            raise ConfigError(f"period_days must be a positive number of days, not {self.period_days}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """One configuration file; `schema` is None where the file leaves it to the prepared data."""
 
     schema: FeatureSchema | None = None
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    clusters: ClusterConfig = dataclasses.field(default_factory=ClusterConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)
 
@@ -239,6 +280,7 @@ def config_from_mapping(data: dict[str, Any]) -> Config:
     return Config(
         schema=schema_from_mapping(data["schema"]) if data.get("schema") is not None else None,
         model=build(ModelConfig, data.get("model") or {}, "model"),
+        clusters=build(ClusterConfig, data.get("clusters") or {}, "clusters"),
         training=build(TrainingConfig, _with_preset(data.get("training") or {}), "training"),
         serving=build(ServingConfig, data.get("serving") or {}, "serving"),
     )

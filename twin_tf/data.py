@@ -127,7 +127,7 @@ def batch_spec(schema: FeatureSchema) -> Batch:
     wide32, wide64 = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.int64)
     single = tf.TensorSpec([None], tf.int32)
     return Batch(
-        history=History(wide32, wide64, {f.name: wide32 for f in schema.stored_cross}, single),
+        history=History(wide32, wide64, {f.name: wide32 for f in schema.stored_cross}, single, wide32),
         targets=Targets(wide32, wide64, wide32, {f.name: wide32 for f in schema.stored_context}, single),
         user={f.name: single for f in schema.user},
         user_id=tf.TensorSpec([None], tf.int64),
@@ -147,6 +147,7 @@ def _bucket_boundaries(longest: int) -> list[int]:
 def _packed_keys(schema: FeatureSchema) -> tuple[list[str], list[str]]:
     """The keys of the packed arrays of the history and of the targets."""
     history = [records.HISTORY_ITEM, records.HISTORY_TIME, *(records.history_key(f.name) for f in schema.stored_cross)]
+    history += [records.HISTORY_COUNT] if schema.history.clustered else []
     target = [records.TARGET_ITEM, records.TARGET_TIME, records.TARGET_LABEL, records.TARGET_HISTORY_END]
     target += [records.TARGET_WEIGHT] if schema.targets.weight is not None else []
     return history, target + [records.target_key(f.name) for f in schema.stored_context]
@@ -194,11 +195,13 @@ def _to_batch(manifest: Manifest, record: dict[str, tf.Tensor]) -> Batch:
         real = tf.sequence_mask(length, tf.shape(since_origin)[1], tf.int64)
         return (since_origin + manifest.time_origin) * real
 
+    items = unpack(records.HISTORY_ITEM, history_length)
     history = History(
-        item=unpack(records.HISTORY_ITEM, history_length),
+        item=items,
         time=times(records.HISTORY_TIME, history_length),
         cross={f.name: unpack(records.history_key(f.name), history_length) for f in schema.stored_cross},
         length=history_length,
+        count=unpack(records.HISTORY_COUNT, history_length) if schema.history.clustered else tf.ones_like(items),
     )
     end = unpack(records.TARGET_HISTORY_END, target_length) - record["dropped"][:, None]
     targets = Targets(

@@ -30,7 +30,7 @@ class Scored(NamedTuple):
         item: int32 item rows.
         label: float32.
         probability: float32.
-        history_end: int32, behaviours in sight of the target before the window cuts them.
+        history_end: int32, behaviours in sight of the target before the window cuts them, clusters with their sizes.
     """
 
     user: npt.NDArray[np.int64]
@@ -141,7 +141,8 @@ class Evaluator:
             for batch in dataset:
                 count = batch.targets.count.numpy()
                 real = np.arange(batch.label.shape[1])[None, :] < count[:, None]
-                columns = (batch.targets.item, batch.label, self._predict(batch), batch.targets.end)
+                seen = batch.history.behaviours_before(tf.minimum(batch.targets.end, batch.history.length[:, None]))
+                columns = (batch.targets.item, batch.label, self._predict(batch), seen)
                 yield Scored(np.repeat(batch.user_id.numpy(), count), *(column.numpy()[real] for column in columns))
                 advance(len(count), "")
 

@@ -120,6 +120,8 @@ class Feature:
         dim: width of the embedding; 0 lets the schema choose, as the paper does: `ID_DIM` for the ids of items and
             users, `PLAIN_DIM` for everything else.
         multi_valued: set if an item has several values (inherent only); `{}` for a list column.
+        keep_value: records keep the number beside its index, four bytes a behaviour (cross features with a numeric
+            encoding only): `twin-tf cluster` needs it to average what the members of a cluster have.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Feature:
     encoding: Encoding | None = None
     dim: int = 0
     multi_valued: MultiValued | None = None
+    keep_value: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum() or self.name in _RESERVED:
@@ -161,6 +164,9 @@ class Feature:
                 raise ConfigError(
                     f"feature {self.name!r}: multi_valued needs a vocabulary, hash or identity encoding, not numeric"
                 )
+        stored_number = self.role == "cross" and self.derived is None and self.encoding_or_fail.kind == "numeric"
+        if self.keep_value and not stored_number:
+            raise ConfigError(f"feature {self.name!r}: keep_value needs role cross, a column and a numeric encoding")
         if self.type is None:
             types: dict[str, ValueType] = {"numeric": "float", "identity": "int"}
             object.__setattr__(self, "type", types.get(self.encoding_or_fail.kind, "string"))

@@ -149,7 +149,7 @@ class TwinModel(tfrs.Model):
             precision=config.precision,
             name=f"{name}_attention",
         )
-        return AttentionBlock(search, relevance, attention, self.cross_embedding, name)
+        return AttentionBlock(search, relevance, attention, self.cross_embedding, name, config.cluster_size)
 
     def _mixer_input_width(self) -> int:
         blocks = 1 if self.short_term is None else 2
@@ -247,6 +247,8 @@ class TwinModel(tfrs.Model):
     def _looked_up(self, batch: Batch, table: tf.Tensor | None, exact: bool) -> tuple[CrossRows, Items, tf.Tensor]:
         """The history's cross features and item halves, and the targets' K_h of eq. 6."""
         cross = self.cross_embedding.compact(self.cross_embedding.behaviour_indices(batch.history))
+        if self.schema.history.clustered:
+            cross = cross._replace(log_count=tf.math.log(tf.cast(tf.maximum(batch.history.count, 1), tf.float32)))
         items = Items(self.relevance_embedding, self.item_embedding, batch.history.item, table, exact=exact)
         return cross, items, self.relevance_embedding(batch.targets.item)
 
@@ -265,10 +267,12 @@ class TwinModel(tfrs.Model):
     def _log_length(self, batch: Batch) -> tf.Tensor:
         """ln(1 + behaviours in sight): float `(B, C, 1)`; without it the evidence cannot tell a share from a count.
 
-        In sight is what the search looks at: readers may have dropped everything older.
+        In sight is what the search looks at, clusters with their sizes: readers may have dropped everything older.
         """
         end = tf.clip_by_value(batch.targets.end, 0, batch.history.length[:, None])  # padding may end anywhere
         seen = tf.minimum(end, self.window)
+        if self.schema.history.clustered:
+            seen = batch.history.behaviours_before(end) - batch.history.behaviours_before(end - seen)
         return tf.math.log1p(tf.cast(seen, tf.float32))[..., None]
 
     def _context(self, batch: Batch, name: str) -> tf.Tensor:

@@ -44,9 +44,15 @@ def pack(values: npt.NDArray[np.integer], width: int) -> bytes:
 
 
 def float_bits(values: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
-    """Numbers from 0 on as whole numbers of `FLOAT_WIDTH` bytes: the bits of their float32, in the same order."""
-    bits: npt.NDArray[np.int64] = (values.astype(np.float32) + np.float32(0)).view(np.int32).astype(np.int64)
+    """Numbers as whole numbers of `FLOAT_WIDTH` bytes: the bits of their float32; from 0 on they keep their order."""
+    bits: npt.NDArray[np.int64] = (values.astype(np.float32) + np.float32(0)).view(np.uint32).astype(np.int64)
     return bits
+
+
+def from_bits(bits: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """The inverse of `float_bits`."""
+    values: npt.NDArray[np.float32] = bits.astype(np.uint32).view(np.float32)
+    return values
 
 
 def unpack(data: bytes, width: int) -> npt.NDArray[np.int64]:

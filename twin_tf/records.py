@@ -15,6 +15,8 @@ behaviours and m targets:
 | `history/item`, `target/item` | n, m rows of `items/` |
 | `history/time`, `target/time` | n, m times, minus the manifest's `time_origin` |
 | `history/<stored cross feature>` | n indices |
+| `value/<stored cross feature>` | where the schema keeps values: n numbers, the bits of a float32 each |
+| `history/count` | where the schema's histories are clustered: n sizes of clusters |
 | `target/label` | m numbers, 0 or 1 |
 | `target/weight` | where the schema weighs targets: m numbers, the bits of a float32 each |
 | `target/history_end` | m numbers: behaviours of this record that are strictly earlier than the target |
@@ -53,6 +55,7 @@ HISTORY_LENGTH = "history/length"
 HISTORY_TOTAL = "history/total"
 HISTORY_ITEM = "history/item"
 HISTORY_TIME = "history/time"
+HISTORY_COUNT = "history/count"
 TARGET_LENGTH = "target/length"
 TARGET_ITEM = "target/item"
 TARGET_TIME = "target/time"
@@ -76,6 +79,11 @@ def user_key(feature: str) -> str:
 def history_key(feature: str) -> str:
     """The record's key of a stored cross feature."""
     return f"history/{feature}"
+
+
+def value_key(feature: str) -> str:
+    """The record's key of the raw numbers of a stored cross feature."""
+    return f"value/{feature}"
 
 
 def target_key(feature: str) -> str:
@@ -176,6 +184,30 @@ class Counts:
 
 
 @dataclasses.dataclass(frozen=True)
+class ClusterSource:
+    """What clustered histories were made of, and how (`twin-tf cluster`).
+
+    Attributes:
+        manifest_sha256: of the manifest of the prepared data.
+        weights_version: of the run whose item embeddings say what is near.
+        checkpoint: the name of its checkpoint.
+        embeddings_sha256: of all items' embeddings, as they were used.
+        settings: of `twin_tf.config.ClusterConfig`.
+        moments: when histories were clustered, in the unit of the logs; each target has what the last one before it
+            made, and what came after that as it was.
+        items_without_embedding: items whose embedding is zero or not finite: all alike.
+    """
+
+    manifest_sha256: str
+    weights_version: int
+    checkpoint: str
+    embeddings_sha256: str
+    settings: Mapping[str, Any]
+    moments: tuple[int, ...]
+    items_without_embedding: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """The content of `manifest.json`.
 
@@ -189,6 +221,7 @@ class Manifest:
         time_origin: what times in records count from.
         last_time: of the latest event.
         files: every other file that the run wrote, `_SUCCESS` and this one apart -> sha256.
+        clusters: where the histories are clustered, of what.
         format: of the directory's layout.
         directory: where it was loaded from; not stored.
     """
@@ -202,6 +235,7 @@ class Manifest:
     time_origin: int
     last_time: int
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    clusters: ClusterSource | None = None
     format: int = FORMAT
     directory: str = ""
 

@@ -48,6 +48,7 @@ class RunInfo:
         steps: optimiser steps behind the weights; 0 while training has not ended.
         manifest_sha256: of the data's manifest.
         init_from: the run whose weights it started from.
+        trained_until: the moment, in the unit of the logs, at which the training window of its data ended; 0: unknown.
     """
 
     schema_fingerprint: str
@@ -57,6 +58,7 @@ class RunInfo:
     steps: int = 0
     manifest_sha256: str = ""
     init_from: str | None = None
+    trained_until: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -119,10 +119,13 @@ class History:
     Attributes:
         where: column -> allowed values; an event is a behaviour if every column holds one of its values.
         max_length: a target sees at most its latest `max_length` behaviours (the paper's L; 10^4, cap 10^5).
+        clustered: an entry of a history may stand for a cluster of behaviours, and records and requests say how many
+            (TWIN-V2). Only `twin-tf cluster` writes such records.
     """
 
     where: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     max_length: int = 10_000
+    clustered: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_length <= LONGEST_HISTORY:
@@ -263,6 +266,11 @@ class FeatureSchema:
         return tuple(f for f in self.cross if f.derived is None)
 
     @cached_property
+    def kept_values(self) -> tuple[Feature, ...]:
+        """Cross features whose numbers records keep beside their indices, as `value/<name>`."""
+        return tuple(f for f in self.stored_cross if f.keep_value)
+
+    @cached_property
     def user(self) -> tuple[Feature, ...]:
         """User features, `user/<name>`."""
         return self.of_role("user")
@@ -291,6 +299,10 @@ class FeatureSchema:
     def contents_fingerprint(self) -> str:
         """16 hex digits that change whenever anything but `split` does; runs that continue each other share them."""
         return _fingerprint({key: value for key, value in self.to_plain().items() if key != "split"})
+
+    def clustered(self, clustered: bool) -> "FeatureSchema":
+        """The same with `history.clustered` as said: the schema of what `twin-tf cluster` makes of prepared data."""
+        return dataclasses.replace(self, history=dataclasses.replace(self.history, clustered=clustered))
 
     def event_columns(self) -> dict[str, ValueType]:
         """Raw column -> type, for every column that an event row must have."""

@@ -55,7 +55,8 @@ def train(
         FloatingPointError: loss, gradient or weights are not finite; nothing can be exported from the run.
     """
     manifest = Manifest.load(prepared)
-    if config.schema is not None and config.schema.fingerprint != manifest.schema_fingerprint:
+    clustered = manifest.schema.history.clustered
+    if config.schema is not None and config.schema.clustered(clustered).fingerprint != manifest.schema_fingerprint:
         raise ConfigError(f"{prepared} was prepared with another schema than the configuration holds; preprocess again")
     _check_validation(manifest, config)
     if config.training.deterministic:
@@ -67,7 +68,12 @@ def train(
     earlier = None if init_from is None else str(Path(init_from).resolve())
     plan = None if earlier is None else plan_transfer(earlier, manifest, config.model)
     info = RunInfo(
-        manifest.schema_fingerprint, manifest.cardinalities, str(source), manifest_sha256=digest, init_from=earlier
+        manifest.schema_fingerprint,
+        manifest.cardinalities,
+        str(source),
+        manifest_sha256=digest,
+        init_from=earlier,
+        trained_until=manifest.split.train_until,
     )
     if is_chief(strategy):
         return _train(manifest, directory, config, info, strategy, plan)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from export.click_request import ClickRequest, normalise
+from tests.twin_tf.toy import make_schema
 
 ONE = {"history_item": [5, 6], "history_time": [1, 2], "request_time": 9, "candidate_item": [7, 8, 9]}
 
@@ -29,6 +30,14 @@ def test_the_dataclass_and_the_mapping_are_the_same_request():
     assert sorted(left) == sorted(right)
     for name in left:
         np.testing.assert_array_equal(left[name], right[name])
+
+
+def test_a_model_of_clusters_takes_each_behaviour_for_one_unless_told_otherwise():
+    schema = make_schema(clustered=True)
+    assert normalise(ONE, schema)["history_count"].tolist() == [[1, 1]]
+    told = ClickRequest(**ONE, history_count=[3, 1])
+    assert normalise(told, schema)["history_count"].tolist() == [[3, 1]]
+    assert "history_count" not in normalise(ONE, make_schema())
 
 
 def test_an_empty_history_becomes_one_padded_position_of_length_0():

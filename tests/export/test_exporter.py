@@ -82,6 +82,7 @@ def training_batch(run, request):
         time=tf.constant(request["history_time"]),
         cross={f.name: tf.constant(request[f"history_{f.name}"]) for f in schema.stored_cross},
         length=tf.constant(request["history_length"]),
+        count=tf.ones_like(request["history_item"], tf.int32),
     )
     targets = Targets(
         item=rows(request["candidate_item"]),

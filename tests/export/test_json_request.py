@@ -15,7 +15,7 @@ from twin_tf.strict_yaml import ConfigError
 VOCABULARY = {"kind": "vocabulary"}
 
 
-def encoder(ids="int"):
+def encoder(ids="int", clustered=False):
     schema = schema_from_mapping(
         {
             "name": "shop",
@@ -26,6 +26,7 @@ def encoder(ids="int"):
                 "label": {"column": "click"},
             },
             "users": {"column": "user"},
+            "history": {"clustered": clustered},
             "features": [
                 {"name": "product", "role": "inherent", "column": "sku", "encoding": {"kind": "hash", "buckets": 5}},
                 {"name": "price", "role": "cross", "encoding": {"kind": "numeric", "boundaries": [1, 10]}},
@@ -66,6 +67,19 @@ def test_values_are_encoded_and_behaviours_sent_oldest_first():
         "user_segment": [3],
         "context_page": [2],
     }
+
+
+def test_behaviours_may_stand_for_clusters_where_the_model_knows_them():
+    history = [{**REQUEST["history"][0], "cluster_size": 12}, *REQUEST["history"][1:]]
+    asked = encode_request(encoder(clustered=True), {**REQUEST, "history": history})
+    assert normalise(asked)["history_count"].tolist() == [[1, 1, 12]]
+    assert "history_count" not in normalise(encode_request(encoder(), REQUEST))
+    with pytest.raises(ConfigError, match="unknown column 'cluster_size'"):
+        encode_request(encoder(), {**REQUEST, "history": history})
+    for wrong in (0, -1, 1.5, True, "2", 2**31):
+        history[0]["cluster_size"] = wrong
+        with pytest.raises(ConfigError, match=r"history\[0\].cluster_size must be a whole number from 1 on"):
+            encode_request(encoder(clustered=True), {**REQUEST, "history": history})
 
 
 def test_text_ids_travel_as_their_hashes():

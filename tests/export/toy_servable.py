@@ -93,6 +93,7 @@ def as_trained(toy: Toy, request) -> Batch:
         tf.constant(request["history_time"]),
         {"play_time": tf.constant(request["history_play_time"])},
         tf.constant(request["history_length"]),
+        tf.constant(request.get("history_count", np.ones_like(request["history_item"])), tf.int32),
     )
     targets = Targets(
         rows["candidate_item"],

@@ -70,6 +70,13 @@ def cross_vectors(model, batch, user, target):
     return vectors
 
 
+def log_count(model, batch, user, stage):
+    """TWIN-V2's ln n of every behaviour as a stage ("search" or "attention") adds it: (L,)."""
+    if not model.schema.history.clustered or model.config.cluster_size not in ("both", stage):
+        return np.zeros(len(batch.history.item[user]))
+    return np.array([math.log(max(int(count), 1)) for count in batch.history.count[user]])
+
+
 def alpha_of(model, block, batch, user, target):
     """Eq. 6, or plain target attention's relevance, of every behaviour: (heads, L)."""
     relevance = block.relevance
@@ -113,7 +120,8 @@ def attend(model, block, batch, user, target, finalists=None):
     """A block for one target; `finalists` if another search chose them."""
     alpha = alpha_of(model, block, batch, user, target)
     if finalists is None:
-        finalists = find(block, alpha, end_of(batch, user, target))
+        finalists = find(block, alpha + log_count(model, batch, user, "search"), end_of(batch, user, target))
+    alpha = alpha + log_count(model, batch, user, "attention")
     layer, cross = block.attention, cross_vectors(model, batch, user, target)
     items = item_vectors(model.item_embedding, batch.history.item[user])
     full = np.concatenate([items, *[cross[name] for name in layer.cross_offsets]], axis=1)
@@ -136,7 +144,9 @@ def mixer_input(model, batch, user, target, found):
     if model.short_term is not None:
         parts.append(attend(model, model.short_term, batch, user, target).output)
     if model.config.evidence:
-        parts += [0.3 * found.evidence, [0.3 * math.log1p(min(end_of(batch, user, target), model.window))]]
+        end = end_of(batch, user, target)
+        seen = int(batch.history.count[user][max(0, end - model.window) : end].sum())
+        parts += [0.3 * found.evidence, [0.3 * math.log1p(seen)]]
     for feature in model.schema.user:
         table = numbers(model.user_embeddings[feature.name].table)
         parts.append(table[known(batch.user[feature.name][user], len(table))])

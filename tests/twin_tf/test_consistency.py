@@ -153,7 +153,7 @@ def test_serving_and_training_search_by_the_same_relevance_to_the_last_bit(serve
         block = model.long_term
         cross, items, queries = model._looked_up(batch, table, True)
         looking = block._look(block.search, items, queries, batch.history, cross, batch.targets)
-        return block._search_scores(looking).numpy()
+        return block._search_scores(looking, "search").numpy()
 
     table = model.projection_table() if served else None
     np.testing.assert_array_equal(relevance(alike, table), relevance(each, None))

@@ -91,6 +91,8 @@ SCHEMAS = {
     "everything, in seconds": {"cross": ("recency", "page_position", "weekday", "age", "play_time", "daytime")},
 }
 LENGTHS = [30, 0, 1, 9, 60]
+STAGES = ["both", "search", "attention", "neither"]
+"""Where ln n of clusters may be added."""
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -121,8 +123,10 @@ def test_every_kind_of_cross_feature_agrees_with_the_equations(name, relevance):
             "decoupled_embeddings": st.booleans(),
             "projection_start": st.sampled_from(["per_feature", "equal", "unrelated"]),
             "evidence": st.booleans(),
+            "cluster_size": st.sampled_from(STAGES),
         }
     ),
+    clustered=st.booleans(),
     cross=st.lists(st.sampled_from(ALL), unique=True),
     unit=st.sampled_from(["s", "ms"]),
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=3),
@@ -130,8 +134,10 @@ def test_every_kind_of_cross_feature_agrees_with_the_equations(name, relevance):
     serving=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-def test_any_options_together_agree_with_the_equations(options, cross, unit, lengths, targets, serving, seed):
-    schema = make_schema(cross, unit)
+def test_any_options_together_agree_with_the_equations(
+    options, clustered, cross, unit, lengths, targets, serving, seed
+):
+    schema = make_schema(cross, unit, clustered=clustered)
     model = trained_like(schema=schema, **options)
     batch = make_batch(np.random.default_rng(seed), lengths, targets, shared_moment=serving, schema=schema)
     check_network(model, batch, model.projection_table() if serving else None)
@@ -153,6 +159,43 @@ def test_serving_agrees_with_the_equations(options):
     model = trained_like(schema=schema, **options)
     batch = make_batch(np.random.default_rng(5), [25, 0, 60], 4, shared_moment=True, schema=schema)
     check_network(model, batch, model.projection_table())
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["training", "serving"])
+@pytest.mark.parametrize("relevance", ["split", "raw"])
+@pytest.mark.parametrize("stages", STAGES)
+def test_clusters_agree_with_the_equations(stages, relevance, served):
+    schema = make_schema(clustered=True)
+    model = trained_like(schema=schema, cluster_size=stages, relevance=relevance)
+    batch = make_batch(np.random.default_rng(6), LENGTHS, 3, shared_moment=served, schema=schema)
+    check_network(model, batch, model.projection_table() if served else None)
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"relevance": "raw"}])
+def test_clusters_of_one_score_as_the_behaviours_they_are_to_the_last_bit(options):
+    plain, clustered = (trained_like(schema=make_schema(clustered=clustered), **options) for clustered in (False, True))
+    batch = make_batch(np.random.default_rng(7), LENGTHS)
+    np.testing.assert_array_equal(plain.score(batch).logit, clustered.score(batch).logit)
+    served = make_batch(np.random.default_rng(7), LENGTHS, shared_moment=True)
+    logits = [model.score(served, model.projection_table()).logit for model in (plain, clustered)]
+    np.testing.assert_array_equal(*logits)
+
+
+def test_a_cluster_attracts_as_its_members_would_together():
+    """Softmax(alpha + ln n) is n exp(alpha): one entry of n and n equal entries of one give the same output."""
+    schema = make_schema(cross=("play_time",), clustered=True)
+    model = trained_like(schema=schema, retrieved=100, short_term_length=0)
+    batch = make_batch(np.random.default_rng(8), [12], 3, shared_moment=True, schema=schema)
+    counts = batch.history.count.numpy()[0]
+    spread = batch.history._replace(
+        **{name: tf.repeat(getattr(batch.history, name), counts, axis=1) for name in ("item", "time")},
+        cross={name: tf.repeat(index, counts, axis=1) for name, index in batch.history.cross.items()},
+        length=tf.constant([counts.sum()], tf.int32),
+        count=tf.ones([1, counts.sum()], tf.int32),
+    )
+    model.long_term.search.retrieved = model.long_term.search.history_length = int(counts.sum())
+    members = batch._replace(history=spread, targets=batch.targets._replace(end=tf.fill([1, 1], int(counts.sum()))))
+    np.testing.assert_allclose(model.score(batch).long_term.output, model.score(members).long_term.output, **CLOSE)
 
 
 def test_a_batch_of_one_behaviour_and_one_target_agrees_with_the_equations():

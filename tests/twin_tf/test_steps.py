@@ -108,7 +108,8 @@ def test_cuts_shared_by_all_targets_merge_with_those_of_each():
 
 def looking_back(length, end, count, columns):
     shape = (len(length), columns)
-    history = History(tf.zeros(shape, tf.int32), tf.zeros(shape, tf.int64), {}, tf.constant(length, tf.int32))
+    items, length = tf.zeros(shape, tf.int32), tf.constant(length, tf.int32)
+    history = History(items, tf.zeros(shape, tf.int64), {}, length, tf.ones_like(items))
     end = tf.constant(end, tf.int32)
     return history, Targets(tf.zeros_like(end), tf.zeros_like(end), end, {}, tf.constant(count, tf.int32))
 

@@ -31,7 +31,9 @@ CROSS = {
 """Every kind of cross feature: stored, derived from the behaviour's time, relative to the target."""
 
 
-def make_schema(cross=("play_time", "age", "weekday"), unit: str = "s", utc_offset_hours: float = 0.0) -> FeatureSchema:
+def make_schema(
+    cross=("play_time", "age", "weekday"), unit: str = "s", utc_offset_hours: float = 0.0, clustered: bool = False
+) -> FeatureSchema:
     """The toy schema with some of `CROSS`, in the given order."""
     return schema_from_mapping(
         {
@@ -44,6 +46,7 @@ def make_schema(cross=("play_time", "age", "weekday"), unit: str = "s", utc_offs
             },
             "items": {"column": "item"},
             "users": {"column": "user"},
+            "history": {"clustered": clustered},
             "features": [
                 {"name": "video", "role": "inherent", "dim": 6, "encoding": {"kind": "identity", "size": ITEMS}},
                 {"name": "author", "role": "inherent", "dim": 4, "encoding": {"kind": "identity", "size": 9}},
@@ -97,6 +100,7 @@ def make_batch(
         time=tf.constant(np.sort(NOW * unit - generator.integers(1, 60 * DAY * unit, shape), axis=1), tf.int64),
         cross={f.name: tf.constant(generator.integers(1, 7, shape), tf.int32) for f in schema.stored_cross},
         length=tf.constant(length),
+        count=tf.constant(generator.integers(1, 30, shape) if schema.history.clustered else np.ones(shape), tf.int32),
     )
     targets = Targets(
         item=tf.constant(generator.integers(1, ITEMS + 2, (users, targets_per_user)), tf.int32),
@@ -126,6 +130,7 @@ def pad(batch: Batch, behaviours: int, targets: int, garbage: int = 7) -> Batch:
         history=history._replace(
             item=tf.pad(history.item, [[0, 0], [0, behaviours]], constant_values=garbage),
             time=tf.pad(history.time, [[0, 0], [0, behaviours]], constant_values=garbage),
+            count=tf.pad(history.count, [[0, 0], [0, behaviours]], constant_values=garbage),
             cross={
                 n: tf.pad(v, [[0, 0], [0, behaviours]], constant_values=garbage % 5) for n, v in history.cross.items()
             },

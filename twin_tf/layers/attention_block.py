@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from twin_tf.batch import History, Targets
+from twin_tf.config import Stages
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding
@@ -64,16 +65,24 @@ class AttentionBlock(keras.layers.Layer):
         relevance: eq. 6.
         attention: eq. 7 and 8.
         cross: the cross features' embeddings, shared between blocks.
+        counted: the stages that add ln n of clusters to the relevance.
     """
 
     def __init__(
-        self, search: SearchStrategy, relevance: Relevance, attention: TargetAttention, cross: CrossEmbedding, name: str
+        self,
+        search: SearchStrategy,
+        relevance: Relevance,
+        attention: TargetAttention,
+        cross: CrossEmbedding,
+        name: str,
+        counted: Stages = "both",
     ) -> None:
         super().__init__(name=name)
         self.search = search
         self.relevance = relevance
         self.attention = attention
         self.cross = cross
+        self.counted = counted
 
     def call(
         self,
@@ -97,7 +106,7 @@ class AttentionBlock(keras.layers.Layer):
         looking = self._look(self.search, items, queries, history, cross, targets)
         if chosen is not None:
             return self._attend(looking, _within_sight(_in_columns(chosen, looking.sight), looking.sight))
-        return self._attend(looking, *self._find(self.search, looking))
+        return self._attend(looking, *self._find(self.search, looking, "search"))
 
     def find(
         self,
@@ -108,9 +117,9 @@ class AttentionBlock(keras.layers.Layer):
         cross: CrossRows,
         targets: Targets,
     ) -> Finalists:
-        """The finalists that `search` would choose by this block's metric, places within the history; see `call`."""
+        """The finalists that `search` would choose by the ESU's metric, places within the history; see `call`."""
         looking = self._look(search, items, queries, history, cross, targets)
-        return _placed(self._find(search, looking)[0], looking.sight)
+        return _placed(self._find(search, looking, "attention")[0], looking.sight)
 
     def _look(
         self,
@@ -126,23 +135,27 @@ class AttentionBlock(keras.layers.Layer):
         cuts = {f.name: self.cross.age_cuts(f, time, targets.time) for f in self.cross.relative_features}
         return Looking(sight, self.relevance.project_queries(queries), items, cross, cuts)
 
-    def _find(self, search: SearchStrategy, looking: Looking) -> tuple[Finalists, tf.Tensor | None]:
-        """The finalists, and the relevance of every column, `(heads, B, C, W)`, where the search asked for it."""
+    def _find(self, search: SearchStrategy, looking: Looking, stage: Stages) -> tuple[Finalists, tf.Tensor | None]:
+        """The finalists by the metric of a stage, and that of every column, `(heads, B, C, W)`, if it was asked for."""
         sight = looking.sight
         asked: list[tf.Tensor] = []
 
         def relevance() -> tf.Tensor:
             if not asked:
-                asked.append(self._search_scores(looking))
+                asked.append(self._search_scores(looking, stage))
             return asked[0]
 
         finalists = search.find(SearchInputs(relevance, sight.first, sight.stop, sight.width))
         return _within_sight(finalists, sight), asked[0] if asked else None
 
-    def _search_scores(self, looking: Looking) -> tf.Tensor:
+    def _counts(self, stage: Stages) -> bool:
+        return self.counted in ("both", stage)
+
+    def _search_scores(self, looking: Looking, stage: Stages) -> tf.Tensor:
         """Eq. 6 of every column, without gradient; `MASKED_SCORE` where it is not in sight: `(heads, B, C, W)`."""
         sight = looking.sight
-        keys = self.relevance.searched_keys(looking.items, sight.position, looking.cross.at(sight.position))
+        cross = looking.cross if self._counts(stage) else looking.cross.uncounted()
+        keys = self.relevance.searched_keys(looking.items, sight.position, cross.at(sight.position))
         first, stop = sight.first[..., None], sight.stop[..., None]
         ends, starts = merge_steps([first, stop, *looking.cuts.values()])
         steps = tf.where((starts >= first) & (starts < stop), 0.0, MASKED_SCORE)[:, :, None]
@@ -165,9 +178,11 @@ class AttentionBlock(keras.layers.Layer):
         sight = looking.sight
         union = unite(finalists, tf.shape(sight.position)[1])
         position = tf.gather(sight.position, union.column, batch_dims=1)
-        cross, embedded = looking.cross.at(position), looking.items.embed(position)
+        cross = (looking.cross if self._counts("attention") else looking.cross.uncounted()).at(position)
+        embedded = looking.items.embed(position)
         climbed = {name: stairs(cuts, finalists.position) for name, cuts in looking.cuts.items()}
-        if looking.items.exact and searched is not None:
+        same = looking.cross.log_count is None or self._counts("search") == self._counts("attention")
+        if looking.items.exact and searched is not None and same:
             alpha = pick(searched, finalists.position)  # serving: the search has computed just this
         else:
             keys = self.relevance.attended_keys(embedded.relevance, looking.items.projected(position), cross)
@@ -190,13 +205,13 @@ class AttentionBlock(keras.layers.Layer):
         """The arguments that make the same layer; `cross` becomes a layer of its own."""
         serialize = keras.layers.serialize
         parts = {name: serialize(getattr(self, name)) for name in ("relevance", "attention", "cross")}
-        return {"name": self.name, "search": self.search.get_config(), **parts}
+        return {"name": self.name, "search": self.search.get_config(), "counted": self.counted, **parts}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AttentionBlock":
         """The layer of `get_config`."""
         parts = {n: keras.layers.deserialize(config[n]) for n in ("relevance", "attention", "cross")}
-        return cls(search=make_search(**config["search"]), name=config["name"], **parts)
+        return cls(make_search(**config["search"]), name=config["name"], counted=config["counted"], **parts)
 
 
 def _within_sight(finalists: Finalists, sight: Sight) -> Finalists:

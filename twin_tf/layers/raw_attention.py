@@ -40,7 +40,11 @@ class RawRelevance(Relevance):
         if side_by_side is not None:
             kernel = self._kernel(next(iter(cross.indices)), side_by_side.shape[-1])
             rows += project(side_by_side, kernel, self.precision)
-        return Keys(self.by_head(rows), None)
+        return Keys(self.by_head(rows), self.behaviour_bias(cross))
+
+    def _cross_bias(self, cross: CrossRows) -> tf.Tensor | None:
+        """See `Relevance`; here cross features are part of the projected rows."""
+        return None
 
     def relative_bias(self, cross: str, buckets: tf.Tensor, queries: tf.Tensor) -> tf.Tensor | None:
         """See `Relevance`; here it depends on the target: the query times each bucket's projection."""

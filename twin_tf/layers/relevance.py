@@ -1,6 +1,7 @@
 """The one relevance metric of both stages (TWIN, eq. 5 and 6).
 
     alpha = (K_h W^h)(q^T W^q)^T / sqrt(d_k) + (K_c W^c) beta                                     (6)
+    alpha' = alpha + ln n, where a behaviour stands for a cluster of n                            (TWIN-V2)
 
 The item half `K_h W^h` depends on the item alone: `project_items` computes it, a table can hold it. The bias half
 shrinks each cross feature to one number: W^c is block diagonal with blocks w_j, so
@@ -25,7 +26,8 @@ class Keys(NamedTuple):
 
     Attributes:
         item: float `(heads, B, n, head_size)`.
-        bias: float `(B, n, heads)`, the part of `(K_c W^c) beta` that belongs to the behaviours alone, or None.
+        bias: float `(B, n, heads)`, the part of `(K_c W^c) beta` that belongs to the behaviours alone and ln n of
+            clusters, or None.
     """
 
     item: tf.Tensor
@@ -146,6 +148,18 @@ class Relevance(keras.layers.Layer):
         return product if bias is None or self.precision == "float32" else product + bias[:, :, None, :]
 
     def behaviour_bias(self, cross: CrossRows) -> tf.Tensor | None:
+        """What belongs to the behaviours alone, items apart: their part of `(K_c W^c) beta`, and ln n of clusters.
+
+        Returns:
+            float `(B, n, heads)`, or None if it is zero throughout.
+        """
+        bias = self._cross_bias(cross)
+        if cross.log_count is None:
+            return bias
+        counted = cross.log_count[..., None]
+        return tf.repeat(counted, self.heads, axis=-1) if bias is None else bias + counted
+
+    def _cross_bias(self, cross: CrossRows) -> tf.Tensor | None:
         """The part of `(K_c W^c) beta` that belongs to the behaviours alone: float `(B, n, heads)`."""
         if not self.bias or not cross.indices:
             return None

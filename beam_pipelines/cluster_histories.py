@@ -1,0 +1,346 @@
+"""TWIN-V2's offline clustering: prepared data with histories of clusters, as an Apache Beam pipeline.
+
+    python -m beam_pipelines.cluster_histories --prepared=prepared --run=run --config=my.yaml --output=clustered
+    twin-tf cluster --prepared prepared --run run --config my.yaml --output clustered
+
+reads prepared data and the item embeddings of a trained run, and writes prepared data of the same users, targets and
+splits, in which the histories hold clusters (`beam_pipelines.cluster_user`): train, evaluate, export and serve from it
+as from any other. The same input gives the same bytes, whatever the runner and its workers. Workers need no TensorFlow.
+"""
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import AsList
+
+from beam_pipelines.cluster_records import RecordClusterer, clustered_widths, clustering_moments
+from beam_pipelines.cluster_report import ClusterStatistics, write_cluster_report
+from beam_pipelines.cluster_user import Floats, HistoryClusterer, unit_vectors
+from beam_pipelines.launch import LOCAL_RUNNER, beam_options, quiet_failures
+from beam_pipelines.output_directory import OutputDirectory
+from beam_pipelines.progress import progress_line, report_progress
+from beam_pipelines.record_writer import ShardWriter, example, open_file, parse_example, read_file, stop_job, write_file
+from twin_tf import records as keys
+from twin_tf.config import ClusterConfig, load_config
+from twin_tf.encoders import FeatureEncoder
+from twin_tf.records import ClusterSource, Manifest, Shard, SplitName
+from twin_tf.schema import FeatureSchema
+from twin_tf.strict_yaml import ConfigError
+from twin_tf.tfrecord import CorruptRecordError, read_records
+
+VECTORS = "state/item_vectors.npy"
+"""The items' embeddings while the job runs; gone from the result."""
+
+SplitShard = tuple[SplitName, Shard, ClusterStatistics]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterJob:
+    """What every worker needs to know.
+
+    Attributes:
+        prepared: the raw prepared data, on any of Beam's file systems.
+        manifest: theirs.
+        schema: theirs.
+        fitted: feature -> vocabulary or boundaries.
+        settings: how to cluster.
+        root: where to write.
+    """
+
+    prepared: str
+    manifest: Manifest
+    schema: FeatureSchema
+    fitted: Mapping[str, list[Any]]
+    settings: ClusterConfig
+    root: str
+
+
+@functools.lru_cache(maxsize=1)
+def _vectors(root: str, sha256: str) -> Floats:
+    """One copy a process, however many of its threads cluster."""
+    content = read_file(root, VECTORS)
+    if content is None or hashlib.sha256(content).hexdigest() != sha256:
+        raise RuntimeError(f"{root}/{VECTORS} is not what this job wrote")
+    vectors: Floats = np.load(io.BytesIO(content), allow_pickle=False)
+    return vectors
+
+
+class ClusterShard(beam.DoFn):
+    """A file of records -> the file of clustered ones that was written of it.
+
+    Args:
+        job: what to do.
+        sha256: of the items' embeddings.
+    """
+
+    def __init__(self, job: ClusterJob, sha256: str) -> None:
+        self._job = job
+        self._sha256 = sha256
+
+    def process(self, element: tuple[SplitName, str]) -> Iterator[SplitShard]:
+        """Yields the split, the file and what clustering did."""
+        job, (split, name) = self._job, element
+        encoder = FeatureEncoder(job.schema, job.fitted)
+        clusterer = HistoryClusterer(_vectors(job.root, self._sha256), encoder, job.settings)
+        records = RecordClusterer(job.schema, job.manifest, clusterer, job.settings)
+        writer, statistics = ShardWriter(job.root, name), ClusterStatistics()
+        width = clustered_widths(job.manifest, job.settings)[keys.HISTORY_COUNT]
+        path = FileSystems.join(job.prepared, *name.split("/"))
+        with open_file(path) as stream:
+            try:
+                for serialized in read_records(stream, path):
+                    for record, entries, targets, behaviours in records.compress(parse_example(serialized)):
+                        writer.write(example(record), entries, targets)
+                        statistics.add(record, entries, behaviours, width)
+                        report_progress("records written", 1)
+            except CorruptRecordError as error:
+                stop_job(job.root, f"the prepared data cannot be read: {error}; preprocess again")
+        shard = writer.close()
+        if shard is not None:
+            yield split, shard, statistics
+
+
+class Finish(beam.DoFn):
+    """All files -> the report, `manifest.json`, then `_SUCCESS`.
+
+    Args:
+        job: what was done.
+        source: what `manifest.json` says of it.
+        copied: names of files that are as they were -> content.
+    """
+
+    def __init__(self, job: ClusterJob, source: ClusterSource, copied: Mapping[str, bytes]) -> None:
+        self._job = job
+        self._source = source
+        self._copied = copied
+
+    def process(self, _: None, results: list[SplitShard]) -> Iterator[str]:
+        """Yields the manifest's text."""
+        job, before = self._job, self._job.manifest
+        splits: dict[str, tuple[Shard, ...]] = {
+            name: tuple(sorted((s for split, s, _ in results if split == name), key=lambda shard: shard.name))
+            for name in before.splits
+        }
+        files = {name: write_file(job.root, name, content) for name, content in sorted(self._copied.items())}
+        by_split = {
+            split: ClusterStatistics.merge([part for name, _, part in results if name == split]) for split in splits
+        }
+        files |= write_cluster_report(job.root, job.schema.name, self._source, by_split)
+        manifest = dataclasses.replace(
+            before,
+            schema_fingerprint=job.schema.clustered(True).fingerprint,
+            splits=splits,
+            widths=clustered_widths(before, job.settings),
+            files=files,
+            clusters=self._source,
+        )
+        write_file(job.root, keys.MANIFEST, manifest.to_json().encode("utf-8"))
+        write_file(job.root, keys.SUCCESS, b"")
+        yield manifest.to_json()
+
+
+class ClusterHistories(beam.PTransform):
+    """Pipeline start -> clustered data below `job.root`; the output holds the manifest's text."""
+
+    def __init__(self, job: ClusterJob, source: ClusterSource, copied: Mapping[str, bytes]) -> None:
+        super().__init__()
+        self._job = job
+        self._source = source
+        self._copied = copied
+
+    def expand(self, begin: Any) -> Any:
+        """Builds the graph."""
+        names = [(split, shard.name) for split, shards in self._job.manifest.splits.items() for shard in shards]
+        shards = (
+            begin.pipeline
+            | "Files" >> beam.Create(names)
+            | "SpreadFiles" >> beam.Reshuffle()
+            | "ClusterShard" >> beam.ParDo(ClusterShard(self._job, self._source.embeddings_sha256))
+        )
+        once = begin.pipeline | "Once" >> beam.Create([None])
+        return once | "Finish" >> beam.ParDo(Finish(self._job, self._source, self._copied), AsList(shards))
+
+
+def cluster_histories(
+    prepared: str | Path,
+    run: str | Path,
+    output: str | Path,
+    settings: ClusterConfig,
+    *,
+    runner: str = LOCAL_RUNNER,
+    workers: int = 1,
+    progress: bool = True,
+    beam_arguments: Sequence[str] = (),
+) -> Manifest:
+    """Clusters the histories of prepared data.
+
+    Args:
+        prepared: finished prepared data with raw histories; local, or on any of Beam's file systems.
+        run: a finished run on these data, or on earlier ones of the same chain; its item embeddings say what is near.
+        output: a directory that does not exist yet, or is empty.
+        settings: how to cluster.
+        runner: Beam's runner.
+        workers: worker processes of the local runner.
+        progress: show a progress line on stderr (local runs).
+        beam_arguments: more of Beam's own options, `--name=value` each.
+
+    Returns:
+        The manifest of the finished directory.
+
+    Raises:
+        ConfigError: unfinished or already clustered data, a run that does not go with them or was trained on what
+            validation is to show, a `completion` whose values the records do not keep, an `output` with something in
+            it. Nothing is left in a local `output` then.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers must be at least 1, not {workers}")
+    directory = OutputDirectory(str(output))
+    source_root = str(prepared) if "://" in str(prepared) else str(Path(prepared).absolute())
+    with tempfile.TemporaryDirectory(prefix="twin-clusters-") as scratch:
+        copied, manifest = _metadata(source_root, Path(scratch))
+        schema = manifest.schema
+        _check(schema, settings, source_root)
+        info, embeddings = _embeddings(Path(run), manifest)
+        fitted = FeatureEncoder.load(scratch).fitted
+    copied[keys.SCHEMA] = _schema_yaml(schema.clustered(True))
+    vectors, without = unit_vectors(embeddings)
+    buffer = io.BytesIO()
+    np.save(buffer, vectors, allow_pickle=False)
+    content = buffer.getvalue()
+    source = ClusterSource(
+        manifest_sha256=hashlib.sha256(manifest.to_json().encode()).hexdigest(),
+        embeddings_sha256=hashlib.sha256(content).hexdigest(),
+        settings=dataclasses.asdict(settings),
+        moments=clustering_moments(manifest, settings),
+        items_without_embedding=without,
+        **info,
+    )
+    options = beam_options(runner, workers, beam_arguments)
+    note = "starting" if workers == 1 else f"{workers} worker processes"
+    with directory.building() as root, quiet_failures(root):
+        write_file(root, VECTORS, content)
+        job = ClusterJob(source_root, manifest, schema, fitted, settings, root)
+        with progress_line("cluster", enabled=progress and runner == LOCAL_RUNNER, note=note):
+            pipeline = beam.Pipeline(options=options)
+            pipeline | ClusterHistories(job, source, copied)
+            pipeline.run().wait_until_finish()
+        FileSystems.delete([FileSystems.join(root, *VECTORS.split("/"))])
+    return directory.manifest()
+
+
+def _metadata(prepared: str, scratch: Path) -> tuple[dict[str, bytes], Manifest]:
+    """Copies what is not a record beside the manifest; returns the contents by name, and the manifest."""
+    text, success = read_file(prepared, keys.MANIFEST), read_file(prepared, keys.SUCCESS)
+    if text is None or success is None:
+        raise ConfigError(f"{prepared} is not finished prepared data: it lacks {keys.MANIFEST} or {keys.SUCCESS}")
+    manifest = Manifest.from_json(text.decode("utf-8"), str(scratch))
+    kept = [name for name in manifest.files if name.startswith(("vocabularies/", "items/"))]
+    copied = {name: read_file(prepared, name) for name in (*kept, keys.SCHEMA)}
+    lost = [name for name, content in copied.items() if content is None]
+    if lost:
+        raise ConfigError(f"{prepared} lacks {lost[0]}; preprocess again")
+    whole = {name: content for name, content in copied.items() if content is not None}
+    for name, content in {**whole, keys.MANIFEST: text, keys.SUCCESS: success}.items():
+        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / name).write_bytes(content)
+    return whole, manifest
+
+
+def _check(schema: FeatureSchema, settings: ClusterConfig, prepared: str) -> None:
+    if schema.history.clustered:
+        raise ConfigError(f"{prepared} holds clusters already; cluster the prepared data that they were made of")
+    name = settings.completion
+    if name is not None and name not in {feature.name for feature in schema.kept_values}:
+        schema.feature(name)
+        raise ConfigError(
+            f"clusters.completion: the records of {prepared} keep no values of {name!r}; give the feature "
+            "'keep_value: true' and preprocess again, or leave clusters.completion out"
+        )
+
+
+def _embeddings(run: Path, manifest: Manifest) -> tuple[dict[str, Any], Floats]:
+    """What `ClusterSource` says of a run, and the embeddings of all items by row."""
+    from twin_tf.keras_api import tf  # here, not above: workers do without
+    from twin_tf.model import PROJECTION_BLOCK
+    from twin_tf.projections import run_with_catalogue
+    from twin_tf.runs import finished_checkpoint
+
+    checkpoint = Path(finished_checkpoint(run)).name
+    loaded = run_with_catalogue(run, manifest.directory)
+    if loaded.info.trained_until > manifest.split.valid_from:
+        raise ConfigError(
+            f"the run {run} was trained on targets until {loaded.info.trained_until}, but validation begins at "
+            f"{manifest.split.valid_from}: its embeddings know what validation is to show; take an earlier run"
+        )
+    items = len(loaded.item_ids)
+    embedding = loaded.model.relevance_embedding
+    blocks = [
+        embedding(tf.range(first, min(first + PROJECTION_BLOCK, items))).numpy()
+        for first in range(0, items, PROJECTION_BLOCK)
+    ]
+    info = {"weights_version": loaded.info.weights_version, "checkpoint": checkpoint}
+    return info, np.concatenate(blocks).astype(np.float32)
+
+
+def _schema_yaml(schema: FeatureSchema) -> bytes:
+    import yaml
+
+    return yaml.safe_dump(schema.to_plain(), sort_keys=False).encode("utf-8")
+
+
+def cluster_text(output: str, manifest: Manifest) -> str:
+    """What the command says when it is done."""
+    report = json.loads((Path(output) / "clusters.json").read_text()) if "://" not in output else None
+    where = f"look at {output}/report.md"
+    if report is None:
+        return f"{output}: histories of clusters; {where}"
+    whole = report["splits"]["histories"]
+    return (
+        f"{output}: {whole['behaviours']:,} behaviours in {whole['entries']:,} entries "
+        f"({whole['entries'] / max(whole['behaviours'], 1):.1%}) of {manifest.counts.users:,} users; {where}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    description = "Clusters the histories of prepared data. Other options go to Beam."
+    parser = argparse.ArgumentParser(prog="python -m beam_pipelines.cluster_histories", description=description)
+    parser.add_argument("--prepared", required=True, help="prepared data with raw histories")
+    parser.add_argument("--run", required=True, help="a finished run, whose item embeddings say what is near")
+    parser.add_argument("--output", required=True, help="a new directory")
+    parser.add_argument("--config", help="a configuration with a section 'clusters', or the name of a shipped one")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="clusters.gamma=10")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of the local runner (default: 1)")
+    parser.add_argument("--runner", default=LOCAL_RUNNER, help=f"Beam's runner (default: {LOCAL_RUNNER})")
+    options, beam_arguments = parser.parse_known_args(arguments)
+    try:
+        manifest = cluster_histories(
+            options.prepared,
+            options.run,
+            options.output,
+            load_config(options.config, options.set).clusters,
+            runner=options.runner,
+            workers=options.workers,
+            beam_arguments=beam_arguments,
+        )
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(cluster_text(options.output, manifest))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

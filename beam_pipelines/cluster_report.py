@@ -1,0 +1,171 @@
+"""What clustering did to histories: figures of shards, merged, and the page that shows them."""
+
+import dataclasses
+import importlib.util
+import io
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_pipelines.record_writer import write_file
+from twin_tf import records as keys
+from twin_tf.markdown import plain, table
+from twin_tf.packing import unpack
+from twin_tf.records import ClusterSource
+
+REPORT, PAGE, FIGURE = "clusters.json", "report.md", "compression.png"
+
+_EDGES = (0, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass
+class ClusterStatistics:
+    """What became of the histories of some records.
+
+    Attributes:
+        behaviours: that the entries stand for, by class of history length (`_EDGES`).
+        entries: likewise.
+        records: likewise.
+        sizes: how many entries stand for 0, 1, 2, ... behaviours.
+    """
+
+    behaviours: Ints = dataclasses.field(default_factory=lambda: np.zeros(len(_EDGES), np.int64))
+    entries: Ints = dataclasses.field(default_factory=lambda: np.zeros(len(_EDGES), np.int64))
+    records: Ints = dataclasses.field(default_factory=lambda: np.zeros(len(_EDGES), np.int64))
+    sizes: Ints = dataclasses.field(default_factory=lambda: np.zeros(1, np.int64))
+
+    def add(self, record: Mapping[str, int | bytes], entries: int, behaviours: int, width: int) -> None:
+        """Adds a record that holds so many entries for so many behaviours; `width` is that of `history/count`."""
+        length = int(np.searchsorted(_EDGES, behaviours, side="right")) - 1
+        self.behaviours[length] += behaviours
+        self.entries[length] += entries
+        self.records[length] += 1
+        counts = record[keys.HISTORY_COUNT]
+        assert isinstance(counts, bytes)
+        self.sizes = _sum(self.sizes, np.bincount(unpack(counts, width), minlength=1))
+
+    @classmethod
+    def merge(cls, parts: Sequence["ClusterStatistics"]) -> "ClusterStatistics":
+        """One of many."""
+        whole = cls()
+        for part in parts:
+            whole.behaviours += part.behaviours
+            whole.entries += part.entries
+            whole.records += part.records
+            whole.sizes = _sum(whole.sizes, part.sizes)
+        return whole
+
+    def to_plain(self) -> dict[str, object]:
+        """For `clusters.json`."""
+        lengths = [
+            {"from": low, "records": int(records), "behaviours": int(behaviours), "entries": int(entries)}
+            for low, records, behaviours, entries in zip(
+                _EDGES, self.records, self.behaviours, self.entries, strict=True
+            )
+            if records
+        ]
+        return {
+            "records": int(self.records.sum()),
+            "behaviours": int(self.behaviours.sum()),
+            "entries": int(self.entries.sum()),
+            "largest": len(self.sizes) - 1,
+            "sizes": self.sizes.tolist(),
+            "by_history_length": lengths,
+        }
+
+
+def _sum(one: Ints, other: Ints) -> Ints:
+    wide = np.zeros(max(len(one), len(other)), np.int64)
+    wide[: len(one)] += one
+    wide[: len(other)] += other
+    return wide
+
+
+def write_cluster_report(
+    root: str, schema: str, source: ClusterSource, splits: Mapping[str, ClusterStatistics]
+) -> dict[str, str]:
+    """Writes `clusters.json`, `report.md` and its figure; returns their names with their sha256."""
+    content = {"source": dataclasses.asdict(source), "splits": {n: part.to_plain() for n, part in splits.items()}}
+    figures = {}
+    latest = splits["histories"]
+    if latest.records.sum() and importlib.util.find_spec("matplotlib") is not None:
+        figures[FIGURE] = _draw(latest)
+    page = _page(schema, source, splits, bool(figures))
+    files = {REPORT: (json.dumps(content, indent=1) + "\n").encode(), PAGE: page.encode(), **figures}
+    return {name: write_file(root, name, data) for name, data in files.items()}
+
+
+def _page(schema: str, source: ClusterSource, splits: Mapping[str, ClusterStatistics], with_figure: bool) -> str:
+    settings = source.settings
+    lines = [f"# Clustered histories: {plain(schema)}", ""]
+    if source.items_without_embedding:
+        lines += [
+            f"**{source.items_without_embedding:,} items have no usable embedding** (zero or not finite): "
+            "their behaviours count as equal to each other.",
+            "",
+        ]
+    named = settings["completion"]
+    groups = f"{settings['groups']} groups by {plain(named)}" if named else "one group (no completion ratio is named)"
+    lines += [
+        f"Item embeddings of the run of version {source.weights_version}, {plain(source.checkpoint)}. Clusters of at "
+        f"most {settings['gamma']}, delta(V) = max(2, floor(size^{settings['exponent']})), {groups}; the latest "
+        f"{settings['recent']} behaviours before each clustering as they are; {len(source.moments):,} moments of "
+        "clustering.",
+        "",
+        *table(
+            ("split", "records", "behaviours", "entries", "entries by behaviours"),
+            [
+                (name, *(f"{int(n.sum()):,}" for n in (part.records, part.behaviours, part.entries)), _share(part))
+                for name, part in splits.items()
+            ],
+        ),
+        "",
+    ]
+    if with_figure:
+        lines += [f"![Entries by behaviours, and sizes of clusters]({FIGURE})", ""]
+    latest = splits["histories"]
+    rows = [
+        (f"{low:,} or more", f"{records:,}", f"{behaviours / records:,.0f}", f"{entries / records:,.0f}",
+         f"{entries / behaviours:.1%}" if behaviours else "-")
+        for low, records, behaviours, entries in zip(
+            _EDGES, latest.records, latest.behaviours, latest.entries, strict=True
+        )
+        if records
+    ]  # fmt: skip
+    head = ("behaviours of a user", "users", "behaviours, mean", "entries, mean", "entries by behaviours")
+    return "\n".join([*lines, "The latest histories by their length:", "", *table(head, rows), ""])
+
+
+def _share(part: ClusterStatistics) -> str:
+    behaviours = int(part.behaviours.sum())
+    return f"{part.entries.sum() / behaviours:.1%}" if behaviours else "-"
+
+
+def _draw(latest: ClusterStatistics) -> bytes:
+    """Compression by history length, and how behaviours spread over the sizes of clusters."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    from twin_tf.figures import COLOURS, DPI
+
+    figure = Figure(figsize=(9.0, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    some = np.flatnonzero(latest.behaviours)
+    share = latest.entries[some] / latest.behaviours[some]
+    bars = left.bar(range(len(some)), share, color=COLOURS[0])
+    left.bar_label(bars, [f"{one:.0%}" for one in share], padding=2)
+    left.set_xticks(range(len(some)), [f"{_EDGES[place]:,}+" for place in some], rotation=30)
+    left.set(xlabel="behaviours of a user", ylim=(0, 1.1), title="Entries by behaviours", yticks=[])
+    held = latest.sizes * np.arange(len(latest.sizes))
+    right.bar(range(1, len(held)), held[1:] / held.sum(), color=COLOURS[1])
+    right.yaxis.set_major_formatter(PercentFormatter(1.0, 0))
+    right.set(xlabel="size of the cluster (1: as it is)", title="Share of the behaviours by size of their cluster")
+    for part in (left, right):
+        part.spines[["top", "right"]].set_visible(False)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+    return content.getvalue()
