@@ -212,7 +212,7 @@ def cluster_histories(
         copied, manifest = _metadata(source_root, Path(scratch))
         schema = manifest.schema
         _check(schema, settings, source_root)
-        info, embeddings = _embeddings(Path(run), manifest)
+        info, embeddings = item_embeddings(Path(run), manifest)
         fitted = FeatureEncoder.load(scratch).fitted
     copied[keys.SCHEMA] = _schema_yaml(schema.clustered(True))
     vectors, without = unit_vectors(embeddings)
@@ -270,8 +270,12 @@ def _check(schema: FeatureSchema, settings: ClusterConfig, prepared: str) -> Non
         )
 
 
-def _embeddings(run: Path, manifest: Manifest) -> tuple[dict[str, Any], Floats]:
-    """What `ClusterSource` says of a run, and the embeddings of all items by row."""
+def item_embeddings(run: Path, manifest: Manifest) -> tuple[dict[str, Any], Floats]:
+    """What `ClusterSource` says of a run, and the embeddings of all items by row.
+
+    Raises:
+        ConfigError: the run does not go with the data, or was trained on what validation is to show.
+    """
     from twin_tf.keras_api import tf  # here, not above: workers do without
     from twin_tf.model import PROJECTION_BLOCK
     from twin_tf.projections import run_with_catalogue

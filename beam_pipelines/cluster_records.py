@@ -61,7 +61,7 @@ class RecordClusterer:
         self._settings = settings
         self._moments = np.array(clustering_moments(manifest, settings), np.int64)
         self._widths = clustered_widths(manifest, settings)
-        self._last: tuple[int, int, Behaviours] | None = None
+        self._last: tuple[int, int, Behaviours, Ints] | None = None
 
     def compress(self, record: Example) -> Iterator[tuple[Example, int, int, int]]:
         """A record in as many as there are clusterings that its targets look back on.
@@ -70,34 +70,50 @@ class RecordClusterer:
             Each with its entries, its targets, and the behaviours that the entries stand for. A record without targets
             (of `histories/`) gives one, of everything there is.
         """
-        history, count = self._unpacked(record), _whole(record, keys.TARGET_LENGTH)
+        history, count = self.history(record), _whole(record, keys.TARGET_LENGTH)
         if not count:
-            entries = self._entries(record, history, int(self._moments[-1]), len(history))
+            entries, _ = self.entries(record, history, int(self._moments[-1]), len(history))
             yield self._packed(record, entries, slice(0, 0), np.zeros(0, np.int64)), len(entries), 0, len(history)
             return
         ends = self._array(record, keys.TARGET_HISTORY_END)
-        times = self._array(record, keys.TARGET_TIME) + self._manifest.time_origin
-        number = np.searchsorted(self._moments, times, side="right") - 1
-        starts = np.flatnonzero(np.r_[True, number[1:] != number[:-1]])
+        moments = self.moments(self._array(record, keys.TARGET_TIME) + self._manifest.time_origin)
+        starts = np.flatnonzero(np.r_[True, moments[1:] != moments[:-1]])
         for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), count], strict=True):
-            moment = int(self._moments[number[start]]) if number[start] >= 0 else self._manifest.time_origin
-            entries = self._entries(record, history, moment, int(ends[stop - 1]))
+            entries, _ = self.entries(record, history, int(moments[start]), int(ends[stop - 1]))
             end = ends[start:stop] + len(entries) - int(ends[stop - 1])
             stands_for = int(entries.count.sum())
             yield self._packed(record, entries, slice(start, stop), end), len(entries), stop - start, stands_for
 
-    def _entries(self, record: Example, history: Behaviours, moment: int, stop: int) -> Behaviours:
-        """The first `stop` behaviours: those before the moment in clusters, but for the latest; the rest as it is."""
+    def moments(self, times: Ints) -> Ints:
+        """The last moment of clustering before targets shown at `times`; the beginning of time where there is none."""
+        return np.r_[self._manifest.time_origin, self._moments][np.searchsorted(self._moments, times, side="right")]
+
+    def entries(self, record: Example, history: Behaviours, moment: int, stop: int) -> tuple[Behaviours, Ints]:
+        """The first `stop` behaviours: those before the moment in clusters, but for the latest; the rest as it is.
+
+        Args:
+            record: whose `user/id` counts.
+            history: of `history(record)`.
+            moment: of clustering.
+            stop: how many behaviours.
+
+        Returns:
+            The entries, and the entry of each of the `stop` behaviours, -1 where it is older than the longest history.
+        """
         before = int(np.searchsorted(history.time[:stop], moment, side="left"))
         user = _whole(record, keys.USER_ID)
         if self._last is None or self._last[:2] != (user, moment):
             first = max(0, before - self._schema.history.max_length)
             old = max(before - self._settings.recent, first)
-            clusters = self._clusterer.compress(history.at(slice(first, old)))
-            self._last = (user, moment, joined([clusters, history.at(slice(old, before))]))
-        return joined([self._last[2], history.at(slice(before, stop))])
+            clusters, place = self._clusterer.compress(history.at(slice(first, old)))
+            places = np.concatenate([np.full(first, -1), place, len(clusters) + np.arange(before - old)])
+            self._last = (user, moment, joined([clusters, history.at(slice(old, before))]), places)
+        older, places = self._last[2:]
+        since = len(older) + np.arange(stop - before)
+        return joined([older, history.at(slice(before, stop))]), np.r_[places[len(places) - before :], since]
 
-    def _unpacked(self, record: Example) -> Behaviours:
+    def history(self, record: Example) -> Behaviours:
+        """A record's behaviours."""
         schema, length = self._schema, _whole(record, keys.HISTORY_LENGTH)
         return Behaviours(
             self._array(record, keys.HISTORY_ITEM),

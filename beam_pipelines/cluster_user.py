@@ -93,10 +93,10 @@ class HistoryClusterer:
         within = np.minimum(np.floor(np.clip(np.where(known, share, 0.0), 0.0, 1.0) * bins), bins - 1)
         return np.where(known, within, bins).astype(np.int64)
 
-    def compress(self, history: Behaviours) -> Behaviours:
-        """One entry a cluster, by mean time, and of equal times by earliest member."""
+    def compress(self, history: Behaviours) -> tuple[Behaviours, Ints]:
+        """One entry a cluster, by mean time, and of equal times by earliest member; and each behaviour's entry."""
         if not len(history):
-            return history
+            return history, np.zeros(0, np.int64)
         cluster = self.members(history)
         size = np.bincount(cluster)
         order = np.argsort(cluster, kind="stable")
@@ -107,7 +107,10 @@ class HistoryClusterer:
         time = history.time[0] + np.add.reduceat(since[order], first) // size
         cross = {name: self._mean_index(name, history, order, first, entries.cross[name]) for name in history.number}
         entries = dataclasses.replace(entries, time=time, cross={**entries.cross, **cross}, count=size)
-        return entries.at(np.argsort(time, kind="stable"))
+        by_time = np.argsort(time, kind="stable")
+        place = np.empty_like(by_time)
+        place[by_time] = np.arange(len(by_time))
+        return entries.at(by_time), place[cluster]
 
     def _nearest(self, history: Behaviours, cluster: Ints, order: Ints, first: Ints, size: Ints) -> Ints:
         """The member nearest to each centroid; of several, as in every cluster of two, the latest."""

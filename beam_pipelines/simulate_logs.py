@@ -35,6 +35,7 @@ from beam_pipelines.video_app import (
     DAY,
     DEVICES,
     LATEST_JOIN,
+    Habits,
     Integers,
     Users,
     Videos,
@@ -66,6 +67,8 @@ class Simulation:
         targets: impressions to predict, about this many.
         target_share: share of the days, the last ones, that targets come from.
         explore: share of the slots that explore.
+        phase_sessions: sessions after which other interests become current, on average.
+        returns: share of the sessions about an interest that is not current.
         seed: the same seed gives the same bytes.
     """
 
@@ -79,6 +82,8 @@ class Simulation:
     targets: int = 80_000
     target_share: float = 0.4
     explore: float = 0.05
+    phase_sessions: float = 16
+    returns: float = 0.06
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -95,6 +100,10 @@ class Simulation:
             raise ConfigError(f"max_history {self.max_history} must not be below median_history {self.median_history}")
         if not (0 < self.target_share < 1 and 0 < self.explore < 1):
             raise ConfigError(f"target_share {self.target_share} and explore {self.explore} must lie between 0 and 1")
+        if self.phase_sessions < 1 or not 0 <= self.returns <= 1:
+            raise ConfigError(
+                f"phase_sessions {self.phase_sessions} must be at least 1 and returns {self.returns} from 0 to 1"
+            )
 
 
 def simulate_logs(output_dir: str | Path, **settings: Any) -> dict[str, int]:
@@ -146,6 +155,7 @@ def _write(work: Path, plan: Simulation) -> dict[str, int]:
         min(1.0, (1 - _EXPLORING_TARGETS) * plan.targets / (expected * (1 - plan.explore))),
         min(1.0, _EXPLORING_TARGETS * plan.targets / (expected * plan.explore)),
     )
+    habits = Habits(plan.explore, plan.phase_sessions, plan.returns)
     counts = dict.fromkeys(("events", "behaviours", "targets", "clicked_targets", "longest_history"), 0)
     users_log, interests, matches = [], [], []
     with _EventFiles(work) as files, Progress(console=Console(stderr=True)) as progress:
@@ -153,7 +163,7 @@ def _write(work: Path, plan: Simulation) -> dict[str, int]:
         for number, (start, stop) in enumerate(_blocks(impressions)):
             random = np.random.default_rng([plan.seed, 5, number])
             users = make_users(random, videos, stop - start, plan.days)
-            log = live(random, videos, users, impressions[start:stop], plan.days, plan.explore)
+            log = live(random, videos, users, impressions[start:stop], plan.days, habits)
             log = _latest(log, plan.max_history)
             in_window = log["seconds"] >= plan.days * DAY * (1 - plan.target_share)
             target = in_window & (random.random(len(in_window)) < np.asarray(rates)[log["explores"].astype(int)])

@@ -39,8 +39,6 @@ _PERIODS = 64  # the shown catalogue changes at most this often
 _MOST_INTERESTS = 36
 _FEWEST_INTERESTS = 20
 _SESSION = 25  # impressions, mean
-_PHASE = 16  # sessions, mean
-_RETURN = 0.06  # share of sessions about an interest other than the phase's two
 _FILLER = 0.15  # share of feed slots with a popular video
 _ACCIDENT = 0.05  # share of feed slots clicked whatever they show
 _PAGE = 8  # slots
@@ -199,8 +197,23 @@ def make_users(random: Generator, videos: Videos, count: int, days: int) -> User
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Habits:
+    """How users spend their time.
+
+    Attributes:
+        explore: share of the slots that explore.
+        phase_sessions: sessions of a phase, on average; long phases put most interests beyond the latest behaviours.
+        returns: share of the sessions about an interest other than the phase's two.
+    """
+
+    explore: float
+    phase_sessions: float = 16
+    returns: float = 0.06
+
+
 def live(
-    random: Generator, videos: Videos, users: Users, impressions: Integers, days: int, explore: float
+    random: Generator, videos: Videos, users: Users, impressions: Integers, days: int, habits: Habits
 ) -> dict[str, Any]:
     """Lets users watch.
 
@@ -210,7 +223,7 @@ def live(
         users: who watches.
         impressions: `(users,)` how many videos each is shown.
         days: simulated days.
-        explore: share of the slots that explore.
+        habits: how they spend their time.
 
     Returns:
         Arrays with one row an impression, by user and time: `user` (position), `seconds` since the start, `row` of the
@@ -225,15 +238,15 @@ def live(
     seconds, in_session = _times(random, users, user, opens, session, days)
 
     session_user, session_seconds = user[opens], seconds[opens]
-    turns = first[opens] | (random.random(len(session_user)) < 1 / _PHASE)
+    turns = first[opens] | (random.random(len(session_user)) < 1 / habits.phase_sessions)
     phase = np.cumsum(turns) - 1
     phase_user, phase_seconds = session_user[turns], session_seconds[turns]
     current = np.stack([_living_interest(random, users, phase_user, phase_seconds) for _ in range(2)], axis=1)
     chosen = current[phase, (random.random(len(phase)) < 0.35).astype(int)]
     returned = _living_interest(random, users, session_user, session_seconds)
-    session_interest = np.where(random.random(len(phase)) < _RETURN, returned, chosen)
+    session_interest = np.where(random.random(len(phase)) < habits.returns, returned, chosen)
 
-    explores = random.random(total) < explore
+    explores = random.random(total) < habits.explore
     any_interest = (random.random(total) * (users.topic >= 0).sum(1)[user]).astype(np.int64)
     popular = random.random(total) < np.where(explores, 0.5, _FILLER)
     wanted = np.where(explores, any_interest, session_interest[session])

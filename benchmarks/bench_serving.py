@@ -12,6 +12,7 @@ request at a time, over loopback, to `export.local_server` (TensorFlow Serving's
 | `cpu_ms_L<L>_C<C>` | the server's processor time for it, of all threads |
 | `floor_ratio_L<L>_C<C>` | the same request within the session, by the sum of its unavoidable parts in the same process: gather of the rows, one score product, the library's top-k of 100 |
 | `speedup_vs_raw_mhta_L10000_C1` | plain multi-head target attention's p50 by this one's |
+| `v2_1e5_vs_twin_1e4_C100` | p50 of TWIN-V2 on 100,000 behaviours in as many clusters as `bench_clusters` finds, by TWIN's on 10,000 |
 | `speedup_vs_repeated_L1000_C100` | p50 of the layout that repeats the history for each candidate by this one's |
 """  # noqa: E501  a table's rows cannot be broken
 
@@ -37,6 +38,9 @@ from export.local_server import start_local_server
 
 LENGTHS, CANDIDATES = (1_000, 10_000), (1, 100, 500)
 FLOORS = ((1_000, 100), (10_000, 100))
+CLUSTERS = 8_792
+"""Entries of 100,000 behaviours: `bench_clusters`' 8,742 clusters at gamma 20, and the latest 50 as they are."""
+
 FIRST_ID, NOW = 1_000, 1_700_000_000_000
 RANGES = {"play_time": 11, "completion": 12, "page_position": 11, "age_group": 2_000, "device": 2_000}
 """Rows of the tables that requests carry indices of."""
@@ -105,6 +109,9 @@ def loopback(base: Path, items: int, count: int, pairs: list[tuple[int, int]], l
             requests = [make_request(generator, items, length, candidates) for _ in range(count)]
             if label == "repeated":
                 requests = [repeated(request) for request in requests]
+            if label == "twin_v2":
+                sizes = generator.integers(1, 21, (1, length), dtype=np.int32)
+                requests = [{**request, "history_count": sizes} for request in requests]
             for request in requests[:WARM_UP]:
                 client.predict(request)
             before = cpu_seconds(server.process.pid)
@@ -168,11 +175,13 @@ def main() -> None:
         figures = floors(models, items, count)
         pairs = [(length, candidates) for length in LENGTHS for candidates in CANDIDATES]
         figures += loopback(models / "twin", items, count, pairs)
+        figures += loopback(models / "twin_v2", items, count, [(CLUSTERS, 100)], "twin_v2")
         figures += loopback(models / "raw_mhta", items, max(count // 4, 5), [(10_000, 1)], "raw_mhta")
         figures += loopback(models / "twin", items, max(count // 10, 5), [(1_000, 100)], "repeated")
     by_name = {shown.name: shown for shown in figures}
     for name, above, below in (
         ("speedup_vs_raw_mhta_L10000_C1", "p50_ms_raw_mhta_L10000_C1", "p50_ms_L10000_C1"),
+        ("v2_1e5_vs_twin_1e4_C100", f"p50_ms_twin_v2_L{CLUSTERS}_C100", "p50_ms_L10000_C100"),
         ("speedup_vs_repeated_L1000_C100", "p50_ms_repeated_L1000_C100", "p50_ms_L1000_C100"),
     ):
         figures.append(ratio(name, "x", "p50 by p50", by_name[above], by_name[below]))

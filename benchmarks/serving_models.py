@@ -2,8 +2,10 @@
 
     python -m benchmarks.serving_models --output DIR --items 1000000
 
-DIR/twin/1, DIR/raw_mhta/1  the served network with random weights, as TWIN and with plain multi-head target attention
-DIR/parts                   what no search can do without, one signature each, at the lengths and candidates of `SIZES`
+DIR/twin/1      the served network with random weights, as TWIN
+DIR/raw_mhta/1  with plain multi-head target attention
+DIR/twin_v2/1   with histories of clusters
+DIR/parts       what no search can do without, one signature each, at the lengths and candidates of `SIZES`
 
 Weights do not change what a request costs, but for how much the heads' lists overlap: random weights overlap least.
 """
@@ -111,8 +113,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     options = parser.parse_args()
     schema = served_schema()
-    for name, relevance in (("twin", "split"), ("raw_mhta", "raw")):
-        servable = make_servable(schema, options.items, relevance)
+    for name, relevance in (("twin", "split"), ("raw_mhta", "raw"), ("twin_v2", "split")):
+        servable = make_servable(schema.clustered(name == "twin_v2"), options.items, relevance)
         path = options.output / name / "1"
         tf.saved_model.save(servable, str(path), signatures=servable.signatures)
     parts = Parts(options.items)

@@ -5,33 +5,21 @@
 Every step is a process of its own; its command is shown, its time and memory are measured.
 """
 
-import json
 import os
 import platform
-import shlex
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 
+from twin_tf.arms import Arm, Arms
+from twin_tf.command_steps import Plain, Steps
 from twin_tf.records import Manifest
 from twin_tf.strict_yaml import ConfigError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what matters comes as an exception
-
-Plain = dict[str, Any]
-
-
-class Arm(NamedTuple):
-    """One system to train: key of its figures, label in tables, settings that differ from the shipped configuration."""
-
-    key: str
-    label: str
-    overrides: tuple[str, ...]
 
 
 class DemoData(NamedTuple):
@@ -44,7 +32,7 @@ class DemoData(NamedTuple):
     arms: tuple[Arm, ...]
 
 
-TWIN = Arm("twin", "TWIN", ())
+TWIN = Arm("twin", "TWIN")
 PLAIN = Arm("twin_plain", "TWIN, paper form (no evidence)", ("model.evidence=false",))
 DIN = Arm("din", "DIN (latest 100)", ("model.search=recent",))
 
@@ -61,44 +49,6 @@ DATA = {
 
 COUNTED = ((100, "counting, latest 100"), (0, "counting, whole history"))
 MARKER = "demo.json"
-
-
-class Steps:
-    """Runs commands one after the other and remembers what each took."""
-
-    def __init__(self) -> None:
-        self.taken: list[Plain] = []
-
-    def run(self, name: str, *arguments: str) -> Plain:
-        """Runs `twin-tf` with these arguments and `--json`.
-
-        Returns:
-            What the command printed.
-
-        Raises:
-            ConfigError: the command failed; its own words are already on stderr.
-        """
-        click.secho(f"\n$ twin-tf {shlex.join(arguments)}", fg="cyan", err=True)
-        started = time.monotonic()
-        command = [sys.executable, "-m", "twin_tf.cli", *arguments, "--json"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            output = process.stdout.read() if process.stdout is not None else ""
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise ConfigError(f"the step {name!r} failed with exit code {process.returncode}; its message is above")
-        self.add(name, time.monotonic() - started, peak_rss_mb(usage.ru_maxrss))
-        result: Plain = json.loads(output)
-        return result
-
-    def add(self, name: str, seconds: float, peak_mb: float) -> None:
-        """Notes a step that was measured elsewhere."""
-        self.taken.append({"name": name, "seconds": seconds, "peak_rss_mb": peak_mb})
-
-
-def peak_rss_mb(maxrss: float) -> float:
-    """`ru_maxrss` in MB: the kernel counts kilobytes on Linux, bytes on macOS."""
-    return maxrss / (1e6 if platform.system() == "Darwin" else 1e3)
 
 
 def run_demo(name: str, workdir: Path) -> Plain:
@@ -125,8 +75,9 @@ def run_demo(name: str, workdir: Path) -> Plain:
     steps.run(data.source[0], *data.source, "--output", path["raw"])
     logs = [part for log in ("events", "items", "users") for part in (f"--{log}", f"{path['raw']}/{log}*.parquet")]
     steps.run("preprocess", "preprocess", "--config", data.config, *logs, "--output", path["prepared"])
-    systems = {arm.key: _train_and_evaluate(steps, data.config, arm, workdir, path["prepared"]) for arm in data.arms}
-    exported = steps.run("export", "export", "--run", str(workdir / "run-twin"), "--output", path["model"])
+    arms = Arms(workdir, data.config, (1,), steps)
+    systems = {arm.key: arms.run(arm, path["prepared"])[0] for arm in data.arms}
+    exported = steps.run("export", "export", "--run", systems["twin"]["run"], "--output", path["model"])
     steps.run("validate", "validate", path["model"])
     steps.run("publish", "publish", path["model"], "--base-path", path["serving"])
     click.secho(f"\n$ twin-tf serve --base-path {path['serving']} --port 0", fg="cyan", err=True)
@@ -140,23 +91,6 @@ def run_demo(name: str, workdir: Path) -> Plain:
     report = _report(data, steps, systems, exported, served, time.monotonic() - started)
     write_report(workdir, report)
     return report
-
-
-def _train_and_evaluate(steps: Steps, config: str, arm: Arm, workdir: Path, prepared: str) -> Plain:
-    run = str(workdir / f"run-{arm.key.replace('_', '-')}")
-    settings = [part for override in arm.overrides for part in ("--set", override)]
-    trained = steps.run(
-        f"train {arm.key}", "train", "--config", config, *settings, "--prepared", prepared, "--run", run
-    )
-    evaluated = steps.run(f"evaluate {arm.key}", "evaluate", "--run", run, "--prepared", prepared)
-    return {
-        **evaluated["metrics"],
-        "label": arm.label,
-        "train_seconds": trained["train_seconds"],
-        "examples_per_s": trained["examples_per_s"],
-        "epochs": trained["epochs"],
-        "by_history_length": evaluated["by_history_length"],
-    }
 
 
 def _count(steps: Steps, prepared: str, category: str) -> dict[str, Plain]:

@@ -79,11 +79,13 @@ def entries(history: Behaviours) -> list[tuple[int, int, int, int, int]]:
 def test_entries_are_what_loops_make_of_the_clusters(count: int, completion: str | None) -> None:
     history, made = behaviours(count, seed=count), clusterer(completion=completion)
     cluster = made.members(history)
-    found = made.compress(history)
+    found, place = made.compress(history)
     assert sorted(entries(found)) == loops(history, cluster)
+    assert [len(set(place[cluster == number])) for number in range(len(found))] == [1] * len(found)
+    np.testing.assert_array_equal(np.bincount(place), found.count)
     assert (np.diff(found.time) >= 0).all()
     assert found.count.sum() == count and found.count.max() <= 6
-    again = clusterer(completion=completion).compress(history)
+    again, _ = clusterer(completion=completion).compress(history)
     assert entries(again) == entries(found)
 
 
@@ -118,7 +120,7 @@ def test_no_cluster_holds_different_shares_of_completion() -> None:
 )
 def test_degenerate_groups_end_cleanly(changes: dict[str, Any]) -> None:
     history = behaviours(100, **changes)
-    found = clusterer(completion="share").compress(history)
+    found, _ = clusterer(completion="share").compress(history)
     assert found.count.sum() == 100 and found.count.max() <= 6
     assert set(found.item) <= set(history.item)
     if "number" in changes:
@@ -126,7 +128,7 @@ def test_degenerate_groups_end_cleanly(changes: dict[str, Any]) -> None:
 
 
 def test_an_empty_history_stays_empty() -> None:
-    assert len(clusterer().compress(behaviours(0))) == 0
+    assert len(clusterer().compress(behaviours(0))[0]) == 0
 
 
 def test_embeddings_that_are_no_directions_become_zero_and_are_counted() -> None:
@@ -144,4 +146,4 @@ def test_rounding_moves_no_value_over_a_boundary() -> None:
     cross = {"share": index, "place": np.ones(30, np.int64)}
     history = behaviours(30, number={"share": share.astype(np.float32)}, cross=cross)
     assert float(np.float32(0.7)) < 0.7
-    assert set(clusterer().compress(history).cross["share"]) == {2 + 3}
+    assert set(clusterer().compress(history)[0].cross["share"]) == {2 + 3}

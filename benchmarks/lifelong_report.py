@@ -1,0 +1,181 @@
+"""The page of the study of long lives: tables, and four figures with one message each."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from twin_tf.figures import COLOURS, new_figure, png
+from twin_tf.markdown import table
+
+Plain = Mapping[str, Any]
+
+CHOSEN = ("twin", "v2_gamma20", "v2_without_ln", "oracle")
+"""The systems of the figure by history length."""
+
+
+def mean(results: Sequence[Plain], name: str) -> float:
+    """Over the seeds."""
+    return statistics.fmean(result[name] for result in results)
+
+
+def write_lifelong_report(workdir: Path, report: Plain) -> None:
+    """Writes `report.json`, `report.md` and the figures of those systems that are there."""
+    (workdir / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    systems = report["systems"]
+    figures = {"quality.png": _quality(systems), "coverage.png": _coverage(systems), "groups.png": _groups(systems)}
+    if any(name.startswith("v2_gamma") for name in systems):
+        figures["gamma.png"] = _gamma(systems)
+    for name, content in figures.items():
+        (workdir / name).write_bytes(content)
+    (workdir / "report.md").write_text(_page(report, list(figures)), encoding="utf-8")
+
+
+def _page(report: Plain, figures: Sequence[str]) -> str:
+    systems, load = report["systems"], report["load"]
+    lines = ["# TWIN-V2 on simulated long lives", ""]
+    lines += [f"* {line}" for line in _findings(systems, load)]
+    lines += [
+        "",
+        f"{load['users']} simulated users, median {load['median_history']:,} and at most {load['max_history']:,} "
+        f"behaviours in {load['days']} days; interests change every {load['phase_sessions']} sessions, so that the "
+        f"latest {load['window']:,} behaviours are about few of them. Commit {report['commit']}, "
+        f"{report['machine']['cpu']}, {report['machine']['cores']} cores; seeds {load['seeds']}.",
+        "",
+        "![AUC and GAUC of each system](quality.png)",
+        "",
+    ]
+    head = ("system", "AUC", "GAUC", "covered", "precision", "training s", "peak GB")
+    rows = []
+    for results in systems.values():
+        first, peaks = results[0], [r["train_peak_rss_mb"] for r in results if r["train_peak_rss_mb"]]
+        rows.append(
+            (
+                first["label"],
+                _spread(results, "auc"),
+                _spread(results, "gauc"),
+                f"{first['coverage']['covered']:.1%}",
+                f"{first['coverage']['precision']:.1%}",
+                f"{mean(results, 'train_seconds'):.0f}",
+                f"{max(peaks) / 1e3:.1f}" if peaks else "-",
+            )
+        )
+    lines += table(head, rows)
+    guessed = next(iter(systems.values()))[0]["coverage"]
+    lines += [
+        "",
+        "Covered: of the behaviours that the user met with the target's own interest, the share that is a finalist or "
+        "a member of one. Precision: of the behaviours that the finalists stand for, the share that is relevant; "
+        f"{guessed['guessed']:.1%} of all behaviours are. {guessed['targets']:,} targets looked up, "
+        f"{guessed['behaviours_mean']:,.0f} behaviours before them on average.",
+        "",
+        "![Relevant behaviours covered](coverage.png)",
+        "",
+        "![GAUC by the number of behaviours](groups.png)",
+        "",
+    ]
+    if "gamma.png" in figures:
+        lines += ["![What the size of clusters changes](gamma.png)", ""]
+        sizes = [
+            (gamma, f"{part['entries'] / part['behaviours']:.1%}", f"{part['entries'] / part['records']:,.0f}",
+             str(part["largest"]))
+            for gamma, part in report["clusters"].items()
+        ]  # fmt: skip
+        lines += table(("gamma", "entries by behaviours", "entries a user, mean", "largest cluster"), sizes)
+    return "\n".join(lines) + "\n"
+
+
+def _spread(results: Sequence[Plain], name: str) -> str:
+    values = [result[name] for result in results]
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.4f}{deviation}"
+
+
+def _findings(systems: Mapping[str, Sequence[Plain]], load: Plain) -> list[str]:
+    if not {"twin", "v2_gamma20", "oracle"} <= set(systems):
+        return ["Not finished: run the same command again."]
+    twin, clusters, oracle = (systems[name] for name in ("twin", "v2_gamma20", "oracle"))
+    gain, gauc_gain = (mean(clusters, metric) - mean(twin, metric) for metric in ("auc", "gauc"))
+    left = mean(oracle, "auc") - mean(clusters, "auc")
+    lines = [
+        f"Clusters of at most 20 reach AUC {mean(clusters, 'auc'):.4f} and GAUC {mean(clusters, 'gauc'):.4f}: "
+        f"{gain:+.4f} and {gauc_gain:+.4f} against TWIN on the latest {load['window']:,}.",
+        f"The oracle, which looks at every single behaviour, differs from them by {left:+.4f} AUC.",
+    ]
+    if "v2_without_ln" in systems:
+        without = mean(clusters, "auc") - mean(systems["v2_without_ln"], "auc")
+        lines.append(f"ln n is worth {without:+.4f} AUC.")
+    return lines
+
+
+def _quality(systems: Mapping[str, Sequence[Plain]]) -> bytes:
+    figure, axes = new_figure(height=0.9 + 0.7 * len(systems))
+    names = list(systems)[::-1]
+    for offset, metric, colour in ((0.2, "auc", COLOURS[0]), (-0.2, "gauc", COLOURS[2])):
+        values = [mean(systems[name], metric) for name in names]
+        places = [place + offset for place in range(len(names))]
+        bars = axes.barh(places, values, height=0.36, color=colour, label=metric.upper())
+        axes.bar_label(bars, fmt="%.4f", padding=3, fontsize=9)
+    every = [mean(results, metric) for results in systems.values() for metric in ("auc", "gauc")]
+    axes.set_xlim(min(0.5, min(every) - 0.02), max(every) + 0.04)
+    axes.set_yticks(range(len(names)), [systems[name][0]["label"] for name in names])
+    axes.set_xlabel("area under the curve (0.5 = guessing)")
+    axes.set_title("Simulated long lives: test split", loc="left")
+    figure.legend(loc="outside lower right", ncols=2, frameon=False)
+    return png(figure)
+
+
+def _coverage(systems: Mapping[str, Sequence[Plain]]) -> bytes:
+    figure, axes = new_figure(height=0.9 + 0.5 * len(systems))
+    names = list(systems)[::-1]
+    values = [systems[name][0]["coverage"]["covered"] for name in names]
+    bars = axes.barh([systems[name][0]["label"] for name in names], values, color=COLOURS[0])
+    axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=3, fontsize=9)
+    axes.set_xlim(0, max(values) * 1.15 + 1e-9)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_xlabel("share of the target's relevant behaviours among the members of its finalists")
+    axes.set_title("How much of what matters the 100 finalists stand for", loc="left")
+    return png(figure)
+
+
+def _groups(systems: Mapping[str, Sequence[Plain]]) -> bytes:
+    figure, axes = new_figure()
+    shown = [name for name in CHOSEN if name in systems]
+    classes = [row["from"] for row in systems[shown[0]][0]["by_history_length"]]
+    styles = ("o-", "s-", "s--", "^:")
+    for name, style, colour in zip(shown, styles, (COLOURS[1], COLOURS[0], COLOURS[2], COLOURS[3]), strict=False):
+        points = []
+        for place, low in enumerate(classes):
+            values = [row["gauc"] for r in systems[name] for row in r["by_history_length"] if row["from"] == low]
+            if values and all(value is not None for value in values):
+                points.append((place, statistics.fmean(values)))
+        axes.plot(*zip(*points, strict=True), style, color=colour, label=systems[name][0]["label"])
+    targets = {row["from"]: row["targets"] for row in systems[shown[0]][0]["by_history_length"]}
+    axes.set_xticks(range(len(classes)), [f"{low:,}+\n({targets[low]:,})" for low in classes], fontsize=8)
+    axes.set_xlabel("behaviours before the target, from (targets in the class)")
+    axes.set_ylabel("GAUC")
+    axes.set_title("What a longer life is worth to each system", loc="left")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    return png(figure)
+
+
+def _gamma(systems: Mapping[str, Sequence[Plain]]) -> bytes:
+    figure, axes = new_figure()
+    swept = {results[0]["gamma"]: results for name, results in systems.items() if name.startswith("v2_gamma")}
+    gammas = sorted(swept)
+    for metric, colour in (("auc", COLOURS[0]), ("gauc", COLOURS[1])):
+        values = [mean(swept[gamma], metric) for gamma in gammas]
+        axes.plot(range(len(gammas)), values, "o-", color=colour, label=f"TWIN-V2, {metric.upper()}")
+        for name, style in (("twin", ":"), ("oracle", "--")):
+            if name in systems:
+                axes.axhline(mean(systems[name], metric), color=colour, linestyle=style, linewidth=1)
+    axes.plot([], [], ":", color="black", label="TWIN, latest behaviours")
+    axes.plot([], [], "--", color="black", label="oracle, all behaviours")
+    axes.set_xticks(range(len(gammas)), [str(gamma) for gamma in gammas])
+    axes.set_xlabel("gamma, the largest size of a cluster")
+    axes.set_title("What the size of clusters changes", loc="left")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    return png(figure)
