@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 RUNS := runs
 
 .PHONY: help setup demo demo-simulated test test-slow test-flink test-faults lint format bench bench-pipelines \
-  bench-train bench-serving bench-clusters clean
+  bench-train bench-serving bench-clusters study-lifelong clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-serving: $(INSTALLED) ## A request beside its unavoidable parts, a refresh
 
 bench-clusters: $(INSTALLED) ## Clustering one user's 100,000 and 1,000,000 behaviours beside flat k-means (4 minutes)
 	$(PYTHON) -m benchmarks.bench_clusters
+
+study-lifelong: $(INSTALLED) ## TWIN-V2 beside TWIN and an oracle on simulated lives of 100,000 behaviours, into runs/lifelong
+	$(PYTHON) -m benchmarks.lifelong_study --workdir $(RUNS)/lifelong
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

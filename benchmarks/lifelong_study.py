@@ -1,6 +1,6 @@
 """Does TWIN-V2 help where it should? Simulated users whose relevant behaviours lie beyond the latest 10^4.
 
-    python -m benchmarks.lifelong_study --workdir runs/lifelong            # an hour and a half on 2 cores
+    python -m benchmarks.lifelong_study --workdir runs/lifelong            # some hours on 2 cores
     python -m benchmarks.lifelong_study --workdir runs/lifelong --quick    # the same on a tenth, for a look
 
 Users of the simulated video app with up to 100,000 behaviours, whose interests change so slowly that the latest 10,000
@@ -116,6 +116,7 @@ def _config(workdir: Path, load: Load) -> str:
         f"schema.history.max_length={load.longest}",
         f"model.history_length={load.window}",
         "clusters.period_days=10",
+        "schema.split.train=0.6",  # a larger test split: there are few users
     ]
     path = workdir / "config.yaml"
     plain = load_config("simulated", overrides)

@@ -64,7 +64,7 @@ def test_large_cross_tables_shrink_to_the_rows_of_the_batch_and_nothing_else_cha
     cross, relevance = model.cross_embedding, model.long_term.relevance
     indices = behaviour_indices(model, batch)
     monkeypatch.setattr(embeddings, "LARGEST_WHOLE_TABLE", 8)
-    tables, places = cross.compact(indices)
+    tables, places, _ = cross.compact(indices)
     assert tables.keys() == cross.tables.keys() and places.keys() == indices.keys()
     assert {name: table.shape[0] for name, table in tables.items()} == {"play_time": 7, "age": 6, "weekday": 7}
     assert tables["weekday"].shape[0] < cross.tables["weekday"].shape[0] == 9
@@ -79,7 +79,7 @@ def test_only_the_gradient_of_a_small_table_is_dense(model, batch, monkeypatch, 
     cross, relevance = model.cross_embedding, model.long_term.relevance
     indices = behaviour_indices(model, batch)
     with tf.GradientTape() as tape:
-        tables, places = cross.compact(indices)
+        tables, places, _ = cross.compact(indices)
         total = tf.reduce_sum(tf.gather(relevance.bias_table("weekday", tables["weekday"]), places["weekday"]) ** 2)
     gradient = tape.gradient(total, cross.tables["weekday"])
     assert isinstance(gradient, tf.IndexedSlices) is sparse

@@ -159,6 +159,7 @@ def test_a_finished_run_is_not_trained_again(whole, prepared):
 def test_two_processes_cannot_train_into_one_run(stopped, manifest, prepared):
     info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(prepared))
     begun = read_json(stopped / "run.json")
-    info = RunInfo(**{**vars(info), "manifest_sha256": begun["manifest_sha256"]})
+    kept = {name: begun[name] for name in ("manifest_sha256", "trained_until")}
+    info = RunInfo(**{**vars(info), **kept})
     with claimed_run(stopped, manifest, config(), info):
         refused(stopped, prepared, config(), r"^another process is training into \S+; wait for it or stop it first$")
