@@ -14,6 +14,7 @@ import functools
 import hashlib
 import io
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -228,6 +229,8 @@ def cluster_histories(
         **info,
     )
     options = beam_options(runner, workers, beam_arguments)
+    if workers > 1:  # inherited: each worker process has a core, and products are small
+        os.environ.update({name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
     note = "starting" if workers == 1 else f"{workers} worker processes"
     with directory.building() as root, quiet_failures(root):
         write_file(root, VECTORS, content)

@@ -2,7 +2,7 @@
 
     score = (behaviours with the target's item) + 0.1 * (share of behaviours with the target's category)
 
-Every learned system should beat it.
+A cluster counts as the behaviours that it stands for. Every learned system should beat it.
 """
 
 import numpy as np
@@ -31,11 +31,12 @@ def evaluate_counting(manifest: Manifest, split: SplitName, category: str, windo
     for batch in make_dataset(manifest, split, window, 1).as_numpy_iterator():
         count = int(batch.targets.count[0])
         items, ends = batch.targets.item[0, :count], batch.targets.end[0, :count]
-        history = batch.history.item[0, : int(batch.history.length[0])]
-        starts = np.maximum(ends - window, 0)
-        same_item = _counts(history, items, starts, ends)
-        same_kind = _counts(kind[history], kind[items], starts, ends)
-        scores.append(same_item + CATEGORY_WEIGHT * same_kind / np.maximum(ends - starts, 1))
+        length = int(batch.history.length[0])
+        history, sizes = batch.history.item[0, :length], batch.history.count[0, :length]
+        starts, before = np.maximum(ends - window, 0), np.concatenate([[0], np.cumsum(sizes)])
+        same_item = _counts(history, sizes, items, starts, ends)
+        same_kind = _counts(kind[history], sizes, kind[items], starts, ends)
+        scores.append(same_item + CATEGORY_WEIGHT * same_kind / np.maximum(before[ends] - before[starts], 1))
         labels.append(batch.label[0, :count])
         users.append(np.repeat(batch.user_id, count))
     return compute_metrics(np.concatenate(labels), np.concatenate(scores), np.concatenate(users))
@@ -43,16 +44,17 @@ def evaluate_counting(manifest: Manifest, split: SplitName, category: str, windo
 
 def _counts(
     history: npt.NDArray[np.int32],
+    sizes: npt.NDArray[np.int32],
     wanted: npt.NDArray[np.int32],
     starts: npt.NDArray[np.int32],
     ends: npt.NDArray[np.int32],
 ) -> npt.NDArray[np.float64]:
-    """How often each wanted value occurs in `history[start:end]`."""
+    """How many behaviours with each wanted value `history[start:end]` stands for."""
     order = np.argsort(history, kind="stable")
-    ranked = history[order]
+    ranked, before = history[order], np.concatenate([[0], np.cumsum(sizes[order])])
     low, high = np.searchsorted(ranked, wanted, side="left"), np.searchsorted(ranked, wanted, side="right")
     counts = [
-        np.searchsorted(order[a:b], end) - np.searchsorted(order[a:b], start)
+        before[a + np.searchsorted(order[a:b], end)] - before[a + np.searchsorted(order[a:b], start)]
         for a, b, start, end in zip(low, high, starts, ends, strict=True)
     ]
     return np.array(counts, np.float64)

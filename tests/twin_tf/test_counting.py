@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.twin_tf.small_run import decode
-from twin_tf.counting import evaluate_counting
+from twin_tf.counting import _counts, evaluate_counting
 from twin_tf.data import load_item_features
 from twin_tf.metrics import compute_metrics
 
@@ -30,3 +30,9 @@ def test_counting_is_the_formula_over_the_latest_behaviours(manifest, prepared, 
 def test_the_whole_history_counts_for_more_than_the_latest_behaviours(manifest):
     shallow, deep = (evaluate_counting(manifest, "train", "topic", window) for window in (20, 400))
     assert deep.auc > shallow.auc + 0.02
+
+
+def test_a_cluster_counts_as_the_behaviours_it_stands_for():
+    history, sizes = np.array([3, 4, 3], np.int32), np.array([2, 1, 5], np.int32)
+    starts, ends = np.array([0, 0, 1, 0, 0], np.int32), np.array([3, 1, 3, 2, 3], np.int32)
+    assert _counts(history, sizes, np.array([3, 3, 3, 4, 9], np.int32), starts, ends).tolist() == [7, 2, 5, 1, 0]
