@@ -4,8 +4,9 @@
 
 writes what `twin_tf/configs/simulated.yaml` reads:
 
-    events.parquet   one row an impression: user_id, video_id, time (ms since 1970), click, target, play_time (s),
-                     completion (play time / duration), page_position; events-00000.parquet, ... above 20 million rows
+    events.parquet   one row an impression: user_id, video_id, time (ms since 1970), click, target, feed (0: a slot that
+                     explores), play_time (s), completion (play time / duration), page_position; events-00000.parquet,
+                     ... above 20 million rows
     items.parquet    video_id, author, topic (1 in 10 is wrong), duration (s)
     users.parquet    user_id, age_group, device
     truth/           for reports alone; no pipeline reads it:
@@ -246,6 +247,7 @@ def _event_rows(videos: Videos, user_ids: Integers, log: dict[str, Any], target:
             "time": _milliseconds(log["seconds"]),
             "click": log["click"].astype(np.int8),
             "target": target.astype(np.int8),
+            "feed": (~log["explores"]).astype(np.int8),
             "play_time": log["play_time"].astype(np.float32),
             "completion": log["completion"].astype(np.float32),
             "page_position": log["page_position"].astype(np.int8),
