@@ -5,8 +5,8 @@
 
 Users of the simulated video app with up to 100,000 behaviours, whose interests change so slowly that the latest 10,000
 are about two or three of some 28. Targets show videos of any of them on another surface, whose clicks are no behaviours
-(as with advertisements): what tells whether an interest is the user's lies, for most, beyond the latest 10,000. Compared
-on the same targets:
+(as with advertisements): what tells whether an interest is the user's lies, for most, beyond the latest 10,000.
+Compared on the same targets:
 
 * TWIN on the latest 10,000 behaviours;
 * TWIN-V2 on all of them in clusters of at most 5, 10, 20 and 50, and of 20 without ln n;
