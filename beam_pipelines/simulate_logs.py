@@ -70,6 +70,7 @@ class Simulation:
         explore: share of the slots that explore.
         phase_sessions: sessions after which other interests become current, on average.
         returns: share of the sessions about an interest that is not current.
+        filler: share of the feed slots with a popular video, of an interest or not.
         seed: the same seed gives the same bytes.
     """
 
@@ -85,6 +86,7 @@ class Simulation:
     explore: float = 0.05
     phase_sessions: float = 16
     returns: float = 0.06
+    filler: float = 0.15
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -101,10 +103,10 @@ class Simulation:
             raise ConfigError(f"max_history {self.max_history} must not be below median_history {self.median_history}")
         if not (0 < self.target_share < 1 and 0 < self.explore < 1):
             raise ConfigError(f"target_share {self.target_share} and explore {self.explore} must lie between 0 and 1")
-        if self.phase_sessions < 1 or not 0 <= self.returns <= 1:
-            raise ConfigError(
-                f"phase_sessions {self.phase_sessions} must be at least 1 and returns {self.returns} from 0 to 1"
-            )
+        if self.phase_sessions < 1:
+            raise ConfigError(f"phase_sessions {self.phase_sessions} must be at least 1")
+        if not (0 <= self.returns <= 1 and 0 <= self.filler <= 1):
+            raise ConfigError(f"returns {self.returns} and filler {self.filler} must lie from 0 to 1")
 
 
 def simulate_logs(output_dir: str | Path, **settings: Any) -> dict[str, int]:
@@ -156,7 +158,7 @@ def _write(work: Path, plan: Simulation) -> dict[str, int]:
         min(1.0, (1 - _EXPLORING_TARGETS) * plan.targets / (expected * (1 - plan.explore))),
         min(1.0, _EXPLORING_TARGETS * plan.targets / (expected * plan.explore)),
     )
-    habits = Habits(plan.explore, plan.phase_sessions, plan.returns)
+    habits = Habits(plan.explore, plan.phase_sessions, plan.returns, plan.filler)
     counts = dict.fromkeys(("events", "behaviours", "targets", "clicked_targets", "longest_history"), 0)
     users_log, interests, matches = [], [], []
     with _EventFiles(work) as files, Progress(console=Console(stderr=True)) as progress:

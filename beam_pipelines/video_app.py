@@ -39,7 +39,6 @@ _PERIODS = 64  # the shown catalogue changes at most this often
 _MOST_INTERESTS = 36
 _FEWEST_INTERESTS = 20
 _SESSION = 25  # impressions, mean
-_FILLER = 0.15  # share of feed slots with a popular video
 _ACCIDENT = 0.05  # share of feed slots clicked whatever they show
 _PAGE = 8  # slots
 
@@ -205,11 +204,13 @@ class Habits:
         explore: share of the slots that explore.
         phase_sessions: sessions of a phase, on average; long phases put most interests beyond the latest behaviours.
         returns: share of the sessions about an interest other than the phase's two.
+        filler: share of the feed slots with a popular video.
     """
 
     explore: float
     phase_sessions: float = 16
     returns: float = 0.06
+    filler: float = 0.15
 
 
 def live(
@@ -248,7 +249,7 @@ def live(
 
     explores = random.random(total) < habits.explore
     any_interest = (random.random(total) * (users.topic >= 0).sum(1)[user]).astype(np.int64)
-    popular = random.random(total) < np.where(explores, 0.5, _FILLER)
+    popular = random.random(total) < np.where(explores, 0.5, habits.filler)
     wanted = np.where(explores, any_interest, session_interest[session])
     topic = np.where(popular, -1, users.topic[user, wanted])
     period = np.minimum((seconds / (days * DAY) * videos.periods).astype(np.int64), videos.periods - 1)

@@ -58,7 +58,7 @@ FULL = Load(
     {
         "users": 80, "days": 500, "items": 24_000, "topics": 300, "median_history": 40_000, "max_history": 100_000,
         "spread": 1.0, "targets": 60_000, "target_share": 0.1, "explore": 0.03, "phase_sessions": 600, "returns": 0.0,
-        "seed": 1,
+        "filler": 0.0, "seed": 1,
     },
     100_000, 10_000, (1,), 80,
 )  # fmt: skip
@@ -66,7 +66,7 @@ QUICK = Load(
     {
         "users": 60, "days": 200, "items": 4_000, "topics": 60, "median_history": 3_000, "max_history": 10_000,
         "spread": 1.0, "targets": 12_000, "target_share": 0.1, "explore": 0.05, "phase_sessions": 60, "returns": 0.0,
-        "seed": 1,
+        "filler": 0.0, "seed": 1,
     },
     10_000, 1_000, (1,), 40,
 )  # fmt: skip
