@@ -30,7 +30,7 @@ from apache_beam.pvalue import AsDict, AsList, AsSingleton
 from beam_pipelines import fit_steps, log_steps, previous_run, shard_steps
 from beam_pipelines.data_report import write_report
 from beam_pipelines.data_summary import REPORT
-from beam_pipelines.launch import LOCAL_RUNNER, beam_options, latest_moment, quiet_failures
+from beam_pipelines.launch import LOCAL_RUNNER, JobOnlyBuilt, beam_options, latest_moment, quiet_failures
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.previous_run import PreviousRun
 from beam_pipelines.progress import progress_line
@@ -46,10 +46,6 @@ DEFAULT_SHARDS = 8
 DEFAULT_MAX_DEAD_SHARE = 0.005
 
 Patterns = str | Sequence[str] | None
-
-
-class JobOnlyBuilt(Exception):
-    """The job was built and, as its options say, not run; nothing is wrong."""
 
 
 class BuildExamples(beam.PTransform):

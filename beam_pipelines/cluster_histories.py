@@ -9,6 +9,7 @@ as from any other. The same input gives the same bytes, whatever the runner and 
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -17,6 +18,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,14 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, TestOptions
 from apache_beam.pvalue import AsList
 
+from beam_pipelines.cluster_inputs import check_schema, item_embeddings, read_metadata
 from beam_pipelines.cluster_records import RecordClusterer, clustered_widths, clustering_moments
-from beam_pipelines.cluster_report import ClusterStatistics, write_cluster_report
+from beam_pipelines.cluster_report import ClusterStatistics, write_figures, write_page
 from beam_pipelines.cluster_user import Floats, HistoryClusterer, unit_vectors
-from beam_pipelines.launch import LOCAL_RUNNER, beam_options, quiet_failures
+from beam_pipelines.launch import LOCAL_RUNNER, JobOnlyBuilt, beam_options, quiet_failures
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.progress import progress_line, report_progress
 from beam_pipelines.record_writer import ShardWriter, example, open_file, parse_example, read_file, stop_job, write_file
@@ -41,8 +45,10 @@ from twin_tf.schema import FeatureSchema
 from twin_tf.strict_yaml import ConfigError
 from twin_tf.tfrecord import CorruptRecordError, read_records
 
-VECTORS = "state/item_vectors.npy"
+VECTORS = "item_vectors.npy"
 """The items' embeddings while the job runs; gone from the result."""
+
+_LOADING = threading.Lock()
 
 SplitShard = tuple[SplitName, Shard, ClusterStatistics]
 
@@ -55,7 +61,7 @@ class ClusterJob:
         prepared: the raw prepared data, on any of Beam's file systems.
         manifest: theirs.
         schema: theirs.
-        fitted: feature -> vocabulary or boundaries.
+        fitted: feature -> boundaries, of those whose values are kept; for all others nothing.
         settings: how to cluster.
         root: where to write.
     """
@@ -68,9 +74,14 @@ class ClusterJob:
     root: str
 
 
-@functools.lru_cache(maxsize=1)
 def _vectors(root: str, sha256: str) -> Floats:
     """One copy a process, however many of its threads cluster."""
+    with _LOADING:
+        return _loaded(root, sha256)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(root: str, sha256: str) -> Floats:
     content = read_file(root, VECTORS)
     if content is None or hashlib.sha256(content).hexdigest() != sha256:
         raise RuntimeError(f"{root}/{VECTORS} is not what this job wrote")
@@ -90,9 +101,10 @@ class ClusterShard(beam.DoFn):
         self._job = job
         self._sha256 = sha256
 
-    def process(self, element: tuple[SplitName, str]) -> Iterator[SplitShard]:
+    def process(self, element: tuple[SplitName, Shard]) -> Iterator[SplitShard]:
         """Yields the split, the file and what clustering did."""
-        job, (split, name) = self._job, element
+        job, (split, raw) = self._job, element
+        name, found = raw.name, 0
         encoder = FeatureEncoder(job.schema, job.fitted)
         clusterer = HistoryClusterer(_vectors(job.root, self._sha256), encoder, job.settings)
         records = RecordClusterer(job.schema, job.manifest, clusterer, job.settings)
@@ -102,30 +114,33 @@ class ClusterShard(beam.DoFn):
         with open_file(path) as stream:
             try:
                 for serialized in read_records(stream, path):
+                    found += 1
                     for record, entries, targets, behaviours in records.compress(parse_example(serialized)):
                         writer.write(example(record), entries, targets)
                         statistics.add(record, entries, behaviours, width)
                         report_progress("records written", 1)
             except CorruptRecordError as error:
                 stop_job(job.root, f"the prepared data cannot be read: {error}; preprocess again")
+        if found != raw.records:
+            stop_job(job.root, f"{path} holds {found} records, the manifest says {raw.records}; preprocess again")
         shard = writer.close()
         if shard is not None:
             yield split, shard, statistics
 
 
 class Finish(beam.DoFn):
-    """All files -> the report, `manifest.json`, then `_SUCCESS`.
+    """All files -> `clusters.json`, `manifest.json`, then `_SUCCESS`.
 
     Args:
         job: what was done.
         source: what `manifest.json` says of it.
-        copied: names of files that are as they were -> content.
+        files: what was written before -> sha256.
     """
 
-    def __init__(self, job: ClusterJob, source: ClusterSource, copied: Mapping[str, bytes]) -> None:
+    def __init__(self, job: ClusterJob, source: ClusterSource, files: Mapping[str, str]) -> None:
         self._job = job
         self._source = source
-        self._copied = copied
+        self._files = files
 
     def process(self, _: None, results: list[SplitShard]) -> Iterator[str]:
         """Yields the manifest's text."""
@@ -134,20 +149,21 @@ class Finish(beam.DoFn):
             name: tuple(sorted((s for split, s, _ in results if split == name), key=lambda shard: shard.name))
             for name in before.splits
         }
-        files = {name: write_file(job.root, name, content) for name, content in sorted(self._copied.items())}
         by_split = {
             split: ClusterStatistics.merge([part for name, _, part in results if name == split]) for split in splits
         }
-        files |= write_cluster_report(job.root, job.schema.name, self._source, by_split)
+        figures = write_figures(job.root, self._source, by_split)
         manifest = dataclasses.replace(
             before,
             schema_fingerprint=job.schema.clustered(True).fingerprint,
             splits=splits,
             widths=clustered_widths(before, job.settings),
-            files=files,
+            files=dict(sorted({**self._files, **figures}.items())),
             clusters=self._source,
         )
         write_file(job.root, keys.MANIFEST, manifest.to_json().encode("utf-8"))
+        if read_file(job.root, VECTORS) is not None:
+            FileSystems.delete([FileSystems.join(job.root, VECTORS)])
         write_file(job.root, keys.SUCCESS, b"")
         yield manifest.to_json()
 
@@ -155,15 +171,15 @@ class Finish(beam.DoFn):
 class ClusterHistories(beam.PTransform):
     """Pipeline start -> clustered data below `job.root`; the output holds the manifest's text."""
 
-    def __init__(self, job: ClusterJob, source: ClusterSource, copied: Mapping[str, bytes]) -> None:
+    def __init__(self, job: ClusterJob, source: ClusterSource, files: Mapping[str, str]) -> None:
         super().__init__()
         self._job = job
         self._source = source
-        self._copied = copied
+        self._files = files
 
     def expand(self, begin: Any) -> Any:
         """Builds the graph."""
-        names = [(split, shard.name) for split, shards in self._job.manifest.splits.items() for shard in shards]
+        names = [(split, shard) for split, shards in self._job.manifest.splits.items() for shard in shards]
         shards = (
             begin.pipeline
             | "Files" >> beam.Create(names)
@@ -171,7 +187,7 @@ class ClusterHistories(beam.PTransform):
             | "ClusterShard" >> beam.ParDo(ClusterShard(self._job, self._source.embeddings_sha256))
         )
         once = begin.pipeline | "Once" >> beam.Create([None])
-        return once | "Finish" >> beam.ParDo(Finish(self._job, self._source, self._copied), AsList(shards))
+        return once | "Finish" >> beam.ParDo(Finish(self._job, self._source, self._files), AsList(shards))
 
 
 def cluster_histories(
@@ -203,18 +219,23 @@ def cluster_histories(
     Raises:
         ConfigError: unfinished or already clustered data, a run that does not go with them or was trained on what
             validation is to show, a `completion` whose values the records do not keep, an `output` with something in
-            it. Nothing is left in a local `output` then.
+            it, a template. Nothing is left in a local `output` then.
+        JobOnlyBuilt: with --dry_run, once the job is built.
     """
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
     directory = OutputDirectory(str(output))
     source_root = str(prepared) if "://" in str(prepared) else str(Path(prepared).absolute())
     with tempfile.TemporaryDirectory(prefix="twin-clusters-") as scratch:
-        copied, manifest = _metadata(source_root, Path(scratch))
+        copied, manifest = read_metadata(source_root, Path(scratch))
         schema = manifest.schema
-        _check(schema, settings, source_root)
-        info, embeddings = item_embeddings(Path(run), manifest)
-        fitted = FeatureEncoder.load(scratch).fitted
+        check_schema(schema, settings, source_root)
+        try:
+            info, embeddings = item_embeddings(Path(run), manifest)
+        except ConfigError as error:  # it has seen the copy
+            raise ConfigError(str(error).replace(scratch, source_root)) from None
+        kept = {feature.name for feature in schema.kept_values}
+        fitted = {n: v if n in kept else [] for n, v in FeatureEncoder.load(scratch).fitted.items()}
     copied[keys.SCHEMA] = _schema_yaml(schema.clustered(True))
     vectors, without = unit_vectors(embeddings)
     buffer = io.BytesIO()
@@ -229,76 +250,36 @@ def cluster_histories(
         **info,
     )
     options = beam_options(runner, workers, beam_arguments)
-    if workers > 1:  # inherited: each worker process has a core, and products are small
-        os.environ.update({name: os.environ.get(name, "1") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")})
+    if options.view_as(GoogleCloudOptions).template_location:
+        raise ConfigError("no template of a clustering can be made: it holds the embeddings of one run")
     note = "starting" if workers == 1 else f"{workers} worker processes"
     with directory.building() as root, quiet_failures(root):
         write_file(root, VECTORS, content)
+        files = {name: write_file(root, name, content) for name, content in copied.items()}
         job = ClusterJob(source_root, manifest, schema, fitted, settings, root)
-        with progress_line("cluster", enabled=progress and runner == LOCAL_RUNNER, note=note):
+        shown = progress_line("cluster", enabled=progress and runner == LOCAL_RUNNER, note=note)
+        with shown, _one_thread_a_worker(workers):
             pipeline = beam.Pipeline(options=options)
-            pipeline | ClusterHistories(job, source, copied)
+            pipeline | ClusterHistories(job, source, files)
             pipeline.run().wait_until_finish()
-        FileSystems.delete([FileSystems.join(root, *VECTORS.split("/"))])
+        if options.view_as(TestOptions).dry_run:
+            raise JobOnlyBuilt("the job was built and not run")
+        write_page(root, schema.name)
     return directory.manifest()
 
 
-def _metadata(prepared: str, scratch: Path) -> tuple[dict[str, bytes], Manifest]:
-    """Copies what is not a record beside the manifest; returns the contents by name, and the manifest."""
-    text, success = read_file(prepared, keys.MANIFEST), read_file(prepared, keys.SUCCESS)
-    if text is None or success is None:
-        raise ConfigError(f"{prepared} is not finished prepared data: it lacks {keys.MANIFEST} or {keys.SUCCESS}")
-    manifest = Manifest.from_json(text.decode("utf-8"), str(scratch))
-    kept = [name for name in manifest.files if name.startswith(("vocabularies/", "items/"))]
-    copied = {name: read_file(prepared, name) for name in (*kept, keys.SCHEMA)}
-    lost = [name for name, content in copied.items() if content is None]
-    if lost:
-        raise ConfigError(f"{prepared} lacks {lost[0]}; preprocess again")
-    whole = {name: content for name, content in copied.items() if content is not None}
-    for name, content in {**whole, keys.MANIFEST: text, keys.SUCCESS: success}.items():
-        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
-        (scratch / name).write_bytes(content)
-    return whole, manifest
-
-
-def _check(schema: FeatureSchema, settings: ClusterConfig, prepared: str) -> None:
-    if schema.history.clustered:
-        raise ConfigError(f"{prepared} holds clusters already; cluster the prepared data that they were made of")
-    name = settings.completion
-    if name is not None and name not in {feature.name for feature in schema.kept_values}:
-        schema.feature(name)
-        raise ConfigError(
-            f"clusters.completion: the records of {prepared} keep no values of {name!r}; give the feature "
-            "'keep_value: true' and preprocess again, or leave clusters.completion out"
-        )
-
-
-def item_embeddings(run: Path, manifest: Manifest) -> tuple[dict[str, Any], Floats]:
-    """What `ClusterSource` says of a run, and the embeddings of all items by row.
-
-    Raises:
-        ConfigError: the run does not go with the data, or was trained on what validation is to show.
-    """
-    from twin_tf.keras_api import tf  # here, not above: workers do without
-    from twin_tf.model import PROJECTION_BLOCK
-    from twin_tf.projections import run_with_catalogue
-    from twin_tf.runs import finished_checkpoint
-
-    checkpoint = Path(finished_checkpoint(run)).name
-    loaded = run_with_catalogue(run, manifest.directory)
-    if loaded.info.trained_until > manifest.split.valid_from:
-        raise ConfigError(
-            f"the run {run} was trained on targets until {loaded.info.trained_until}, but validation begins at "
-            f"{manifest.split.valid_from}: its embeddings know what validation is to show; take an earlier run"
-        )
-    items = len(loaded.item_ids)
-    embedding = loaded.model.relevance_embedding
-    blocks = [
-        embedding(tf.range(first, min(first + PROJECTION_BLOCK, items))).numpy()
-        for first in range(0, items, PROJECTION_BLOCK)
-    ]
-    info = {"weights_version": loaded.info.weights_version, "checkpoint": checkpoint}
-    return info, np.concatenate(blocks).astype(np.float32)
+@contextlib.contextmanager
+def _one_thread_a_worker(workers: int) -> Iterator[None]:
+    """What worker processes of this machine inherit: each has a core, and its products are small."""
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    if workers > 1:
+        os.environ.update({name: value or "1" for name, value in before.items()})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
 
 
 def _schema_yaml(schema: FeatureSchema) -> bytes:
@@ -345,6 +326,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except JobOnlyBuilt as built:
+        print(built)
+        return 0
     print(cluster_text(options.output, manifest))
     return 0
 

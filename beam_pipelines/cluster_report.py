@@ -5,11 +5,12 @@ import importlib.util
 import io
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from beam_pipelines.record_writer import write_file
+from beam_pipelines.record_writer import read_file, write_file
 from twin_tf import records as keys
 from twin_tf.markdown import plain, table
 from twin_tf.packing import unpack
@@ -19,7 +20,10 @@ REPORT, PAGE, FIGURE = "clusters.json", "report.md", "compression.png"
 
 _EDGES = (0, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 
+_COUNTED = ("behaviours", "entries")
+
 Ints = npt.NDArray[np.int64]
+Plain = Mapping[str, Any]
 
 
 @dataclasses.dataclass
@@ -85,67 +89,61 @@ def _sum(one: Ints, other: Ints) -> Ints:
     return wide
 
 
-def write_cluster_report(
-    root: str, schema: str, source: ClusterSource, splits: Mapping[str, ClusterStatistics]
-) -> dict[str, str]:
-    """Writes `clusters.json`, `report.md` and its figure; returns their names with their sha256."""
+def write_figures(root: str, source: ClusterSource, splits: Mapping[str, ClusterStatistics]) -> dict[str, str]:
+    """Writes `clusters.json`; returns its name with its sha256."""
     content = {"source": dataclasses.asdict(source), "splits": {n: part.to_plain() for n, part in splits.items()}}
-    figures = {}
-    latest = splits["histories"]
-    if latest.records.sum() and importlib.util.find_spec("matplotlib") is not None:
-        figures[FIGURE] = _draw(latest)
-    page = _page(schema, source, splits, bool(figures))
-    files = {REPORT: (json.dumps(content, indent=1) + "\n").encode(), PAGE: page.encode(), **figures}
-    return {name: write_file(root, name, data) for name, data in files.items()}
+    return {REPORT: write_file(root, REPORT, (json.dumps(content, indent=1) + "\n").encode())}
 
 
-def _page(schema: str, source: ClusterSource, splits: Mapping[str, ClusterStatistics], with_figure: bool) -> str:
-    settings = source.settings
+def write_page(root: str, schema: str) -> None:
+    """Writes `report.md` and its figure beside a `clusters.json`; without matplotlib the page alone."""
+    content = json.loads(read_file(root, REPORT) or "{}")
+    drawn = importlib.util.find_spec("matplotlib") is not None and content["splits"]["histories"]["behaviours"] > 0
+    if drawn:
+        write_file(root, FIGURE, _draw(content["splits"]["histories"]))
+    write_file(root, PAGE, _page(schema, content["source"], content["splits"], drawn).encode())
+
+
+def _page(schema: str, source: Plain, splits: Mapping[str, Plain], with_figure: bool) -> str:
+    settings = source["settings"]
     lines = [f"# Clustered histories: {plain(schema)}", ""]
-    if source.items_without_embedding:
+    if source["items_without_embedding"]:
         lines += [
-            f"**{source.items_without_embedding:,} items have no usable embedding** (zero or not finite): "
+            f"**{source['items_without_embedding']:,} items have no usable embedding** (zero or not finite): "
             "their behaviours count as equal to each other.",
             "",
         ]
     named = settings["completion"]
     groups = f"{settings['groups']} groups by {plain(named)}" if named else "one group (no completion ratio is named)"
+    rows = [
+        (name, *(f"{part[key]:,}" for key in ("records", "behaviours", "entries")), _share(part))
+        for name, part in splits.items()
+    ]
     lines += [
-        f"Item embeddings of the run of version {source.weights_version}, {plain(source.checkpoint)}. Clusters of at "
-        f"most {settings['gamma']}, delta(V) = max(2, floor(size^{settings['exponent']})), {groups}; the latest "
-        f"{settings['recent']} behaviours before each clustering as they are; {len(source.moments):,} moments of "
+        f"Item embeddings of the run of version {source['weights_version']}, {plain(source['checkpoint'])}. Clusters "
+        f"of at most {settings['gamma']}, delta(V) = max(2, floor(size^{settings['exponent']})), {groups}; the latest "
+        f"{settings['recent']} behaviours before each clustering as they are; {len(source['moments']):,} moments of "
         "clustering.",
         "",
-        *table(
-            ("split", "records", "behaviours", "entries", "entries by behaviours"),
-            [
-                (name, *(f"{int(n.sum()):,}" for n in (part.records, part.behaviours, part.entries)), _share(part))
-                for name, part in splits.items()
-            ],
-        ),
+        *table(("split", "records", "behaviours", "entries", "entries by behaviours"), rows),
         "",
     ]
     if with_figure:
         lines += [f"![Entries by behaviours, and sizes of clusters]({FIGURE})", ""]
-    latest = splits["histories"]
     rows = [
-        (f"{low:,} or more", f"{records:,}", f"{behaviours / records:,.0f}", f"{entries / records:,.0f}",
-         f"{entries / behaviours:.1%}" if behaviours else "-")
-        for low, records, behaviours, entries in zip(
-            _EDGES, latest.records, latest.behaviours, latest.entries, strict=True
-        )
-        if records
+        (f"{part['from']:,} or more", f"{part['records']:,}", *(f"{part[n] / part['records']:,.0f}" for n in _COUNTED),
+         _share(part))
+        for part in splits["histories"]["by_history_length"]
     ]  # fmt: skip
     head = ("behaviours of a user", "users", "behaviours, mean", "entries, mean", "entries by behaviours")
     return "\n".join([*lines, "The latest histories by their length:", "", *table(head, rows), ""])
 
 
-def _share(part: ClusterStatistics) -> str:
-    behaviours = int(part.behaviours.sum())
-    return f"{part.entries.sum() / behaviours:.1%}" if behaviours else "-"
+def _share(part: Plain) -> str:
+    return f"{part['entries'] / part['behaviours']:.1%}" if part["behaviours"] else "-"
 
 
-def _draw(latest: ClusterStatistics) -> bytes:
+def _draw(latest: Plain) -> bytes:
     """Compression by history length, and how behaviours spread over the sizes of clusters."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
@@ -154,13 +152,14 @@ def _draw(latest: ClusterStatistics) -> bytes:
 
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    some = np.flatnonzero(latest.behaviours)
-    share = latest.entries[some] / latest.behaviours[some]
+    some = [part for part in latest["by_history_length"] if part["behaviours"]]
+    share = [part["entries"] / part["behaviours"] for part in some]
     bars = left.bar(range(len(some)), share, color=COLOURS[0])
     left.bar_label(bars, [f"{one:.0%}" for one in share], padding=2)
-    left.set_xticks(range(len(some)), [f"{_EDGES[place]:,}+" for place in some], rotation=30)
+    left.set_xticks(range(len(some)), [f"{part['from']:,}+" for part in some], rotation=30)
     left.set(xlabel="behaviours of a user", ylim=(0, 1.1), title="Entries by behaviours", yticks=[])
-    held = latest.sizes * np.arange(len(latest.sizes))
+    sizes = np.array(latest["sizes"])
+    held = sizes * np.arange(len(sizes))
     right.bar(range(1, len(held)), held[1:] / held.sum(), color=COLOURS[1])
     right.yaxis.set_major_formatter(PercentFormatter(1.0, 0))
     right.set(xlabel="size of the cluster (1: as it is)", title="Share of the behaviours by size of their cluster")

@@ -124,7 +124,7 @@ class HistoryClusterer:
         return ranked[first]
 
     def _mean_index(self, name: str, history: Behaviours, order: Ints, first: Ints, nearest: Ints) -> Ints:
-        """The index of the mean of the members' numbers, unknown ones left out; of none that is known, unknown."""
+        """The index of the mean of the members' numbers, unknown ones left out; of none, that of the nearest member."""
         values = history.number[name][order].astype(np.float64)
         index = history.cross[name][order]
         known = np.isfinite(values) & (index != UNKNOWN)
@@ -134,7 +134,7 @@ class HistoryClusterer:
         # Records hold float32: a mean that rounding moved over a boundary lies between the members' own indices again.
         lowest = np.minimum.reduceat(np.where(known, index, np.iinfo(np.int64).max), first)
         highest = np.maximum.reduceat(np.where(known, index, UNKNOWN), first)
-        return np.where(count > 0, np.clip(mean, np.minimum(lowest, highest), highest), UNKNOWN)
+        return np.where(count > 0, np.clip(mean, np.minimum(lowest, highest), highest), nearest)
 
 
 def unit_vectors(embeddings: Floats) -> tuple[Floats, int]:

@@ -104,6 +104,10 @@ def quiet_failures(root: str) -> Iterator[None]:
             handler.removeFilter(stopped)
 
 
+class JobOnlyBuilt(Exception):
+    """The job was built and, as its options say, not run; nothing is wrong."""
+
+
 class _NotStopped(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return "PipelineStoppedError" not in record.getMessage() and not (

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from beam_pipelines.cluster_histories import item_embeddings
+from beam_pipelines.cluster_inputs import item_embeddings
 from beam_pipelines.cluster_records import Example, RecordClusterer
 from beam_pipelines.cluster_user import HistoryClusterer, unit_vectors
 from beam_pipelines.record_writer import parse_example

@@ -148,7 +148,7 @@ def _rank(name: str) -> int:
     if name.startswith(_PREFIXES):
         return 1
     raise ValueError(
-        f"the request has an unknown input {name!r}; names are {', '.join((*_REQUIRED, *_COUNTS))}, and"
+        f"the request has an unknown input {name!r}; names are {', '.join((*_REQUIRED, *_COUNTS, _CLUSTERS))}, and"
         " history_<cross feature>, user_<user feature>, context_<context feature>"
     )
 

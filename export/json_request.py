@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from export.click_request import ClickRequest, ClickResponse
 from twin_tf.encoders import FeatureEncoder, encode_ids
-from twin_tf.schema import IdColumn
+from twin_tf.schema import LONGEST_HISTORY, IdColumn
 from twin_tf.strict_yaml import ConfigError, nearest
 
 _CLUSTER_SIZE = "cluster_size"
@@ -98,8 +98,10 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
         raise ConfigError(f"ids and times must be whole numbers (ids as in the logs): {error}") from error
     sizes = [behaviour.get(_CLUSTER_SIZE, 1) for behaviour in history]
     for place, size in enumerate(sizes):
-        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size < 1 << 31:
-            raise ConfigError(f"history[{place}].{_CLUSTER_SIZE} must be a whole number from 1 on, not {size!r}")
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LONGEST_HISTORY:
+            raise ConfigError(
+                f"history[{place}].{_CLUSTER_SIZE} must be a whole number from 1 to {LONGEST_HISTORY}, not {size!r}"
+            )
     order = np.argsort(times, kind="stable")
     history = [history[place] for place in order]
     return ClickRequest(

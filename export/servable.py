@@ -17,7 +17,7 @@ from export.signatures import SignatureContract, TensorContract, expected_signat
 from twin_tf.batch import Batch, History, Targets
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
-from twin_tf.schema import PADDING, UNKNOWN, FeatureSchema
+from twin_tf.schema import LONGEST_HISTORY, PADDING, UNKNOWN, FeatureSchema
 from twin_tf.strict_yaml import ConfigError
 
 _VERSIONS = ("weights_version", "table_version")
@@ -191,6 +191,12 @@ class Servable(tf.Module):
             users = tf.shape(probe)
             return {"disagreement": tf.fill(users, worst), "checked": tf.fill(users, checked_rows)}
 
+    def _sizes(self, request: Tensors, rows: tf.Tensor) -> tf.Tensor:
+        """How many behaviours each entry stands for; what no cluster can have becomes the nearest that one can."""
+        if not self._schema.history.clustered:
+            return tf.ones_like(rows)
+        return tf.clip_by_value(request["history_count"], 1, LONGEST_HISTORY)
+
     def batch(self, request: Tensors) -> tuple[Batch, tf.Tensor]:
         """The inputs of `serving_default` as a batch, and per user how many real ids are not in the catalogue."""
         schema = self._schema
@@ -208,7 +214,7 @@ class Servable(tf.Module):
             time=request["history_time"],
             cross={f.name: request[f"history_{f.name}"] for f in schema.stored_cross},
             length=length,
-            count=request["history_count"] if schema.history.clustered else tf.ones_like(history_rows),
+            count=self._sizes(request, history_rows),
         )
         targets = Targets(
             item=candidate_rows,

@@ -28,8 +28,9 @@ class History(NamedTuple):
     count: tf.Tensor
 
     def behaviours_before(self, end: tf.Tensor) -> tf.Tensor:
-        """How many behaviours stand behind the first `end` entries, each cluster with its size: int32 like `end`."""
-        return tf.gather(tf.pad(tf.cumsum(self.count, axis=1), [[0, 0], [1, 0]]), end, batch_dims=1)
+        """How many behaviours the first `end` entries stand for, clusters with their sizes: int64, shaped as `end`."""
+        total = tf.cumsum(tf.cast(self.count, tf.int64), axis=1)
+        return tf.gather(tf.pad(total, [[0, 0], [1, 0]]), end, batch_dims=1)
 
 
 class Targets(NamedTuple):

@@ -119,7 +119,8 @@ def preprocess(
     twin-tf preprocess --config my.yaml --events 'logs/2026-*.jsonl.gz' --items items.csv --output prepared
     twin-tf preprocess --config my.yaml --events logs/monday.parquet --items items.csv --previous sunday --output monday
     """
-    from beam_pipelines.build_examples import JobOnlyBuilt, build_examples
+    from beam_pipelines.build_examples import build_examples
+    from beam_pipelines.launch import JobOnlyBuilt
     from twin_tf.config import load_config
 
     config = load_config(config_path, overrides)
@@ -180,15 +181,21 @@ def cluster(
     twin-tf train --config my.yaml --prepared clustered --run run-v2
     """
     from beam_pipelines.cluster_histories import cluster_histories, cluster_text
+    from beam_pipelines.launch import JobOnlyBuilt
     from twin_tf.config import load_config
 
-    manifest = cluster_histories(
-        prepared,
-        run_directory,
-        output,
-        load_config(config_path, overrides).clusters,
-        runner=runner,
-        workers=workers,
-        beam_arguments=beam_arguments,
-    )
+    settings = load_config(config_path, overrides).clusters
+    try:
+        manifest = cluster_histories(
+            prepared,
+            run_directory,
+            output,
+            settings,
+            runner=runner,
+            workers=workers,
+            beam_arguments=beam_arguments,
+        )
+    except JobOnlyBuilt as built:
+        show({"built": str(built)}, as_json, str(built))
+        return
     show(json.loads(manifest.to_json()), as_json, cluster_text(output, manifest))

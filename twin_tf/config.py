@@ -14,8 +14,11 @@ from typing import Any, Literal
 
 import yaml
 
-from twin_tf.schema import FeatureSchema, schema_from_mapping
+from twin_tf.schema import LONGEST_HISTORY, FeatureSchema, schema_from_mapping
 from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
+
+LARGEST_EXPONENT = 0.7
+"""Of delta(V): with more, a split of 10^5 behaviours would hold more numbers than a machine has."""
 
 Stages = Literal["both", "search", "attention", "neither"]
 
@@ -226,14 +229,14 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         for name in ("groups", "gamma"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.exponent <= 1:
-            raise ConfigError(f"exponent must be above 0 and at most 1, not {self.exponent}")
+            if not 1 <= getattr(self, name) <= LONGEST_HISTORY:
+                raise ConfigError(f"{name} must lie between 1 and {LONGEST_HISTORY}, not {getattr(self, name)}")
+        if not 0 < self.exponent <= LARGEST_EXPONENT:
+            raise ConfigError(f"exponent must be above 0 and at most {LARGEST_EXPONENT}, not {self.exponent}")
         if self.recent < 0 or self.seed < 0:
             raise ConfigError(f"recent {self.recent} and seed {self.seed} must not be negative")
-        if not 0 < self.period_days < float("inf"):
-            raise ConfigError(f"period_days must be a positive number of days, not {self.period_days}")
+        if not 1 / 24 <= self.period_days <= 36_500:
+            raise ConfigError(f"period_days must lie between 1/24 (an hour) and 36500, not {self.period_days}")
 
 
 @dataclasses.dataclass(frozen=True)

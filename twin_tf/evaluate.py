@@ -30,14 +30,14 @@ class Scored(NamedTuple):
         item: int32 item rows.
         label: float32.
         probability: float32.
-        history_end: int32, behaviours in sight of the target before the window cuts them, clusters with their sizes.
+        history_end: int64, behaviours in sight of the target before the window cuts them, clusters with their sizes.
     """
 
     user: npt.NDArray[np.int64]
     item: npt.NDArray[np.int32]
     label: npt.NDArray[np.float32]
     probability: npt.NDArray[np.float32]
-    history_end: npt.NDArray[np.int32]
+    history_end: npt.NDArray[np.int64]
 
 
 class Evaluation:

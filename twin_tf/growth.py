@@ -5,6 +5,7 @@ the day before, boundaries stay. So a run can read a later day's data: rows past
 it, and all others mean what they meant.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +21,27 @@ from twin_tf.layers.embeddings import ItemEmbedding
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import CONFIG, schema_of
-from twin_tf.schema import FIRST_KNOWN
+from twin_tf.schema import FIRST_KNOWN, FeatureSchema
 from twin_tf.strict_yaml import ConfigError
 
 
-def check_same_encoding(run: Path, manifest: Manifest) -> None:
+def check_same_encoding(run: Path, manifest: Manifest, *, items_alone: bool = False) -> None:
     """Whether indices and item rows mean the same in a run and in prepared data, as far as both have them.
 
     Args:
         run: its directory.
         manifest: of the data that the run was trained on, or of an earlier or later day of the same chain.
+        items_alone: only items are looked up: histories may be clustered in one of the two, and keep values.
 
     Raises:
         ConfigError: another schema, boundaries, a vocabulary or catalogue that neither grew from the other: the run
             would read wrong rows without a word.
     """
     prepared = Path(manifest.directory)
-    if manifest.schema.contents_fingerprint != schema_of(load_config(run / CONFIG)).contents_fingerprint:
+    schemas = [manifest.schema, schema_of(load_config(run / CONFIG))]
+    if items_alone:
+        schemas = [_without_histories(schema) for schema in schemas]
+    if schemas[0].contents_fingerprint != schemas[1].contents_fingerprint:
         raise ConfigError(f"{prepared} was prepared with another schema than the run {run} was trained with")
     mine, theirs = FeatureEncoder.load(run), FeatureEncoder.load(prepared)
     for name, before in mine.fitted.items():
@@ -53,6 +58,12 @@ def check_same_encoding(run: Path, manifest: Manifest) -> None:
     both = min(len(known), len(found))
     if not np.array_equal(known[:both], found[:both]):
         raise ConfigError(_other_rows(records.ITEMS, prepared, run))
+
+
+def _without_histories(schema: FeatureSchema) -> FeatureSchema:
+    """The schema as far as items go: the same for raw and clustered histories, with and without kept values."""
+    features = tuple(dataclasses.replace(feature, keep_value=False) for feature in schema.features)
+    return dataclasses.replace(schema.clustered(False), features=features)
 
 
 def _other_rows(name: str, prepared: Path, run: Path) -> str:

@@ -64,7 +64,7 @@ class ProjectionManifest:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
 
-def run_with_catalogue(run: str | Path, prepared: str | Path | None) -> Run:
+def run_with_catalogue(run: str | Path, prepared: str | Path | None, *, items_alone: bool = False) -> Run:
     """Loads a run, with the catalogue of a later day where one is given.
 
     A new item is what its known features make of it; its own id is unknown to the weights.
@@ -72,6 +72,7 @@ def run_with_catalogue(run: str | Path, prepared: str | Path | None) -> Run:
     Args:
         run: a finished run.
         prepared: prepared data of a later day of the same chain; None keeps the run's own catalogue.
+        items_alone: see `check_same_encoding`.
 
     Raises:
         ConfigError: not a finished run, or prepared data of another schema or with other rows.
@@ -80,7 +81,7 @@ def run_with_catalogue(run: str | Path, prepared: str | Path | None) -> Run:
     if prepared is None:
         return loaded
     manifest = Manifest.load(prepared)
-    check_same_encoding(loaded.directory, manifest)
+    check_same_encoding(loaded.directory, manifest, items_alone=items_alone)
     ids = load_item_ids(manifest.directory)
     if len(ids) <= len(loaded.item_ids):
         return loaded

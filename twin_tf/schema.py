@@ -118,7 +118,8 @@ class History:
 
     Attributes:
         where: column -> allowed values; an event is a behaviour if every column holds one of its values.
-        max_length: a target sees at most its latest `max_length` behaviours (the paper's L; 10^4, cap 10^5).
+        max_length: a target sees at most its latest `max_length` behaviours (the paper's L; 10^4, cap 10^5); of
+            clustered ones so many before the clustering, and all that came since.
         clustered: an entry of a history may stand for a cluster of behaviours, and records and requests say how many
             (TWIN-V2). Only `twin-tf cluster` writes such records.
     """

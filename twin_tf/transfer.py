@@ -118,7 +118,7 @@ def _check_alike(old: FeatureEncoder, new: FeatureEncoder, feature: Feature, run
 def _meaning(encoder: FeatureEncoder, feature: Feature) -> dict[str, Any]:
     encoding = feature.encoding_or_fail
     meaning = {field.name: getattr(feature, field.name) for field in dataclasses.fields(feature)}
-    for where_it_comes_from in ("column", "type", "encoding"):
+    for where_it_comes_from in ("column", "type", "encoding", "keep_value"):
         del meaning[where_it_comes_from]
     meaning |= {"kind": encoding.kind, "buckets": encoding.buckets, "size": encoding.size}
     return meaning | {"boundaries": encoder.boundaries(feature) if encoding.kind == "numeric" else None}

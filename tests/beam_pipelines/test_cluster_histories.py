@@ -15,7 +15,14 @@ from test_build_examples import digest
 
 from beam_pipelines.cluster_histories import cluster_histories, cluster_text, main
 from export.exporter import export_run
-from tests.twin_tf.small_run import decode, read_json, shared_root, small_config, small_data, small_run
+from tests.twin_tf.small_run import (
+    decode,
+    read_json,
+    shared_root,
+    small_config,
+    small_data,
+    small_run,
+)
 from twin_tf.config import ClusterConfig
 from twin_tf.evaluate import evaluate
 from twin_tf.records import Manifest
@@ -76,7 +83,8 @@ def test_the_manifest_says_what_it_was_made_of(root: Path, clustered: Manifest) 
     assert clustered.schema.history.clustered
     files = {p.relative_to(root / "clustered").as_posix() for p in (root / "clustered").rglob("*") if p.is_file()}
     shards = {shard.name for shards in clustered.splits.values() for shard in shards}
-    assert files == {*shards, *clustered.files, "manifest.json", "_SUCCESS"}
+    assert files == {*shards, *clustered.files, "manifest.json", "_SUCCESS", "report.md", "compression.png"}
+    assert not [path for path in (root / "clustered").rglob("*") if path.is_dir() and not any(path.iterdir())]
     report = read_json(root / "clustered" / "clusters.json")["splits"]
     assert report["histories"]["entries"] == sum(s.events for s in clustered.shards("histories"))
     assert report["histories"]["behaviours"] == sum(s.events for s in small_data(root).shards("histories"))
@@ -101,6 +109,8 @@ def test_clusters_are_trained_on_exported_and_served_with_the_trainers_scores(
     assert found["metrics"]["targets"] == small_data(root).counts.targets["test"]
     lengths = [row["from"] for row in found["by_history_length"]]
     assert max(lengths) >= 200  # slices are of behaviours, not of the few entries that stand for them
+    again = cluster_histories(root / "prepared", tmp_path / "run", tmp_path / "next", SETTINGS, progress=False)
+    assert again.clusters is not None and again.clusters.weights_version == load_info(tmp_path / "run").weights_version
     export_run(tmp_path / "run", tmp_path / "model")
     with np.load(tmp_path / "model" / "assets.extra" / "probes.npz") as probes:
         assert probes["input/history_count"].max() > 1
@@ -131,14 +141,53 @@ def test_what_cannot_be_clustered_is_one_sentence(root: Path, clustered: Manifes
     shutil.copytree(root / "run", later)
     save_info(later, dataclasses.replace(load_info(later), trained_until=clustered.split.valid_from + 1))
     assert "its embeddings know what validation is to show" in failing(root, output, run=later)
-    broken = tmp_path / "broken"
-    shutil.copytree(root / "prepared", broken)
-    shard = sorted((broken / "test").glob("*"))[0]
-    shard.write_bytes(shard.read_bytes()[:-3])
-    assert "the prepared data cannot be read" in failing(root, output, prepared=broken)
+    save_info(later, dataclasses.replace(load_info(later), trained_until=0))
+    assert "does not say until when" in failing(root, output, run=later)
 
 
-def test_logs_cannot_claim_to_be_clustered(root: Path, tmp_path: Path) -> None:
+def damaged(root: Path, copy: Path) -> tuple[Path, Path]:
+    """A copy of the prepared data, and one of its shards."""
+    shutil.copytree(root / "prepared", copy)
+    return copy, sorted((copy / "test").glob("*"))[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damaged_data_are_refused(root: Path, tmp_path: Path, workers: int) -> None:
+    output = tmp_path / "output"
+    broken, shard = damaged(root, tmp_path / "flipped")
+    content = bytearray(shard.read_bytes())
+    content[-20] ^= 1
+    shard.write_bytes(content)
+    assert "the prepared data cannot be read" in failing(root, output, prepared=broken, workers=workers)
+    if workers == 1:
+        shard.write_bytes(content[:-3])
+        assert "is another size than the manifest says" in failing(root, output, prepared=broken)
+        shard.unlink()
+        assert "is missing, but the manifest lists it" in failing(root, output, prepared=broken)
+        edited, _ = damaged(root, tmp_path / "edited")
+        name = next(name for name in Manifest.load(edited).files if name.startswith("vocabularies/"))
+        (edited / name).write_text((edited / name).read_text() + " ")
+        assert f"{name} has another SHA-256" in failing(root, output, prepared=edited)
+
+
+def test_a_run_with_another_schema_is_named_with_the_data_as_the_user_knows_them(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(root / "run", other)
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("name: simulated", "name: another", 1))
+    said = failing(root, tmp_path / "output", run=other)
+    assert said == f"{root / 'prepared'} was prepared with another schema than the run {other} was trained with"
+
+
+def test_nothing_is_run_where_a_job_is_only_built(root: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"settings": SETTINGS, "progress": False, "runner": "DataflowRunner"}
+    template = ["--template_location=gs://bucket/template", "--project=p", "--region=r"]
+    with pytest.raises(ConfigError, match="no template of a clustering can be made"):
+        cluster_histories(root / "prepared", root / "run", tmp_path / "no", beam_arguments=template, **given)
+    assert not (tmp_path / "no").exists()
+
+
+def test_logs_cannot_claim_to_be_clustered(root: Path, clustered: Manifest, tmp_path: Path) -> None:
     from beam_pipelines.build_examples import build_examples
 
     schema = small_config().schema
@@ -147,7 +196,7 @@ def test_logs_cannot_claim_to_be_clustered(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="history.clustered is for what `twin-tf cluster` writes"):
         build_examples(schema.clustered(True), **logs, output=tmp_path / "no", progress=False)
     with pytest.raises(ConfigError, match="holds clusters; continue the prepared data"):
-        build_examples(schema, **logs, output=tmp_path / "no", progress=False, previous=root / "clustered")
+        build_examples(schema, **logs, output=tmp_path / "no", progress=False, previous=clustered.directory)
 
 
 def test_the_command_says_what_it_did(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

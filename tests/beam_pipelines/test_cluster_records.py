@@ -14,6 +14,7 @@ from twin_tf import records as keys
 from twin_tf.config import ClusterConfig
 from twin_tf.packing import float_bits, pack, unpack
 from twin_tf.records import Counts, Manifest, SplitTimes
+from twin_tf.strict_yaml import ConfigError
 
 ORIGIN, LAST, DAY = 1_700_000_000, 1_702_592_000, 86_400
 SCHEMA = schema()
@@ -178,8 +179,20 @@ def test_latest_histories_are_clustered_to_their_end() -> None:
     assert nobody["history/length"] == 0
 
 
-@pytest.mark.parametrize("period", [1e-9, 0.001])
-def test_moments_are_no_closer_than_a_unit_of_time(period: float) -> None:
-    short = dataclasses.replace(MANIFEST, last_time=ORIGIN + 100, split=SplitTimes(ORIGIN + 50, ORIGIN + 60))
-    moments = clustering_moments(short, ClusterConfig(period_days=period))
-    assert len(set(moments)) == len(moments) <= 102
+@pytest.mark.parametrize(
+    "wrong",
+    [{"period_days": 0.01}, {"period_days": 1e306}, {"exponent": 0.9}, {"exponent": 0.0}, {"gamma": 0},
+     {"gamma": 10**7}, {"groups": 0}, {"recent": -1}, {"seed": -1}],
+)  # fmt: skip
+def test_settings_that_make_no_clusters_are_one_sentence(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="must"):
+        ClusterConfig(**wrong)
+
+
+def test_sizes_beyond_a_byte_are_kept_whole() -> None:
+    times = ORIGIN + np.arange(0, 2_500_000, 2_500)
+    record = make_record(times, np.array([ORIGIN + 25 * DAY]), 3)
+    record["history/item"] = pack(np.full(len(times), 7), 2)
+    (found,) = compress([record], ClusterConfig(recent=4, gamma=300))
+    before = int((times < SPLIT.test_from).sum())
+    assert found["history/count"].sum() == before and found["history/count"].max() > 255

@@ -127,6 +127,14 @@ def test_degenerate_groups_end_cleanly(changes: dict[str, Any]) -> None:
         assert set(found.cross["share"]) == {UNKNOWN}
 
 
+def test_a_number_too_large_to_be_kept_leaves_the_index_that_it_has() -> None:
+    index = np.array([5, 4, 3])
+    share = np.array([np.inf, 0.5, 0.2], np.float32)
+    cross = {"share": index, "place": np.ones(3, np.int64)}
+    history = behaviours(3, number={"share": share}, cross=cross)
+    assert clusterer(gamma=1).compress(history)[0].cross["share"].tolist() == [5, 4, 3]
+
+
 def test_an_empty_history_stays_empty() -> None:
     assert len(clusterer().compress(behaviours(0))[0]) == 0
 

@@ -78,7 +78,7 @@ def test_behaviours_may_stand_for_clusters_where_the_model_knows_them():
         encode_request(encoder(), {**REQUEST, "history": history})
     for wrong in (0, -1, 1.5, True, "2", 2**31):
         history[0]["cluster_size"] = wrong
-        with pytest.raises(ConfigError, match=r"history\[0\].cluster_size must be a whole number from 1 on"):
+        with pytest.raises(ConfigError, match=r"history\[0\].cluster_size must be a whole number from 1 to"):
             encode_request(encoder(clustered=True), {**REQUEST, "history": history})
 
 
