@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 RUNS := runs
 
 .PHONY: help setup demo demo-simulated test test-slow test-flink test-faults lint format bench bench-pipelines \
-  bench-train bench-serving bench-clusters study-lifelong clean
+  bench-train bench-serving bench-clusters study-lifelong compare clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,12 @@ bench-clusters: $(INSTALLED) ## Clustering one user's 100,000 and 1,000,000 beha
 
 study-lifelong: $(INSTALLED) ## TWIN-V2 beside TWIN and an oracle on simulated lives of 100,000 behaviours, into runs/lifelong
 	$(PYTHON) -m benchmarks.lifelong_study --workdir $(RUNS)/lifelong
+
+compare: $(INSTALLED) ## Every system of the papers on The Complete Journey, into runs/compare
+	test -e $(RUNS)/compare/raw || .venv/bin/twin-tf import complete-journey --output $(RUNS)/compare/raw
+	test -e $(RUNS)/compare/prepared || .venv/bin/twin-tf preprocess --config complete_journey --events $(RUNS)/compare/raw/events.parquet \
+	  --items $(RUNS)/compare/raw/items.parquet --users $(RUNS)/compare/raw/users.parquet --output $(RUNS)/compare/prepared
+	.venv/bin/twin-tf compare --config complete_journey --prepared $(RUNS)/compare/prepared --output $(RUNS)/compare
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

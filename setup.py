@@ -25,6 +25,7 @@ MODEL = [
     "tensorboard>=2.20",
     "setuptools<81",  # tensorboard 2.20 imports pkg_resources, which later ones no longer have
     "matplotlib>=3.8",
+    "scikit-learn>=1.4",
 ]
 
 EXTRAS = {
@@ -42,7 +43,6 @@ EXTRAS = {
         "promql-parser>=0.5",
         "ruff>=0.6",
         "mypy>=1.11",
-        "scikit-learn>=1.4",
         "types-PyYAML",
         "types-protobuf",
     ],

@@ -25,7 +25,7 @@ from apache_beam.pvalue import AsList
 from beam_pipelines.launch import LOCAL_RUNNER, beam_options, quiet_failures
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.record_writer import write_file
-from twin_tf.growth import load_item_ids
+from twin_tf.data import load_item_ids
 from twin_tf.keras_api import tf
 from twin_tf.model import PROJECTION_BLOCK
 from twin_tf.projections import ProjectionManifest, ProjectionShard, catalogue_digest, run_with_catalogue

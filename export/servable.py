@@ -22,7 +22,7 @@ from twin_tf.strict_yaml import ConfigError
 
 _VERSIONS = ("weights_version", "table_version")
 VARIABLES = Path("variables/variables")
-_GROWING = ("lookup/", "projection/", "weights/item_features/", "weights/tables/")
+_GROWING = ("lookup/", "projection/", "weights/item_features/", "weights/item_state/", "weights/tables/")
 """Where the variables lie whose number of rows is the catalogue's or a vocabulary's."""
 
 

@@ -24,6 +24,7 @@ class ServedWeights(tf.Module):
 
     Attributes:
         item_features: int32 `(items, columns)`, the catalogue, one for all layers that read it.
+        item_state: what the search keeps of each item, by name; empty if it keeps nothing.
         tables: embedding tables by name.
         dense: all other weights by name.
     """
@@ -31,12 +32,14 @@ class ServedWeights(tf.Module):
     def __init__(self, model: TwinModel) -> None:
         super().__init__(name="served_weights")
         self.item_features = model.item_embedding.item_features
+        self.item_state = {f"{place}": part.item_state for place, part in enumerate(_searching(model))}
         self.tables = _named(model.embedding_variables)
         self.dense = _named(model.dense_variables)
 
     def free_rows(self) -> None:
         """Holds what grows in variables with a free number of rows, as a graph needs them."""
         self.item_features = free_rows(self.item_features)
+        self.item_state = {name: free_rows(variable) for name, variable in self.item_state.items()}
         self.tables = {name: free_rows(variable) for name, variable in self.tables.items()}
 
     @contextlib.contextmanager
@@ -58,6 +61,10 @@ class ServedWeights(tf.Module):
                     if holder in attributes:
                         restored.callback(attributes.__setitem__, holder, attributes[holder])
                         attributes[holder] = _replaced(attributes[holder], mine)
+            for part, variable in zip(_searching(model), self.item_state.values(), strict=True):
+                attributes = part.__dict__
+                restored.callback(attributes.__setitem__, "item_state", part.item_state)
+                attributes["item_state"] = variable
             yield
 
 
@@ -78,6 +85,11 @@ def _named(variables: list[tf.Variable]) -> dict[str, tf.Variable]:
         f"{place:03d}_{variable.name.split(':')[0].replace('/', '_')}": variable
         for place, variable in enumerate(variables)
     }
+
+
+def _searching(model: TwinModel) -> list[TwinModel]:
+    """The networks whose search keeps something of each item."""
+    return [part for part in (model, model.auxiliary) if part is not None and part.item_state is not None]
 
 
 def _replaced(held: Any, mine: dict[Any, tf.Variable]) -> Any:

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage or input (the message says what to cha
 """
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from twin_tf import __version__
-from twin_tf.cli_data import cluster, import_command, preprocess, simulate
+from twin_tf.cli_data import cluster, import_command, item_embeddings, preprocess, simulate
 from twin_tf.cli_options import config_options, json_option, named, show
 from twin_tf.cli_serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
 from twin_tf.strict_yaml import ConfigError
@@ -134,6 +135,46 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
 
 
 @main.command()
+@config_options
+@click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
+@click.option("--output", required=True, help="A new directory, or that of the same comparison to go on.")
+@click.option("--systems", default="all", show_default=True, help="all, main (no ablations), or names with commas.")
+@click.option("--seeds", default=2, show_default=True, help="How many seeds; ablations have the first alone.")
+@json_option
+def compare(
+    config_path: str | None,
+    overrides: tuple[str, ...],
+    prepared: str,
+    output: str,
+    systems: str,
+    seeds: int,
+    as_json: bool,
+) -> None:
+    r"""Train every system of the papers on the same records, and draw the papers' tables and figures.
+
+    \b
+    twin-tf compare --config complete_journey --prepared prepared --output comparison
+    twin-tf compare --config my.yaml --prepared prepared --output comparison --systems twin,din,sim_hard --seeds 3
+
+    Killed, it goes on where it was when the same command is run again.
+    """
+    from pathlib import Path
+
+    from twin_tf.comparison.report import findings
+    from twin_tf.comparison.run import Comparison
+    from twin_tf.comparison.systems import chosen_systems
+    from twin_tf.config import load_config
+
+    if seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1, not {seeds}")
+    config = load_config(config_path, overrides)
+    comparison = Comparison(Path(output), config, prepared, chosen_systems(systems), range(1, seeds + 1))
+    comparison.run()
+    report = json.loads((Path(output) / "report.json").read_text(encoding="utf-8"))
+    show(report, as_json, "\n".join([*findings(report), f"{output}/report.md"]))
+
+
+@main.command()
 @click.option("--run", "run_directory", required=True, help="A finished run.")
 @click.option("--output", required=True, help="A new model directory.")
 @click.option("--prepared", help="Prepared data for probes and warm-up; where the run was trained if left out.")
@@ -159,7 +200,19 @@ def export(run_directory: str, output: str, prepared: str | None, table: str | N
     show(result, as_json, export_text(output, result))
 
 
-for command in (simulate, import_command, preprocess, cluster, validate, publish, refresh, rollback, serve, predict):
+for command in (
+    simulate,
+    import_command,
+    preprocess,
+    cluster,
+    item_embeddings,
+    validate,
+    publish,
+    refresh,
+    rollback,
+    serve,
+    predict,
+):
     main.add_command(command)
 
 for _command in (

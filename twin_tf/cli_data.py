@@ -1,4 +1,4 @@
-"""Commands that make data: simulate, import, preprocess, cluster."""
+"""Commands that make data: simulate, import, preprocess, cluster, item-embeddings."""
 
 import json
 
@@ -199,3 +199,24 @@ def cluster(
         show({"built": str(built)}, as_json, str(built))
         return
     show(json.loads(manifest.to_json()), as_json, cluster_text(output, manifest))
+
+
+@click.command("item-embeddings")
+@click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
+@click.option("--output", required=True, help="A new directory for the embeddings.")
+@click.option("--width", default=64, show_default=True, help="Of an embedding.")
+@click.option("--seed", default=1, show_default=True, help="Of the factorisation.")
+@json_option
+def item_embeddings(prepared: str, output: str, width: int, seed: int, as_json: bool) -> None:
+    r"""Frozen item embeddings from the training period, for the searches that need them (SIM Soft, SIM Cluster).
+
+    \b
+    twin-tf item-embeddings --prepared prepared --output embeddings
+    twin-tf train --config my.yaml --set model.search=inner_product --set training.item_embeddings=embeddings \
+        --prepared prepared --run run-sim-soft
+    """
+    from twin_tf.item_embeddings import make_item_embeddings
+
+    made = make_item_embeddings(prepared, output, width, seed)
+    sentence = f"{output}: {made['items']:,} items, {made['width']} wide, from {made['behaviours']:,} behaviours"
+    show(made, as_json, sentence)

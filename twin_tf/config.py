@@ -28,7 +28,8 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        search: the GSU strategy, a name of `twin_tf.search` (`consistent` is TWIN, `recent` is DIN).
+        search: the GSU strategy, a name of `twin_tf.search` (`consistent` is TWIN, `recent` is DIN; docs/training.md
+            lists all).
         history_length: L, how many of a target's latest behaviours the GSU sees.
         retrieved: behaviours the GSU hands to the ESU (paper: 100).
         heads: attention heads (paper: 4).
@@ -52,6 +53,11 @@ class ModelConfig:
         embedding_scale: expected norm of a new embedding of an inherent feature.
         crosses: feature crosses (DCN-v2) of the mixer's input, stacked under its dense layers. Beyond the paper.
         cross_projection: rank of a cross's matrix; null leaves it whole.
+        category: `search: category` alone: the inherent feature that a behaviour must share with the target.
+        item_clusters: `search: item_clusters` alone: how many clusters of items.
+        hash_bits: `search: simhash` and `hash_rounds` alone: m, bits of a signature.
+        hash_round_bits: `search: hash_rounds` alone: tau, bits of a round.
+        memory_slots: `search: memory` alone: entries of the memory.
         cluster_size: the stages that add ln n of a behaviour that stands for a cluster of n (TWIN-V2: both). It changes
             nothing where histories are not clustered.
     """
@@ -74,10 +80,18 @@ class ModelConfig:
     embedding_scale: float = 2.0
     crosses: int = 0
     cross_projection: int | None = None
+    category: str | None = None
+    item_clusters: int = 1000
+    hash_bits: int = 48
+    hash_round_bits: int = 3
+    memory_slots: int = 8
     cluster_size: Stages = "both"
 
     def __post_init__(self) -> None:
-        for name in ("history_length", "retrieved", "heads", "head_size", "decoupled_dim"):
+        for name in (
+            "history_length", "retrieved", "heads", "head_size", "decoupled_dim", "item_clusters", "hash_bits",
+            "hash_round_bits", "memory_slots",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.short_term_length < 0:
@@ -117,6 +131,7 @@ class TrainingConfig:
         class_weights: how much a target without and with a click counts in the loss, on top of its weight in the
             records; null counts both 1.
         seed: of every random choice (start, shuffling).
+        item_embeddings: directory of `twin-tf item-embeddings`, for searches by frozen item embeddings.
     """
 
     epochs: int = 1
@@ -137,6 +152,7 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
     seed: int = 1
+    item_embeddings: str | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_records < 1:
@@ -251,8 +267,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.training.projections == "cached":
-            for key, value in (("relevance", "raw"), ("search", "recent")):
-                if getattr(self.model, key) == value:
+            for key, needed in (("relevance", "split"), ("search", "consistent")):
+                value = getattr(self.model, key)
+                if value != needed:
                     raise ConfigError(
                         f"training.projections: cached needs a search that reads projections, and model.{key}: {value} "
                         "reads none; leave projections live"

@@ -122,6 +122,14 @@ def load_item_features(
     return features, ids
 
 
+def load_item_ids(directory: str | Path) -> npt.NDArray[np.int64]:
+    """Raw ids by item row, int64 `(items,)`, -1 in rows 0 and 1, of prepared data or a run."""
+    table = pq.read_table(Path(directory) / records.ITEMS, columns=["row", "id"])
+    ids = np.full(len(table) + FIRST_KNOWN, -1, np.int64)
+    ids[table["row"].to_numpy()] = table["id"].to_numpy()
+    return ids
+
+
 def batch_spec(schema: FeatureSchema) -> Batch:
     """The structure of `make_dataset`'s elements, every dimension free."""
     wide32, wide64 = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None], tf.int64)

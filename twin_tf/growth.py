@@ -9,19 +9,17 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from twin_tf import records
 from twin_tf.config import load_config
-from twin_tf.data import load_item_features
+from twin_tf.data import load_item_features, load_item_ids
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.keras_api import tf
 from twin_tf.layers.embeddings import ItemEmbedding
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import CONFIG, schema_of
-from twin_tf.schema import FIRST_KNOWN, FeatureSchema
+from twin_tf.schema import FeatureSchema
 from twin_tf.strict_yaml import ConfigError
 
 
@@ -71,14 +69,6 @@ def _other_rows(name: str, prepared: Path, run: Path) -> str:
         f"{prepared} has another {name} than the run {run} was trained with: its rows differ; preprocess with "
         "--previous, which keeps them"
     )
-
-
-def load_item_ids(directory: str | Path) -> npt.NDArray[np.int64]:
-    """Raw ids by item row, int64 `(items,)`, -1 in rows 0 and 1, of prepared data or a run."""
-    table = pq.read_table(Path(directory) / records.ITEMS, columns=["row", "id"])
-    ids = np.full(len(table) + FIRST_KNOWN, -1, np.int64)
-    ids[table["row"].to_numpy()] = table["id"].to_numpy()
-    return ids
 
 
 def use_catalogue(model: TwinModel, manifest: Manifest) -> None:

@@ -14,12 +14,13 @@ import numpy.typing as npt
 from twin_tf.batch import Batch
 from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.keras_api import keras, tf, tfrs
-from twin_tf.layers.attention_block import Attended, AttentionBlock
+from twin_tf.layers.attention_block import AttentionBlock
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import share_found
 from twin_tf.layers.items import Items
+from twin_tf.layers.looking import Attended
 from twin_tf.layers.mixer import Mixer
 from twin_tf.layers.raw_attention import RawRelevance
 from twin_tf.layers.relevance import Relevance
@@ -27,8 +28,9 @@ from twin_tf.losses import ClickLoss
 from twin_tf.schema import FeatureSchema, schema_from_mapping
 from twin_tf.search import SearchStrategy, make_search
 from twin_tf.search.consistent import ConsistentSearch
+from twin_tf.search.protocol import MadeSearch, Vectors
 from twin_tf.search.recent import RecentSearch
-from twin_tf.strict_yaml import build, to_plain
+from twin_tf.strict_yaml import ConfigError, build, to_plain
 
 EVIDENCE_SCALE = 0.3
 """Brings log-sum-exp and maximum, which start at a few units, to the scale of the mixer's other inputs."""
@@ -44,7 +46,7 @@ class Scores(NamedTuple):
     Attributes:
         logit: float `(B, C)`.
         long_term: what the long-term block found.
-        auxiliary_logit: float `(B, C)` of the auxiliary twin, where there is one.
+        auxiliary_logit: float `(B, C)` of the auxiliary twin, or of a search that learns by its own; else None.
     """
 
     logit: tf.Tensor
@@ -58,7 +60,7 @@ class LossSums(NamedTuple):
     Attributes:
         own: numerator of the network's own loss, see `ClickLoss`.
         weight: its denominator.
-        auxiliary: numerator of the auxiliary twin's loss; 0 where there is none.
+        auxiliary: numerator of the auxiliary twin's or the search's own loss; 0 where there is none.
     """
 
     own: tf.Tensor
@@ -82,6 +84,7 @@ class TwinModel(tfrs.Model):
         cardinalities: feature name -> rows of its table.
         seed: of the starting weights.
         training: what the loss is; the plain one if left out.
+        item_state: float32 `(items, n)`, what `config.search` keeps of each item, if it does.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class TwinModel(tfrs.Model):
         cardinalities: Mapping[str, int],
         seed: int,
         training: TrainingConfig | None = None,
+        item_state: Vectors | None = None,
     ) -> None:
         super().__init__(name="twin")
         self.schema = schema
@@ -106,10 +110,14 @@ class TwinModel(tfrs.Model):
             self.relevance_embedding = ItemEmbedding(
                 narrow, cardinalities, item_features, norm, name="relevance_embedding"
             )
+        self.item_state = None if item_state is None else tf.Variable(item_state, trainable=False, name="item_state")
         self.cross_embedding = CrossEmbedding(schema.cross, cardinalities, schema.events.time)
-        self.long_term = self._block(
-            "long_term", make_search(config.search, config.retrieved, config.history_length), seed
-        )
+        search = make_search(config, schema, self.relevance_embedding.width, seed + 2000)
+        if isinstance(search, MadeSearch) and config.relevance != "split":
+            raise ConfigError(
+                f"model.search: {config.search} makes entries of its own and needs model.relevance: split"
+            )
+        self.long_term = self._block("long_term", search, seed)
         self.short_term: AttentionBlock | None = None
         if config.short_term_length:
             recent = RecentSearch(config.short_term_length, config.history_length)
@@ -124,7 +132,7 @@ class TwinModel(tfrs.Model):
         self.auxiliary: TwinModel | None = None
         if config.consistency == "auxiliary":
             alone = dataclasses.replace(config, consistency="shared")
-            self.auxiliary = TwinModel(schema, alone, item_features, cardinalities, seed + 5000)
+            self.auxiliary = TwinModel(schema, alone, item_features, cardinalities, seed + 5000, item_state=item_state)
 
     def _block(self, name: str, search: SearchStrategy, seed: int) -> AttentionBlock:
         config = self.config
@@ -242,22 +250,26 @@ class TwinModel(tfrs.Model):
         pairs = tf.shape(batch.targets.item)
         mixed = tf.concat([tf.broadcast_to(part, [pairs[0], pairs[1], part.shape[-1]]) for part in parts], axis=-1)
         logit = tf.cast(self.mixer(mixed), tf.float32)
-        return Scores(logit, long_term, None if auxiliary is None else auxiliary.logit)
+        return Scores(logit, long_term, long_term.auxiliary_logit if auxiliary is None else auxiliary.logit)
 
     def _looked_up(self, batch: Batch, table: tf.Tensor | None, exact: bool) -> tuple[CrossRows, Items, tf.Tensor]:
         """The history's cross features and item halves, and the targets' K_h of eq. 6."""
         cross = self.cross_embedding.compact(self.cross_embedding.behaviour_indices(batch.history))
         if self.schema.history.clustered:
             cross = cross._replace(log_count=tf.math.log(tf.cast(tf.maximum(batch.history.count, 1), tf.float32)))
-        items = Items(self.relevance_embedding, self.item_embedding, batch.history.item, table, exact=exact)
+        items = Items(
+            self.relevance_embedding, self.item_embedding, batch.history.item, table, exact=exact, state=self.item_state
+        )
         return cross, items, self.relevance_embedding(batch.targets.item)
 
     def gsu_overlap(self, batch: Batch) -> tf.Tensor:
         """Consistency: of the true finalists by the ESU's own metric, the share that the GSU found, a scalar.
 
         1 with fresh parameters; less with an old table (`cache_projections`), an auxiliary twin or another search.
-        NaN if no target of the batch has any history.
+        NaN if no target of the batch has any history, or if the search chooses no behaviours at all.
         """
+        if isinstance(self.long_term.search, MadeSearch):
+            return tf.constant(float("nan"))
         found = self.score(batch, self.projection_cache, exact=False).long_term.finalists
         cross, items, queries = self._looked_up(batch, None, True)
         best = ConsistentSearch(self.config.retrieved, self.config.history_length)
@@ -306,6 +318,7 @@ class TwinModel(tfrs.Model):
             "cardinalities": dict(self._cardinalities),
             "seed": self._seed,
             "training": to_plain(self._training) if self._training is not None else None,
+            "item_state": None if self.item_state is None else list(self.item_state.shape),
         }
 
     @classmethod
@@ -320,4 +333,5 @@ class TwinModel(tfrs.Model):
             config["cardinalities"],
             config["seed"],
             build(TrainingConfig, training, "training") if training is not None else None,
+            None if config["item_state"] is None else np.zeros(config["item_state"], np.float32),
         )

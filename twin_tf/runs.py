@@ -3,6 +3,7 @@
 run/config.yaml     model, training and serving settings, with the schema
     schema.yaml, vocabularies/, items/items.parquet     copied from the prepared data
     items/seen.npy  which items it was trained on, see `twin_tf.seen_items`
+    items/search_state.npy  what the search keeps of each item, where it is one by frozen item embeddings
     run.json        cardinalities, fingerprint, weights version, where the data were
     checkpoints/    tf.train.Checkpoint, see `twin_tf.checkpoints`; `checkpoint` in it names what the run hands on
     tensorboard/    summaries
@@ -24,16 +25,20 @@ from twin_tf.checkpoints import DamagedCheckpointError, sound_state
 from twin_tf.config import Config, load_config
 from twin_tf.data import load_item_features
 from twin_tf.encoders import FeatureEncoder
+from twin_tf.item_embeddings import load_item_embeddings
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.schema import FeatureSchema
+from twin_tf.search import find_strategy
+from twin_tf.search.protocol import Vectors
 from twin_tf.strict_yaml import ConfigError, build, to_plain
 
 CONFIG = "config.yaml"
 RUN = "run.json"
 REPORT = "report.json"
 CHECKPOINTS = "checkpoints"
+SEARCH_STATE = "items/search_state.npy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +127,45 @@ def load_info(directory: Path) -> RunInfo:
 
 
 def build_model(directory: Path, config: Config, info: RunInfo) -> tuple[TwinModel, npt.NDArray[np.int64]]:
-    """The untrained model of a run, and its item ids by row."""
+    """The untrained model of a run, and its item ids by row.
+
+    Args:
+        directory: the run, or the prepared data that it is to be trained on.
+        config: its settings.
+        info: its `run.json`.
+
+    Raises:
+        ConfigError: settings that make no model, or item embeddings that are missing or do not go with the data.
+    """
     features, ids = load_item_features(directory, schema_of(config))
+    state = _search_state(directory, config, info)
     seed = config.training.seed
-    model = TwinModel(schema_of(config), config.model, features, info.cardinalities, seed, config.training)
+    model = TwinModel(schema_of(config), config.model, features, info.cardinalities, seed, config.training, state)
     return model, ids
+
+
+def _search_state(directory: Path, config: Config, info: RunInfo) -> Vectors | None:
+    """What the search keeps of each item: the run's own, or made of `training.item_embeddings`."""
+    strategy = find_strategy(config.model.search)
+    if not strategy.needs_embeddings:
+        return None
+    if (directory / SEARCH_STATE).is_file():
+        state: Vectors = np.load(directory / SEARCH_STATE, allow_pickle=False)
+        return state
+    given = config.training.item_embeddings
+    if given is None:
+        raise ConfigError(
+            f"model.search: {config.model.search} needs training.item_embeddings, the directory that "
+            "`twin-tf item-embeddings` wrote"
+        )
+    vectors = load_item_embeddings(given, directory, info.trained_until)
+    return strategy.item_state(vectors, config.model, config.training.seed)
+
+
+def keep_search_state(directory: Path, model: TwinModel) -> None:
+    """Lets a run hold what its search keeps of each item: the embeddings may be gone by the time it is exported."""
+    if model.item_state is not None:
+        np.save(directory / SEARCH_STATE, model.item_state.numpy(), allow_pickle=False)
 
 
 def finished_checkpoint(directory: Path) -> str:

@@ -16,7 +16,7 @@ from twin_tf.fit import Fit, overlap_name
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.run_lock import claimed_run
-from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, save_info, schema_of
+from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, keep_search_state, save_info, schema_of
 from twin_tf.seen_items import save_seen_items
 from twin_tf.strategies import is_chief, lost_processes_named
 from twin_tf.strict_yaml import ConfigError
@@ -99,6 +99,7 @@ def _train(
     with claimed_run(directory, manifest, config, info), lost_processes_named():
         if resumes is not None and (resumes / CHECKPOINTS).is_dir():
             shutil.copytree(resumes / CHECKPOINTS, directory / CHECKPOINTS)
+        keep_search_state(directory, model)
         trainer = Trainer(model, config.training, strategy)
         checkpoint = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer)
         log = TrainingLog(directory / "tensorboard")

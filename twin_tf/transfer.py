@@ -27,6 +27,7 @@ from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import CONFIG, finished_checkpoint, schema_of
 from twin_tf.schema import FIRST_KNOWN, Feature
+from twin_tf.search import find_strategy
 from twin_tf.strict_yaml import ConfigError
 
 FREE_SETTINGS = (
@@ -34,6 +35,9 @@ FREE_SETTINGS = (
     "cluster_size",
 )  # fmt: skip
 """Settings of `model` that no weight's shape depends on; with the short-term block, only whether there is one."""
+
+SEARCH_SETTINGS = ("category", "item_clusters", "hash_bits", "hash_round_bits", "memory_slots")
+"""Settings that only a search reads; they matter for one that has weights of its own."""
 
 FRESH = -1
 _NO_FIT = "let both be the same, or train without --init-from"
@@ -81,8 +85,10 @@ def plan_transfer(run: str | Path, manifest: Manifest, model: ModelConfig) -> Tr
     config = load_config(directory / CONFIG)
     for field in dataclasses.fields(ModelConfig):
         mine, theirs = getattr(model, field.name), getattr(config.model, field.name)
-        same = mine == theirs or (field.name in FREE_SETTINGS and bool(mine) == bool(theirs))
-        if not same:
+        free = field.name in SEARCH_SETTINGS or (field.name in FREE_SETTINGS and bool(mine) == bool(theirs))
+        if field.name in ("search", *SEARCH_SETTINGS):
+            free = free and not any(find_strategy(name).learns for name in (model.search, config.model.search))
+        if mine != theirs and not free:
             raise ConfigError(
                 f"model.{field.name} is {mine}, but {theirs} in the run {run}, so its weights are others; {_NO_FIT}"
             )

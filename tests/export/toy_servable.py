@@ -36,7 +36,7 @@ class Toy:
     features: np.ndarray
 
 
-def make_toy(items=60, videos=60, seed=1, topics=False, **changes) -> Toy:
+def make_toy(items=60, videos=60, seed=1, topics=False, item_state=None, **changes) -> Toy:
     """`videos` is a vocabulary that may grow with the catalogue; `changes` are of the network's settings."""
     plain = make_schema().to_plain()
     if topics:
@@ -53,7 +53,8 @@ def make_toy(items=60, videos=60, seed=1, topics=False, **changes) -> Toy:
         features[5::3, 3] = 0  # an item of two topics, and one of none
         features[7, 1:4] = 0
     sizes = {f.name: f.encoding_or_fail.cardinality() for f in schema.features} | {"video": videos + 2}
-    model = TwinModel(schema, dataclasses.replace(CONFIG, **changes), features, sizes, seed)
+    settings = dataclasses.replace(CONFIG, **changes)
+    model = TwinModel(schema, settings, features, sizes, seed, item_state=item_state)
     for table in model.cross_embedding.tables.values():
         table.assign(tf.constant(generator.normal(0, 2, table.shape).astype(np.float32)))
     return Toy(model, schema, ids, features)

@@ -17,7 +17,8 @@ from twin_tf import __version__
 from twin_tf.cli import main
 
 COMMANDS = (
-    "simulate", "import", "preprocess", "cluster", "train", "evaluate", "export", "validate", "publish", "refresh",
+    "simulate", "import", "preprocess", "cluster", "item-embeddings", "train", "evaluate",
+    "compare", "export", "validate", "publish", "refresh",
     "rollback", "serve", "predict",
 )  # fmt: skip
 

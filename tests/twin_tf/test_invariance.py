@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.twin_tf.searching import searching
 from tests.twin_tf.toy import DAY, ITEMS, NOW, make_batch, make_model, pad, take_users
 from twin_tf.keras_api import tf
+from twin_tf.search import STRATEGIES
 
-MODELS = {search: make_model(search=search) for search in ("consistent", "recent")}
+MODELS = {search: searching(search) for search in STRATEGIES}
 SPEC = tf.nest.map_structure(
     lambda tensor: tf.TensorSpec([None] * tensor.shape.rank, tensor.dtype), make_batch(np.random.default_rng(0), [3])
 )

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from tests.twin_tf.searching import searching
 from tests.twin_tf.toy import make_batch, make_model
 from twin_tf.keras_api import keras, tf
 from twin_tf.model import TwinModel
+from twin_tf.search import STRATEGIES
 
 OPTIONS = [
     {},
@@ -15,7 +17,12 @@ OPTIONS = [
     {"decoupled_embeddings": True, "crosses": 1, "cross_projection": 2},
     {"consistency": "auxiliary", "search": "recent", "evidence": False},
     {"precision": "bfloat16", "short_term_length": 0},
+    *({"search": search} for search in STRATEGIES),
 ]
+
+
+def made(options):
+    return searching(**options) if "search" in options else make_model(**options)
 
 
 def our_layers(module):
@@ -31,7 +38,7 @@ def again(layer):
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_every_layer_is_made_again_from_its_configuration(options):
-    model = make_model(**options)
+    model = made(options)
     kinds = {type(layer).__name__ for layer in our_layers(model)}
     assert {"TwinModel", "ItemEmbedding", "CrossEmbedding", "FeatureEmbedding", "AttentionBlock", "Mixer"} <= kinds
     for layer in our_layers(model):
@@ -43,7 +50,7 @@ def test_every_layer_is_made_again_from_its_configuration(options):
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_a_model_made_again_and_loaded_scores_the_same_bits(options, tmp_path):
-    model, batch = make_model(**options), make_batch(np.random.default_rng(5), [30, 3, 0])
+    model, batch = made(options), make_batch(np.random.default_rng(5), [30, 3, 0])
     path = tf.train.Checkpoint(model=model).write(str(tmp_path / "weights"))
     same = again(model)
     assert isinstance(same, TwinModel)

@@ -11,9 +11,9 @@ import yaml
 
 from export.exporter import export_run
 from tests.twin_tf import small_run, two_days
-from twin_tf.data import make_dataset
+from twin_tf.data import load_item_ids, make_dataset
 from twin_tf.encoders import FeatureEncoder
-from twin_tf.growth import load_item_ids, use_catalogue
+from twin_tf.growth import use_catalogue
 from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.runs import RunInfo, build_model, load_run
@@ -170,6 +170,7 @@ def test_settings_that_make_other_weights_are_named_before_a_run_exists(first_ru
         ("model.mixer=[16,8]", r"model.mixer is \(16, 8\), but \(16,\) in the run"),
         ("model.evidence=false", "model.evidence is False, but True in the run"),
         ("model.short_term_length=0", "model.short_term_length is 0, but 10 in the run"),
+        ("model.search=memory", "model.search is memory, but consistent in the run"),
     ):
         with pytest.raises(ConfigError, match=f"{setting} .*; let both be the same, or train without --init-from"):
             train(second.directory, tmp_path / "run", two_days.config_of(second, override), init_from=first_run)
@@ -178,7 +179,8 @@ def test_settings_that_make_other_weights_are_named_before_a_run_exists(first_ru
 
 def test_settings_that_make_the_same_weights_may_differ(first_run):
     second = two_days.second_day(ROOT)
-    _, _, filled = started(first_run, second, "model.search=recent", "model.history_length=50", "model.retrieved=5")
+    others = ("model.search=category", "model.category=topic", "model.hash_bits=9", "model.cluster_size=search")
+    _, _, filled = started(first_run, second, *others, "model.history_length=50", "model.retrieved=5")
     kernel = load_run(first_run).model.long_term.relevance.query_kernel.numpy()
     np.testing.assert_array_equal(filled.model.long_term.relevance.query_kernel.numpy(), kernel)
 

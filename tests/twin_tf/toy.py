@@ -67,13 +67,15 @@ CONFIG = ModelConfig(
 
 
 def make_model(
-    seed: int = 1, training: TrainingConfig | None = None, schema: FeatureSchema = SCHEMA, **changes
+    seed: int = 1, training: TrainingConfig | None = None, schema: FeatureSchema = SCHEMA, item_state=None, **changes
 ) -> TwinModel:
     generator = np.random.default_rng(99)
     features = np.stack([np.arange(ITEMS + 2), generator.integers(2, 11, ITEMS + 2)], axis=1).astype(np.int32)
     features[:2] = [[0, 0], [1, 1]]
     cardinalities = {f.name: f.encoding_or_fail.cardinality() for f in schema.features}
-    model = TwinModel(schema, dataclasses.replace(CONFIG, **changes), features, cardinalities, seed, training)
+    model = TwinModel(
+        schema, dataclasses.replace(CONFIG, **changes), features, cardinalities, seed, training, item_state
+    )
     # Large cross embeddings: a bias that is lost or misplaced cannot hide in rounding.
     for table in model.cross_embedding.tables.values():
         table.assign(tf.constant(generator.normal(0, 2, table.shape).astype(np.float32)))

@@ -1,7 +1,6 @@
 """GSU and ESU around one relevance metric: TWIN's long-term block, and with another search its short-term block."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from twin_tf.batch import History, Targets
 from twin_tf.config import Stages
@@ -11,47 +10,16 @@ from twin_tf.layers.embeddings import CrossEmbedding
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Finalists, unite
 from twin_tf.layers.items import Items
+from twin_tf.layers.looking import Attended, Looking
+from twin_tf.layers.made_entries import attend_to_made
 from twin_tf.layers.masking import MASKED_SCORE, masked_attention
 from twin_tf.layers.places import pick
 from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.sight import Sight, in_sight
 from twin_tf.layers.steps import climb, merge_steps, spread_steps, stairs
 from twin_tf.schema import FIRST_KNOWN
-from twin_tf.search import SearchInputs, SearchStrategy, make_search
-
-
-class Attended(NamedTuple):
-    """What a block found out.
-
-    Attributes:
-        output: float `(B, C, heads * head_size)`; exactly zero for a user without history.
-        evidence: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the finalists' relevance; zero without history.
-        finalists: places within the given history.
-        relevance: float `(B, C, heads, K)` of the finalists.
-    """
-
-    output: tf.Tensor
-    evidence: tf.Tensor
-    finalists: Finalists
-    relevance: tf.Tensor
-
-
-class Looking(NamedTuple):
-    """Targets and what they look back on, as all steps of a block need it.
-
-    Attributes:
-        sight: the columns that each target sees.
-        queries: float `(B, C, heads * head_size)`.
-        items: the item halves of the history.
-        cross: its cross features, by place in the history.
-        cuts: relative cross feature -> int32 `(B, C, boundaries)`, the columns where its bucket changes.
-    """
-
-    sight: Sight
-    queries: tf.Tensor
-    items: Items
-    cross: CrossRows
-    cuts: Mapping[str, tf.Tensor]
+from twin_tf.search import SearchInputs, SearchStrategy, search_from_config
+from twin_tf.search.protocol import LearnedSearch, MadeSearch
 
 
 @keras.utils.register_keras_serializable("twin_tf")
@@ -79,6 +47,7 @@ class AttentionBlock(keras.layers.Layer):
     ) -> None:
         super().__init__(name=name)
         self.search = search
+        self.search_layer = search.layer  # tracked here: a strategy is no Keras layer
         self.relevance = relevance
         self.attention = attention
         self.cross = cross
@@ -106,7 +75,13 @@ class AttentionBlock(keras.layers.Layer):
         looking = self._look(self.search, items, queries, history, cross, targets)
         if chosen is not None:
             return self._attend(looking, _within_sight(_in_columns(chosen, looking.sight), looking.sight))
-        return self._attend(looking, *self._find(self.search, looking, "search"))
+        if isinstance(self.search, MadeSearch):
+            return attend_to_made(self, looking, self.search.weights(self._inputs(looking, "search")))
+        found = self._attend(looking, *self._find(self.search, looking, "search"))
+        if isinstance(self.search, LearnedSearch):
+            logit = self.search.auxiliary_logit(self._inputs(looking, "search"))
+            return found._replace(auxiliary_logit=logit)
+        return found
 
     def find(
         self,
@@ -133,20 +108,27 @@ class AttentionBlock(keras.layers.Layer):
         sight = in_sight(history, targets, search.window)
         time = sight.pick(history.time)
         cuts = {f.name: self.cross.age_cuts(f, time, targets.time) for f in self.cross.relative_features}
-        return Looking(sight, self.relevance.project_queries(queries), items, cross, cuts)
+        return Looking(sight, targets.item, self.relevance.project_queries(queries), items, cross, cuts)
 
     def _find(self, search: SearchStrategy, looking: Looking, stage: Stages) -> tuple[Finalists, tf.Tensor | None]:
         """The finalists by the metric of a stage, and that of every column, `(heads, B, C, W)`, if it was asked for."""
-        sight = looking.sight
         asked: list[tf.Tensor] = []
+        finalists = search.find(self._inputs(looking, stage, asked))
+        return _within_sight(finalists, looking.sight), asked[0] if asked else None
+
+    def _inputs(self, looking: Looking, stage: Stages, asked: list[tf.Tensor] | None = None) -> SearchInputs:
+        """What a strategy may look at; the relevance, if it asks for it, is put into `asked`."""
+        sight, items = looking.sight, looking.items
+        kept = [] if asked is None else asked
 
         def relevance() -> tf.Tensor:
-            if not asked:
-                asked.append(self._search_scores(looking, stage))
-            return asked[0]
+            if not kept:
+                kept.append(self._search_scores(looking, stage))
+            return kept[0]
 
-        finalists = search.find(SearchInputs(relevance, sight.first, sight.stop, sight.width))
-        return _within_sight(finalists, sight), asked[0] if asked else None
+        behaviour = items.rows_at(sight.position)
+        looked_up = (items.embed_rows, items.features, items.state)
+        return SearchInputs(relevance, sight.first, sight.stop, sight.width, behaviour, looking.target, *looked_up)
 
     def _counts(self, stage: Stages) -> bool:
         return self.counted in ("both", stage)
@@ -211,7 +193,7 @@ class AttentionBlock(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> "AttentionBlock":
         """The layer of `get_config`."""
         parts = {n: keras.layers.deserialize(config[n]) for n in ("relevance", "attention", "cross")}
-        return cls(make_search(**config["search"]), name=config["name"], counted=config["counted"], **parts)
+        return cls(search_from_config(config["search"]), name=config["name"], counted=config["counted"], **parts)
 
 
 def _within_sight(finalists: Finalists, sight: Sight) -> Finalists:

@@ -31,6 +31,7 @@ class Items:
             distinct items.
         exact: whether `table` is what the live weights say now, as far as its type can hold it. Both stages then read
             it, so a rounded table moves them alike and they stay twins.
+        state: what a search keeps of each item, `(items, n)`, if it does.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Items:
         table: tf.Tensor | None = None,
         *,
         exact: bool = False,
+        state: tf.Variable | None = None,
     ) -> None:
         self._relevance = relevance
         self._value = value
         self._rows = rows
         self._table = table
+        self._state = state
         self.exact = exact and table is not None
 
     def searched(self, project: Projection, position: tf.Tensor) -> tf.Tensor:
@@ -63,10 +66,28 @@ class Items:
 
     def _held(self, position: tf.Tensor) -> tf.Tensor:
         """What the table holds; out of range it is the unknown item's row."""
-        return tf.cast(gather_rows(self._table, tf.gather(self._rows, position, batch_dims=1)), tf.float32)
+        return tf.cast(gather_rows(self._table, self.rows_at(position)), tf.float32)
+
+    def rows_at(self, position: tf.Tensor) -> tf.Tensor:
+        """Item rows of the behaviours at `(B, n)` positions."""
+        return tf.gather(self._rows, position, batch_dims=1)
+
+    def embed_rows(self, rows: tf.Tensor) -> tf.Tensor:
+        """K_h of eq. 6 of item rows, with gradient: float `(..., H)`."""
+        return self._relevance(rows)
+
+    def features(self, rows: tf.Tensor) -> tf.Tensor:
+        """Feature indices of item rows: int32 `(..., columns)`."""
+        return gather_rows(self._relevance.item_features, rows)
+
+    def state(self, rows: tf.Tensor) -> tf.Tensor:
+        """What the search keeps of items; of those that it does not know, what it keeps of an unknown one."""
+        if self._state is None:
+            raise ValueError("this search keeps nothing of items")
+        return gather_rows(self._state, rows)
 
     def embed(self, position: tf.Tensor) -> EmbeddedItems:
         """K_h of the behaviours at `(B, n)` positions, with gradient."""
-        rows = tf.gather(self._rows, position, batch_dims=1)
+        rows = self.rows_at(position)
         relevance = self._relevance(rows)
         return EmbeddedItems(relevance, relevance if self._value is self._relevance else self._value(rows))

@@ -1,11 +1,25 @@
-"""What a search strategy gets and gives."""
+"""What a search strategy gets and gives.
+
+Most strategies choose finalists, some by a score of every behaviour (`ScoredSearch`). Others (`MadeSearch`) choose
+none: they make a few entries of the whole history, and the ESU attends to those.
+"""
 
 import abc
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from twin_tf.keras_api import tf
-from twin_tf.layers.gsu import Finalists
+import numpy as np
+import numpy.typing as npt
+
+from twin_tf.keras_api import keras, tf
+from twin_tf.layers.gsu import Finalists, top_columns
+from twin_tf.layers.masking import MASKED_SCORE
+
+if TYPE_CHECKING:
+    from twin_tf.config import ModelConfig
+    from twin_tf.schema import FeatureSchema
+
+Vectors = npt.NDArray[np.float32]
 
 
 class SearchInputs(NamedTuple):
@@ -18,12 +32,27 @@ class SearchInputs(NamedTuple):
         first: int32 `(B, C)` or `(B, 1)`, the newest column that each target sees.
         stop: int32 like `first`, the column after the oldest that it sees.
         width: the number of columns that some user needs; columns behind it are padding.
+        behaviour: item rows of the columns, int32 `(B, W)`.
+        target: item rows of the targets, int32 `(B, C)`.
+        embed: item rows to K_h of eq. 6, with gradient: float `(..., H)`.
+        features: item rows to their feature indices: int32 `(..., columns)`, see `FeatureSchema.inherent_slices`.
+        vectors: item rows to what the strategy keeps of each item (`SearchStrategy.item_state`): float `(..., n)`.
     """
 
     relevance: Callable[[], tf.Tensor]
     first: tf.Tensor
     stop: tf.Tensor
     width: tf.Tensor
+    behaviour: tf.Tensor
+    target: tf.Tensor
+    embed: Callable[[tf.Tensor], tf.Tensor]
+    features: Callable[[tf.Tensor], tf.Tensor]
+    vectors: Callable[[tf.Tensor], tf.Tensor]
+
+    def in_sight(self) -> tf.Tensor:
+        """Which columns each target sees: bool `(B, C, W)`, or `(B, 1, W)` where it is the same for all."""
+        column = tf.range(tf.shape(self.behaviour)[1])
+        return (column >= self.first[..., None]) & (column < self.stop[..., None])
 
 
 class SearchStrategy(abc.ABC):
@@ -37,9 +66,33 @@ class SearchStrategy(abc.ABC):
     name: ClassVar[str]
     """What configurations call it."""
 
+    needs_embeddings: ClassVar[bool] = False
+    """Whether it searches by frozen item embeddings."""
+
+    learns: ClassVar[bool] = False
+    """Whether it has weights of its own."""
+
+    layer: keras.layers.Layer | None = None
+    """Holds the strategy's own weights, if it has any."""
+
     def __init__(self, retrieved: int, history_length: int) -> None:
         self.retrieved = retrieved
         self.history_length = history_length
+
+    @classmethod
+    def settings(cls, config: "ModelConfig", schema: "FeatureSchema", width: int, seed: int) -> Mapping[str, Any]:
+        """What else the constructor takes.
+
+        Args:
+            config: the network's settings.
+            schema: the feature schema.
+            width: H, of K_h in eq. 6.
+            seed: of random choices.
+
+        Raises:
+            ConfigError: a setting that the strategy needs is missing or wrong.
+        """
+        return {}
 
     @property
     def window(self) -> int:
@@ -50,6 +103,63 @@ class SearchStrategy(abc.ABC):
     def find(self, inputs: SearchInputs) -> Finalists:
         """The finalists, `(B, C, K)` or `(B, 1, K)` where they do not depend on the target."""
 
+    @classmethod
+    def item_state(cls, vectors: Vectors, config: "ModelConfig", seed: int) -> Vectors | None:
+        """What the strategy keeps of each item, made of frozen item embeddings.
+
+        Args:
+            vectors: float32 `(items, width)` by item row, zero where nothing is known; see `twin_tf.item_embeddings`.
+            config: the network's settings.
+            seed: of random choices.
+
+        Returns:
+            float32 `(items, n)`; None where the strategy needs no such embeddings.
+        """
+        return None
+
     def get_config(self) -> dict[str, Any]:
-        """The arguments of `make_search` that make the same strategy."""
+        """The arguments of `search_from_config` that make the same strategy."""
         return {"name": self.name, "retrieved": self.retrieved, "history_length": self.history_length}
+
+
+class ScoredSearch(SearchStrategy):
+    """The `retrieved` behaviours with the highest scores; of equal ones the more recent."""
+
+    @abc.abstractmethod
+    def scores(self, inputs: SearchInputs) -> tf.Tensor:
+        """Float `(B, C, W)`; `MASKED_SCORE` for a behaviour that must not be chosen."""
+
+    def find(self, inputs: SearchInputs) -> Finalists:
+        """See `SearchStrategy`."""
+        scores = tf.where(inputs.in_sight(), tf.stop_gradient(self.scores(inputs)), MASKED_SCORE)
+        shape = tf.shape(scores)
+        rows = tf.reshape(scores, [1, shape[0] * shape[1], shape[2]])
+        kept = tf.minimum(self.retrieved, inputs.width)
+        score, column = top_columns(rows, kept)
+        found = [shape[0], shape[1], kept]
+        valid = tf.reshape(score, found) > MASKED_SCORE / 2
+        return Finalists(tf.where(valid, tf.reshape(column, found), 0), valid)
+
+
+class MadeSearch(SearchStrategy):
+    """Makes entries of all behaviours in sight instead of choosing some; the ESU attends to the entries."""
+
+    @abc.abstractmethod
+    def weights(self, inputs: SearchInputs) -> tf.Tensor:
+        """How much of each behaviour is in each entry: float `(B, C, entries, W)`.
+
+        Rows are not negative and sum to 1; they are zero throughout for a target without history.
+        """
+
+    def find(self, inputs: SearchInputs) -> Finalists:
+        """No behaviour in particular."""
+        nothing = tf.zeros(tf.concat([tf.shape(inputs.target), [1]], axis=0), tf.int32)
+        return Finalists(nothing, tf.zeros_like(nothing, tf.bool))
+
+
+class LearnedSearch(ScoredSearch):
+    """Learns to search by predicting clicks itself, beside the network; nothing but the finalists passes over."""
+
+    @abc.abstractmethod
+    def auxiliary_logit(self, inputs: SearchInputs) -> tf.Tensor:
+        """The prediction that the search learns from: float `(B, C)`."""

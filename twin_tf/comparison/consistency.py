@@ -1,0 +1,139 @@
+"""The paper's figure 4: of the 100 behaviours that the ESU would rank highest, how many the GSU hands over.
+
+    python -m twin_tf.comparison.consistency --run=run --prepared=prepared --records=40 [--ages=0,100,...]
+
+The oracle is each system's own ESU: eq. 6 with its own parameters over every behaviour. With `--ages`, also how many
+the search finds when its projection table is so many training steps old.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from twin_tf.batch import Batch
+from twin_tf.data import batch_spec, make_dataset
+from twin_tf.keras_api import tf
+from twin_tf.layers.gsu import share_found
+from twin_tf.model import TwinModel
+from twin_tf.records import Manifest
+from twin_tf.runs import build_model, load_run
+from twin_tf.search.consistent import ConsistentSearch
+from twin_tf.search.protocol import MadeSearch
+from twin_tf.trainer import Trainer
+
+TRUE = 100
+"""The true finalists that are counted."""
+
+SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 10_000)
+"""How many behaviours the GSU may hand over."""
+
+BATCH = 4
+WARM_STEPS, REFRESH_STEPS = 300, 50
+
+
+def hits_by_size(model: TwinModel, manifest: Manifest, records: int) -> list[dict[str, float]] | None:
+    """Hits of the true top-100 by the size of the GSU's output; None for a system that chooses no behaviours.
+
+    Targets with fewer behaviours than `TRUE` count too: their true finalists are all that they have.
+
+    Args:
+        model: trained.
+        manifest: prepared data, whose test split is looked at.
+        records: about how many of it.
+
+    Returns:
+        `size` and `share`, the mean over the records' targets, for every size up to the longest history.
+    """
+    search, window = model.long_term.search, model.config.history_length
+    if isinstance(search, MadeSearch):
+        return None
+    sizes = [size for size in SIZES if size < window] + [window]
+    own = search.retrieved
+
+    def shares(batch: Batch) -> list[tf.Tensor]:
+        cross, items, queries = model._looked_up(batch, None, True)
+        whole = (items, queries, batch.history, cross, batch.targets)
+        true = model.long_term.find(ConsistentSearch(TRUE, window), *whole)
+        found = []
+        for size in sizes:
+            search.retrieved = size
+            chosen = model.long_term.find(search, *whole)
+            found.append(share_found(chosen, true, tf.shape(batch.history.item)[1], batch.targets.count))
+        search.retrieved = own
+        return found
+
+    step = tf.function(shares, input_signature=[batch_spec(manifest.schema)])
+    total = sum(shard.records for shard in manifest.shards("test"))
+    every = max(1, -(-total // records))
+    rows, weights = [], []
+    for batch in make_dataset(manifest, "test", window, BATCH, every=every):
+        found = np.array([share.numpy() for share in step(batch)])
+        if np.isfinite(found).all():
+            rows.append(found)
+            weights.append(int(batch.targets.count.numpy().sum()))
+    means = np.average(rows, axis=0, weights=weights)
+    return [{"size": size, "share": float(share)} for size, share in zip(sizes, means, strict=True)]
+
+
+def hits_by_age(directory: str, manifest: Manifest, ages: Sequence[int], records: int) -> list[dict[str, float]]:
+    """Hits of the true top-100 when the projection table is so many training steps old.
+
+    A run of the same settings is trained anew for `WARM_STEPS`, at its starting rates; then its table is left alone
+    while it trains on, searching in that table as a cached one is searched online.
+
+    Args:
+        directory: the run, for its settings.
+        manifest: prepared data.
+        ages: rising, from 0 on.
+        records: of the valid split, about how many are looked at.
+    """
+    run = load_run(directory)
+    model, _ = build_model(run.directory, run.config, run.info)
+    training = dataclasses.replace(run.config.training, projections="cached")
+    window = model.window
+    total = sum(shard.records for shard in manifest.shards("valid"))
+    probes = list(make_dataset(manifest, "valid", window, BATCH, every=max(1, -(-total // records))))
+    overlap = tf.function(model.gsu_overlap, input_signature=[batch_spec(manifest.schema)])
+    trainer = Trainer(model, training, tf.distribute.get_strategy())
+    steps = iter(
+        batch
+        for epoch in range(10_000)
+        for batch in make_dataset(manifest, "train", window, training.batch_records, shuffle_seed=1, epoch=epoch)
+    )
+    for done in range(WARM_STEPS):
+        if done % REFRESH_STEPS == 0:
+            model.refresh_projections()
+        trainer.step(next(steps))
+    model.refresh_projections()
+    found, age = [], 0
+    for wanted in ages:
+        for _ in range(wanted - age):
+            trainer.step(next(steps))
+        age = wanted
+        shares = np.array([overlap(batch).numpy() for batch in probes])
+        found.append({"age": wanted, "share": float(np.nanmean(shares))})
+    return found
+
+
+def main() -> None:
+    """Prints the figures as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--prepared", required=True)
+    parser.add_argument("--records", type=int, default=40)
+    parser.add_argument("--ages", default="", help="steps, separated by commas")
+    options = parser.parse_args()
+    manifest = Manifest.load(options.prepared)
+    result: dict[str, Any] = {"by_size": hits_by_size(load_run(options.run).model, manifest, options.records)}
+    if options.ages:
+        ages = [int(age) for age in options.ages.split(",")]
+        result["by_age"] = hits_by_age(options.run, manifest, ages, options.records)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The figures of a comparison: one message each, PNG bytes."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twin_tf.figures import COLOURS, new_figure, png
+
+Plain = Mapping[str, Any]
+Results = Mapping[str, Sequence[Plain]]
+
+OTHERS = (
+    "#e08e45",
+    "#5b8c5a",
+    "#a06cb0",
+    "#9a9a9a",
+    "#c2a83e",
+    "#d1495b",
+    "#3d8b8b",
+    "#7a5c3e",
+    "#7fb3d5",
+    "#555555",
+    "#b0b0b0",
+)
+"""Colours of the systems beside TWIN's, which is `COLOURS[0]`."""
+
+SHOWN_BY_LENGTH = ("avg_pooling", "din", "sim_hard", "eta", "twin")
+"""Systems of figure 5: more lines than these cannot be told apart."""
+
+
+def _colours(keys: Sequence[str]) -> dict[str, str]:
+    others = [key for key in keys if key != "twin"]
+    return {"twin": COLOURS[0], **{key: OTHERS[place % len(OTHERS)] for place, key in enumerate(others)}}
+
+
+def quality(results: Results, labels: Mapping[str, str], counting: Mapping[str, Plain]) -> bytes:
+    """AUC and GAUC of every system, with the spread over the seeds, and counting as a line."""
+    figure, axes = new_figure(height=1.1 + 0.55 * len(results))
+    order = sorted(results, key=lambda key: statistics.fmean(r["gauc"] for r in results[key]))
+    every: list[float] = []
+    for offset, metric, colour in ((0.2, "auc", COLOURS[2]), (-0.2, "gauc", COLOURS[0])):
+        values = [[result[metric] for result in results[key]] for key in order]
+        means = [statistics.fmean(value) for value in values]
+        spread = [statistics.stdev(value) if len(value) > 1 else 0.0 for value in values]
+        places = [place + offset for place in range(len(order))]
+        bars = axes.barh(places, means, height=0.36, color=colour, xerr=spread, label=metric.upper())
+        axes.bar_label(bars, [f"{mean:.4f}" for mean in means], padding=4, fontsize=8)
+        every += means
+    for label, metrics in counting.items():
+        if "whole" in label:
+            axes.axvline(metrics["gauc"], color=COLOURS[1], linewidth=1.5, label="counting, GAUC")
+            every.append(metrics["gauc"])
+    axes.set_xlim(max(0.0, min(every) - 0.02), max(every) + 0.03)
+    axes.set_yticks(range(len(order)), [labels[key] for key in order])
+    axes.set_xlabel("area under the curve (0.5 = guessing)")
+    axes.set_title("Which search finds what clicks depend on", loc="left")
+    figure.legend(loc="outside lower right", ncols=3, frameon=False)
+    return png(figure)
+
+
+def by_length(results: Results, labels: Mapping[str, str]) -> bytes:
+    """GAUC of some systems by history length."""
+    figure, axes = new_figure()
+    keys = [key for key in SHOWN_BY_LENGTH if key in results]
+    classes = [row for row in results["twin"][0]["by_history_length"] if row["gauc"] is not None]
+    places = {row["from"]: place for place, row in enumerate(classes)}
+    colours = _colours(keys)
+    for key in keys:
+        rows = [
+            row for row in results[key][0]["by_history_length"] if row["from"] in places and row["gauc"] is not None
+        ]
+        x, y = [places[row["from"]] for row in rows], [row["gauc"] for row in rows]
+        axes.plot(x, y, "o-", color=colours[key], linewidth=2.5 if key == "twin" else 1.3, label=labels[key])
+    axes.set_xticks(range(len(classes)), [f"{row['from']:,}+\n({row['targets']:,})" for row in classes], fontsize=8)
+    axes.set_xlabel("behaviours before the target, from (targets in the class)")
+    axes.set_ylabel("GAUC")
+    axes.set_title("What a longer history is worth to each system", loc="left")
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    return png(figure)
+
+
+def consistency(curves: Mapping[str, Sequence[Plain]], labels: Mapping[str, str]) -> bytes:
+    """Hits of the true top-100 by the size of the GSU's output, one curve a system."""
+    figure, axes = new_figure(width=9.0, height=4.6)
+    colours = _colours(list(curves))
+    for key, rows in curves.items():
+        sizes, hits = [row["size"] for row in rows], [100 * row["share"] for row in rows]
+        thick = {"linewidth": 2.8, "zorder": 5} if key == "twin" else {"linewidth": 1.4}
+        axes.plot(sizes, hits, "o-", markersize=3.5, color=colours[key], label=labels[key], **thick)
+    axes.set_xscale("log")
+    axes.axvline(100, color="black", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("behaviours that the search hands over")
+    axes.set_ylabel("of the ESU's true top-100, %")
+    axes.set_ylim(0, 103)
+    axes.set_title("How much of what its attention wants each search hands over", loc="left")
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    return png(figure)
+
+
+def table_age(rows: Sequence[Plain]) -> bytes:
+    """Hits by the age of the projection table."""
+    figure, axes = new_figure(height=3.4)
+    ages, hits = [row["age"] for row in rows], [100 * row["share"] for row in rows]
+    axes.plot(ages, hits, "o-", color=COLOURS[0])
+    for age, hit in zip(ages, hits, strict=True):
+        axes.annotate(f"{hit:.0f}", (age, hit), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axes.set_ylim(0, 108)
+    axes.set_xlabel("training steps since the table was computed")
+    axes.set_ylabel("of the true top-100, %")
+    axes.set_title("What an ageing projection table loses", loc="left")
+    axes.grid(axis="y", alpha=0.3)
+    return png(figure)
+
+
+def ablations(keys: Sequence[str], results: Results, extras: Mapping[str, Plain], labels: Mapping[str, str]) -> bytes:
+    """GAUC beside request time."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 1.0 + 0.5 * len(keys)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    order = list(keys)[::-1]
+    quality = [results[key][0]["gauc"] for key in order]
+    times = [extras[key]["latency"]["p50_ms"] for key in order]
+    for axes, values, colour, form in ((left, quality, COLOURS[0], "%.4f"), (right, times, COLOURS[1], "%.1f ms")):
+        bars = axes.barh([labels[key] for key in order], values, color=colour)
+        axes.bar_label(bars, fmt=form, padding=3, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    left.set_xlim(min(quality) - 0.02, max(quality) + 0.01)
+    left.set_xlabel("GAUC")
+    right.set_xlim(0, max(times) * 1.25)
+    right.set_xlabel("a request: 10,000 behaviours, 100 candidates")
+    figure.suptitle("What TWIN loses without its parts, and what they cost", x=0.01, ha="left")
+    return png(figure)

@@ -1,0 +1,178 @@
+"""What people read after a comparison: `report.md` and its figures; programs read `report.json`.
+
+`report.json` holds `systems.<key>.{auc,gauc,logloss}_{mean,std}`, `consistency.<key>`, `length.<key>`, `ablation.<key>`
+and everything they were computed from.
+"""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from twin_tf.comparison import figures
+from twin_tf.markdown import plain, table
+
+METRICS = ("auc", "gauc", "logloss")
+
+Plain = Mapping[str, Any]
+
+
+def summary(results: Sequence[Plain]) -> dict[str, float | None]:
+    """Means and standard deviations over the seeds; the latter None for a single one."""
+    found: dict[str, float | None] = {}
+    for metric in METRICS:
+        values = [result[metric] for result in results]
+        found[f"{metric}_mean"] = statistics.fmean(values)
+        found[f"{metric}_std"] = statistics.stdev(values) if len(values) > 1 else None
+    return found
+
+
+def paired(mine: Sequence[Plain], theirs: Sequence[Plain], metric: str) -> tuple[float, float | None]:
+    """The mean difference over the seeds that both have, and its standard deviation (None for a single one)."""
+    other = {result["seed"]: result[metric] for result in theirs}
+    found = [result[metric] - other[result["seed"]] for result in mine if result["seed"] in other]
+    return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None
+
+
+def write_comparison(workdir: Path, report: Plain) -> None:
+    """Writes `report.json`, `report.md` and the figures, of what there is so far."""
+    results, extras, labels = report["results"], report["extras"], report["labels"]
+    main = {key: found for key, found in results.items() if key not in report["ablations"]}
+    content = {
+        **report,
+        "systems": {key: summary(found) for key, found in results.items()},
+        "consistency": {key: extra["by_size"] for key, extra in extras.items() if extra.get("by_size")},
+        "length": {key: found[0]["by_history_length"] for key, found in results.items()},
+        "ablation": {key: summary(results[key]) for key in report["ablations"] if key in results},
+    }
+    drawn = {"quality.png": figures.quality(main, labels, report["counting"])} if main else {}
+    if "twin" in main:
+        drawn["history_length.png"] = figures.by_length(main, labels)
+    if content["consistency"]:
+        drawn["consistency.png"] = figures.consistency(content["consistency"], labels)
+    if extras.get("twin", {}).get("by_age"):
+        drawn["table_age.png"] = figures.table_age(extras["twin"]["by_age"])
+    ablated = [key for key in ("twin", *report["ablations"]) if key in extras and key in results]
+    if len(ablated) > 1:
+        drawn["ablations.png"] = figures.ablations(ablated, results, extras, labels)
+    for name, image in drawn.items():
+        (workdir / name).write_bytes(image)
+    (workdir / "report.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (workdir / "report.md").write_text(_page(content, set(drawn)), encoding="utf-8")
+
+
+def quality_rows(report: Plain) -> list[tuple[str, ...]]:
+    """Rows of (system, AUC, GAUC, log loss, seeds), the counting baseline at the end."""
+    rows = []
+    for key, found in report["results"].items():
+        if key not in report["ablations"]:
+            means = report["systems"][key]
+            cells = [_spread(means[f"{metric}_mean"], means[f"{metric}_std"]) for metric in METRICS]
+            rows.append((report["labels"][key], *cells, str(len(found))))
+    for label, metrics in report["counting"].items():
+        rows.append((f"{label} (no learning)", f"{metrics['auc']:.4f}", f"{metrics['gauc']:.4f}", "-", "-"))
+    return rows
+
+
+def findings(report: Plain) -> list[str]:
+    """What a reader should take away, one sentence each."""
+    results, labels = report["results"], report["labels"]
+    others = [key for key in results if key not in (*report["ablations"], "twin")]
+    if "twin" not in results or not others:
+        return ["Not finished: run the same command again."]
+    lines = []
+    for metric in ("auc", "gauc"):
+        best = max(others, key=lambda key: report["systems"][key][f"{metric}_mean"])
+        difference, deviation = paired(results["twin"], results[best], metric)
+        over = f" (± {deviation:.4f} over {len(results['twin'])} seeds)" if deviation is not None else " (one seed)"
+        mine = report["systems"]["twin"][f"{metric}_mean"]
+        lines.append(
+            f"{metric.upper()}: TWIN {mine:.4f}, {difference:+.4f} against the best other system, {labels[best]}{over}."
+        )
+    counted = report["counting"].get("counting, whole history")
+    if counted is not None:
+        below = [labels[key] for key in results if report["systems"][key]["gauc_mean"] < counted["gauc"]]
+        beaten = f"{', '.join(below)} stay below it" if below else "every system is above it"
+        lines.append(
+            f"Counting over the whole history, without learning, reaches GAUC {counted['gauc']:.4f}: {beaten}."
+        )
+    return lines
+
+
+def _page(report: Plain, drawn: set[str]) -> str:
+    lines = [f"# Comparison on {plain(report['data'])}", "", *(f"* {line}" for line in findings(report)), ""]
+    targets = ", ".join(f"{count:,} {split}" for split, count in report["targets"].items())
+    lines += [
+        f"Targets: {targets}. {report['epochs']} epoch(s), seeds {', '.join(map(str, report['seeds']))}; every system "
+        f"sees the same records, the latest {report['history_length']:,} behaviours, and is trained with the same "
+        "rates; only the search differs.",
+        "",
+    ]
+    if "quality.png" in drawn:
+        lines += ["## Quality (the paper's table 4)", "", "![AUC and GAUC by system](quality.png)", ""]
+        lines += [*table(("system", "AUC", "GAUC", "log loss", "seeds"), quality_rows(report)), ""]
+    for name, title, alternative, text in _SECTIONS:
+        if name in drawn:
+            lines += [f"## {title}", "", f"![{alternative}]({name})", "", text, ""]
+    if report["extras"]:
+        lines += ["## Cost", "", *_cost(report), ""]
+    return "\n".join(lines)
+
+
+_SECTIONS = (
+    (
+        "consistency.png",
+        "Consistency of GSU and ESU (figure 4)",
+        "Hits of the true top-100 by the number of behaviours handed over",
+        "Of the 100 behaviours that the system's own ESU ranks highest over the whole history, the share that its "
+        "search hands over, by how many it may hand over.",
+    ),
+    (
+        "table_age.png",
+        "An ageing projection table (figure 4)",
+        "Hits of TWIN's true top-100 by the age of the projection table",
+        "TWIN searches in a table of projections that is refreshed every so often; this is what it finds of the true "
+        "top-100 while the weights go on learning at their starting rates.",
+    ),
+    (
+        "history_length.png",
+        "By history length (figure 5)",
+        "GAUC by the number of behaviours before the target",
+        "The first seed.",
+    ),
+    (
+        "ablations.png",
+        "Ablations (figure 6)",
+        "GAUC and request time of TWIN without its parts",
+        "Request time: one request in TensorFlow Serving's session, see Cost.",
+    ),
+)
+
+
+def _cost(report: Plain) -> list[str]:
+    rows = []
+    for key, extra in report["extras"].items():
+        first = report["results"][key][0]
+        peak = first["train_peak_rss_mb"]
+        rows.append(
+            (
+                report["labels"][key],
+                f"{first['examples_per_s']:,.0f}",
+                f"{first['train_seconds']:,.0f}",
+                "-" if peak is None else f"{peak / 1e3:.1f}",
+                f"{extra['latency']['parameters'] / 1e6:.2f}",
+                f"{extra['latency']['p50_ms']:.1f}",
+            )
+        )
+    head = ("system", "examples/s", "training s", "peak GB", "parameters, M", "request ms")
+    return [
+        *table(head, rows),
+        "",
+        "Request: p50 of one user with 10,000 behaviours and 100 candidates, random, in TensorFlow Serving's session, "
+        "without the wire.",
+    ]
+
+
+def _spread(mean: float, deviation: float | None) -> str:
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"

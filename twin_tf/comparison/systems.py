@@ -1,0 +1,79 @@
+"""The systems of the papers, as settings that differ from TWIN's own."""
+
+from typing import NamedTuple
+
+from twin_tf.arms import Arm
+from twin_tf.search import find_strategy
+from twin_tf.strict_yaml import ConfigError, nearest
+
+
+class System(NamedTuple):
+    """One system.
+
+    Attributes:
+        key: of its figures.
+        label: in tables and figures.
+        search: the strategy.
+        settings: `model.<setting>=value` besides the search.
+        ablation: whether it is TWIN without a part, for the paper's figure 6.
+    """
+
+    key: str
+    label: str
+    search: str
+    settings: tuple[str, ...] = ()
+    ablation: bool = False
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether it searches by frozen item embeddings."""
+        return find_strategy(self.search).needs_embeddings
+
+    def arm(self, embeddings: str) -> Arm:
+        """What to train; `embeddings` is the directory of frozen item embeddings."""
+        overrides = [f"model.search={self.search}", *(f"model.{setting}" for setting in self.settings)]
+        if self.needs_embeddings:
+            overrides.append(f"training.item_embeddings={embeddings}")
+        return Arm(self.key, self.label, tuple(overrides))
+
+
+SYSTEMS = {
+    system.key: system
+    for system in (
+        System("avg_pooling", "average pooling", "average"),
+        System("mimn", "memory (MIMN-like)", "memory"),
+        System("din", "DIN", "recent"),
+        System("sim_hard", "SIM Hard", "category"),
+        System("ubr4ctr", "BM25 (UBR4CTR's retrieval)", "bm25"),
+        System("sim_cluster", "SIM Cluster", "item_clusters", ("item_clusters=1000",)),
+        System("sim_cluster_plus", "SIM Cluster+", "item_clusters", ("item_clusters=10000",)),
+        System("sim_soft", "SIM Soft, pretrained", "inner_product"),
+        System("sim_soft_learned", "SIM Soft, learned", "learned_inner_product"),
+        System("eta", "ETA", "simhash", ("hash_bits=32",)),
+        System("sdim", "SDIM", "hash_rounds", ("hash_bits=48", "hash_round_bits=3")),
+        System("twin", "TWIN", "consistent"),
+        System("twin_auxiliary", "TWIN without consistency", "consistent", ("consistency=auxiliary",), True),
+        System("twin_no_bias", "TWIN without bias", "consistent", ("bias=false",), True),
+        System("twin_raw", "raw MHTA", "consistent", ("relevance=raw",), True),
+    )
+}
+"""In the order of tables, TWIN behind the systems that it is compared with."""
+
+
+def chosen_systems(names: str) -> list[System]:
+    """The systems that a comma-separated list names, or all for `all`; `main` is all but the ablations.
+
+    Raises:
+        ConfigError: an unknown system, or TWIN is not among them.
+    """
+    if names == "all":
+        return list(SYSTEMS.values())
+    if names == "main":
+        return [system for system in SYSTEMS.values() if not system.ablation]
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in SYSTEMS:
+            raise ConfigError(f"no system {name!r}{nearest(name, SYSTEMS)}; there are {', '.join(SYSTEMS)}")
+    if "twin" not in wanted:
+        raise ConfigError("the systems must include twin: it is what the others are compared with")
+    return [system for key, system in SYSTEMS.items() if key in wanted]

@@ -1,0 +1,48 @@
+"""What passes between the steps of an attention block."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from twin_tf.keras_api import tf
+from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.gsu import Finalists
+from twin_tf.layers.items import Items
+from twin_tf.layers.sight import Sight
+
+
+class Attended(NamedTuple):
+    """What a block found out.
+
+    Attributes:
+        output: float `(B, C, heads * head_size)`; exactly zero for a user without history.
+        evidence: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the finalists' relevance; zero without history.
+        finalists: places within the given history.
+        relevance: float `(B, C, heads, K)` of the finalists.
+        auxiliary_logit: float `(B, C)`, what the search itself predicts, if it learns by that.
+    """
+
+    output: tf.Tensor
+    evidence: tf.Tensor
+    finalists: Finalists
+    relevance: tf.Tensor
+    auxiliary_logit: tf.Tensor | None = None
+
+
+class Looking(NamedTuple):
+    """Targets and what they look back on, as all steps of a block need it.
+
+    Attributes:
+        sight: the columns that each target sees.
+        target: item rows of the targets, int32 `(B, C)`.
+        queries: float `(B, C, heads * head_size)`.
+        items: the item halves of the history.
+        cross: its cross features, by place in the history.
+        cuts: relative cross feature -> int32 `(B, C, boundaries)`, the columns where its bucket changes.
+    """
+
+    sight: Sight
+    target: tf.Tensor
+    queries: tf.Tensor
+    items: Items
+    cross: CrossRows
+    cuts: Mapping[str, tf.Tensor]

@@ -1,0 +1,71 @@
+"""SIM Hard: the behaviours of the target's own category, most recent first.
+
+References:
+    Search-based User Interest Modeling, arXiv 2006.05639, section 3.1.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from twin_tf.config import ModelConfig
+from twin_tf.keras_api import tf
+from twin_tf.layers.masking import MASKED_SCORE
+from twin_tf.schema import FIRST_KNOWN, FeatureSchema
+from twin_tf.search.protocol import ScoredSearch, SearchInputs
+from twin_tf.strict_yaml import ConfigError, nearest
+
+
+class CategorySearch(ScoredSearch):
+    """The latest `retrieved` behaviours that share a value of one inherent feature with the target.
+
+    Args:
+        retrieved: K.
+        history_length: L.
+        columns: first and one past the last column of the feature, see `FeatureSchema.inherent_slices`.
+    """
+
+    name = "category"
+
+    def __init__(self, retrieved: int, history_length: int, columns: tuple[int, int]) -> None:
+        super().__init__(retrieved, history_length)
+        self.columns = (columns[0], columns[1])
+
+    @classmethod
+    def settings(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
+        """Where the feature that `model.category` names is."""
+        slices = schema.inherent_slices
+        if config.category not in slices:
+            hint = "" if config.category is None else nearest(config.category, slices)
+            raise ConfigError(
+                f"model.search: category needs model.category, an inherent feature, not {config.category!r}{hint}"
+            )
+        part = slices[config.category]
+        return {"columns": (part.start, part.stop)}
+
+    def scores(self, inputs: SearchInputs) -> tf.Tensor:
+        """See `ScoredSearch`."""
+        part = slice(*self.columns)
+        match = shares_value(inputs.features(inputs.target)[..., part], inputs.features(inputs.behaviour)[..., part])
+        return tf.where(match, 0.0, MASKED_SCORE)
+
+    def get_config(self) -> dict[str, Any]:
+        """See `SearchStrategy`."""
+        return {**super().get_config(), "columns": list(self.columns)}
+
+
+def shares_value(target: tf.Tensor, behaviour: tf.Tensor) -> tf.Tensor:
+    """Whether a target and a behaviour have a known value in common.
+
+    Args:
+        target: indices, int32 `(B, C, values)`.
+        behaviour: likewise `(B, W, values)`.
+
+    Returns:
+        bool `(B, C, W)`.
+    """
+    found = None
+    for mine in tf.unstack(target, axis=-1):
+        for theirs in tf.unstack(behaviour, axis=-1):
+            same = (mine[:, :, None] == theirs[:, None, :]) & (mine >= FIRST_KNOWN)[:, :, None]
+            found = same if found is None else found | same
+    return found

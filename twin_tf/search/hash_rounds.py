@@ -1,0 +1,64 @@
+"""SDIM's sampling as a search: behaviours by the number of hash rounds in which they collide with the target.
+
+The bits of a SimHash signature are cut into rounds of tau bits; a behaviour collides in a round if all its bits are the
+target's. Where SDIM averages what collides, here the ESU attends to it, as to every other search's finalists.
+
+References:
+    Sampling Is All You Need on Modeling Long-Term User Behaviors for CTR Prediction, arXiv 2205.10249, section 4.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from twin_tf.config import ModelConfig
+from twin_tf.keras_api import tf
+from twin_tf.schema import FeatureSchema
+from twin_tf.search.protocol import ScoredSearch, SearchInputs
+from twin_tf.search.simhash import random_planes, signs
+from twin_tf.strict_yaml import ConfigError
+
+
+class HashRoundsSearch(ScoredSearch):
+    """The `retrieved` behaviours that collide with the target in most rounds; of equal ones the more recent.
+
+    Args:
+        retrieved: K.
+        history_length: L.
+        width: H, of the embeddings.
+        bits: m, of all rounds together.
+        round_bits: tau, of a round.
+        seed: of the hyperplanes.
+    """
+
+    name = "hash_rounds"
+
+    def __init__(self, retrieved: int, history_length: int, width: int, bits: int, round_bits: int, seed: int) -> None:
+        super().__init__(retrieved, history_length)
+        if round_bits < 1 or bits % round_bits:
+            raise ConfigError(f"model.hash_bits {bits} must be a multiple of model.hash_round_bits {round_bits}")
+        self.width, self.bits, self.round_bits, self.seed = width, bits, round_bits, seed
+        self.planes = random_planes(width, bits, seed)
+
+    @classmethod
+    def settings(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
+        """Width, bits and seed."""
+        return {"width": width, "bits": config.hash_bits, "round_bits": config.hash_round_bits, "seed": seed}
+
+    def scores(self, inputs: SearchInputs) -> tf.Tensor:
+        """See `ScoredSearch`: rounds in which all bits are equal."""
+        target, behaviour = (self._codes(inputs.embed(rows)) for rows in (inputs.target, inputs.behaviour))
+        return tf.matmul(target, behaviour, transpose_b=True)
+
+    def _codes(self, embeddings: tf.Tensor) -> tf.Tensor:
+        """One-hot codes of all rounds side by side, so that a product counts collisions."""
+        side = tf.cast(signs(embeddings, self.planes) > 0, tf.int32)
+        shape, rounds = tf.shape(side), self.bits // self.round_bits
+        by_round = tf.reshape(side, tf.concat([shape[:-1], [rounds, self.round_bits]], axis=0))
+        code = tf.reduce_sum(by_round * tf.constant([1 << bit for bit in range(self.round_bits)]), axis=-1)
+        one_hot = tf.one_hot(code, 1 << self.round_bits)
+        return tf.reshape(one_hot, tf.concat([shape[:-1], [rounds << self.round_bits]], axis=0))
+
+    def get_config(self) -> dict[str, Any]:
+        """See `SearchStrategy`."""
+        mine = {"width": self.width, "bits": self.bits, "round_bits": self.round_bits, "seed": self.seed}
+        return {**super().get_config(), **mine}

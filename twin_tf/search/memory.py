@@ -1,0 +1,81 @@
+"""A fixed memory in the manner of MIMN: a few slots hold the whole history, and the target reads them.
+
+Every behaviour is written to the slots by how near its item is to each slot's learned key, a softmax; a slot holds the
+mean of what was written to it. MIMN writes with a recurrent controller and erases; this memory does neither, so it is
+smaller, and honest: what a target reads does not depend on anything but the behaviours in its sight.
+
+References:
+    Practice on Long Sequential User Behavior Modeling for Click-Through Rate Prediction, arXiv 1905.09248, section 4.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from twin_tf.config import ModelConfig
+from twin_tf.keras_api import keras, tf
+from twin_tf.layers.projection import project
+from twin_tf.schema import FeatureSchema
+from twin_tf.search.protocol import MadeSearch, SearchInputs
+
+
+@keras.utils.register_keras_serializable("twin_tf")
+class SlotKeys(keras.layers.Layer):
+    """The learned keys of the slots.
+
+    Args:
+        width: H, of the items.
+        slots: how many.
+        seed: of the start.
+    """
+
+    def __init__(self, width: int, slots: int, seed: int, name: str = "memory_slots") -> None:
+        super().__init__(name=name)
+        self._settings = {"width": width, "slots": slots, "seed": seed}
+        start = keras.initializers.RandomNormal(stddev=float(width) ** -0.5, seed=seed)
+        self.kernel = self.add_weight("slot_keys", (width, slots), initializer=start)
+
+    def call(self, items: tf.Tensor) -> tf.Tensor:
+        """How much of each item goes into each slot: float `(..., H)` -> `(..., slots)`, summing to 1."""
+        return tf.nn.softmax(project(items, self.kernel), axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same layer."""
+        return {"name": self.name, **self._settings}
+
+
+class MemorySearch(MadeSearch):
+    """As many entries as there are slots.
+
+    Args:
+        retrieved: K; not used.
+        history_length: L.
+        width: H, of the items.
+        slots: of the memory.
+        seed: of the keys' start.
+    """
+
+    name = "memory"
+    learns = True
+
+    def __init__(self, retrieved: int, history_length: int, width: int, slots: int, seed: int) -> None:
+        super().__init__(retrieved, history_length)
+        self.width, self.slots, self.seed = width, slots, seed
+        self.layer = SlotKeys(width, slots, seed)
+
+    @classmethod
+    def settings(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
+        """Width, slots and seed."""
+        return {"width": width, "slots": config.memory_slots, "seed": seed}
+
+    def weights(self, inputs: SearchInputs) -> tf.Tensor:
+        """See `MadeSearch`."""
+        assert self.layer is not None
+        written = tf.transpose(self.layer(inputs.embed(inputs.behaviour)), [0, 2, 1])
+        seen = tf.cast(inputs.in_sight(), tf.float32)
+        pairs = tf.concat([tf.shape(inputs.target), tf.shape(seen)[2:]], axis=0)
+        mass = tf.broadcast_to(seen, pairs)[:, :, None, :] * written[:, None]
+        return mass / tf.maximum(tf.reduce_sum(mass, axis=-1, keepdims=True), 1e-9)
+
+    def get_config(self) -> dict[str, Any]:
+        """See `SearchStrategy`."""
+        return {**super().get_config(), "width": self.width, "slots": self.slots, "seed": self.seed}
