@@ -15,6 +15,10 @@ CHOSEN = ("twin", "v2_gamma20", "v2_without_ln", "oracle")
 """The systems of the figure by history length."""
 
 
+FEWEST = 100
+"""Targets of a class of history lengths that is shown; with fewer, its GAUC is chance."""
+
+
 def mean(results: Sequence[Plain], name: str) -> float:
     """Over the seeds."""
     return statistics.fmean(result[name] for result in results)
@@ -142,7 +146,7 @@ def _coverage(systems: Mapping[str, Sequence[Plain]]) -> bytes:
 def _groups(systems: Mapping[str, Sequence[Plain]]) -> bytes:
     figure, axes = new_figure()
     shown = [name for name in CHOSEN if name in systems]
-    classes = [row["from"] for row in systems[shown[0]][0]["by_history_length"]]
+    classes = [row["from"] for row in systems[shown[0]][0]["by_history_length"] if row["targets"] >= FEWEST]
     styles = ("o-", "s-", "s--", "^:")
     for name, style, colour in zip(shown, styles, (COLOURS[1], COLOURS[0], COLOURS[2], COLOURS[3]), strict=False):
         points = []
