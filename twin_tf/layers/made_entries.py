@@ -62,6 +62,7 @@ def _relative(looking: Looking, weights: tf.Tensor) -> Iterator[tuple[str, tf.Te
         wanted = tf.concat([shape[:3], tf.shape(cuts)[2:]], axis=0)
         reached = tf.gather(before, tf.broadcast_to(cuts[:, :, None, :], wanted), batch_dims=3)
         ends = tf.concat([tf.zeros_like(before[..., :1]), reached, before[..., -1:]], axis=-1)
-        mass = tf.reshape(ends[..., 1:] - ends[..., :-1], [shape[0] * shape[1] * shape[2], -1])
         table = looking.cross.tables[name][FIRST_KNOWN:]
+        steps = tf.shape(table)[0]  # not -1: of no target at all, TensorFlow could not tell
+        mass = tf.reshape(ends[..., 1:] - ends[..., :-1], [shape[0] * shape[1] * shape[2], steps])
         yield name, tf.reshape(tf.matmul(mass, table), [shape[0], shape[1] * shape[2], table.shape[-1]])
