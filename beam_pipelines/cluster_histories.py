@@ -162,8 +162,9 @@ class Finish(beam.DoFn):
             clusters=self._source,
         )
         write_file(job.root, keys.MANIFEST, manifest.to_json().encode("utf-8"))
-        if read_file(job.root, VECTORS) is not None:
-            FileSystems.delete([FileSystems.join(job.root, VECTORS)])
+        vectors = FileSystems.join(job.root, VECTORS)
+        if FileSystems.exists(vectors):
+            FileSystems.delete([vectors])
         write_file(job.root, keys.SUCCESS, b"")
         yield manifest.to_json()
 

@@ -93,6 +93,7 @@ def study(workdir: Path, load: Load) -> Plain:
     """Runs whatever has not been done; returns the content of `report.json`."""
     steps = Steps()
     workdir.mkdir(parents=True, exist_ok=True)
+    _claim(workdir, load)
     config = _config(workdir, load)
     raw, prepared = workdir / "raw", workdir / "prepared"
     if not raw.exists():
@@ -113,6 +114,15 @@ def study(workdir: Path, load: Load) -> Plain:
         report = _report(workdir, load, results, steps)
         write_lifelong_report(workdir, report)
     return report
+
+
+def _claim(workdir: Path, load: Load) -> None:
+    """Refuses a directory with a study of other logs; more seeds or records go on in it."""
+    simulated = json.dumps({**load.simulation, "longest": load.longest, "window": load.window}, indent=1) + "\n"
+    kept = workdir / "load.json"
+    if kept.exists() and kept.read_text(encoding="utf-8") != simulated:
+        raise SystemExit(f"{workdir} holds a study of another load; name another --workdir")
+    kept.write_text(simulated, encoding="utf-8")
 
 
 def _config(workdir: Path, load: Load) -> str:

@@ -3,7 +3,7 @@
     twin-tf item-embeddings --prepared prepared --output embeddings
 
 factorises the matrix of users and items (scikit-learn's TF-IDF weights and truncated SVD): items that the same users
-took are near. What happened after the training window, and whatever was clicked in it as a target, is not looked at.
+took are near. No behaviour after the training window is looked at; those within it are, clicked training targets too.
 
     <directory>/embeddings.npy   float32 (items, width) by item row; zero for items that nobody took
                 manifest.json    what they were made of

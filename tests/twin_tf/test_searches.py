@@ -134,6 +134,27 @@ def test_made_entries_are_attended_as_behaviours(search, bias, shared_moment):
         np.testing.assert_allclose(found.evidence[user, target], evidence, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("search", MADE)
+def test_a_cluster_weighs_in_made_entries_as_its_members_would(search):
+    schema = make_schema(("play_time",), clustered=True)
+    model = searching(search, schema=schema, short_term_length=0)
+    batch = make_batch(np.random.default_rng(9), [12], 3, shared_moment=True, schema=schema)
+    counts = batch.history.count.numpy()[0] % 4 + 1
+    total = int(counts.sum())
+    batch = batch._replace(history=batch.history._replace(count=tf.constant(counts[None])))
+    spread = batch.history._replace(
+        **{name: tf.repeat(getattr(batch.history, name), counts, axis=1) for name in ("item", "time")},
+        cross={name: tf.repeat(index, counts, axis=1) for name, index in batch.history.cross.items()},
+        length=tf.constant([total], tf.int32),
+        count=tf.ones([1, total], tf.int32),
+    )
+    members = batch._replace(history=spread, targets=batch.targets._replace(end=tf.fill([1, 1], total)))
+    found, expected = (model.score(one).long_term.output for one in (batch, members))
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-4)
+    without = searching(search, schema=schema, short_term_length=0, cluster_size="neither")
+    assert np.abs(without.score(batch).long_term.output - expected).max() > 1e-3
+
+
 @pytest.mark.parametrize("search", sorted(STRATEGIES))
 def test_a_step_teaches_every_weight_that_can_learn(search):
     model, batch = searching(search), make_batch(np.random.default_rng(6), [40, 30, 20], 6)

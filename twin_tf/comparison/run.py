@@ -59,6 +59,7 @@ class Comparison:
         self._config = config
         self._prepared = str(Path(prepared).absolute())
         self._manifest = Manifest.load(prepared)
+        self._digest = hashlib.sha256(self._manifest.to_json().encode()).hexdigest()
         self._systems = list(systems)
         self._seeds = tuple(seeds)
         self._records = records
@@ -102,7 +103,7 @@ class Comparison:
         category = self._config.model.category
         if category is None:
             return {}
-        kept = self._workdir / "results" / "counting.json"
+        kept = self._workdir / "results" / f"counting-{category}-{self._digest[:10]}.json"
         if not kept.is_file():
             from twin_tf.counting import evaluate_counting
 
@@ -155,7 +156,7 @@ class Comparison:
         report: dict[str, Any] = {
             "data": self._manifest.schema.name,
             "targets": dict(targets),
-            "manifest_sha256": hashlib.sha256(self._manifest.to_json().encode()).hexdigest(),
+            "manifest_sha256": self._digest,
             "seeds": list(self._seeds),
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
             "seconds": time.monotonic() - self._started,

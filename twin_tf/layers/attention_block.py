@@ -127,8 +127,13 @@ class AttentionBlock(keras.layers.Layer):
             return kept[0]
 
         behaviour = items.rows_at(sight.position)
+        cross = looking.cross if self._counts(stage) else looking.cross.uncounted()
+        log_count = cross.at(sight.position).log_count
+        count = tf.ones_like(behaviour, tf.float32) if log_count is None else tf.exp(log_count)
         looked_up = (items.embed_rows, items.features, items.state)
-        return SearchInputs(relevance, sight.first, sight.stop, sight.width, behaviour, looking.target, *looked_up)
+        return SearchInputs(
+            relevance, sight.first, sight.stop, sight.width, behaviour, count, looking.target, *looked_up
+        )
 
     def _counts(self, stage: Stages) -> bool:
         return self.counted in ("both", stage)

@@ -11,7 +11,7 @@ class AverageSearch(MadeSearch):
 
     def weights(self, inputs: SearchInputs) -> tf.Tensor:
         """See `MadeSearch`."""
-        seen = tf.cast(inputs.in_sight(), tf.float32)
+        seen = inputs.seen()
         pairs = tf.concat([tf.shape(inputs.target), tf.shape(seen)[2:]], axis=0)
         mean = seen / tf.maximum(tf.reduce_sum(seen, axis=-1, keepdims=True), 1.0)
         return tf.broadcast_to(mean, pairs)[:, :, None, :]

@@ -71,7 +71,7 @@ class MemorySearch(MadeSearch):
         """See `MadeSearch`."""
         assert self.layer is not None
         written = tf.transpose(self.layer(inputs.embed(inputs.behaviour)), [0, 2, 1])
-        seen = tf.cast(inputs.in_sight(), tf.float32)
+        seen = inputs.seen()
         pairs = tf.concat([tf.shape(inputs.target), tf.shape(seen)[2:]], axis=0)
         mass = tf.broadcast_to(seen, pairs)[:, :, None, :] * written[:, None]
         return mass / tf.maximum(tf.reduce_sum(mass, axis=-1, keepdims=True), 1e-9)

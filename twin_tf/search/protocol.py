@@ -33,6 +33,7 @@ class SearchInputs(NamedTuple):
         stop: int32 like `first`, the column after the oldest that it sees.
         width: the number of columns that some user needs; columns behind it are padding.
         behaviour: item rows of the columns, int32 `(B, W)`.
+        count: float `(B, W)`, how many behaviours each column stands for: 1, or the size of a cluster.
         target: item rows of the targets, int32 `(B, C)`.
         embed: item rows to K_h of eq. 6, with gradient: float `(..., H)`.
         features: item rows to their feature indices: int32 `(..., columns)`, see `FeatureSchema.inherent_slices`.
@@ -44,6 +45,7 @@ class SearchInputs(NamedTuple):
     stop: tf.Tensor
     width: tf.Tensor
     behaviour: tf.Tensor
+    count: tf.Tensor
     target: tf.Tensor
     embed: Callable[[tf.Tensor], tf.Tensor]
     features: Callable[[tf.Tensor], tf.Tensor]
@@ -53,6 +55,10 @@ class SearchInputs(NamedTuple):
         """Which columns each target sees: bool `(B, C, W)`, or `(B, 1, W)` where it is the same for all."""
         column = tf.range(tf.shape(self.behaviour)[1])
         return (column >= self.first[..., None]) & (column < self.stop[..., None])
+
+    def seen(self) -> tf.Tensor:
+        """`in_sight` as weights, each column with its count: float `(B, C, W)` or `(B, 1, W)`."""
+        return tf.cast(self.in_sight(), tf.float32) * self.count[:, None, :]
 
 
 class SearchStrategy(abc.ABC):
