@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twin_tf.figures import COLOURS, new_figure, png
+from twin_tf.figures import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 from twin_tf.markdown import table
 
 Plain = Mapping[str, Any]
@@ -114,20 +114,8 @@ def _findings(systems: Mapping[str, Sequence[Plain]], load: Plain) -> list[str]:
 
 
 def _quality(systems: Mapping[str, Sequence[Plain]]) -> bytes:
-    figure, axes = new_figure(height=0.9 + 0.7 * len(systems))
-    names = list(systems)[::-1]
-    for offset, metric, colour in ((0.2, "auc", COLOURS[0]), (-0.2, "gauc", COLOURS[2])):
-        values = [mean(systems[name], metric) for name in names]
-        places = [place + offset for place in range(len(names))]
-        bars = axes.barh(places, values, height=0.36, color=colour, label=metric.upper())
-        axes.bar_label(bars, fmt="%.4f", padding=3, fontsize=9)
-    every = [mean(results, metric) for results in systems.values() for metric in ("auc", "gauc")]
-    axes.set_xlim(min(0.5, min(every) - 0.02), max(every) + 0.04)
-    axes.set_yticks(range(len(names)), [systems[name][0]["label"] for name in names])
-    axes.set_xlabel("area under the curve (0.5 = guessing)")
-    axes.set_title("Simulated long lives: test split", loc="left")
-    figure.legend(loc="outside lower right", ncols=2, frameon=False)
-    return png(figure)
+    shown = [Quality(r[0]["label"], [one["auc"] for one in r], [one["gauc"] for one in r]) for r in systems.values()]
+    return quality_bars(shown, "Simulated long lives: test split")
 
 
 def _coverage(systems: Mapping[str, Sequence[Plain]]) -> bytes:
@@ -144,25 +132,13 @@ def _coverage(systems: Mapping[str, Sequence[Plain]]) -> bytes:
 
 
 def _groups(systems: Mapping[str, Sequence[Plain]]) -> bytes:
-    figure, axes = new_figure()
-    shown = [name for name in CHOSEN if name in systems]
-    classes = [row["from"] for row in systems[shown[0]][0]["by_history_length"] if row["targets"] >= FEWEST]
-    styles = ("o-", "s-", "s--", "^:")
-    for name, style, colour in zip(shown, styles, (COLOURS[1], COLOURS[0], COLOURS[2], COLOURS[3]), strict=False):
-        points = []
-        for place, low in enumerate(classes):
-            values = [row["gauc"] for r in systems[name] for row in r["by_history_length"] if row["from"] == low]
-            if values and all(value is not None for value in values):
-                points.append((place, statistics.fmean(values)))
-        axes.plot(*zip(*points, strict=True), style, color=colour, label=systems[name][0]["label"])
-    targets = {row["from"]: row["targets"] for row in systems[shown[0]][0]["by_history_length"]}
-    axes.set_xticks(range(len(classes)), [f"{low:,}+\n({targets[low]:,})" for low in classes], fontsize=8)
-    axes.set_xlabel("behaviours before the target, from (targets in the class)")
-    axes.set_ylabel("GAUC")
-    axes.set_title("What a longer life is worth to each system", loc="left")
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False, fontsize=9)
-    return png(figure)
+    looks = zip((COLOURS[1], COLOURS[0], COLOURS[2], COLOURS[3]), ("o-", "s-", "s--", "^:"), strict=True)
+    lines = [
+        Line(systems[name][0]["label"], [one["by_history_length"] for one in systems[name]], colour, style)
+        for name, (colour, style) in zip(CHOSEN, looks, strict=True)
+        if name in systems
+    ]
+    return length_lines(lines, "What a longer life is worth to each system", FEWEST)
 
 
 def _gamma(systems: Mapping[str, Sequence[Plain]]) -> bytes:

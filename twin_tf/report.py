@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twin_tf.figures import COLOURS, new_figure, png
+from twin_tf.figures import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 from twin_tf.markdown import table
 
 
@@ -62,42 +62,14 @@ def _markdown(report: Mapping[str, Any]) -> str:
 
 
 def _quality(path: Path, report: Mapping[str, Any]) -> None:
-    systems = report["systems"]
-    figure, axes = new_figure(height=0.75 + 0.75 * len(systems))
-    names = list(systems)[::-1]
-    for offset, metric, colour in ((0.2, "auc", COLOURS[0]), (-0.2, "gauc", COLOURS[2])):
-        values = [systems[name][metric] for name in names]
-        bars = axes.barh(
-            [i + offset for i in range(len(names))], values, height=0.36, color=colour, label=metric.upper()
-        )
-        axes.bar_label(bars, fmt="%.4f", padding=3, fontsize=9)
-    low = min(min(s["auc"], s["gauc"]) for s in systems.values())
-    high = max(max(s["auc"], s["gauc"]) for s in systems.values())
-    axes.set_xlim(max(0.0, min(0.5, low - 0.02)), high + 0.04)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("area under the curve (0.5 = guessing)")
-    axes.set_title(f"{report['title']}: test split", loc="left")
-    figure.legend(loc="outside lower right", ncols=2, frameon=False)
-    path.write_bytes(png(figure))
+    systems = [Quality(name, [s["auc"]], [s["gauc"]]) for name, s in report["systems"].items()]
+    path.write_bytes(quality_bars(systems, f"{report['title']}: test split"))
 
 
 def _history_length(path: Path, report: Mapping[str, Any]) -> None:
-    figure, axes = new_figure()
-    systems = {name: s["by_history_length"] for name, s in report["systems"].items() if s.get("by_history_length")}
-    classes = max(systems.values(), key=len)
-    places = {row["from"]: i for i, row in enumerate(classes)}
-    for (name, rows), colour in zip(systems.items(), COLOURS, strict=False):
-        shown = [(places[row["from"]], row["gauc"]) for row in rows if row["from"] in places]
-        axes.plot([x for x, _ in shown], [y for _, y in shown], marker="o", color=colour, label=name)
-    spans = [f"{r['from']:,}+" if r["to"] is None else f"{r['from']:,} to {r['to'] - 1:,}" for r in classes]
-    labels = [f"{span}\n({r['targets']:,})" for span, r in zip(spans, classes, strict=True)]
-    axes.set_xticks(range(len(classes)), labels, fontsize=8)
-    axes.set_xlabel("behaviours before the target (targets in the class)")
-    axes.set_ylabel("GAUC")
-    axes.set_title("What a longer history is worth to each system", loc="left")
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False)
-    path.write_bytes(png(figure))
+    shown = {name: s["by_history_length"] for name, s in report["systems"].items() if s.get("by_history_length")}
+    lines = [Line(name, [rows], colour) for (name, rows), colour in zip(shown.items(), COLOURS, strict=False)]
+    path.write_bytes(length_lines(lines, "What a longer history is worth to each system"))
 
 
 def _latency(path: Path, latencies: Sequence[float]) -> None:

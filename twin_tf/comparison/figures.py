@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twin_tf.figures import COLOURS, new_figure, png
+from twin_tf.figures import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 
 Plain = Mapping[str, Any]
 Results = Mapping[str, Sequence[Plain]]
@@ -34,50 +34,21 @@ def _colours(keys: Sequence[str]) -> dict[str, str]:
 
 
 def quality(results: Results, labels: Mapping[str, str], counting: Mapping[str, Plain]) -> bytes:
-    """AUC and GAUC of every system, with the spread over the seeds, and counting as a line."""
-    figure, axes = new_figure(height=1.1 + 0.55 * len(results))
-    order = sorted(results, key=lambda key: statistics.fmean(r["gauc"] for r in results[key]))
-    every: list[float] = []
-    for offset, metric, colour in ((0.2, "auc", COLOURS[2]), (-0.2, "gauc", COLOURS[0])):
-        values = [[result[metric] for result in results[key]] for key in order]
-        means = [statistics.fmean(value) for value in values]
-        spread = [statistics.stdev(value) if len(value) > 1 else 0.0 for value in values]
-        places = [place + offset for place in range(len(order))]
-        bars = axes.barh(places, means, height=0.36, color=colour, xerr=spread, label=metric.upper())
-        axes.bar_label(bars, [f"{mean:.4f}" for mean in means], padding=4, fontsize=8)
-        every += means
-    for label, metrics in counting.items():
-        if "whole" in label:
-            axes.axvline(metrics["gauc"], color=COLOURS[1], linewidth=1.5, label="counting, GAUC")
-            every.append(metrics["gauc"])
-    axes.set_xlim(max(0.0, min(every) - 0.02), max(every) + 0.03)
-    axes.set_yticks(range(len(order)), [labels[key] for key in order])
-    axes.set_xlabel("area under the curve (0.5 = guessing)")
-    axes.set_title("Which search finds what clicks depend on", loc="left")
-    figure.legend(loc="outside lower right", ncols=3, frameon=False)
-    return png(figure)
+    """AUC and GAUC of every system, the best GAUC on top, and counting over the whole history."""
+    systems = [
+        Quality(labels[k], [r["auc"] for r in found], [r["gauc"] for r in found]) for k, found in results.items()
+    ]
+    systems.sort(key=lambda system: -statistics.fmean(system.gauc))
+    counted = [metrics["gauc"] for label, metrics in counting.items() if "whole" in label]
+    return quality_bars(systems, "Which search finds what clicks depend on", counted[0] if counted else None)
 
 
 def by_length(results: Results, labels: Mapping[str, str]) -> bytes:
     """GAUC of some systems by history length."""
-    figure, axes = new_figure()
     keys = [key for key in SHOWN_BY_LENGTH if key in results]
-    classes = [row for row in results["twin"][0]["by_history_length"] if row["gauc"] is not None]
-    places = {row["from"]: place for place, row in enumerate(classes)}
     colours = _colours(keys)
-    for key in keys:
-        rows = [
-            row for row in results[key][0]["by_history_length"] if row["from"] in places and row["gauc"] is not None
-        ]
-        x, y = [places[row["from"]] for row in rows], [row["gauc"] for row in rows]
-        axes.plot(x, y, "o-", color=colours[key], linewidth=2.5 if key == "twin" else 1.3, label=labels[key])
-    axes.set_xticks(range(len(classes)), [f"{row['from']:,}+\n({row['targets']:,})" for row in classes], fontsize=8)
-    axes.set_xlabel("behaviours before the target, from (targets in the class)")
-    axes.set_ylabel("GAUC")
-    axes.set_title("What a longer history is worth to each system", loc="left")
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False, fontsize=9)
-    return png(figure)
+    lines = [Line(labels[key], [results[key][0]["by_history_length"]], colours[key]) for key in keys]
+    return length_lines(lines, "What a longer history is worth to each system")
 
 
 def consistency(curves: Mapping[str, Sequence[Plain]], labels: Mapping[str, str]) -> bytes:
