@@ -30,7 +30,15 @@ from apache_beam.pvalue import AsDict, AsList, AsSingleton
 from beam_pipelines import fit_steps, log_steps, previous_run, shard_steps
 from beam_pipelines.data_report import write_report
 from beam_pipelines.data_summary import REPORT
-from beam_pipelines.launch import LOCAL_RUNNER, JobOnlyBuilt, beam_options, latest_moment, quiet_failures
+from beam_pipelines.launch import (
+    LOCAL_RUNNER,
+    JobOnlyBuilt,
+    add_runner_options,
+    beam_options,
+    exit_code,
+    latest_moment,
+    quiet_failures,
+)
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.previous_run import PreviousRun
 from beam_pipelines.progress import progress_line
@@ -259,16 +267,16 @@ def main(arguments: list[str] | None = None) -> int:
     add("--users", help="the users log, likewise")
     add("--output", required=True, help="a new directory")
     add("--previous", help="a prepared directory to continue: the logs are what came after it")
-    add("--workers", type=int, default=1, help="worker processes of the local runner (default: %(default)s)")
     add("--as_of", "--as-of", help="ISO time; later events are malformed (default: a day after the launch)")
-    add("--runner", default=LOCAL_RUNNER, help=f"Beam's runner (default: {LOCAL_RUNNER})")
+    add_runner_options(parser)
     add(
         "--shards", type=int, default=DEFAULT_SHARDS, help="files per split; a million events each do well (default: 8)"
     )
     share = "malformed rows of a log beyond this share fail the job (default: %(default)s)"
     add("--max_dead_share", "--max-dead-share", type=float, default=DEFAULT_MAX_DEAD_SHARE, help=share)
     options, beam_arguments = parser.parse_known_args(arguments)
-    try:
+
+    def job() -> str:
         schema = load_config(options.schema).schema
         if schema is None:
             raise ConfigError(f"{options.schema} has no section 'schema'")
@@ -286,14 +294,9 @@ def main(arguments: list[str] | None = None) -> int:
             max_dead_share=options.max_dead_share,
             beam_arguments=beam_arguments,
         )
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except JobOnlyBuilt as built:
-        print(built)
-        return 0
-    print(f"{options.output}: {json.dumps(json.loads(manifest.to_json())['counts'])}")
-    return 0
+        return f"{options.output}: {json.dumps(json.loads(manifest.to_json())['counts'])}"
+
+    return exit_code(job)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,14 @@ from beam_pipelines.cluster_inputs import check_schema, item_embeddings, read_me
 from beam_pipelines.cluster_records import RecordClusterer, clustered_widths, clustering_moments
 from beam_pipelines.cluster_report import ClusterStatistics, write_figures, write_page
 from beam_pipelines.cluster_user import Floats, HistoryClusterer, unit_vectors
-from beam_pipelines.launch import LOCAL_RUNNER, JobOnlyBuilt, beam_options, quiet_failures
+from beam_pipelines.launch import (
+    LOCAL_RUNNER,
+    JobOnlyBuilt,
+    add_runner_options,
+    beam_options,
+    exit_code,
+    quiet_failures,
+)
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.progress import progress_line, report_progress
 from beam_pipelines.record_writer import ShardWriter, example, open_file, parse_example, read_file, stop_job, write_file
@@ -311,27 +318,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, help="a new directory")
     parser.add_argument("--config", help="a configuration with a section 'clusters', or the name of a shipped one")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="clusters.gamma=10")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes of the local runner (default: 1)")
-    parser.add_argument("--runner", default=LOCAL_RUNNER, help=f"Beam's runner (default: {LOCAL_RUNNER})")
+    add_runner_options(parser)
     options, beam_arguments = parser.parse_known_args(arguments)
-    try:
-        manifest = cluster_histories(
-            options.prepared,
-            options.run,
-            options.output,
-            load_config(options.config, options.set).clusters,
-            runner=options.runner,
-            workers=options.workers,
-            beam_arguments=beam_arguments,
-        )
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except JobOnlyBuilt as built:
-        print(built)
-        return 0
-    print(cluster_text(options.output, manifest))
-    return 0
+
+    def job() -> str:
+        settings = load_config(options.config, options.set).clusters
+        runs_on: dict[str, Any] = {"runner": options.runner, "workers": options.workers}
+        given = (options.prepared, options.run, options.output, settings)
+        manifest = cluster_histories(*given, **runs_on, beam_arguments=beam_arguments)
+        return cluster_text(options.output, manifest)
+
+    return exit_code(job)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Between the command line and Beam: options are checked before anything runs, a failure ends as one sentence."""
 
+import argparse
 import datetime
 import difflib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, TestOptions
@@ -106,6 +108,24 @@ def quiet_failures(root: str) -> Iterator[None]:
 
 class JobOnlyBuilt(Exception):
     """The job was built and, as its options say, not run; nothing is wrong."""
+
+
+def add_runner_options(parser: argparse.ArgumentParser) -> None:
+    """The options that every pipeline has."""
+    parser.add_argument("--workers", type=int, default=1, help="worker processes of the local runner (default: 1)")
+    parser.add_argument("--runner", default=LOCAL_RUNNER, help=f"Beam's runner (default: {LOCAL_RUNNER})")
+
+
+def exit_code(job: Callable[[], str]) -> int:
+    """Runs what a pipeline's command line asks for, and prints what it says: 0 if it is done or built, else 1."""
+    try:
+        print(job())
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except JobOnlyBuilt as built:
+        print(built)
+    return 0
 
 
 class _NotStopped(logging.Filter):

@@ -22,7 +22,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import AsList
 
-from beam_pipelines.launch import LOCAL_RUNNER, beam_options, quiet_failures
+from beam_pipelines.launch import LOCAL_RUNNER, add_runner_options, beam_options, exit_code, quiet_failures
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.record_writer import write_file
 from twin_tf.data import load_item_ids
@@ -162,23 +162,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run", required=True, help="a finished run")
     parser.add_argument("--prepared", help="prepared data of a later day, whose catalogue is projected")
     parser.add_argument("--output", required=True, help="a new directory")
-    parser.add_argument("--workers", type=int, default=1, help="worker processes of the local runner (default: 1)")
-    parser.add_argument("--runner", default=LOCAL_RUNNER, help=f"Beam's runner (default: {LOCAL_RUNNER})")
+    add_runner_options(parser)
     options, beam_arguments = parser.parse_known_args(arguments)
-    try:
-        written = project_items(
-            options.run,
-            options.output,
-            options.prepared,
-            runner=options.runner,
-            workers=options.workers,
-            beam_arguments=beam_arguments,
-        )
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{written}: projections of all items")
-    return 0
+
+    def job() -> str:
+        given = (options.run, options.output, options.prepared)
+        runs_on: dict[str, Any] = {"runner": options.runner, "workers": options.workers}
+        return f"{project_items(*given, **runs_on, beam_arguments=beam_arguments)}: projections of all items"
+
+    return exit_code(job)
 
 
 if __name__ == "__main__":
