@@ -211,7 +211,11 @@ class ShardEncoding:
             else:
                 columns[feature.name] = self._encoder.encode(feature.name, values.combine_chunks())
         for name, ranks in self._ranks.items():
-            columns[ORDER + name] = ranks[columns[name]]
+            feature = self._schema.feature(name)
+            if old or feature.role == "cross":
+                columns[ORDER + name] = ranks[columns[name]]
+            else:  # what a context's vocabulary lacks has no index of its own, and decides all the same
+                columns[ORDER + name] = _value_ranks(feature, table[VALUE + name])
         for feature in self._schema.kept_values:
             columns[value_key(feature.name)] = float_bits(table[number_column(feature.name)].to_numpy())
         if self._schema.targets.weight is not None:
@@ -264,10 +268,23 @@ def one_row_a_user(schema: FeatureSchema, users: list[pa.Table], previous: list[
 
 def _ranks(feature: Feature, values: list[str]) -> npt.NDArray[np.int32]:
     """For each index its place in the order of the values, which does not depend on when a value was first seen."""
+    return np.concatenate([np.zeros(FIRST_KNOWN, np.int32), _places_in_order(feature, values)])
+
+
+def _value_ranks(feature: Feature, values: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    """For each value of a dictionary column its place in the order of the column's values; 0 where there is none."""
+    column = values.combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    ranks = np.append(_places_in_order(feature, column.dictionary.to_pylist()), np.int32(0))
+    return ranks[column.indices.fill_null(len(ranks) - 1).to_numpy()]
+
+
+def _places_in_order(feature: Feature, values: list[Any]) -> npt.NDArray[np.int32]:
+    """The place of each value, from 1, when they are sorted."""
     key = str if feature.type == "string" else float
+    ranks = np.zeros(len(values), np.int32)
     order = sorted(range(len(values)), key=lambda place: key(values[place]))
-    ranks = np.zeros(FIRST_KNOWN + len(values), np.int32)
-    ranks[FIRST_KNOWN + np.array(order, np.int64)] = np.arange(1, len(values) + 1)
+    ranks[np.array(order, np.int64)] = np.arange(1, len(values) + 1)
     return ranks
 
 
