@@ -292,3 +292,16 @@ def test_beam_counts_what_the_manifest_counts(tmp_path: Path) -> None:
     assert {name: found.get(name) for name in expected} == expected
     records = sum(shard.records for shards in Manifest.load(tmp_path / "prepared").splits.values() for shard in shards)
     assert found["records"] == records
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_values_that_the_vocabulary_lacks_decide_between_simultaneous_targets(tmp_path: Path, suffix: str) -> None:
+    tables = random_logs(events=60)
+    row = {**tables["events"][0], "t": 98, "kind": "hide", "shown": 1}
+    unseen = [("b unseen", 0.0), ("a unseen", 9.0), (None, 5.0)]
+    tables["events"] += [{**row, "place": place, "play": play} for place, play in unseen]
+    manifest = build(tmp_path, write_logs(tmp_path / "raw", tables, suffix))
+    found = read_back(manifest)
+    assert found == Expected(schema(), tables).records
+    record = next(r for r in found["test"][row["u"]] if r["target/time"].count(98) == 3)
+    assert set(record["target/shown_place"][-3:]) == {1} and record["target/seconds"][-3:] == [4, 4, 2]
