@@ -48,25 +48,19 @@ class Arms:
         """One result a seed: metrics of the test split, `by_history_length`, `run`, `seed`, and what training took."""
         return [self._one(arm, prepared, seed) for seed in self._seeds]
 
+    def validated(self, arm: Arm, prepared: str | Path) -> Plain:
+        """Trains with the first seed alone; metrics of the validation records. The test split is not looked at."""
+        found: Plain = self._trained(arm, prepared, self._seeds[0])["kept"]["valid"]
+        return found
+
     def _one(self, arm: Arm, prepared: str | Path, seed: int) -> Plain:
-        settings = [*arm.overrides, f"training.seed={seed}"]
-        data = hashlib.sha256((Path(prepared) / MANIFEST).read_bytes()).hexdigest()
-        known = hashlib.sha256(json.dumps([self._config_text(), settings, data]).encode()).hexdigest()[:10]
-        run = self._workdir / "runs" / f"{arm.key}-seed{seed}-{known}"
-        kept = self._workdir / "results" / f"{run.name}.json"
+        run = self._run(arm, prepared, seed)
+        kept = self._kept(f"{run.name}.json")
         if kept.is_file():
-            found: Plain = json.loads(kept.read_text(encoding="utf-8"))
-            return found
-        name = arm.key if len(self._seeds) == 1 else f"{arm.key}, seed {seed}"
-        options = [part for setting in settings for part in ("--set", setting)]
+            return _read(kept)
+        trained = self._trained(arm, prepared, seed)
         where = ("--prepared", str(prepared), "--run", str(run))
-        peak = None
-        if (run / "run.json").is_file() and json.loads((run / "run.json").read_text())["weights_version"]:
-            trained = json.loads((run / "report.json").read_text(encoding="utf-8"))
-        else:
-            trained = self._steps.run(f"train {name}", "train", "--config", self._config, *options, *where)
-            peak = self._steps.taken[-1]["peak_rss_mb"]
-        evaluated = self._steps.run(f"evaluate {name}", "evaluate", *where)
+        evaluated = self._steps.run(f"evaluate {self._name(arm, seed)}", "evaluate", *where)
         result = {
             **evaluated["metrics"],
             "key": arm.key,
@@ -77,14 +71,56 @@ class Arms:
             "overrides": list(arm.overrides),
             "by_history_length": evaluated["by_history_length"],
             **{name: trained[name] for name in ("train_seconds", "examples_per_s", "epochs", "valid")},
-            "train_peak_rss_mb": peak,
+            "train_peak_rss_mb": trained["peak_rss_mb"],
         }
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(".tmp")
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(kept)
+        write_whole(kept, result)
         return result
+
+    def _trained(self, arm: Arm, prepared: str | Path, seed: int) -> Plain:
+        """The report of the trained run, with `peak_rss_mb` (None if the process that measured it was killed)."""
+        run = self._run(arm, prepared, seed)
+        kept = self._kept(f"{run.name}.train.json")
+        if kept.is_file():
+            return _read(kept)
+        if (run / "run.json").is_file() and _read(run / "run.json")["weights_version"]:
+            trained = {**_read(run / "report.json"), "peak_rss_mb": None}
+        else:
+            options = [part for setting in self._settings(arm, seed) for part in ("--set", setting)]
+            where = ("--prepared", str(prepared), "--run", str(run))
+            name = f"train {self._name(arm, seed)}"
+            report = self._steps.run(name, "train", "--config", self._config, *options, *where)
+            trained = {**report, "peak_rss_mb": self._steps.taken[-1]["peak_rss_mb"]}
+        write_whole(kept, trained)
+        return trained
+
+    def _settings(self, arm: Arm, seed: int) -> list[str]:
+        return [*arm.overrides, f"training.seed={seed}"]
+
+    def _name(self, arm: Arm, seed: int) -> str:
+        return arm.key if len(self._seeds) == 1 else f"{arm.key}, seed {seed}"
+
+    def _run(self, arm: Arm, prepared: str | Path, seed: int) -> Path:
+        """The run's directory: of the same settings on the same data only."""
+        data = hashlib.sha256((Path(prepared) / MANIFEST).read_bytes()).hexdigest()
+        known = json.dumps([self._config_text(), self._settings(arm, seed), data]).encode()
+        return self._workdir / "runs" / f"{arm.key}-seed{seed}-{hashlib.sha256(known).hexdigest()[:10]}"
+
+    def _kept(self, name: str) -> Path:
+        return self._workdir / "results" / name
 
     def _config_text(self) -> str:
         path = Path(self._config)
         return path.read_text(encoding="utf-8") if path.is_file() else self._config
+
+
+def write_whole(path: Path, content: Plain) -> None:
+    """Writes JSON under its name only when it is complete; makes the directory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _read(path: Path) -> Plain:
+    found: Plain = json.loads(path.read_text(encoding="utf-8"))
+    return found

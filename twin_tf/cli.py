@@ -140,6 +140,14 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
 @click.option("--output", required=True, help="A new directory, or that of the same comparison to go on.")
 @click.option("--systems", default="all", show_default=True, help="all, main (no ablations), or names with commas.")
 @click.option("--seeds", default=2, show_default=True, help="How many seeds; ablations have the first alone.")
+@click.option(
+    "--rates",
+    default="1",
+    show_default=True,
+    help="Factors of both learning rates, such as 0.5,1,2: every system keeps the one that is best on the validation "
+    "records. Or the rates.json of an earlier comparison.",
+)
+@click.option("--truth", help="The directory truth of simulated logs: which planted behaviours does each search find?")
 @json_option
 def compare(
     config_path: str | None,
@@ -148,6 +156,8 @@ def compare(
     output: str,
     systems: str,
     seeds: int,
+    rates: str,
+    truth: str | None,
     as_json: bool,
 ) -> None:
     r"""Train every system of the papers on the same records, and draw the papers' tables and figures.
@@ -155,11 +165,13 @@ def compare(
     \b
     twin-tf compare --config complete_journey --prepared prepared --output comparison
     twin-tf compare --config my.yaml --prepared prepared --output comparison --systems twin,din,sim_hard --seeds 3
+    twin-tf compare --config my.yaml --prepared prepared --output comparison --rates 0.5,1,2
 
     Killed, it goes on where it was when the same command is run again.
     """
     from pathlib import Path
 
+    from twin_tf.comparison.rates import read_rates
     from twin_tf.comparison.report import findings
     from twin_tf.comparison.run import Comparison
     from twin_tf.comparison.systems import chosen_systems
@@ -168,7 +180,8 @@ def compare(
     if seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, not {seeds}")
     config = load_config(config_path, overrides)
-    comparison = Comparison(Path(output), config, prepared, chosen_systems(systems), range(1, seeds + 1))
+    chosen, tried = chosen_systems(systems), read_rates(rates)
+    comparison = Comparison(Path(output), config, prepared, chosen, range(1, seeds + 1), tried, truth)
     comparison.run()
     report = json.loads((Path(output) / "report.json").read_text(encoding="utf-8"))
     show(report, as_json, "\n".join([*findings(report), f"{output}/report.md"]))

@@ -1,10 +1,13 @@
 """A comparison of systems: what it chooses, what it keeps, what it reports."""
 
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.twin_tf.small_run import shared_root, small_config, small_data, small_run
@@ -12,9 +15,13 @@ from twin_tf import arms as arms_module
 from twin_tf.arms import Arm, Arms
 from twin_tf.command_steps import Steps
 from twin_tf.comparison.consistency import hits_by_size
+from twin_tf.comparison.planted import Truth, planted
+from twin_tf.comparison.rates import Rates, read_rates
 from twin_tf.comparison.report import findings, paired, quality_rows, summary, write_comparison
-from twin_tf.comparison.systems import SYSTEMS, chosen_systems
+from twin_tf.comparison.run import Comparison
+from twin_tf.comparison.systems import SYSTEMS, System, chosen_systems
 from twin_tf.config import load_config
+from twin_tf.data import make_dataset
 from twin_tf.records import Manifest
 from twin_tf.runs import load_run
 from twin_tf.search import STRATEGIES, make_search
@@ -41,7 +48,7 @@ def report_of(results: dict[str, list[dict[str, Any]]], **changes: Any) -> dict[
         "counting": {"counting, whole history": {"auc": 0.62, "gauc": 0.62}},
         "extras": {"twin": {**extra, "by_size": curve, "by_age": [{"age": 0, "share": 1.0}, {"age": 9, "share": 0.8}]},
                    "twin_no_bias": extra, "avg_pooling": {**extra, "by_size": None}},
-        "history_length": 100, "epochs": 1, **changes,
+        "history_length": 100, "epochs": 1, "seconds": 90.0, "rates": Rates((1.0,)).to_plain(), **changes,
     }  # fmt: skip
 
 
@@ -96,10 +103,17 @@ def test_systems_are_chosen_by_name() -> None:
 @pytest.mark.parametrize("name", ["complete_journey", "simulated"])
 def test_every_system_is_made_of_the_shipped_configurations(name: str) -> None:
     for system in SYSTEMS.values():
-        config = load_config(name, system.arm("embeddings").overrides)
+        base = load_config(name).training
+        config = load_config(name, system.arm("embeddings", base, 0.5).overrides)
+        assert config.training.dense_learning_rate == base.dense_learning_rate / 2
+        assert config.training.embedding_learning_rate == base.embedding_learning_rate / 2
+        assert not any("rate" in setting for setting in system.arm("embeddings", base, 1.0).overrides)
         assert config.schema is not None
         assert make_search(config.model, config.schema, 8, 1).name == system.search
         assert (config.training.item_embeddings == "embeddings") == system.needs_embeddings
+
+
+HALVED = "training.embedding_learning_rate=0.05"
 
 
 class Recorded(Steps):
@@ -108,17 +122,22 @@ class Recorded(Steps):
     def __init__(self, stop_at: str = "") -> None:
         super().__init__()
         self.asked: list[str] = []
+        self.settings: list[str] = []
         self._stop_at = stop_at
 
     def run(self, name: str, *arguments: str) -> dict[str, Any]:
         self.asked.append(arguments[0])
+        self.settings.append(" ".join(arguments))
         run = Path(arguments[arguments.index("--run") + 1])
         if arguments[0] == self._stop_at:
             raise KeyboardInterrupt
         self.add(name, 1.0, 500.0)
         if arguments[0] == "train":
             run.mkdir(parents=True)
-            trained = {"train_seconds": 1.0, "examples_per_s": 5.0, "epochs": 1, "valid": []}
+            rate = [part for part in arguments if part.startswith("training.embedding_learning_rate=")]
+            gauc = 0.7 if rate else 0.6
+            valid = {"gauc": gauc + 0.1 * ("model.search=recent" in arguments and rate[:1] == [HALVED])}
+            trained = {"train_seconds": 1.0, "examples_per_s": 5.0, "epochs": 1, "valid": [], "kept": {"valid": valid}}
             (run / "run.json").write_text(json.dumps({"weights_version": 7}))
             (run / "report.json").write_text(json.dumps(trained))
             return trained
@@ -143,6 +162,99 @@ def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
     (prepared / arms_module.MANIFEST).write_text('{"of": "another day"}')
     Arms(tmp_path, "simulated", (1,), other).run(arm, prepared)
     assert other.asked == ["train", "evaluate"]
+
+
+class Told(Comparison):
+    """Runs nothing but what `Recorded` pretends to."""
+
+    def __init__(self, *given: Any, steps: Recorded) -> None:
+        super().__init__(*given)
+        self._steps = steps
+
+    def _counted(self) -> dict[str, Any]:
+        return {}
+
+    def _looked_at(self, system: System, result: dict[str, Any]) -> dict[str, Any]:
+        latency = {"p50_ms": 12.0, "p99_ms": 15.0, "parameters": 1_000_000}
+        return {"latency": latency, "planted": {"targets": 3, "covered": 0.5, "precision": 0.4, "guessed": 0.1}}
+
+
+def test_every_system_is_tuned_with_the_same_budget_and_keeps_its_best_rates(tmp_path: Path) -> None:
+    root = shared_root()
+    small_data(root)
+    systems, steps = chosen_systems("din,twin,twin_no_bias"), Recorded()
+    given = (small_config(), str(root / "prepared"), systems, (1, 2))
+    report = Told(tmp_path / "first", *given, read_rates("0.5,1,2"), steps=steps).run()
+    assert steps.asked[:6] == ["train"] * 6 and steps.asked.count("train") == 6 + 1 + 1 + 1
+    assert report["factors"] == {"din": 0.5, "twin": 0.5, "twin_no_bias": 0.5}
+    assert report["rates"]["valid_gauc"]["din"] == {"0.5": pytest.approx(0.8), "1.0": 0.6, "2.0": 0.7}
+    last = [text for text in steps.settings if "training.seed=2" in text and text.startswith("train")]
+    assert len(last) == 2 and all(HALVED in text for text in last)
+    page = (tmp_path / "first" / "report.md").read_text()
+    assert "Each tried 0.5, 1, 2 times the configured learning rates" in page
+    assert "| DIN | **0.8000** | 0.6000 | 0.7000 |" in page and "| DIN | 50.0% | 40.0% | 10.0% |" in page
+    again = Recorded()
+    kept = str(tmp_path / "first" / "rates.json")
+    second = Told(tmp_path / "second", *given, read_rates(kept), steps=again).run()
+    assert again.asked.count("train") == 5 and second["factors"] == report["factors"]
+    with pytest.raises(ConfigError, match="no rate was tried for 'eta'"):
+        read_rates(kept).of(SYSTEMS["eta"])
+
+
+@pytest.mark.parametrize("text", ["", "0.5,", "1,1", "-1", "nan", "fast", "nothing.json", "0.5;1"])
+def test_rates_are_factors_or_what_was_found(text: str) -> None:
+    with pytest.raises(ConfigError, match="--rates"):
+        read_rates(text)
+
+
+def test_truth_is_looked_for_before_the_first_training(tmp_path: Path) -> None:
+    root = shared_root()
+    small_data(root)
+    with pytest.raises(ConfigError, match=r"no matches\.parquet"):
+        Comparison(tmp_path, small_config(), str(root / "prepared"), [], (1,), read_rates("1"), str(tmp_path))
+
+
+def test_planted_behaviours_that_a_search_finds_as_the_logs_tell_it() -> None:
+    root = shared_root()
+    small_data(root)
+    run, manifest = load_run(small_run(root)), Manifest.load(root / "prepared")
+    truth, every = Truth(root / "raw" / "truth"), 10**6
+    found = planted(run, manifest, truth, every)
+    assert found is not None and 0 < found["covered"] < 1 and found["guessed"] < found["precision"] < 1
+    assert found["guessed"] == pytest.approx(_share_of_relevant(root, manifest, run.model.window))
+    own, run.model.long_term.search.retrieved = run.model.long_term.search.retrieved, run.model.window
+    try:
+        whole = planted(run, manifest, truth, every)
+    finally:
+        run.model.long_term.search.retrieved = own
+    assert whole is not None and whole["covered"] == 1.0 and whole["precision"] == whole["guessed"]
+    assert whole["guessed"] == found["guessed"]
+
+
+def _share_of_relevant(root: Path, manifest: Manifest, window: int) -> float:
+    """By the definition, from the logs: no record, no model."""
+    rows = pq.read_table(root / "raw" / "truth" / "matches.parquet").to_pylist()
+    rows.sort(key=lambda row: (row["user_id"], row["time"]))
+    tested = {
+        (user, time)
+        for user, times in _test_targets(manifest)
+        for time in times
+    }  # fmt: skip
+    shares = []
+    for user, group in itertools.groupby(rows, key=lambda row: row["user_id"]):
+        mine = list(group)
+        for target in mine:
+            if not target["target"] or (user, target["time"]) not in tested or target["interest"] < 0:
+                continue
+            before = [row["interest"] for row in mine if row["click"] and row["time"] < target["time"]][-window:]
+            if target["interest"] in before:
+                shares.append(before.count(target["interest"]) / len(before))
+    return float(np.mean(shares))
+
+
+def _test_targets(manifest: Manifest) -> Iterator[tuple[int, list[int]]]:
+    for batch in make_dataset(manifest, "test", manifest.schema.history.max_length, 1):
+        yield int(batch.user_id[0]), batch.targets.time.numpy()[0].tolist()
 
 
 def test_twins_search_hands_over_what_its_attention_wants() -> None:

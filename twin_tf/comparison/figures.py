@@ -47,7 +47,7 @@ def by_length(results: Results, labels: Mapping[str, str]) -> bytes:
     """GAUC of some systems by history length."""
     keys = [key for key in SHOWN_BY_LENGTH if key in results]
     colours = _colours(keys)
-    lines = [Line(labels[key], [results[key][0]["by_history_length"]], colours[key]) for key in keys]
+    lines = [Line(labels[key], [r["by_history_length"] for r in results[key]], colours[key]) for key in keys]
     return length_lines(lines, "What a longer history is worth to each system")
 
 
@@ -65,6 +65,22 @@ def consistency(curves: Mapping[str, Sequence[Plain]], labels: Mapping[str, str]
     axes.set_ylabel("of the ESU's true top-100, %")
     axes.set_ylim(0, 103)
     axes.set_title("How much of what its attention wants each search hands over", loc="left")
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    return png(figure)
+
+
+def planted(shares: Mapping[str, Plain], results: Results, labels: Mapping[str, str]) -> bytes:
+    """GAUC over the share of relevant behaviours that the search hands over, one point a system."""
+    figure, axes = new_figure(width=9.0, height=4.6)
+    colours = _colours(list(shares))
+    for key, found in shares.items():
+        gauc = statistics.fmean(result["gauc"] for result in results[key])
+        size = {"s": 90, "zorder": 5} if key == "twin" else {"s": 45}
+        axes.scatter([100 * found["covered"]], [gauc], color=colours[key], label=labels[key], **size)
+    axes.set_xlabel("of the behaviours with the target's planted interest, handed over, %")
+    axes.set_ylabel("GAUC")
+    axes.set_title("The more relevant behaviours a search finds, the better the prediction?", loc="left")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return png(figure)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.comparison import figures
+from twin_tf.comparison.rates import rate_rows
 from twin_tf.markdown import plain, table
 
 METRICS = ("auc", "gauc", "logloss")
@@ -45,6 +46,7 @@ def write_comparison(workdir: Path, report: Plain) -> None:
         "consistency": {key: extra["by_size"] for key, extra in extras.items() if extra.get("by_size")},
         "length": {key: found[0]["by_history_length"] for key, found in results.items()},
         "ablation": {key: summary(results[key]) for key in report["ablations"] if key in results},
+        "planted": {key: extra["planted"] for key, extra in extras.items() if extra.get("planted")},
     }
     drawn = {"quality.png": figures.quality(main, labels, report["counting"])} if main else {}
     if "twin" in main:
@@ -53,6 +55,9 @@ def write_comparison(workdir: Path, report: Plain) -> None:
         drawn["consistency.png"] = figures.consistency(content["consistency"], labels)
     if extras.get("twin", {}).get("by_age"):
         drawn["table_age.png"] = figures.table_age(extras["twin"]["by_age"])
+    found = {key: shares for key, shares in content["planted"].items() if key in main and shares["targets"]}
+    if len(found) > 1:
+        drawn["planted.png"] = figures.planted(found, main, labels)
     ablated = [key for key in ("twin", *report["ablations"]) if key in extras and key in results]
     if len(ablated) > 1:
         drawn["ablations.png"] = figures.ablations(ablated, results, extras, labels)
@@ -105,8 +110,8 @@ def _page(report: Plain, drawn: set[str]) -> str:
     targets = ", ".join(f"{count:,} {split}" for split, count in report["targets"].items())
     lines += [
         f"Targets: {targets}. {report['epochs']} epoch(s), seeds {', '.join(map(str, report['seeds']))}; every system "
-        f"sees the same records, the latest {report['history_length']:,} behaviours, and is trained with the same "
-        "rates; only the search differs.",
+        f"sees the same records, the latest {report['history_length']:,} behaviours; only the search differs. "
+        f"{_budget(report['rates'])} This run of the command took {report['seconds'] / 60:.0f} minutes.",
         "",
     ]
     if "quality.png" in drawn:
@@ -115,6 +120,15 @@ def _page(report: Plain, drawn: set[str]) -> str:
     for name, title, alternative, text in _SECTIONS:
         if name in drawn:
             lines += [f"## {title}", "", f"![{alternative}]({name})", "", text, ""]
+    if report["planted"]:
+        lines += ["## Which planted behaviours each search finds", ""]
+        if "planted.png" in drawn:
+            lines += ["![GAUC by the share of relevant behaviours handed over](planted.png)", ""]
+        lines += [_PLANTED, "", *table(("system", "covered", "precision", "of guessing"), _planted_rows(report)), ""]
+    if report["rates"]["valid_gauc"]:
+        factors = [f"rates x {factor:g}" for factor in report["rates"]["factors"]]
+        lines += ["## Tuning", "", "GAUC of the validation records, first seed; the best in bold was kept.", ""]
+        lines += [*table(("system", *factors), rate_rows(report["rates"], report["labels"])), ""]
     if report["extras"]:
         lines += ["## Cost", "", *_cost(report), ""]
     return "\n".join(lines)
@@ -139,7 +153,7 @@ _SECTIONS = (
         "history_length.png",
         "By history length (figure 5)",
         "GAUC by the number of behaviours before the target",
-        "The first seed.",
+        "Mean over the seeds.",
     ),
     (
         "ablations.png",
@@ -148,6 +162,31 @@ _SECTIONS = (
         "Request time: one request in TensorFlow Serving's session, see Cost.",
     ),
 )
+
+
+_PLANTED = (
+    "Simulated logs know with which interest a user met each video: a behaviour is relevant to a target of the same "
+    "interest. Covered: of a target's relevant behaviours, the share that the search hands over; precision: of what it "
+    "hands over, the share that is relevant; of guessing: the precision of a random choice."
+)
+
+
+def _planted_rows(report: Plain) -> list[tuple[str, ...]]:
+    names = ("covered", "precision", "guessed")
+    return [
+        (report["labels"][key], *(f"{shares[name]:.1%}" if shares["targets"] else "-" for name in names))
+        for key, shares in report["planted"].items()
+    ]
+
+
+def _budget(rates: Plain) -> str:
+    if not rates["valid_gauc"]:
+        return "All have the same learning rates; none was tuned in this comparison."
+    factors = ", ".join(f"{factor:g}" for factor in rates["factors"])
+    return (
+        f"Each tried {factors} times the configured learning rates, with one seed, and kept what was best on the "
+        "validation records; ablations have TWIN's."
+    )
 
 
 def _cost(report: Plain) -> list[str]:

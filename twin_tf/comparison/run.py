@@ -15,12 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twin_tf.arms import Arms
+from twin_tf.arms import Arm, Arms, write_whole
 from twin_tf.command_steps import Plain, Steps
+from twin_tf.comparison.rates import Rates, untried
 from twin_tf.comparison.report import write_comparison
 from twin_tf.comparison.systems import System
 from twin_tf.config import Config
 from twin_tf.records import Manifest
+from twin_tf.strict_yaml import ConfigError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 
@@ -29,6 +31,9 @@ AGES = (0, 25, 50, 100, 200, 400)
 
 LENGTH, CANDIDATES = 10_000, 100
 """Of the requests that are timed."""
+
+MATCHES = "matches.parquet"
+"""In the truth of simulated logs."""
 
 COUNTED = ((100, "counting, latest 100"), (0, "counting, whole history"))
 
@@ -42,7 +47,12 @@ class Comparison:
         prepared: prepared data.
         systems: what is compared.
         seeds: of every system that is no ablation; ablations have the first.
+        rates: factors of the learning rates to try with each system, or what came of such trials.
+        truth: the directory `truth` of simulated logs, to see which of the planted behaviours a search finds.
         records: of the test split, whose finalists are compared with the true ones.
+
+    Raises:
+        ConfigError: there is no truth in `truth`.
     """
 
     def __init__(
@@ -52,8 +62,12 @@ class Comparison:
         prepared: str,
         systems: Sequence[System],
         seeds: Sequence[int],
+        rates: Rates,
+        truth: str | None = None,
         records: int = 40,
     ) -> None:
+        if truth is not None and not (Path(truth) / MATCHES).is_file():
+            raise ConfigError(f"{truth}: no {MATCHES}; this is the directory truth that `twin-tf simulate` writes")
         self._workdir = workdir.absolute()
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._config = config
@@ -62,6 +76,8 @@ class Comparison:
         self._digest = hashlib.sha256(self._manifest.to_json().encode()).hexdigest()
         self._systems = list(systems)
         self._seeds = tuple(seeds)
+        self._rates = rates
+        self._truth = None if truth is None else str(Path(truth).absolute())
         self._records = records
         self._steps = Steps()
         self._started = time.monotonic()
@@ -75,6 +91,7 @@ class Comparison:
         path = self._workdir / "config.yaml"
         self._config.save(path)
         embeddings = self._embeddings()
+        self._tune(path, embeddings)
         results: dict[str, list[Plain]] = {system.key: [] for system in self._systems}
         extras: dict[str, Plain] = {}
         counted = self._counted()
@@ -83,12 +100,28 @@ class Comparison:
             for system in self._systems:
                 if system.ablation and seed != self._seeds[0]:
                     continue
-                results[system.key] += arms.run(system.arm(embeddings), self._prepared)
+                results[system.key] += arms.run(self._arm(system, embeddings, self._rates.of(system)), self._prepared)
                 self._write(results, counted, extras)
         for system in self._systems:
             extras[system.key] = self._looked_at(system, results[system.key][0])
             self._write(results, counted, extras)
         return self._write(results, counted, extras)
+
+    def _arm(self, system: System, embeddings: str, factor: float) -> Arm:
+        return system.arm(embeddings, self._config.training, factor)
+
+    def _tune(self, path: Path, embeddings: str) -> None:
+        """Tries the rates that were not tried yet, with the first seed."""
+        arms = Arms(self._workdir, str(path), self._seeds[:1], self._steps)
+        for system, factor in untried(self._rates, self._systems):
+            valid = arms.validated(self._arm(system, embeddings, factor), self._prepared)
+            if not valid:
+                raise ConfigError("to choose rates, training.validation_records must be more than 0")
+            tried = {**self._rates.tried, system.key: {**self._rates.tried.get(system.key, {}), factor: valid["gauc"]}}
+            self._rates = Rates(self._rates.factors, tried)
+        if self._rates.tried:
+            about = {"data": self._manifest.schema.name, "seed": self._seeds[0], "manifest_sha256": self._digest}
+            write_whole(self._workdir / "rates.json", {**about, **self._rates.to_plain()})
 
     def _embeddings(self) -> str:
         """The directory of frozen item embeddings, made if any system needs them."""
@@ -112,7 +145,7 @@ class Comparison:
                 longest = window or self._manifest.schema.history.max_length
                 metrics = evaluate_counting(self._manifest, "test", category, longest)
                 found[label] = metrics.to_plain()
-            _write_whole(kept, found)
+            write_whole(kept, found)
         return _read(kept)
 
     def _looked_at(self, system: System, result: Plain) -> Plain:
@@ -127,8 +160,18 @@ class Comparison:
                 found |= self._module(
                     f"consistency {system.key}", *command, "--records", str(self._records), "--ages", ages
                 )
-            _write_whole(kept, found)
-        return _read(kept)
+            write_whole(kept, found)
+        return {**_read(kept), "planted": self._planted(result["run"])}
+
+    def _planted(self, run: str) -> Plain | None:
+        if self._truth is None:
+            return None
+        kept = self._workdir / "extras" / f"{Path(run).name}.planted.json"
+        if not kept.is_file():
+            asked = ("--run", run, "--prepared", self._prepared, "--truth", self._truth)
+            write_whole(kept, {"shares": self._module("", "twin_tf.comparison.planted", *asked)})
+        shares: Plain | None = _read(kept)["shares"]
+        return shares
 
     def _latency(self, run: str) -> Plain:
         model = self._workdir / "latency-model"
@@ -167,6 +210,8 @@ class Comparison:
             "extras": extras,
             "history_length": self._config.model.history_length,
             "epochs": self._config.training.epochs,
+            "rates": self._rates.to_plain(),
+            "factors": {system.key: self._rates.of(system) for system in self._systems},
         }
         write_comparison(self._workdir, report)
         return report
@@ -175,10 +220,3 @@ class Comparison:
 def _read(path: Path) -> Plain:
     found: Plain = json.loads(path.read_text(encoding="utf-8"))
     return found
-
-
-def _write_whole(path: Path, content: Plain) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

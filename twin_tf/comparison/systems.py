@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from twin_tf.arms import Arm
+from twin_tf.config import TrainingConfig
 from twin_tf.search import find_strategy
 from twin_tf.strict_yaml import ConfigError, nearest
 
@@ -29,11 +30,20 @@ class System(NamedTuple):
         """Whether it searches by frozen item embeddings."""
         return find_strategy(self.search).needs_embeddings
 
-    def arm(self, embeddings: str) -> Arm:
-        """What to train; `embeddings` is the directory of frozen item embeddings."""
+    def arm(self, embeddings: str, training: TrainingConfig, factor: float) -> Arm:
+        """What to train.
+
+        Args:
+            embeddings: directory of frozen item embeddings.
+            training: settings that all systems share.
+            factor: of its learning rates.
+        """
         overrides = [f"model.search={self.search}", *(f"model.{setting}" for setting in self.settings)]
         if self.needs_embeddings:
             overrides.append(f"training.item_embeddings={embeddings}")
+        if factor != 1:
+            rates = ("embedding_learning_rate", "dense_learning_rate")
+            overrides += [f"training.{rate}={getattr(training, rate) * factor:.6g}" for rate in rates]
         return Arm(self.key, self.label, tuple(overrides))
 
 
