@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 RUNS := runs
 
 .PHONY: help setup demo demo-simulated test test-slow test-flink test-faults lint format bench bench-pipelines \
-  bench-train bench-serving bench-clusters study-lifelong compare clean
+  bench-train bench-serving bench-clusters study-lifelong compare compare-simulated clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,11 +73,20 @@ bench-clusters: $(INSTALLED) ## Clustering one user's 100,000 and 1,000,000 beha
 study-lifelong: $(INSTALLED) ## TWIN-V2 beside TWIN and an oracle on simulated lives of 100,000 behaviours, into runs/lifelong
 	$(PYTHON) -m benchmarks.lifelong_study --workdir $(RUNS)/lifelong
 
-compare: $(INSTALLED) ## Every system of the papers on The Complete Journey, into runs/compare
+compare: $(INSTALLED) ## Every system of the papers on The Complete Journey, into runs/compare (an hour on 2 cores)
 	test -e $(RUNS)/compare/raw || .venv/bin/twin-tf import complete-journey --output $(RUNS)/compare/raw
 	test -e $(RUNS)/compare/prepared || .venv/bin/twin-tf preprocess --config complete_journey --events $(RUNS)/compare/raw/events.parquet \
 	  --items $(RUNS)/compare/raw/items.parquet --users $(RUNS)/compare/raw/users.parquet --output $(RUNS)/compare/prepared
-	.venv/bin/twin-tf compare --config complete_journey --prepared $(RUNS)/compare/prepared --output $(RUNS)/compare
+	.venv/bin/twin-tf compare --config complete_journey --prepared $(RUNS)/compare/prepared --output $(RUNS)/compare \
+	  --rates benchmarks/rates_complete_journey.json
+
+compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each search finds of the planted interests
+	test -e $(RUNS)/compare-simulated/raw || .venv/bin/twin-tf simulate --output $(RUNS)/compare-simulated/raw
+	test -e $(RUNS)/compare-simulated/prepared || .venv/bin/twin-tf preprocess --config simulated \
+	  --events '$(RUNS)/compare-simulated/raw/events*.parquet' --items $(RUNS)/compare-simulated/raw/items.parquet \
+	  --users $(RUNS)/compare-simulated/raw/users.parquet --output $(RUNS)/compare-simulated/prepared
+	.venv/bin/twin-tf compare --config simulated --prepared $(RUNS)/compare-simulated/prepared --output $(RUNS)/compare-simulated \
+	  --rates benchmarks/rates_simulated.json --truth $(RUNS)/compare-simulated/raw/truth
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -93,7 +93,7 @@ def coverage(run_directory: str, prepared: str, raw: str, logs: str, source: str
     total = sum(shard.records for shard in manifest.shards("test"))
     shares = Shares()
     with progress_bar("coverage", min(total, limit)) as advance:
-        for one in look(run, manifest, limit):
+        for one in look(run, manifest, limit, run.model.window):
             first = int(one.target_times[0])
             record = by_target[one.user, first]
             raw_ends = _ends(before, record, one.target_times)

@@ -57,7 +57,7 @@ class Arms:
         run = self._run(arm, prepared, seed)
         kept = self._kept(f"{run.name}.json")
         if kept.is_file():
-            return _read(kept)
+            return {**read_plain(kept), "run": str(run)}  # the working directory may have moved
         trained = self._trained(arm, prepared, seed)
         where = ("--prepared", str(prepared), "--run", str(run))
         evaluated = self._steps.run(f"evaluate {self._name(arm, seed)}", "evaluate", *where)
@@ -81,9 +81,9 @@ class Arms:
         run = self._run(arm, prepared, seed)
         kept = self._kept(f"{run.name}.train.json")
         if kept.is_file():
-            return _read(kept)
-        if (run / "run.json").is_file() and _read(run / "run.json")["weights_version"]:
-            trained = {**_read(run / "report.json"), "peak_rss_mb": None}
+            return read_plain(kept)
+        if (run / "run.json").is_file() and read_plain(run / "run.json")["weights_version"]:
+            trained = {**read_plain(run / "report.json"), "peak_rss_mb": None}
         else:
             options = [part for setting in self._settings(arm, seed) for part in ("--set", setting)]
             where = ("--prepared", str(prepared), "--run", str(run))
@@ -102,7 +102,8 @@ class Arms:
     def _run(self, arm: Arm, prepared: str | Path, seed: int) -> Path:
         """The run's directory: of the same settings on the same data only."""
         data = hashlib.sha256((Path(prepared) / MANIFEST).read_bytes()).hexdigest()
-        known = json.dumps([self._config_text(), self._settings(arm, seed), data]).encode()
+        settings = [setting.replace(str(self._workdir), "") for setting in self._settings(arm, seed)]
+        known = json.dumps([self._config_text(), settings, data]).encode()
         return self._workdir / "runs" / f"{arm.key}-seed{seed}-{hashlib.sha256(known).hexdigest()[:10]}"
 
     def _kept(self, name: str) -> Path:
@@ -121,6 +122,7 @@ def write_whole(path: Path, content: Plain) -> None:
     temporary.replace(path)
 
 
-def _read(path: Path) -> Plain:
+def read_plain(path: Path) -> Plain:
+    """Reads JSON."""
     found: Plain = json.loads(path.read_text(encoding="utf-8"))
     return found

@@ -68,7 +68,8 @@ def make_item_embeddings(prepared: str | Path, output: str | Path, width: int = 
         The content of `manifest.json`.
 
     Raises:
-        ConfigError: unfinished data, an output with something in it, or no behaviour in the training period.
+        ConfigError: unfinished data, an output with something in it, no behaviour in the training period, or clustered
+            histories: a cluster dated within it may have later members.
     """
     if width < 1:
         raise ConfigError(f"width must be at least 1, not {width}")
@@ -76,6 +77,11 @@ def make_item_embeddings(prepared: str | Path, output: str | Path, width: int = 
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigError(f"{output} exists and is not empty; name a new directory or remove it")
     manifest = Manifest.load(prepared)
+    if manifest.schema.history.clustered:
+        raise ConfigError(
+            f"{prepared} has clustered histories, and a cluster may reach past the training period; make the "
+            "embeddings of the data before clustering: their items are the same"
+        )
     ids = load_item_ids(manifest.directory)
     user, item = _behaviours(manifest)
     if not len(item):

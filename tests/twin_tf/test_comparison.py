@@ -1,5 +1,6 @@
 """A comparison of systems: what it chooses, what it keeps, what it reports."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from twin_tf.comparison.systems import SYSTEMS, System, chosen_systems
 from twin_tf.config import load_config
 from twin_tf.data import make_dataset
 from twin_tf.records import Manifest
-from twin_tf.runs import load_run
+from twin_tf.runs import build_model, load_run
 from twin_tf.search import STRATEGIES, make_search
 from twin_tf.strict_yaml import ConfigError
 
@@ -42,12 +43,12 @@ def report_of(results: dict[str, list[dict[str, Any]]], **changes: Any) -> dict[
     extra = {"latency": {"p50_ms": 12.0, "p99_ms": 15.0, "parameters": 1_000_000}}
     curve = [{"size": 10, "share": 0.1}, {"size": 100, "share": 1.0}]
     return {
-        "data": "toy", "targets": {"train": 10, "test": 5}, "seeds": [1, 2],
-        "labels": {key: system.label for key, system in SYSTEMS.items()},
+        "data": "toy", "trainings": 7, "targets": {"train": 10, "test": 5}, "seeds": [1, 2],
+        "labels": {key: SYSTEMS[key].label for key in RESULTS},
         "ablations": ["twin_no_bias"], "results": results,
         "counting": {"counting, whole history": {"auc": 0.62, "gauc": 0.62}},
         "extras": {"twin": {**extra, "by_size": curve, "by_age": [{"age": 0, "share": 1.0}, {"age": 9, "share": 0.8}]},
-                   "twin_no_bias": extra, "avg_pooling": {**extra, "by_size": None}},
+                   "twin_no_bias": extra, "din": extra, "avg_pooling": {**extra, "by_size": None}},
         "history_length": 100, "epochs": 1, "seconds": 90.0, "rates": Rates((1.0,)).to_plain(), **changes,
     }  # fmt: skip
 
@@ -76,7 +77,10 @@ def test_the_page_says_who_wins_and_who_stays_below_counting(tmp_path: Path) -> 
     assert said[0] == "AUC: TWIN 0.7050, +0.0550 against the best other system, DIN (± 0.0071 over 2 seeds)."
     assert "average pooling stay below it" in said[2] and "DIN" not in said[2]
     page = (tmp_path / "report.md").read_text()
-    assert "| DIN | 0.6500 ± 0.0141 |" in page and "TWIN without bias" in page
+    assert (
+        "| DIN | 0.6500 ± 0.0141 | 0.6400 ± 0.0141 | 0.6000 ± 0.0000 | +0.0550 ± 0.0071 | 2 |" in page
+        and "TWIN without bias" in page
+    )
     shown = {"quality", "history_length", "consistency", "table_age", "ablations"}
     assert {path.stem for path in tmp_path.glob("*.png")} == shown
     assert all(f"({name}.png)" in page for name in shown)
@@ -87,7 +91,16 @@ def test_the_page_says_who_wins_and_who_stays_below_counting(tmp_path: Path) -> 
 
 def test_a_comparison_that_has_just_begun_says_so(tmp_path: Path) -> None:
     write_comparison(tmp_path, report_of({}, extras={}, counting={}))
-    assert "Not finished" in (tmp_path / "report.md").read_text()
+    assert "Not finished (0 of 7 trainings done)" in (tmp_path / "report.md").read_text()
+
+
+def test_a_comparison_of_twin_alone_says_what_it_is_worth(tmp_path: Path) -> None:
+    alone = report_of({"twin": RESULTS["twin"]}, trainings=2, labels={"twin": "TWIN"})
+    (tmp_path / "consistency.png").write_bytes(b"of an earlier comparison")
+    write_comparison(tmp_path, {**alone, "extras": {"twin": {**alone["extras"]["twin"], "by_size": None}}})
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert findings(content)[0] == "TWIN alone: AUC 0.7050, GAUC 0.6950."
+    assert not (tmp_path / "consistency.png").exists()
 
 
 def test_systems_are_chosen_by_name() -> None:
@@ -100,7 +113,10 @@ def test_systems_are_chosen_by_name() -> None:
         chosen_systems("din,eta")
 
 
-@pytest.mark.parametrize("name", ["complete_journey", "simulated"])
+SHIPPED = ["complete_journey", "kuairand_1k", "kuairand_27k", "movielens_1m", "movielens_20m", "simulated", "taobao"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_system_is_made_of_the_shipped_configurations(name: str) -> None:
     for system in SYSTEMS.values():
         base = load_config(name).training
@@ -207,6 +223,16 @@ def test_rates_are_factors_or_what_was_found(text: str) -> None:
         read_rates(text)
 
 
+def test_settings_that_do_not_suit_a_system_are_told_before_the_first_training(tmp_path: Path) -> None:
+    root = shared_root()
+    small_data(root)
+    steps = Recorded()
+    given = (small_config("model.category=null"), str(root / "prepared"), chosen_systems("all"), (1,))
+    with pytest.raises(ConfigError, match=r"sim_hard: .*needs model\.category.*leave it out of --systems"):
+        Told(tmp_path, *given, read_rates("1"), steps=steps).run()
+    assert steps.asked == []
+
+
 def test_truth_is_looked_for_before_the_first_training(tmp_path: Path) -> None:
     root = shared_root()
     small_data(root)
@@ -220,6 +246,10 @@ def test_planted_behaviours_that_a_search_finds_as_the_logs_tell_it() -> None:
     run, manifest = load_run(small_run(root)), Manifest.load(root / "prepared")
     truth, every = Truth(root / "raw" / "truth"), 10**6
     found = planted(run, manifest, truth, every)
+    short = dataclasses.replace(run, model=build_model(run.directory, small_config("model.search=recent"), run.info)[0])
+    latest = planted(short, manifest, truth, every)
+    assert found is not None and latest is not None and short.model.window < run.model.window
+    assert latest["targets"] == found["targets"] and latest["guessed"] == found["guessed"]
     assert found is not None and 0 < found["covered"] < 1 and found["guessed"] < found["precision"] < 1
     assert found["guessed"] == pytest.approx(_share_of_relevant(root, manifest, run.model.window))
     own, run.model.long_term.search.retrieved = run.model.long_term.search.retrieved, run.model.window

@@ -17,12 +17,13 @@ import numpy as np
 from twin_tf.batch import Batch
 from twin_tf.data import batch_spec, make_dataset
 from twin_tf.keras_api import tf
-from twin_tf.layers.gsu import share_found
+from twin_tf.layers.gsu import Finalists, share_found
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import build_model, load_run
 from twin_tf.search.consistent import ConsistentSearch
-from twin_tf.search.protocol import MadeSearch
+from twin_tf.search.protocol import MadeSearch, SearchStrategy
+from twin_tf.strict_yaml import ConfigError
 from twin_tf.trainer import Trainer
 
 TRUE = 100
@@ -46,22 +47,28 @@ def hits_by_size(model: TwinModel, manifest: Manifest, records: int) -> list[dic
         records: about how many of it.
 
     Returns:
-        `size` and `share`, the mean over the records' targets, for every size up to the longest history.
+        `size` and `share`, the mean over the records weighted by their targets, for every size up to the longest
+        history.
+
+    Raises:
+        ConfigError: none of these records has any history.
     """
     search, window = model.long_term.search, model.config.history_length
     if isinstance(search, MadeSearch):
         return None
     sizes = [size for size in SIZES if size < window] + [window]
-    own = search.retrieved
+    own, finder = search.retrieved, model.auxiliary or model
+
+    def look(by: TwinModel, strategy: SearchStrategy, batch: Batch) -> Finalists:
+        cross, items, queries = by._looked_up(batch, None, True)
+        return by.long_term.find(strategy, items, queries, batch.history, cross, batch.targets)
 
     def shares(batch: Batch) -> list[tf.Tensor]:
-        cross, items, queries = model._looked_up(batch, None, True)
-        whole = (items, queries, batch.history, cross, batch.targets)
-        true = model.long_term.find(ConsistentSearch(TRUE, window), *whole)
+        true = look(model, ConsistentSearch(TRUE, window), batch)
         found = []
         for size in sizes:
             search.retrieved = size
-            chosen = model.long_term.find(search, *whole)
+            chosen = look(finder, search, batch)
             found.append(share_found(chosen, true, tf.shape(batch.history.item)[1], batch.targets.count))
         search.retrieved = own
         return found
@@ -75,6 +82,8 @@ def hits_by_size(model: TwinModel, manifest: Manifest, records: int) -> list[dic
         if np.isfinite(found).all():
             rows.append(found)
             weights.append(int(batch.targets.count.numpy().sum()))
+    if not rows:
+        raise ConfigError(f"{manifest.directory}: no record of the test split has a history, so nothing can be found")
     means = np.average(rows, axis=0, weights=weights)
     return [{"size": size, "share": float(share)} for size, share in zip(sizes, means, strict=True)]
 

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from twin_tf.comparison.systems import SYSTEMS
 from twin_tf.figures import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 
 Plain = Mapping[str, Any]
@@ -24,12 +25,13 @@ OTHERS = (
 )
 """Colours of the systems beside TWIN's, which is `COLOURS[0]`."""
 
-SHOWN_BY_LENGTH = ("avg_pooling", "din", "sim_hard", "eta", "twin")
-"""Systems of figure 5: more lines than these cannot be told apart."""
+NAMED, BEST = ("avg_pooling", "din", "twin"), 2
+"""Systems of figure 5, and how many of the best others: more lines than these cannot be told apart."""
 
 
-def _colours(keys: Sequence[str]) -> dict[str, str]:
-    others = [key for key in keys if key != "twin"]
+def _colours() -> dict[str, str]:
+    """A system has one colour in all figures, whatever else is in them."""
+    others = [key for key in SYSTEMS if key != "twin"]
     return {"twin": COLOURS[0], **{key: OTHERS[place % len(OTHERS)] for place, key in enumerate(others)}}
 
 
@@ -43,10 +45,15 @@ def quality(results: Results, labels: Mapping[str, str], counting: Mapping[str, 
     return quality_bars(systems, "Which search finds what clicks depend on", counted[0] if counted else None)
 
 
+def _mean_gauc(found: Sequence[Plain]) -> float:
+    return statistics.fmean(result["gauc"] for result in found)
+
+
 def by_length(results: Results, labels: Mapping[str, str]) -> bytes:
     """GAUC of some systems by history length."""
-    keys = [key for key in SHOWN_BY_LENGTH if key in results]
-    colours = _colours(keys)
+    others = sorted((k for k in results if k not in NAMED), key=lambda k: -_mean_gauc(results[k]))
+    keys = [key for key in results if key in (*NAMED, *others[:BEST])]
+    colours = _colours()
     lines = [Line(labels[key], [r["by_history_length"] for r in results[key]], colours[key]) for key in keys]
     return length_lines(lines, "What a longer history is worth to each system")
 
@@ -54,7 +61,7 @@ def by_length(results: Results, labels: Mapping[str, str]) -> bytes:
 def consistency(curves: Mapping[str, Sequence[Plain]], labels: Mapping[str, str]) -> bytes:
     """Hits of the true top-100 by the size of the GSU's output, one curve a system."""
     figure, axes = new_figure(width=9.0, height=4.6)
-    colours = _colours(list(curves))
+    colours = _colours()
     for key, rows in curves.items():
         sizes, hits = [row["size"] for row in rows], [100 * row["share"] for row in rows]
         thick = {"linewidth": 2.8, "zorder": 5} if key == "twin" else {"linewidth": 1.4}
@@ -73,9 +80,9 @@ def consistency(curves: Mapping[str, Sequence[Plain]], labels: Mapping[str, str]
 def planted(shares: Mapping[str, Plain], results: Results, labels: Mapping[str, str]) -> bytes:
     """GAUC over the share of relevant behaviours that the search hands over, one point a system."""
     figure, axes = new_figure(width=9.0, height=4.6)
-    colours = _colours(list(shares))
+    colours = _colours()
     for key, found in shares.items():
-        gauc = statistics.fmean(result["gauc"] for result in results[key])
+        gauc = _mean_gauc(results[key])
         size = {"s": 90, "zorder": 5} if key == "twin" else {"s": 45}
         axes.scatter([100 * found["covered"]], [gauc], color=colours[key], label=labels[key], **size)
     axes.set_xlabel("of the behaviours with the target's planted interest, handed over, %")

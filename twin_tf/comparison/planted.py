@@ -3,7 +3,7 @@
     python -m twin_tf.comparison.planted --run=run --prepared=prepared --truth=raw/truth --records=200
 
 A behaviour is relevant to a target if the simulated user met both with the same interest. Of each target with an
-interest and a relevant behaviour, among the behaviours that it sees:
+interest and a relevant behaviour among its latest `model.history_length`, whatever of them the search looks at:
 
 * covered: of all relevant behaviours, the share that is handed over;
 * precision: of the behaviours that are handed over, the share that is relevant;
@@ -102,8 +102,8 @@ class Looked(NamedTuple):
     chosen: list[Ints]
 
 
-def look(run: Run, manifest: Manifest, records: int) -> Iterator[Looked]:
-    """About `records` records of the test split, evenly spaced, as the run's search sees them."""
+def look(run: Run, manifest: Manifest, records: int, width: int) -> Iterator[Looked]:
+    """About `records` records of the test split, evenly spaced, with `width` of the latest behaviours at least."""
     model: TwinModel = run.model
 
     @tf.function(reduce_retracing=True)
@@ -113,7 +113,7 @@ def look(run: Run, manifest: Manifest, records: int) -> Iterator[Looked]:
 
     total = sum(shard.records for shard in manifest.shards("test"))
     every = max(1, -(-total // records))
-    for batch in make_dataset(manifest, "test", model.window, 1, every=every):
+    for batch in make_dataset(manifest, "test", width, 1, every=every):
         position, valid = (tensor.numpy()[0] for tensor in find(batch))
         seen, count = int(batch.history.length[0]), int(batch.targets.count[0])
         rows = [min(target, len(position) - 1) for target in range(count)]
@@ -129,11 +129,11 @@ def look(run: Run, manifest: Manifest, records: int) -> Iterator[Looked]:
 
 
 def planted(run: Run, manifest: Manifest, truth: Truth, records: int) -> Plain | None:
-    """The shares of a system; None for one that chooses no behaviours."""
+    """The shares of a system, among the latest `model.history_length`; None for one that chooses no behaviours."""
     if isinstance(run.model.long_term.search, MadeSearch):
         return None
-    shares = Shares()
-    for one in look(run, manifest, records):
+    shares, width = Shares(), run.model.config.history_length
+    for one in look(run, manifest, records, width):
         met = truth.of(one.user)
         interest = interests(met, one.times, one.items)
         wanted = interests(met, one.target_times, one.target_items)
@@ -141,7 +141,7 @@ def planted(run: Run, manifest: Manifest, truth: Truth, records: int) -> Plain |
             if mine != NONE:
                 chosen = np.zeros(len(interest), np.bool_)
                 chosen[places] = True
-                seen = slice(max(0, end - run.model.config.history_length), end)
+                seen = slice(max(0, end - width), end)
                 shares.add(interest[seen] == mine, chosen[seen])
     return shares.to_plain()
 

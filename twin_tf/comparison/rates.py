@@ -7,10 +7,11 @@ is its own for every seed. Ablations take TWIN's: they are TWIN without a part.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twin_tf.command_steps import Plain
 from twin_tf.comparison.systems import System
+from twin_tf.config import TrainingConfig
 from twin_tf.strict_yaml import ConfigError, nearest
 
 Tried = Mapping[str, Mapping[float, float]]
@@ -22,10 +23,12 @@ class Rates(NamedTuple):
     Attributes:
         factors: of `training.embedding_learning_rate` and `training.dense_learning_rate` alike.
         tried: GAUC of the validation records by system and factor; empty for a single factor, which needs no trial.
+        origin: of trials that were read from a file: `data`, `manifest_sha256`, `seed`, `base` (the rates themselves).
     """
 
     factors: tuple[float, ...]
     tried: Tried = {}
+    origin: Plain | None = None
 
     def of(self, system: System) -> float:
         """The system's factor; the smallest of equally good ones.
@@ -44,7 +47,7 @@ class Rates(NamedTuple):
     def to_plain(self) -> Plain:
         """What `rates.json` and `report.json` hold."""
         tried = {key: {str(factor): gauc for factor, gauc in found.items()} for key, found in self.tried.items()}
-        return {"factors": list(self.factors), "valid_gauc": tried}
+        return {"factors": list(self.factors), "valid_gauc": tried, "origin": self.origin}
 
 
 def read_rates(text: str) -> Rates:
@@ -58,16 +61,28 @@ def read_rates(text: str) -> Rates:
         try:
             plain = json.loads(path.read_text(encoding="utf-8"))
             tried = {key: _numbers(found) for key, found in plain["valid_gauc"].items()}
-            return Rates(tuple(map(float, plain["factors"])), tried)
+            origin = {name: plain[name] for name in ("data", "manifest_sha256", "seed", "base")}
+            return Rates(_factors(plain["factors"]), tried, origin)
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise ConfigError(f"--rates {text}: not the rates.json of a comparison ({error!r})") from error
     try:
-        factors = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        factors = ()
+        return Rates(_factors(text.split(",")))
+    except ValueError as error:
+        raise ConfigError(
+            f"--rates must be different positive factors such as 0.5,1,2, or a rates.json, not {text!r}"
+        ) from error
+
+
+def base_rates(training: TrainingConfig) -> Plain:
+    """The rates that factors multiply."""
+    return {name: getattr(training, name) for name in ("embedding_learning_rate", "dense_learning_rate")}
+
+
+def _factors(parts: Sequence[Any]) -> tuple[float, ...]:
+    factors = tuple(float(part) for part in parts)
     if not factors or not all(0 < factor <= 1000 for factor in factors) or len(set(factors)) < len(factors):
-        raise ConfigError(f"--rates must be different positive factors such as 0.5,1,2, or a rates.json, not {text!r}")
-    return Rates(factors)
+        raise ValueError(f"factors {factors}")
+    return factors
 
 
 def _numbers(found: Mapping[str, float]) -> dict[float, float]:
@@ -82,6 +97,12 @@ def rate_rows(rates: Plain, labels: Mapping[str, str]) -> list[tuple[str, ...]]:
         cells = [f"{found[str(factor)]:.4f}" for factor in rates["factors"] if str(factor) in found]
         rows.append((labels.get(key, key), *(f"**{cell}**" if cell == f"{best:.4f}" else cell for cell in cells)))
     return rows
+
+
+def at_the_edge(rates: Plain) -> list[str]:
+    """The systems whose best factor is the smallest or largest that was tried: more might be better still."""
+    edges = {str(min(rates["factors"])), str(max(rates["factors"]))}
+    return [key for key, found in rates["valid_gauc"].items() if max(sorted(found), key=lambda f: found[f]) in edges]
 
 
 def untried(rates: Rates, systems: Sequence[System]) -> list[tuple[System, float]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.comparison import figures
-from twin_tf.comparison.rates import rate_rows
+from twin_tf.comparison.rates import at_the_edge, rate_rows
 from twin_tf.markdown import plain, table
 
 METRICS = ("auc", "gauc", "logloss")
@@ -44,7 +44,7 @@ def write_comparison(workdir: Path, report: Plain) -> None:
         **report,
         "systems": {key: summary(found) for key, found in results.items()},
         "consistency": {key: extra["by_size"] for key, extra in extras.items() if extra.get("by_size")},
-        "length": {key: found[0]["by_history_length"] for key, found in results.items()},
+        "length": {key: _by_length(found) for key, found in results.items()},
         "ablation": {key: summary(results[key]) for key in report["ablations"] if key in results},
         "planted": {key: extra["planted"] for key, extra in extras.items() if extra.get("planted")},
     }
@@ -61,22 +61,38 @@ def write_comparison(workdir: Path, report: Plain) -> None:
     ablated = [key for key in ("twin", *report["ablations"]) if key in extras and key in results]
     if len(ablated) > 1:
         drawn["ablations.png"] = figures.ablations(ablated, results, extras, labels)
-    for name, image in drawn.items():
-        (workdir / name).write_bytes(image)
+    for name in _FIGURES:
+        if name in drawn:
+            (workdir / name).write_bytes(drawn[name])
+        else:
+            (workdir / name).unlink(missing_ok=True)  # of an earlier comparison here, of other systems
     (workdir / "report.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (workdir / "report.md").write_text(_page(content, set(drawn)), encoding="utf-8")
 
 
+def _by_length(results: Sequence[Plain]) -> list[dict[str, Any]]:
+    """Classes of history length with the mean of GAUC over the seeds; None where a seed has none."""
+    rows = zip(*(result["by_history_length"] for result in results), strict=True)
+    found = []
+    for seeds in rows:
+        gauc = [row["gauc"] for row in seeds]
+        mean = None if None in gauc else statistics.fmean(gauc)
+        found.append({name: seeds[0][name] for name in ("from", "to", "targets")} | {"gauc": mean})
+    return found
+
+
 def quality_rows(report: Plain) -> list[tuple[str, ...]]:
-    """Rows of (system, AUC, GAUC, log loss, seeds), the counting baseline at the end."""
+    """Rows of (system, AUC, GAUC, log loss, TWIN's lead in GAUC, seeds), the counting baseline at the end."""
     rows = []
+    twin = report["results"].get("twin", ())
     for key, found in report["results"].items():
         if key not in report["ablations"]:
             means = report["systems"][key]
             cells = [_spread(means[f"{metric}_mean"], means[f"{metric}_std"]) for metric in METRICS]
-            rows.append((report["labels"][key], *cells, str(len(found))))
+            lead = "-" if key == "twin" or not twin else _spread(*paired(twin, found, "gauc"), sign="+")
+            rows.append((report["labels"][key], *cells, lead, str(len(found))))
     for label, metrics in report["counting"].items():
-        rows.append((f"{label} (no learning)", f"{metrics['auc']:.4f}", f"{metrics['gauc']:.4f}", "-", "-"))
+        rows.append((f"{label} (no learning)", f"{metrics['auc']:.4f}", f"{metrics['gauc']:.4f}", "-", "-", "-"))
     return rows
 
 
@@ -84,13 +100,19 @@ def findings(report: Plain) -> list[str]:
     """What a reader should take away, one sentence each."""
     results, labels = report["results"], report["labels"]
     others = [key for key in results if key not in (*report["ablations"], "twin")]
-    if "twin" not in results or not others:
-        return ["Not finished: run the same command again."]
-    lines = []
+    lines, done = [], sum(map(len, results.values()))
+    if done < report["trainings"] or set(report["labels"]) - set(report["extras"]):
+        lines = [f"Not finished ({done} of {report['trainings']} trainings done): run the same command again."]
+    if "twin" not in results:
+        return lines
+    if not others:
+        mine = report["systems"]["twin"]
+        return [*lines, f"TWIN alone: AUC {mine['auc_mean']:.4f}, GAUC {mine['gauc_mean']:.4f}."]
     for metric in ("auc", "gauc"):
         best = max(others, key=lambda key: report["systems"][key][f"{metric}_mean"])
         difference, deviation = paired(results["twin"], results[best], metric)
-        over = f" (± {deviation:.4f} over {len(results['twin'])} seeds)" if deviation is not None else " (one seed)"
+        pairs = min(len(results["twin"]), len(results[best]))
+        over = f" (± {deviation:.4f} over {pairs} seeds)" if deviation is not None else " (one seed)"
         mine = report["systems"]["twin"][f"{metric}_mean"]
         lines.append(
             f"{metric.upper()}: TWIN {mine:.4f}, {difference:+.4f} against the best other system, {labels[best]}{over}."
@@ -116,7 +138,7 @@ def _page(report: Plain, drawn: set[str]) -> str:
     ]
     if "quality.png" in drawn:
         lines += ["## Quality (the paper's table 4)", "", "![AUC and GAUC by system](quality.png)", ""]
-        lines += [*table(("system", "AUC", "GAUC", "log loss", "seeds"), quality_rows(report)), ""]
+        lines += [*table(("system", "AUC", "GAUC", "log loss", "TWIN's lead, GAUC", "seeds"), quality_rows(report)), ""]
     for name, title, alternative, text in _SECTIONS:
         if name in drawn:
             lines += [f"## {title}", "", f"![{alternative}]({name})", "", text, ""]
@@ -127,7 +149,12 @@ def _page(report: Plain, drawn: set[str]) -> str:
         lines += [_PLANTED, "", *table(("system", "covered", "precision", "of guessing"), _planted_rows(report)), ""]
     if report["rates"]["valid_gauc"]:
         factors = [f"rates x {factor:g}" for factor in report["rates"]["factors"]]
-        lines += ["## Tuning", "", "GAUC of the validation records, first seed; the best in bold was kept.", ""]
+        text = "GAUC of the validation records, one seed; the best in bold was kept. x 1 are the configuration's rates"
+        edge = [report["labels"].get(key, key) for key in at_the_edge(report["rates"])]
+        text += (
+            f"; at the edge of what was tried, where more might be better still: {', '.join(edge)}." if edge else "."
+        )
+        lines += ["## Tuning", "", text, ""]
         lines += [*table(("system", *factors), rate_rows(report["rates"], report["labels"])), ""]
     if report["extras"]:
         lines += ["## Cost", "", *_cost(report), ""]
@@ -140,29 +167,33 @@ _SECTIONS = (
         "Consistency of GSU and ESU (figure 4)",
         "Hits of the true top-100 by the number of behaviours handed over",
         "Of the 100 behaviours that the system's own ESU ranks highest over the whole history, the share that its "
-        "search hands over, by how many it may hand over.",
+        "search hands over, by how many it may hand over: the first seed on 40 records of the test split. TWIN with "
+        "the live weights finds them all by construction, since search and attention have one metric.",
     ),
     (
         "table_age.png",
         "An ageing projection table (figure 4)",
         "Hits of TWIN's true top-100 by the age of the projection table",
         "TWIN searches in a table of projections that is refreshed every so often; this is what it finds of the true "
-        "top-100 while the weights go on learning at their starting rates.",
+        "top-100 while the weights go on learning at their starting rates. A TWIN of the same settings, after 300 "
+        "steps of training, on 40 records of the valid split.",
     ),
     (
         "history_length.png",
         "By history length (figure 5)",
         "GAUC by the number of behaviours before the target",
-        "Mean over the seeds.",
+        "Mean over the seeds; average pooling, DIN, TWIN and the two best others.",
     ),
     (
         "ablations.png",
         "Ablations (figure 6)",
         "GAUC and request time of TWIN without its parts",
-        "Request time: one request in TensorFlow Serving's session, see Cost.",
+        "The first seed. Request time: one request in TensorFlow Serving's session, see Cost.",
     ),
 )
 
+
+_FIGURES = ("quality.png", "planted.png", *(name for name, *_ in _SECTIONS))
 
 _PLANTED = (
     "Simulated logs know with which interest a user met each video: a behaviour is relevant to a target of the same "
@@ -183,9 +214,11 @@ def _budget(rates: Plain) -> str:
     if not rates["valid_gauc"]:
         return "All have the same learning rates; none was tuned in this comparison."
     factors = ", ".join(f"{factor:g}" for factor in rates["factors"])
+    origin = rates["origin"]
+    where = "" if origin is None else f"Rates are those of an earlier comparison, on {plain(origin['data'])}: "
     return (
-        f"Each tried {factors} times the configured learning rates, with one seed, and kept what was best on the "
-        "validation records; ablations have TWIN's."
+        f"{where}{'e' if where else 'E'}ach tried {factors} times the configured learning rates, with one seed, and "
+        "kept what was best on the validation records; ablations have TWIN's."
     )
 
 
@@ -208,10 +241,13 @@ def _cost(report: Plain) -> list[str]:
     return [
         *table(head, rows),
         "",
-        "Request: p50 of one user with 10,000 behaviours and 100 candidates, random, in TensorFlow Serving's session, "
-        "without the wire.",
+        "Request: p50 of one user with 10,000 behaviours and 100 candidates, items drawn at random from the catalogue, "
+        "in TensorFlow Serving's session, without the wire. The item half of the attention is gathered from a table, "
+        "save in raw MHTA, average pooling and memory. What ETA, SDIM and learned SIM search by (signatures, "
+        "projections) and what average pooling and memory take in is computed in the request, though it depends on the "
+        "item alone too: a table of it would make them faster.",
     ]
 
 
-def _spread(mean: float, deviation: float | None) -> str:
-    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
+def _spread(mean: float, deviation: float | None, sign: str = "") -> str:
+    return f"{mean:{sign}.4f}" if deviation is None else f"{mean:{sign}.4f} ± {deviation:.4f}"

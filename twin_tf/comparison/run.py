@@ -15,14 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twin_tf.arms import Arm, Arms, write_whole
+from twin_tf.arms import Arm, Arms, read_plain, write_whole
 from twin_tf.command_steps import Plain, Steps
-from twin_tf.comparison.rates import Rates, untried
+from twin_tf.comparison.rates import Rates, base_rates, untried
 from twin_tf.comparison.report import write_comparison
 from twin_tf.comparison.systems import System
-from twin_tf.config import Config
+from twin_tf.config import Config, load_config
 from twin_tf.records import Manifest
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.search import make_search
+from twin_tf.strict_yaml import ConfigError, nearest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 
@@ -52,7 +53,8 @@ class Comparison:
         records: of the test split, whose finalists are compared with the true ones.
 
     Raises:
-        ConfigError: there is no truth in `truth`.
+        ConfigError: the data have no truth, or no category of that name, or no targets to choose rates by; the rates
+            were tried with other ones; or the settings that all share are those of an ablation.
     """
 
     def __init__(
@@ -68,8 +70,6 @@ class Comparison:
     ) -> None:
         if truth is not None and not (Path(truth) / MATCHES).is_file():
             raise ConfigError(f"{truth}: no {MATCHES}; this is the directory truth that `twin-tf simulate` writes")
-        self._workdir = workdir.absolute()
-        self._workdir.mkdir(parents=True, exist_ok=True)
         self._config = config
         self._prepared = str(Path(prepared).absolute())
         self._manifest = Manifest.load(prepared)
@@ -81,6 +81,29 @@ class Comparison:
         self._records = records
         self._steps = Steps()
         self._started = time.monotonic()
+        self._check_data()
+        self._workdir = workdir.absolute()
+        self._workdir.mkdir(parents=True, exist_ok=True)
+
+    def _check_data(self) -> None:
+        model, schema, rates = self._config.model, self._manifest.schema, self._rates
+        if not model.bias or model.relevance != "split" or model.consistency != "shared":
+            raise ConfigError(
+                "a comparison wants TWIN whole: leave model.bias, relevance and consistency at their defaults; "
+                "TWIN without each of them is a system of its own"
+            )
+        if model.category is not None and model.category not in schema.inherent_slices:
+            hint = nearest(model.category, schema.inherent_slices)
+            raise ConfigError(f"model.category {model.category!r} is no inherent feature of the data{hint}")
+        if untried(rates, self._systems) and not self._manifest.counts.targets.get("valid"):
+            raise ConfigError("to choose rates the data need a valid split with targets, and these have none")
+        if rates.origin is not None and rates.origin["base"] != base_rates(self._config.training):
+            raise ConfigError(
+                f"--rates were tried as factors of {rates.origin['base']}, but the configuration has "
+                f"{base_rates(self._config.training)}; tune again with --rates 0.5,1,2"
+            )
+        if self._truth is not None and schema.history.clustered:
+            raise ConfigError("--truth knows single behaviours, but these histories are clustered; leave it out")
 
     def run(self) -> Plain:
         """Does what is left to do; returns the content of `report.json`.
@@ -90,6 +113,8 @@ class Comparison:
         """
         path = self._workdir / "config.yaml"
         self._config.save(path)
+        for system in self._systems:
+            self._check(system, path)
         embeddings = self._embeddings()
         self._tune(path, embeddings)
         results: dict[str, list[Plain]] = {system.key: [] for system in self._systems}
@@ -100,12 +125,23 @@ class Comparison:
             for system in self._systems:
                 if system.ablation and seed != self._seeds[0]:
                     continue
-                results[system.key] += arms.run(self._arm(system, embeddings, self._rates.of(system)), self._prepared)
+                found = arms.run(self._arm(system, embeddings, self._rates.of(system)), self._prepared)
+                if found[0]["gauc"] is None:
+                    raise ConfigError("nothing to compare: no user of the test split has targets of both labels")
+                results[system.key] += found
                 self._write(results, counted, extras)
         for system in self._systems:
             extras[system.key] = self._looked_at(system, results[system.key][0])
             self._write(results, counted, extras)
         return self._write(results, counted, extras)
+
+    def _check(self, system: System, path: Path) -> None:
+        """Whether the settings suit the system; asked before the first one is trained."""
+        config = load_config(path, self._arm(system, "", 1.0).overrides)
+        try:
+            make_search(config.model, self._manifest.schema, 1, 1)
+        except ConfigError as error:
+            raise ConfigError(f"{system.key}: {error}; or leave it out of --systems") from error
 
     def _arm(self, system: System, embeddings: str, factor: float) -> Arm:
         return system.arm(embeddings, self._config.training, factor)
@@ -115,17 +151,22 @@ class Comparison:
         arms = Arms(self._workdir, str(path), self._seeds[:1], self._steps)
         for system, factor in untried(self._rates, self._systems):
             valid = arms.validated(self._arm(system, embeddings, factor), self._prepared)
-            if not valid:
-                raise ConfigError("to choose rates, training.validation_records must be more than 0")
+            if not valid or valid["gauc"] is None:
+                raise ConfigError(
+                    "rates cannot be chosen: no user of the validation records has targets of both labels"
+                )
             tried = {**self._rates.tried, system.key: {**self._rates.tried.get(system.key, {}), factor: valid["gauc"]}}
             self._rates = Rates(self._rates.factors, tried)
-        if self._rates.tried:
-            about = {"data": self._manifest.schema.name, "seed": self._seeds[0], "manifest_sha256": self._digest}
-            write_whole(self._workdir / "rates.json", {**about, **self._rates.to_plain()})
+        if self._rates.tried and self._rates.origin is None:
+            about = {"data": self._manifest.schema.name, "manifest_sha256": self._digest, "seed": self._seeds[0]}
+            about["base"] = base_rates(self._config.training)
+            write_whole(self._workdir / "rates.json", {**self._rates.to_plain(), **about})
 
     def _embeddings(self) -> str:
-        """The directory of frozen item embeddings, made if any system needs them."""
-        output = self._workdir / "item-embeddings"
+        """The directory of frozen item embeddings: the configured one, or made of these data if any system needs it."""
+        if self._config.training.item_embeddings:
+            return self._config.training.item_embeddings
+        output = self._workdir / f"item-embeddings-{self._digest[:10]}"
         if any(system.needs_embeddings for system in self._systems) and not output.exists():
             where = ("--prepared", self._prepared, "--output", str(output))
             self._steps.run("item embeddings", "item-embeddings", *where)
@@ -146,7 +187,7 @@ class Comparison:
                 metrics = evaluate_counting(self._manifest, "test", category, longest)
                 found[label] = metrics.to_plain()
             write_whole(kept, found)
-        return _read(kept)
+        return read_plain(kept)
 
     def _looked_at(self, system: System, result: Plain) -> Plain:
         """Consistency and cost of a system's first run."""
@@ -154,43 +195,42 @@ class Comparison:
         kept = self._workdir / "extras" / f"{name}.json"
         if not kept.is_file():
             found: Plain = {"latency": self._latency(result["run"])}
-            if not system.ablation:
-                ages = ",".join(str(age) for age in AGES) if system.key == "twin" else ""
+            if not system.ablation or system.key == "twin_auxiliary":
+                aged = system.key == "twin" and self._manifest.counts.targets.get("valid")
+                ages = ",".join(str(age) for age in AGES) if aged else ""
                 command = ("twin_tf.comparison.consistency", "--run", result["run"], "--prepared", self._prepared)
-                found |= self._module(
-                    f"consistency {system.key}", *command, "--records", str(self._records), "--ages", ages
-                )
+                found |= self._module(*command, "--records", str(self._records), "--ages", ages)
             write_whole(kept, found)
-        return {**_read(kept), "planted": self._planted(result["run"])}
+        return {**read_plain(kept), "planted": self._planted(result["run"])}
 
     def _planted(self, run: str) -> Plain | None:
         if self._truth is None:
             return None
-        kept = self._workdir / "extras" / f"{Path(run).name}.planted.json"
+        truth = hashlib.sha256((Path(self._truth) / MATCHES).read_bytes()).hexdigest()
+        kept = self._workdir / "extras" / f"{Path(run).name}.planted-{truth[:10]}.json"
         if not kept.is_file():
             asked = ("--run", run, "--prepared", self._prepared, "--truth", self._truth)
-            write_whole(kept, {"shares": self._module("", "twin_tf.comparison.planted", *asked)})
-        shares: Plain | None = _read(kept)["shares"]
+            write_whole(kept, {"shares": self._module("twin_tf.comparison.planted", *asked)})
+        shares: Plain | None = read_plain(kept)["shares"]
         return shares
 
     def _latency(self, run: str) -> Plain:
         model = self._workdir / "latency-model"
         shutil.rmtree(model, ignore_errors=True)
         sizes = ("--length", str(LENGTH))
-        self._module("", "twin_tf.comparison.latency", "export", "--run", run, "--output", str(model), *sizes)
+        self._module("twin_tf.comparison.latency", "export", "--run", run, "--output", str(model), *sizes)
         asked = ("--model", str(model), "--candidates", str(CANDIDATES), *sizes)
-        found = self._module(f"latency {Path(run).name}", "twin_tf.comparison.latency", "time", *asked)
+        found = self._module("twin_tf.comparison.latency", "time", *asked)
         shutil.rmtree(model)
         return found
 
-    def _module(self, name: str, module: str, *arguments: str) -> Plain:
+    def _module(self, module: str, *arguments: str) -> Plain:
         """Runs a module in a process of its own; returns what it prints."""
-        started = time.monotonic()
         print(f"$ python -m {module} {' '.join(arguments)}", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", module, *arguments]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        if name:
-            self._steps.add(name, time.monotonic() - started, 0.0)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise ConfigError(f"{module} failed with exit code {done.returncode}; its message is above")
         found: Plain = json.loads(done.stdout) if done.stdout.strip() else {}
         return found
 
@@ -201,6 +241,7 @@ class Comparison:
             "targets": dict(targets),
             "manifest_sha256": self._digest,
             "seeds": list(self._seeds),
+            "trainings": sum(1 if system.ablation else len(self._seeds) for system in self._systems),
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
             "seconds": time.monotonic() - self._started,
             "labels": {system.key: system.label for system in self._systems},
@@ -215,8 +256,3 @@ class Comparison:
         }
         write_comparison(self._workdir, report)
         return report
-
-
-def _read(path: Path) -> Plain:
-    found: Plain = json.loads(path.read_text(encoding="utf-8"))
-    return found

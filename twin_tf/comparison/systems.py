@@ -1,5 +1,6 @@
 """The systems of the papers, as settings that differ from TWIN's own."""
 
+import json
 from typing import NamedTuple
 
 from twin_tf.arms import Arm
@@ -40,7 +41,7 @@ class System(NamedTuple):
         """
         overrides = [f"model.search={self.search}", *(f"model.{setting}" for setting in self.settings)]
         if self.needs_embeddings:
-            overrides.append(f"training.item_embeddings={embeddings}")
+            overrides.append(f"training.item_embeddings={json.dumps(embeddings)}")
         if factor != 1:
             rates = ("embedding_learning_rate", "dense_learning_rate")
             overrides += [f"training.{rate}={getattr(training, rate) * factor:.6g}" for rate in rates]
