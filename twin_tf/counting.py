@@ -13,6 +13,16 @@ from twin_tf.metrics import Metrics, compute_metrics
 from twin_tf.records import Manifest, SplitName
 
 CATEGORY_WEIGHT = 0.1
+WHOLE = "counting, whole history"
+
+
+def counting_baselines(manifest: Manifest, category: str) -> dict[int, tuple[str, Metrics]]:
+    """Label and metrics of the test split, by how many of the latest behaviours are counted; 0 for all."""
+    longest = manifest.schema.history.max_length
+    return {
+        window: (label, evaluate_counting(manifest, "test", category, window or longest))
+        for window, label in ((100, "counting, latest 100"), (0, WHOLE))
+    }
 
 
 def evaluate_counting(manifest: Manifest, split: SplitName, category: str, window: int) -> Metrics:

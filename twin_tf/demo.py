@@ -47,7 +47,6 @@ DATA = {
     "simulated": DemoData("TWIN on simulated logs", "simulated", ("simulate",), "topic", (TWIN, DIN)),
 }
 
-COUNTED = ((100, "counting, latest 100"), (0, "counting, whole history"))
 MARKER = "demo.json"
 
 
@@ -95,14 +94,14 @@ def run_demo(name: str, workdir: Path) -> Plain:
 
 def _count(steps: Steps, prepared: str, category: str) -> dict[str, Plain]:
     """The counting baseline, over the latest 100 behaviours and over all."""
-    from twin_tf.counting import evaluate_counting
+    from twin_tf.counting import counting_baselines
 
     begun = time.monotonic()
     manifest = Manifest.load(prepared)
-    counted: dict[str, Plain] = {}
-    for window, label in COUNTED:
-        metrics = evaluate_counting(manifest, "test", category, window or manifest.schema.history.max_length)
-        counted[f"counting_{window or 'all'}"] = {**metrics.to_plain(), "label": label}
+    counted: dict[str, Plain] = {
+        f"counting_{window or 'all'}": {**metrics.to_plain(), "label": label}
+        for window, (label, metrics) in counting_baselines(manifest, category).items()
+    }
     steps.add("count (baseline)", time.monotonic() - begun, _peak_of(os.getpid()))
     return counted
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from twin_tf.arms import Arm, Arms
 from twin_tf.command_steps import Steps
 from twin_tf.comparison.consistency import hits_by_size
 from twin_tf.comparison.planted import Truth, planted
-from twin_tf.comparison.rates import Rates, read_rates
+from twin_tf.comparison.rates import Rates, base_rates, read_rates
 from twin_tf.comparison.report import findings, paired, quality_rows, summary, write_comparison
 from twin_tf.comparison.run import Comparison
 from twin_tf.comparison.systems import SYSTEMS, System, chosen_systems
 from twin_tf.config import load_config
 from twin_tf.data import make_dataset
+from twin_tf.item_embeddings import make_item_embeddings
 from twin_tf.records import Manifest
 from twin_tf.runs import build_model, load_run
 from twin_tf.search import STRATEGIES, make_search
@@ -231,6 +233,42 @@ def test_settings_that_do_not_suit_a_system_are_told_before_the_first_training(t
     with pytest.raises(ConfigError, match=r"sim_hard: .*needs model\.category.*leave it out of --systems"):
         Told(tmp_path, *given, read_rates("1"), steps=steps).run()
     assert steps.asked == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "rates", "said"),
+    [
+        ("model.bias=false", "1", "wants TWIN whole"),
+        ("model.relevance=raw", "1", "wants TWIN whole"),
+        ("model.category=topics", "1", "'topics' is no inherent feature of the data; did you mean 'topic'"),
+        ("training.dense_learning_rate=0.5", "rates.json", "tune again with --rates"),
+    ],
+)
+def test_what_would_make_a_comparison_unfair_is_told_at_once(
+    tmp_path: Path, setting: str, rates: str, said: str
+) -> None:
+    root = shared_root()
+    small_data(root)
+    origin = {"data": "simulated", "manifest_sha256": "", "seed": 1, "base": base_rates(small_config().training)}
+    (tmp_path / "rates.json").write_text(json.dumps({"factors": [1, 2], "valid_gauc": {}, **origin}))
+    tried = read_rates(str(tmp_path / rates) if "json" in rates else rates)
+    with pytest.raises(ConfigError, match=said):
+        Comparison(tmp_path / "out", small_config(setting), str(root / "prepared"), [], (1,), tried)
+    assert not (tmp_path / "out").exists()
+
+
+def test_clustered_histories_are_refused_where_they_would_mislead(tmp_path: Path) -> None:
+    root = shared_root()
+    clustered = tmp_path / "clustered"
+    shutil.copytree(small_data(root).directory, clustered)
+    plain = json.loads((clustered / arms_module.MANIFEST).read_text())
+    plain["schema"]["history"]["clustered"] = True
+    (clustered / arms_module.MANIFEST).write_text(json.dumps(plain))
+    with pytest.raises(ConfigError, match="histories are clustered"):
+        truth = str(root / "raw" / "truth")
+        Comparison(tmp_path / "out", small_config(), str(clustered), [], (1,), read_rates("1"), truth)
+    with pytest.raises(ConfigError, match="make the embeddings of the data before clustering"):
+        make_item_embeddings(clustered, tmp_path / "embeddings")
 
 
 def test_truth_is_looked_for_before_the_first_training(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ GRAPHS = {search: tf.function(model, input_signature=[SPEC]) for search, model i
 """As trained: one trace for every width."""
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("search", sorted(MODELS))
+@settings(max_examples=15, deadline=None)
 @given(
-    search=st.sampled_from(sorted(MODELS)),
     lengths=st.lists(st.integers(0, 60), min_size=1, max_size=4),
     behaviours=st.integers(0, 40),
     targets=st.integers(0, 5),
@@ -35,9 +35,9 @@ def test_padding_never_changes_the_score(search, lengths, behaviours, targets, g
     np.testing.assert_allclose(padded[:, :3], scores, atol=2e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("search", sorted(MODELS))
+@settings(max_examples=10, deadline=None)
 @given(
-    search=st.sampled_from(sorted(MODELS)),
     lengths=st.lists(st.integers(0, 60), min_size=2, max_size=5),
     seed=st.integers(0, 10**6),
 )
@@ -49,9 +49,9 @@ def test_a_user_scores_the_same_alone_and_in_any_batch(search, lengths, seed):
         np.testing.assert_allclose(graph(take_users(batch, [user])).numpy()[0], together[user], atol=2e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("search", sorted(MODELS))
+@settings(max_examples=10, deadline=None)
 @given(
-    search=st.sampled_from(sorted(MODELS)),
     lengths=st.lists(st.integers(0, 80), min_size=1, max_size=4),
     targets=st.integers(1, 4),
     seed=st.integers(0, 10**6),

@@ -36,8 +36,6 @@ LENGTH, CANDIDATES = 10_000, 100
 MATCHES = "matches.parquet"
 """In the truth of simulated logs."""
 
-COUNTED = ((100, "counting, latest 100"), (0, "counting, whole history"))
-
 
 class Comparison:
     """One comparison in its working directory.
@@ -179,14 +177,10 @@ class Comparison:
             return {}
         kept = self._workdir / "results" / f"counting-{category}-{self._digest[:10]}.json"
         if not kept.is_file():
-            from twin_tf.counting import evaluate_counting
+            from twin_tf.counting import counting_baselines
 
-            found = {}
-            for window, label in COUNTED:
-                longest = window or self._manifest.schema.history.max_length
-                metrics = evaluate_counting(self._manifest, "test", category, longest)
-                found[label] = metrics.to_plain()
-            write_whole(kept, found)
+            found = counting_baselines(self._manifest, category)
+            write_whole(kept, {label: metrics.to_plain() for label, metrics in found.values()})
         return read_plain(kept)
 
     def _looked_at(self, system: System, result: Plain) -> Plain:
