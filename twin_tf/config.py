@@ -47,7 +47,7 @@ class ModelConfig:
         projection_start: `per_feature` starts head a as the inner product of the a-th inherent feature's embedding
             (W^q = W^h = a selection of its columns); `equal` starts W^q = W^h at one random matrix; `unrelated` at two.
         evidence: show the mixer, per head, log-sum-exp and maximum of the finalists' relevance, which the softmax
-            forgets. Beyond the paper.
+            forgets, counted from the relevance of the target to itself. Beyond the paper.
         short_term_length: the latest behaviours attended by the short-term block (paper: 50); 0 leaves the block out.
         mixer: widths of the dense + ReLU layers under the logit.
         embedding_scale: expected norm of a new embedding of an inherent feature.

@@ -154,8 +154,8 @@ def _findings(systems: dict[str, Plain], served: Plain) -> list[str]:
         plain = systems["twin_plain"]
         lines.append(
             f"Without the evidence features, as in the paper, TWIN reaches AUC {plain['auc']:.4f} and GAUC "
-            f"{plain['gauc']:.4f}. The evidence (log-sum-exp and maximum of the finalists' relevance, which a softmax "
-            f"forgets) is worth {twin['auc'] - plain['auc']:+.4f} AUC here."
+            f"{plain['gauc']:.4f}. The evidence (log-sum-exp and maximum of the finalists' relevance beside the "
+            f"target's own, which a softmax forgets) is worth {twin['auc'] - plain['auc']:+.4f} AUC here."
         )
     lines.append(
         f"The served probabilities of {served['requests']:,} requests differ from the trainer's by at most "

@@ -33,7 +33,7 @@ from twin_tf.search.recent import RecentSearch
 from twin_tf.strict_yaml import ConfigError, build, to_plain
 
 EVIDENCE_SCALE = 0.3
-"""Brings log-sum-exp and maximum, which start at a few units, to the scale of the mixer's other inputs."""
+"""Brings the evidence, whose numbers start at a few units, to the scale of the mixer's other inputs."""
 
 
 PROJECTION_BLOCK = 65_536
@@ -163,7 +163,7 @@ class TwinModel(tfrs.Model):
         blocks = 1 if self.short_term is None else 2
         width = blocks * self.config.heads * self.config.head_size + self.item_embedding.width
         width += sum(f.dim for f in (*self.schema.user, *self.schema.context))
-        return width + (2 * self.config.heads + 1 if self.config.evidence else 0)
+        return width + (3 * self.config.heads + 1 if self.config.evidence else 0)
 
     @property
     def window(self) -> int:
@@ -244,7 +244,7 @@ class TwinModel(tfrs.Model):
             live = Items(self.relevance_embedding, self.item_embedding, batch.history.item)
             parts.append(self.short_term(live, queries, batch.history, cross, batch.targets).output)
         if self.config.evidence:
-            parts += [long_term.evidence * EVIDENCE_SCALE, self._log_length(batch) * EVIDENCE_SCALE]
+            parts += [EVIDENCE_SCALE * part for part in self._evidence(long_term, queries, batch)]
         parts += [self.user_embeddings[f.name](batch.user[f.name])[:, None, :] for f in self.schema.user]
         parts += [self._context(batch, f.name) for f in self.schema.context]
         pairs = tf.shape(batch.targets.item)
@@ -275,6 +275,16 @@ class TwinModel(tfrs.Model):
         best = ConsistentSearch(self.config.retrieved, self.config.history_length)
         true = self.long_term.find(best, items, queries, batch.history, cross, batch.targets)
         return share_found(found, true, tf.shape(batch.history.item)[1], batch.targets.count)
+
+    def _evidence(self, long_term: Attended, queries: tf.Tensor, batch: Batch) -> list[tf.Tensor]:
+        """How much relevance there was: floats `(B, C, n)`.
+
+        Log-sum-exp and maximum of the finalists' relevance count from the target's own, what it would have as a
+        behaviour before itself: then a maximum of 0 is "this very item" and a log-sum-exp of ln 5 five such behaviours,
+        of popular items and rare ones alike, whose embeddings differ in length.
+        """
+        own = self.long_term.relevance.of_itself(queries)
+        return [long_term.evidence - tf.concat([own, own], axis=-1), own, self._log_length(batch)]
 
     def _log_length(self, batch: Batch) -> tf.Tensor:
         """ln(1 + behaviours in sight): float `(B, C, 1)`; without it the evidence cannot tell a share from a count.

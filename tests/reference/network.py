@@ -80,7 +80,7 @@ def log_count(model, batch, user, stage):
 def alpha_of(model, block, batch, user, target):
     """Eq. 6, or plain target attention's relevance, of every behaviour: (heads, L)."""
     relevance = block.relevance
-    query = item_vectors(model.relevance_embedding, [batch.targets.item[user, target]])[0]
+    query = queries_of(model, batch, user, target)
     items = item_vectors(model.relevance_embedding, batch.history.item[user])
     cross = cross_vectors(model, batch, user, target) if model.config.bias else {}
     query_kernel, item_kernel = numbers(relevance.query_kernel), numbers(relevance.item_kernel)
@@ -138,6 +138,17 @@ def long_term(model, batch, user, target):
     return attend(model, model.long_term, batch, user, target, chosen)
 
 
+def queries_of(model, batch, user, target):
+    """K_h of the target, as the relevance sees it."""
+    return item_vectors(model.relevance_embedding, [batch.targets.item[user, target]])[0]
+
+
+def of_itself(layer, query):
+    """Per head, the relevance of an item to itself; no cross features."""
+    kernels = numbers(layer.query_kernel), numbers(layer.item_kernel)
+    return attention.relevance(query, query[None], *kernels, [], [], [], layer.heads)[:, 0]
+
+
 def mixer_input(model, batch, user, target, found):
     """Everything that is known of a target, side by side; `found` is what the long-term block gives."""
     parts = [found.output, item_vectors(model.item_embedding, [batch.targets.item[user, target]])[0]]
@@ -146,7 +157,8 @@ def mixer_input(model, batch, user, target, found):
     if model.config.evidence:
         end = end_of(batch, user, target)
         seen = int(batch.history.count[user][max(0, end - model.window) : end].sum())
-        parts += [0.3 * found.evidence, [0.3 * math.log1p(seen)]]
+        own = of_itself(model.long_term.relevance, queries_of(model, batch, user, target))
+        parts += [0.3 * (found.evidence - np.concatenate([own, own])), 0.3 * own, [0.3 * math.log1p(seen)]]
     for feature in model.schema.user:
         table = numbers(model.user_embeddings[feature.name].table)
         parts.append(table[known(batch.user[feature.name][user], len(table))])
