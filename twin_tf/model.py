@@ -244,7 +244,7 @@ class TwinModel(tfrs.Model):
             live = Items(self.relevance_embedding, self.item_embedding, batch.history.item)
             parts.append(self.short_term(live, queries, batch.history, cross, batch.targets).output)
         if self.config.evidence:
-            parts += [EVIDENCE_SCALE * part for part in self._evidence(long_term, queries, batch)]
+            parts += [EVIDENCE_SCALE * part for part in self._evidence(long_term, items, queries, batch)]
         parts += [self.user_embeddings[f.name](batch.user[f.name])[:, None, :] for f in self.schema.user]
         parts += [self._context(batch, f.name) for f in self.schema.context]
         pairs = tf.shape(batch.targets.item)
@@ -276,14 +276,16 @@ class TwinModel(tfrs.Model):
         true = self.long_term.find(best, items, queries, batch.history, cross, batch.targets)
         return share_found(found, true, tf.shape(batch.history.item)[1], batch.targets.count)
 
-    def _evidence(self, long_term: Attended, queries: tf.Tensor, batch: Batch) -> list[tf.Tensor]:
+    def _evidence(self, long_term: Attended, items: Items, queries: tf.Tensor, batch: Batch) -> list[tf.Tensor]:
         """How much relevance there was: floats `(B, C, n)`.
 
         Log-sum-exp and maximum of the finalists' relevance count from the target's own, what it would have as a
         behaviour before itself: then a maximum of 0 is "this very item" and a log-sum-exp of ln 5 five such behaviours,
         of popular items and rare ones alike, whose embeddings differ in length.
         """
-        own = self.long_term.relevance.of_itself(queries)
+        relevance = self.long_term.relevance
+        keys = items.of_targets(relevance.project_items, batch.targets.item, queries)
+        own = relevance.of_itself(relevance.project_queries(queries), keys)
         return [long_term.evidence - tf.concat([own, own], axis=-1), own, self._log_length(batch)]
 
     def _log_length(self, batch: Batch) -> tf.Tensor:

@@ -64,9 +64,22 @@ class Items:
         """K_h W^h of the behaviours at `(B, U)` positions where an exact table holds it: float `(B, U, width)`."""
         return self._held(position) if self.exact else None
 
+    def of_targets(self, project: Projection, rows: tf.Tensor, embedded: tf.Tensor) -> tf.Tensor:
+        """K_h W^h of targets, from an exact table or with gradient: float `(B, C, heads * head_size)`.
+
+        Args:
+            project: computes it of item embeddings.
+            rows: item rows of the targets, int32 `(B, C)`.
+            embedded: their item embeddings, float `(B, C, H)`.
+        """
+        return self._rows_held(rows) if self.exact else project(embedded)
+
     def _held(self, position: tf.Tensor) -> tf.Tensor:
+        return self._rows_held(self.rows_at(position))
+
+    def _rows_held(self, rows: tf.Tensor) -> tf.Tensor:
         """What the table holds; out of range it is the unknown item's row."""
-        return tf.cast(gather_rows(self._table, self.rows_at(position)), tf.float32)
+        return tf.cast(gather_rows(self._table, rows), tf.float32)
 
     def rows_at(self, position: tf.Tensor) -> tf.Tensor:
         """Item rows of the behaviours at `(B, n)` positions."""

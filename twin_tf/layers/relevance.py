@@ -147,17 +147,18 @@ class Relevance(keras.layers.Layer):
         product = multiply(scaled, item, self.precision, transposed=True)
         return product if bias is None or self.precision == "float32" else product + bias[:, :, None, :]
 
-    def of_itself(self, items: tf.Tensor) -> tf.Tensor:
-        """Eq. 6 of an item as a behaviour before itself, without cross features.
+    def of_itself(self, queries: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """Eq. 6 of a target as a behaviour before itself, without cross features.
 
         Args:
-            items: item embeddings, float `(B, C, H)`.
+            queries: its q^T W^q, float `(B, C, heads * head_size)`.
+            items: its K_h W^h, likewise.
 
         Returns:
             float `(B, C, heads)`.
         """
-        queries, keys = self.scaled(self.project_queries(items)), self.by_head(self.project_items(items))
-        return tf.transpose(tf.reduce_sum(queries * keys, axis=-1), [1, 2, 0])
+        product = self.scaled(queries) * self.by_head(items)
+        return tf.transpose(tf.reduce_sum(product, axis=-1), [1, 2, 0])
 
     def behaviour_bias(self, cross: CrossRows) -> tf.Tensor | None:
         """What belongs to the behaviours alone, items apart: their part of `(K_c W^c) beta`, and ln n of clusters.
