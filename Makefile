@@ -78,7 +78,7 @@ compare: $(INSTALLED) ## Every system of the papers on The Complete Journey, int
 	test -e $(RUNS)/compare/prepared || .venv/bin/twin-tf preprocess --config complete_journey --events $(RUNS)/compare/raw/events.parquet \
 	  --items $(RUNS)/compare/raw/items.parquet --users $(RUNS)/compare/raw/users.parquet --output $(RUNS)/compare/prepared
 	.venv/bin/twin-tf compare --config complete_journey --prepared $(RUNS)/compare/prepared --output $(RUNS)/compare \
-	  --rates benchmarks/rates_complete_journey.json
+	  --rates benchmarks/rates_complete_journey.json --jobs 2
 
 compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each search finds of the planted interests
 	test -e $(RUNS)/compare-simulated/raw || .venv/bin/twin-tf simulate --output $(RUNS)/compare-simulated/raw
@@ -86,7 +86,7 @@ compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each se
 	  --events '$(RUNS)/compare-simulated/raw/events*.parquet' --items $(RUNS)/compare-simulated/raw/items.parquet \
 	  --users $(RUNS)/compare-simulated/raw/users.parquet --output $(RUNS)/compare-simulated/prepared
 	.venv/bin/twin-tf compare --config simulated --prepared $(RUNS)/compare-simulated/prepared --output $(RUNS)/compare-simulated \
-	  --rates benchmarks/rates_simulated.json --truth $(RUNS)/compare-simulated/raw/truth
+	  --rates benchmarks/rates_simulated.json --jobs 2 --truth $(RUNS)/compare-simulated/raw/truth
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -88,8 +88,7 @@ class Arms:
             options = [part for setting in self._settings(arm, seed) for part in ("--set", setting)]
             where = ("--prepared", str(prepared), "--run", str(run))
             name = f"train {self._name(arm, seed)}"
-            report = self._steps.run(name, "train", "--config", self._config, *options, *where)
-            trained = {**report, "peak_rss_mb": self._steps.taken[-1]["peak_rss_mb"]}
+            trained = self._steps.run(name, "train", "--config", self._config, *options, *where)
         write_whole(kept, trained)
         return trained
 

@@ -147,6 +147,9 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
     help="Factors of both learning rates, such as 0.5,1,2: every system keeps the one that is best on the validation "
     "records. Or the rates.json of an earlier comparison.",
 )
+@click.option(
+    "--jobs", default=1, show_default=True, help="Trainings at once of all seeds but the first, whose are timed."
+)
 @click.option("--truth", help="The directory truth of simulated logs: which planted behaviours does each search find?")
 @json_option
 def compare(
@@ -158,6 +161,7 @@ def compare(
     seeds: int,
     rates: str,
     truth: str | None,
+    jobs: int,
     as_json: bool,
 ) -> None:
     r"""Train every system of the papers on the same records, and draw the papers' tables and figures.
@@ -177,11 +181,11 @@ def compare(
     from twin_tf.comparison.systems import chosen_systems
     from twin_tf.config import load_config
 
-    if seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1, not {seeds}")
+    if seeds < 1 or jobs < 1:
+        raise ConfigError(f"--seeds {seeds} and --jobs {jobs} must be at least 1")
     config = load_config(config_path, overrides)
     chosen, tried = chosen_systems(systems), read_rates(rates)
-    comparison = Comparison(Path(output), config, prepared, chosen, range(1, seeds + 1), tried, truth)
+    comparison = Comparison(Path(output), config, prepared, chosen, range(1, seeds + 1), tried, truth, jobs)
     comparison.run()
     report = json.loads((Path(output) / "report.json").read_text(encoding="utf-8"))
     show(report, as_json, "\n".join([*findings(report), f"{output}/report.md"]))

@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -17,16 +18,21 @@ Plain = dict[str, Any]
 
 
 class Steps:
-    """Runs commands one after the other and remembers what each took."""
+    """Runs commands and remembers what each took.
 
-    def __init__(self) -> None:
+    Args:
+        named: whether several run at once: what each says then stands behind its name.
+    """
+
+    def __init__(self, named: bool = False) -> None:
         self.taken: list[Plain] = []
+        self._named = named
 
     def run(self, name: str, *arguments: str) -> Plain:
         """Runs `twin-tf` with these arguments and `--json`.
 
         Returns:
-            What the command printed.
+            What the command printed, and `peak_rss_mb`.
 
         Raises:
             ConfigError: the command failed; its own words are already on stderr.
@@ -34,15 +40,20 @@ class Steps:
         click.secho(f"\n$ twin-tf {shlex.join(arguments)}", fg="cyan", err=True)
         started = time.monotonic()
         command = [sys.executable, "-m", "twin_tf.cli", *arguments, "--json"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            output = process.stdout.read() if process.stdout is not None else ""
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            said = subprocess.PIPE if self._named else None
+            with subprocess.Popen(command, stdout=output, stderr=said, text=True) as process:
+                for line in process.stderr or ():
+                    click.echo(f"[{name}] {line}", err=True, nl=False)
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+            output.seek(0)
+            printed = output.read()
         if process.returncode:
             raise ConfigError(f"the step {name!r} failed with exit code {process.returncode}; its message is above")
-        self.add(name, time.monotonic() - started, peak_rss_mb(usage.ru_maxrss))
-        result: Plain = json.loads(output)
-        return result
+        peak = peak_rss_mb(usage.ru_maxrss)
+        self.add(name, time.monotonic() - started, peak)
+        return {**json.loads(printed), "peak_rss_mb": peak}
 
     def add(self, name: str, seconds: float, peak_mb: float) -> None:
         """Notes a step that was measured elsewhere."""

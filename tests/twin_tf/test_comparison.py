@@ -155,7 +155,14 @@ class Recorded(Steps):
             rate = [part for part in arguments if part.startswith("training.embedding_learning_rate=")]
             gauc = 0.7 if rate else 0.6
             valid = {"gauc": gauc + 0.1 * ("model.search=recent" in arguments and rate[:1] == [HALVED])}
-            trained = {"train_seconds": 1.0, "examples_per_s": 5.0, "epochs": 1, "valid": [], "kept": {"valid": valid}}
+            trained = {
+                "peak_rss_mb": 500.0,
+                "train_seconds": 1.0,
+                "examples_per_s": 5.0,
+                "epochs": 1,
+                "valid": [],
+                "kept": {"valid": valid},
+            }
             (run / "run.json").write_text(json.dumps({"weights_version": 7}))
             (run / "report.json").write_text(json.dumps(trained))
             return trained
@@ -187,7 +194,7 @@ class Told(Comparison):
 
     def __init__(self, *given: Any, steps: Recorded) -> None:
         super().__init__(*given)
-        self._steps = steps
+        self._steps = self._crowd = steps
 
     def _counted(self) -> dict[str, Any]:
         return {}
@@ -202,7 +209,7 @@ def test_every_system_is_tuned_with_the_same_budget_and_keeps_its_best_rates(tmp
     small_data(root)
     systems, steps = chosen_systems("din,twin,twin_no_bias"), Recorded()
     given = (small_config(), str(root / "prepared"), systems, (1, 2))
-    report = Told(tmp_path / "first", *given, read_rates("0.5,1,2"), steps=steps).run()
+    report = Told(tmp_path / "first", *given, read_rates("0.5,1,2"), None, 2, steps=steps).run()
     assert steps.asked[:6] == ["train"] * 6 and steps.asked.count("train") == 6 + 1 + 1 + 1
     assert report["factors"] == {"din": 0.5, "twin": 0.5, "twin_no_bias": 0.5}
     assert report["rates"]["valid_gauc"]["din"] == {"0.5": pytest.approx(0.8), "1.0": 0.6, "2.0": 0.7}

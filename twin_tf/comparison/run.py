@@ -11,7 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,7 @@ class Comparison:
         seeds: of every system that is no ablation; ablations have the first.
         rates: factors of the learning rates to try with each system, or what came of such trials.
         truth: the directory `truth` of simulated logs, to see which of the planted behaviours a search finds.
+        jobs: how many trainings may run at once where nothing is timed.
         records: of the test split, whose finalists are compared with the true ones.
 
     Raises:
@@ -64,6 +67,7 @@ class Comparison:
         seeds: Sequence[int],
         rates: Rates,
         truth: str | None = None,
+        jobs: int = 1,
         records: int = 40,
     ) -> None:
         if truth is not None and not (Path(truth) / MATCHES).is_file():
@@ -77,7 +81,8 @@ class Comparison:
         self._rates = rates
         self._truth = None if truth is None else str(Path(truth).absolute())
         self._records = records
-        self._steps = Steps()
+        self._jobs = jobs
+        self._steps, self._crowd = Steps(), Steps(named=jobs > 1)
         self._started = time.monotonic()
         self._check_data()
         self._workdir = workdir.absolute()
@@ -118,20 +123,35 @@ class Comparison:
         results: dict[str, list[Plain]] = {system.key: [] for system in self._systems}
         extras: dict[str, Plain] = {}
         counted = self._counted()
-        for seed in self._seeds:
-            arms = Arms(self._workdir, str(path), (seed,), self._steps)
-            for system in self._systems:
-                if system.ablation and seed != self._seeds[0]:
-                    continue
-                found = arms.run(self._arm(system, embeddings, self._rates.of(system)), self._prepared)
-                if found[0]["gauc"] is None:
-                    raise ConfigError("nothing to compare: no user of the test split has targets of both labels")
-                results[system.key] += found
-                self._write(results, counted, extras)
+
+        def trained(system: System, seed: int, steps: Steps) -> list[Plain]:
+            arms = Arms(self._workdir, str(path), (seed,), steps)
+            return arms.run(self._arm(system, embeddings, self._rates.of(system)), self._prepared)
+
+        first = ((system, trained(system, self._seeds[0], self._steps)) for system in self._systems)
+        for system, found in chain(first, self._later_seeds(trained)):
+            if found[0]["gauc"] is None:
+                raise ConfigError("nothing to compare: no user of the test split has targets of both labels")
+            results[system.key] += found
+            self._write(results, counted, extras)
         for system in self._systems:
             extras[system.key] = self._looked_at(system, results[system.key][0])
             self._write(results, counted, extras)
         return self._write(results, counted, extras)
+
+    def _later_seeds(
+        self, trained: Callable[[System, int, Steps], list[Plain]]
+    ) -> Iterator[tuple[System, list[Plain]]]:
+        """Systems with the other seeds, `jobs` at a time: what training costs is told by the first seed alone."""
+        wanted = [(system, seed) for seed in self._seeds[1:] for system in self._systems if not system.ablation]
+        pool = ThreadPoolExecutor(self._jobs)
+        try:
+            for (system, _), found in zip(
+                wanted, pool.map(lambda one: trained(one[0], one[1], self._crowd), wanted), strict=True
+            ):
+                yield system, found
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _check(self, system: System, path: Path) -> None:
         """Whether the settings suit the system; asked before the first one is trained."""
