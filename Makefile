@@ -78,6 +78,7 @@ compare: $(INSTALLED) ## Every system of the papers on The Complete Journey, int
 	test -e $(RUNS)/compare/prepared || .venv/bin/twin-tf preprocess --config complete_journey --events $(RUNS)/compare/raw/events.parquet \
 	  --items $(RUNS)/compare/raw/items.parquet --users $(RUNS)/compare/raw/users.parquet --output $(RUNS)/compare/prepared
 	.venv/bin/twin-tf compare --config complete_journey --prepared $(RUNS)/compare/prepared --output $(RUNS)/compare \
+	  --also 'SIM Hard by department: search=category category=department' \
 	  --rates benchmarks/rates_complete_journey.json --jobs 2
 
 compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each search finds of the planted interests

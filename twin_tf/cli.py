@@ -139,6 +139,9 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
 @click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
 @click.option("--output", required=True, help="A new directory, or that of the same comparison to go on.")
 @click.option("--systems", default="all", show_default=True, help="all, main (no ablations), or names with commas.")
+@click.option(
+    "--also", multiple=True, help="A system of your own, 'label: setting=value ...': TWIN but for these model settings."
+)
 @click.option("--seeds", default=2, show_default=True, help="How many seeds; ablations have the first alone.")
 @click.option(
     "--rates",
@@ -158,6 +161,7 @@ def compare(
     prepared: str,
     output: str,
     systems: str,
+    also: tuple[str, ...],
     seeds: int,
     rates: str,
     truth: str | None,
@@ -184,7 +188,7 @@ def compare(
     if seeds < 1 or jobs < 1:
         raise ConfigError(f"--seeds {seeds} and --jobs {jobs} must be at least 1")
     config = load_config(config_path, overrides)
-    chosen, tried = chosen_systems(systems), read_rates(rates)
+    chosen, tried = chosen_systems(systems, also), read_rates(rates)
     comparison = Comparison(Path(output), config, prepared, chosen, range(1, seeds + 1), tried, truth, jobs)
     comparison.run()
     report = json.loads((Path(output) / "report.json").read_text(encoding="utf-8"))

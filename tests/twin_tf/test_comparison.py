@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +115,20 @@ def test_systems_are_chosen_by_name() -> None:
 
 
 SHIPPED = ["complete_journey", "kuairand_1k", "kuairand_27k", "movielens_1m", "movielens_20m", "simulated", "taobao"]
+
+
+def test_a_system_of_ones_own_is_compared_like_the_others() -> None:
+    systems = chosen_systems("din,twin", ["SIM Hard by brand: search=category category=brand"])
+    assert [system.key for system in systems] == ["din", "sim_hard_by_brand", "twin"]
+    training = load_config("complete_journey").training
+    config = load_config("complete_journey", systems[1].arm("", training, 1.0).overrides)
+    assert (config.model.search, config.model.category) == ("category", "brand")
+
+
+@pytest.mark.parametrize("text", ["", "label", "label:", ": heads=2", "a: heads", "DIN: heads=2", "a: search=magic"])
+def test_a_system_of_ones_own_has_a_name_and_settings(text: str) -> None:
+    with pytest.raises(ConfigError):
+        chosen_systems("din,twin", [text])
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -264,18 +277,17 @@ def test_what_would_make_a_comparison_unfair_is_told_at_once(
     assert not (tmp_path / "out").exists()
 
 
-def test_clustered_histories_are_refused_where_they_would_mislead(tmp_path: Path) -> None:
+def test_clustered_histories_are_refused_where_they_would_mislead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = shared_root()
-    clustered = tmp_path / "clustered"
-    shutil.copytree(small_data(root).directory, clustered)
-    plain = json.loads((clustered / arms_module.MANIFEST).read_text())
-    plain["schema"]["history"]["clustered"] = True
-    (clustered / arms_module.MANIFEST).write_text(json.dumps(plain))
+    clustered = small_data(root).schema.clustered(True)
+    monkeypatch.setattr(Manifest, "schema", property(lambda _: clustered))
+    prepared, truth = str(root / "prepared"), str(root / "raw" / "truth")
     with pytest.raises(ConfigError, match="histories are clustered"):
-        truth = str(root / "raw" / "truth")
-        Comparison(tmp_path / "out", small_config(), str(clustered), [], (1,), read_rates("1"), truth)
+        Comparison(tmp_path / "out", small_config(), prepared, [], (1,), read_rates("1"), truth)
     with pytest.raises(ConfigError, match="make the embeddings of the data before clustering"):
-        make_item_embeddings(clustered, tmp_path / "embeddings")
+        make_item_embeddings(prepared, tmp_path / "embeddings")
 
 
 def test_truth_is_looked_for_before_the_first_training(tmp_path: Path) -> None:

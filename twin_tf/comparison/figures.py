@@ -23,16 +23,18 @@ OTHERS = (
     "#555555",
     "#b0b0b0",
 )
-"""Colours of the systems beside TWIN's, which is `COLOURS[0]`."""
+"""Colours of the systems beside TWIN's, which is `COLOURS[0]`; systems of `--also` are black."""
 
 NAMED, BEST = ("avg_pooling", "din", "twin"), 2
 """Systems of figure 5, and how many of the best others: more lines than these cannot be told apart."""
 
 
-def _colours() -> dict[str, str]:
+def _colour(key: str) -> str:
     """A system has one colour in all figures, whatever else is in them."""
-    others = [key for key in SYSTEMS if key != "twin"]
-    return {"twin": COLOURS[0], **{key: OTHERS[place % len(OTHERS)] for place, key in enumerate(others)}}
+    others = [other for other in SYSTEMS if other != "twin"]
+    if key in others:
+        return OTHERS[others.index(key) % len(OTHERS)]
+    return COLOURS[0] if key == "twin" else "#000000"
 
 
 def quality(results: Results, labels: Mapping[str, str], counting: Mapping[str, Plain]) -> bytes:
@@ -53,19 +55,17 @@ def by_length(results: Results, labels: Mapping[str, str]) -> bytes:
     """GAUC of some systems by history length."""
     others = sorted((k for k in results if k not in NAMED), key=lambda k: -_mean_gauc(results[k]))
     keys = [key for key in results if key in (*NAMED, *others[:BEST])]
-    colours = _colours()
-    lines = [Line(labels[key], [r["by_history_length"] for r in results[key]], colours[key]) for key in keys]
+    lines = [Line(labels[key], [r["by_history_length"] for r in results[key]], _colour(key)) for key in keys]
     return length_lines(lines, "What a longer history is worth to each system")
 
 
 def consistency(curves: Mapping[str, Sequence[Plain]], labels: Mapping[str, str]) -> bytes:
     """Hits of the true top-100 by the size of the GSU's output, one curve a system."""
     figure, axes = new_figure(width=9.0, height=4.6)
-    colours = _colours()
     for key, rows in curves.items():
         sizes, hits = [row["size"] for row in rows], [100 * row["share"] for row in rows]
         thick = {"linewidth": 2.8, "zorder": 5} if key == "twin" else {"linewidth": 1.4}
-        axes.plot(sizes, hits, "o-", markersize=3.5, color=colours[key], label=labels[key], **thick)
+        axes.plot(sizes, hits, "o-", markersize=3.5, color=_colour(key), label=labels[key], **thick)
     axes.set_xscale("log")
     axes.axvline(100, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("behaviours that the search hands over")
@@ -80,11 +80,10 @@ def consistency(curves: Mapping[str, Sequence[Plain]], labels: Mapping[str, str]
 def planted(shares: Mapping[str, Plain], results: Results, labels: Mapping[str, str]) -> bytes:
     """GAUC over the share of relevant behaviours that the search hands over, one point a system."""
     figure, axes = new_figure(width=9.0, height=4.6)
-    colours = _colours()
     for key, found in shares.items():
         gauc = _mean_gauc(results[key])
         size = {"s": 90, "zorder": 5} if key == "twin" else {"s": 45}
-        axes.scatter([100 * found["covered"]], [gauc], color=colours[key], label=labels[key], **size)
+        axes.scatter([100 * found["covered"]], [gauc], color=_colour(key), label=labels[key], **size)
     axes.set_xlabel("of the behaviours with the target's planted interest, handed over, %")
     axes.set_ylabel("GAUC")
     axes.set_title("The more relevant behaviours a search finds, the better the prediction?", loc="left")

@@ -1,6 +1,8 @@
 """The systems of the papers, as settings that differ from TWIN's own."""
 
 import json
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from twin_tf.arms import Arm
@@ -71,12 +73,43 @@ SYSTEMS = {
 """In the order of tables, TWIN behind the systems that it is compared with."""
 
 
-def chosen_systems(names: str) -> list[System]:
-    """The systems that a comma-separated list names, or all for `all`; `main` is all but the ablations.
+def own_system(text: str) -> System:
+    """A system that somebody describes: `label: setting=value ...`, settings of `model`; TWIN but for those.
 
     Raises:
-        ConfigError: an unknown system, or TWIN is not among them.
+        ConfigError: no label, no setting, an unknown search, or a label of another system.
     """
+    label, _, rest = text.partition(":")
+    label, settings = label.strip(), dict.fromkeys(rest.split())
+    key = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
+    if not key or not settings or not all(re.fullmatch(r"\w+=\S+", setting) for setting in settings):
+        raise ConfigError(f"--also must read 'label: setting=value ...' with settings of model, not {text!r}")
+    if key in SYSTEMS or label in {system.label for system in SYSTEMS.values()}:
+        raise ConfigError(f"--also {label!r}: there is a system of that name already; give it another label")
+    search = next((s.partition("=")[2] for s in settings if s.startswith("search=")), "consistent")
+    find_strategy(search)
+    return System(key, label, search, tuple(s for s in settings if not s.startswith("search=")))
+
+
+def chosen_systems(names: str, also: Sequence[str] = ()) -> list[System]:
+    """The systems of a comparison, TWIN and its ablations last.
+
+    Args:
+        names: separated by commas; `all`, or `main` for all but the ablations.
+        also: further ones, see `own_system`.
+
+    Raises:
+        ConfigError: an unknown system, two of one name, or TWIN is not among them.
+    """
+    more = [own_system(text) for text in also]
+    if len({system.key for system in more}) < len(more):
+        raise ConfigError("--also: two systems have the same label; give them different ones")
+    found = _named(names)
+    place = next(place for place, system in enumerate(found) if system.key == "twin")
+    return [*found[:place], *more, *found[place:]]
+
+
+def _named(names: str) -> list[System]:
     if names == "all":
         return list(SYSTEMS.values())
     if names == "main":
