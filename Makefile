@@ -73,7 +73,7 @@ bench-clusters: $(INSTALLED) ## Clustering one user's 100,000 and 1,000,000 beha
 study-lifelong: $(INSTALLED) ## TWIN-V2 beside TWIN and an oracle on simulated lives of 100,000 behaviours, into runs/lifelong
 	$(PYTHON) -m benchmarks.lifelong_study --workdir $(RUNS)/lifelong
 
-compare: $(INSTALLED) ## Every system of the papers on The Complete Journey, into runs/compare (an hour on 2 cores)
+compare: $(INSTALLED) ## Every system of the papers on The Complete Journey, into runs/compare
 	test -e $(RUNS)/compare/raw || .venv/bin/twin-tf import complete-journey --output $(RUNS)/compare/raw
 	test -e $(RUNS)/compare/prepared || .venv/bin/twin-tf preprocess --config complete_journey --events $(RUNS)/compare/raw/events.parquet \
 	  --items $(RUNS)/compare/raw/items.parquet --users $(RUNS)/compare/raw/users.parquet --output $(RUNS)/compare/prepared
@@ -87,7 +87,7 @@ compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each se
 	  --events '$(RUNS)/compare-simulated/raw/events*.parquet' --items $(RUNS)/compare-simulated/raw/items.parquet \
 	  --users $(RUNS)/compare-simulated/raw/users.parquet --output $(RUNS)/compare-simulated/prepared
 	.venv/bin/twin-tf compare --config simulated --prepared $(RUNS)/compare-simulated/prepared --output $(RUNS)/compare-simulated \
-	  --rates benchmarks/rates_simulated.json --jobs 2 --truth $(RUNS)/compare-simulated/raw/truth
+	  --rates 0.5,1,2 --jobs 2 --truth $(RUNS)/compare-simulated/raw/truth
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
