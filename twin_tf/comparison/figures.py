@@ -86,7 +86,7 @@ def planted(shares: Mapping[str, Plain], results: Results, labels: Mapping[str, 
         axes.scatter([100 * found["covered"]], [gauc], color=_colour(key), label=labels[key], **size)
     axes.set_xlabel("of the behaviours with the target's planted interest, handed over, %")
     axes.set_ylabel("GAUC")
-    axes.set_title("The more relevant behaviours a search finds, the better the prediction?", loc="left")
+    axes.set_title("What each search finds of the planted interests, and what its prediction is worth", loc="left")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return png(figure)
