@@ -20,7 +20,7 @@ from twin_tf.comparison.planted import Truth, planted
 from twin_tf.comparison.rates import Rates, base_rates, read_rates
 from twin_tf.comparison.report import findings, paired, quality_rows, summary, write_comparison
 from twin_tf.comparison.run import Comparison
-from twin_tf.comparison.systems import SYSTEMS, System, chosen_systems
+from twin_tf.comparison.systems import SYSTEMS, System, chosen_systems, own_system
 from twin_tf.config import load_config
 from twin_tf.data import make_dataset
 from twin_tf.item_embeddings import make_item_embeddings
@@ -50,7 +50,8 @@ def report_of(results: dict[str, list[dict[str, Any]]], **changes: Any) -> dict[
         "counting": {"counting, whole history": {"auc": 0.62, "gauc": 0.62}},
         "extras": {"twin": {**extra, "by_size": curve, "by_age": [{"age": 0, "share": 1.0}, {"age": 9, "share": 0.8}]},
                    "twin_no_bias": extra, "din": extra, "avg_pooling": {**extra, "by_size": None}},
-        "history_length": 100, "epochs": 1, "seconds": 90.0, "rates": Rates((1.0,)).to_plain(), **changes,
+        "history_length": 100, "records": 40, "epochs": 1, "seconds": 90.0,
+        "rates": Rates((1.0,)).to_plain(), **changes,
     }  # fmt: skip
 
 
@@ -235,6 +236,11 @@ def test_every_system_is_tuned_with_the_same_budget_and_keeps_its_best_rates(tmp
     kept = str(tmp_path / "first" / "rates.json")
     second = Told(tmp_path / "second", *given, read_rates(kept), steps=again).run()
     assert again.asked.count("train") == 5 and second["factors"] == report["factors"]
+    own = (*given[:2], [own_system("one head: heads=1"), *systems], (1,))
+    third = Told(tmp_path / "third", *own, read_rates(kept), steps=Recorded()).run()
+    assert third["rates"]["origin"]["seed"] == 1 and set(third["rates"]["valid_gauc"]) == {"din", "twin", "one_head"}
+    assert not (tmp_path / "third" / "rates.json").exists()
+    assert "Rates are those of an earlier comparison" in (tmp_path / "third" / "report.md").read_text()
     with pytest.raises(ConfigError, match="no rate was tried for 'eta'"):
         read_rates(kept).of(SYSTEMS["eta"])
 

@@ -132,7 +132,9 @@ def _page(report: Plain, drawn: set[str]) -> str:
     targets = ", ".join(f"{count:,} {split}" for split, count in report["targets"].items())
     lines += [
         f"Targets: {targets}. {report['epochs']} epoch(s), seeds {', '.join(map(str, report['seeds']))}; every system "
-        f"sees the same records, the latest {report['history_length']:,} behaviours; only the search differs. "
+        f"sees the same records, the latest {report['history_length']:,} behaviours; only the search differs, "
+        "ablations and systems of --also apart. What a search does not see, such as all but the latest behaviours in "
+        "DIN, its network does not count either. "
         f"{_budget(report['rates'])} This run of the command took {report['seconds'] / 60:.0f} minutes.",
         "",
     ]
@@ -141,7 +143,7 @@ def _page(report: Plain, drawn: set[str]) -> str:
         lines += [*table(("system", "AUC", "GAUC", "log loss", "TWIN's lead, GAUC", "seeds"), quality_rows(report)), ""]
     for name, title, alternative, text in _SECTIONS:
         if name in drawn:
-            lines += [f"## {title}", "", f"![{alternative}]({name})", "", text, ""]
+            lines += [f"## {title}", "", f"![{alternative}]({name})", "", text.format(records=report["records"]), ""]
     if report["planted"]:
         lines += ["## Which planted behaviours each search finds", ""]
         if "planted.png" in drawn:
@@ -167,8 +169,8 @@ _SECTIONS = (
         "Consistency of GSU and ESU (figure 4)",
         "Hits of the true top-100 by the number of behaviours handed over",
         "Of the 100 behaviours that the system's own ESU ranks highest over the whole history, the share that its "
-        "search hands over, by how many it may hand over: the first seed on 40 records of the test split. TWIN with "
-        "the live weights finds them all by construction, since search and attention have one metric.",
+        "search hands over, by how many it may hand over: the first seed on {records} records of the test split. TWIN "
+        "with the live weights finds them all by construction, since search and attention have one metric.",
     ),
     (
         "table_age.png",
@@ -176,7 +178,7 @@ _SECTIONS = (
         "Hits of TWIN's true top-100 by the age of the projection table",
         "TWIN searches in a table of projections that is refreshed every so often; this is what it finds of the true "
         "top-100 while the weights go on learning at their starting rates. A TWIN of the same settings, after 300 "
-        "steps of training, on 40 records of the valid split.",
+        "steps of training, on {records} records of the valid split.",
     ),
     (
         "history_length.png",
@@ -215,7 +217,11 @@ def _budget(rates: Plain) -> str:
         return "All have the same learning rates; none was tuned in this comparison."
     factors = ", ".join(f"{factor:g}" for factor in rates["factors"])
     origin = rates["origin"]
-    where = "" if origin is None else f"Rates are those of an earlier comparison, on {plain(origin['data'])}: "
+    where = (
+        f"Rates are those of an earlier comparison, on {plain(origin['data'])}, save of what it lacked: "
+        if origin
+        else ""
+    )
     return (
         f"{where}{'e' if where else 'E'}ach tried {factors} times the configured learning rates, with one seed, and "
         "kept what was best on the validation records; ablations have TWIN's."

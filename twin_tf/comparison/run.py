@@ -174,7 +174,7 @@ class Comparison:
                     "rates cannot be chosen: no user of the validation records has targets of both labels"
                 )
             tried = {**self._rates.tried, system.key: {**self._rates.tried.get(system.key, {}), factor: valid["gauc"]}}
-            self._rates = Rates(self._rates.factors, tried)
+            self._rates = self._rates._replace(tried=tried)
         if self._rates.tried and self._rates.origin is None:
             about = {"data": self._manifest.schema.name, "manifest_sha256": self._digest, "seed": self._seeds[0]}
             about["base"] = base_rates(self._config.training)
@@ -265,6 +265,7 @@ class Comparison:
             "extras": extras,
             "history_length": self._config.model.history_length,
             "epochs": self._config.training.epochs,
+            "records": self._records,
             "rates": self._rates.to_plain(),
             "factors": {system.key: self._rates.of(system) for system in self._systems},
         }
