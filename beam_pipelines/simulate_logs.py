@@ -7,7 +7,7 @@ writes what `twin_tf/configs/simulated.yaml` reads:
     events.parquet   one row an impression: user_id, video_id, time (ms since 1970), click, target, feed (0: a slot that
                      explores), play_time (s), completion (play time / duration), page_position; events-00000.parquet,
                      ... above 20 million rows
-    items.parquet    video_id, author, topic (1 in 10 is wrong), duration (s)
+    items.parquet    video_id, author, topic (1 in 10 is wrong), duration (s), category (some topics each)
     users.parquet    user_id, age_group, device
     truth/           for reports alone; no pipeline reads it:
       interests.parquet  user_id, interest, topic, begins, ends (ms since 1970), weight
@@ -50,6 +50,7 @@ START_MS = 1_704_067_200_000  # 2024-01-01
 _ROWS_PER_FILE = 20_000_000
 _ROWS_PER_BLOCK = 500_000  # impressions simulated at a time; part of the format: another value gives other logs
 _CLICK_RATE = 0.42  # of the app as a whole, measured; turns a history's length into impressions
+_CATEGORIES = 37  # of the paper's app too
 _EXPLORING_TARGETS = 0.85  # share of the targets that are slots that explore
 
 
@@ -258,15 +259,16 @@ def _event_rows(videos: Videos, user_ids: Integers, log: dict[str, Any], target:
 
 
 def _item_rows(random: np.random.Generator, videos: Videos) -> pa.Table:
-    """The catalogue as the log shows it: in no telling order, topics under arbitrary names."""
+    """The catalogue as the log shows it: in no telling order, topics under arbitrary names, in arbitrary categories."""
     order = np.argsort(videos.video_id)
-    names = random.permutation(videos.topic_weight.shape[1])
+    names = random.permutation(videos.topic_weight.shape[1])[videos.logged_topic[order]]
     return pa.table(
         {
             "video_id": videos.video_id[order],
             "author": videos.author[order],
-            "topic": [f"topic {name:03d}" for name in names[videos.logged_topic[order]]],
+            "topic": [f"topic {name:03d}" for name in names],
             "duration": videos.duration[order],
+            "category": [f"category {name % _CATEGORIES:02d}" for name in names],
         }
     )
 

@@ -13,7 +13,7 @@ from twin_tf.metrics import Metrics, compute_metrics
 from twin_tf.records import Manifest, SplitName
 
 CATEGORY_WEIGHT = 0.1
-WHOLE = "counting, whole history"
+WHOLE = "whole history"
 
 
 def counting_baselines(manifest: Manifest, category: str) -> dict[int, tuple[str, Metrics]]:
@@ -21,7 +21,7 @@ def counting_baselines(manifest: Manifest, category: str) -> dict[int, tuple[str
     longest = manifest.schema.history.max_length
     return {
         window: (label, evaluate_counting(manifest, "test", category, window or longest))
-        for window, label in ((100, "counting, latest 100"), (0, WHOLE))
+        for window, label in ((100, f"counting by {category}, latest 100"), (0, f"counting by {category}, {WHOLE}"))
     }
 
 

@@ -106,7 +106,19 @@ def test_popularity_says_next_to_nothing(logs: Logs, oracle: Oracle) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["video_id", "author", "topic", "duration", "user_id", "age_group", "device", "hour", "history_length", "position"],
+    [
+        "video_id",
+        "author",
+        "topic",
+        "duration",
+        "category",
+        "user_id",
+        "age_group",
+        "device",
+        "hour",
+        "history_length",
+        "position",
+    ],
 )
 def test_no_single_feature_predicts_the_label(name: str, logs: Logs, oracle: Oracle) -> None:
     """The click rate of each value, learned on the first 60 % of the targets, ranks the rest no better than .56."""
@@ -207,6 +219,9 @@ def test_counts_are_those_of_the_files(logs: Logs) -> None:
     }
     assert logs.counts["targets"] == pytest.approx(30_000, rel=0.15)
     assert len(logs.items) == 24_000
+    assert len(set(logs.items["category"].to_pylist())) == 37
+    kinds = logs.items.group_by("topic").aggregate([("category", "count_distinct")])
+    assert set(kinds["category_count_distinct"].to_pylist()) == {1}
     assert set(logs.events["video_id"].to_pylist()) <= set(logs.items["video_id"].to_pylist())
     assert set(logs.events["user_id"].to_pylist()) == set(logs.users["user_id"].to_pylist())
 

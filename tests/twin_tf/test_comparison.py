@@ -47,7 +47,8 @@ def report_of(results: dict[str, list[dict[str, Any]]], **changes: Any) -> dict[
         "data": "toy", "trainings": 7, "targets": {"train": 10, "test": 5}, "seeds": [1, 2],
         "labels": {key: SYSTEMS[key].label for key in RESULTS},
         "ablations": ["twin_no_bias"], "results": results,
-        "counting": {"counting, whole history": {"auc": 0.62, "gauc": 0.62}},
+        "counting": {"counting by kind, whole history": {"auc": 0.62, "gauc": 0.62},
+                     "counting by maker, whole history": {"auc": 0.61, "gauc": 0.61}},
         "extras": {"twin": {**extra, "by_size": curve, "by_age": [{"age": 0, "share": 1.0}, {"age": 9, "share": 0.8}]},
                    "twin_no_bias": extra, "din": extra, "avg_pooling": {**extra, "by_size": None}},
         "history_length": 100, "records": 40, "epochs": 1, "seconds": 90.0,
@@ -77,7 +78,7 @@ def test_the_page_says_who_wins_and_who_stays_below_counting(tmp_path: Path) -> 
     content = json.loads((tmp_path / "report.json").read_text())
     said = findings(content)
     assert said[0] == "AUC: TWIN 0.7050, +0.0550 against the best other system, DIN (± 0.0071 over 2 seeds)."
-    assert "average pooling stay below it" in said[2] and "DIN" not in said[2]
+    assert "counting by kind" in said[2] and "average pooling stay below it" in said[2] and "DIN" not in said[2]
     page = (tmp_path / "report.md").read_text()
     assert (
         "| DIN | 0.6500 ± 0.0141 | 0.6400 ± 0.0141 | 0.6000 ± 0.0000 | +0.0550 ± 0.0071 | 2 |" in page
@@ -88,7 +89,7 @@ def test_the_page_says_who_wins_and_who_stays_below_counting(tmp_path: Path) -> 
     assert all(f"({name}.png)" in page for name in shown)
     assert content["systems"]["twin"]["gauc_mean"] == pytest.approx(0.695)
     assert set(content["consistency"]) == {"twin"} and set(content["ablation"]) == {"twin_no_bias"}
-    assert [row[0] for row in quality_rows(content)][-1] == "counting, whole history (no learning)"
+    assert [row[0] for row in quality_rows(content)][-2] == "counting by kind, whole history (no learning)"
 
 
 def test_a_comparison_that_has_just_begun_says_so(tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ class Told(Comparison):
         super().__init__(*given)
         self._steps = self._crowd = steps
 
-    def _counted(self) -> dict[str, Any]:
+    def _counted(self, path: Path) -> dict[str, Any]:
         return {}
 
     def _looked_at(self, system: System, result: dict[str, Any]) -> dict[str, Any]:
@@ -243,6 +244,20 @@ def test_every_system_is_tuned_with_the_same_budget_and_keeps_its_best_rates(tmp
     assert "Rates are those of an earlier comparison" in (tmp_path / "third" / "report.md").read_text()
     with pytest.raises(ConfigError, match="no rate was tried for 'eta'"):
         read_rates(kept).of(SYSTEMS["eta"])
+
+
+def test_counting_goes_by_every_category_that_a_system_goes_by(tmp_path: Path) -> None:
+    root = shared_root()
+    small_data(root)
+    systems = [own_system("SIM Hard by topic: search=category category=topic"), *chosen_systems("sim_hard,twin")]
+    comparison = Comparison(tmp_path, small_config(), str(root / "prepared"), systems, (1,), Rates((1.0,)))
+    comparison._config.save(tmp_path / "config.yaml")
+    found = comparison._counted(tmp_path / "config.yaml")
+    assert [
+        f"counting by {kind}, {seen}" for kind in ("category", "topic") for seen in ("latest 100", "whole history")
+    ] == list(found)
+    assert len({metrics["gauc"] for metrics in found.values()}) == 4
+    assert comparison._counted(tmp_path / "config.yaml") == found
 
 
 @pytest.mark.parametrize("text", ["", "0.5,", "1,1", "-1", "nan", "fast", "nothing.json", "0.5;1"])

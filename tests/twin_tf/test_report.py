@@ -23,7 +23,7 @@ REPORT = {
             "train_seconds": 30.0,
             "by_history_length": CLASSES[1:],
         },
-        "counting, whole history": {"auc": 0.7, "gauc": 0.69, "logloss": 13.2},
+        "counting by topic, whole history": {"auc": 0.7, "gauc": 0.69, "logloss": 13.2},
     },
     "figures": [{"name": "p99_ms", "value": 12.3456789, "unit": "ms", "how": "1,000 calls"}],
     "steps": [
@@ -52,7 +52,7 @@ def test_the_page_holds_the_findings_the_tables_and_every_plot(workdir):
     assert lines[0] == "# TWIN on a toy"
     assert lines[2:4] == REPORT["findings"]
     assert "| TWIN | 0.7654 | 0.7500 | 0.4000 | 61 |" in lines
-    assert "| counting, whole history | 0.7000 | 0.6900 | - | - |" in lines
+    assert "| counting by topic, whole history | 0.7000 | 0.6900 | - | - |" in lines
     assert "| p99_ms | 12.3457 | ms | 1,000 calls |" in lines
     assert "| train twin | 61.4 | 812 |" in lines
     for plot in PLOTS:

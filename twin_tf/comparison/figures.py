@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twin_tf.comparison.systems import SYSTEMS
+from twin_tf.counting import WHOLE
 from twin_tf.figures import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 
 Plain = Mapping[str, Any]
@@ -38,13 +39,13 @@ def _colour(key: str) -> str:
 
 
 def quality(results: Results, labels: Mapping[str, str], counting: Mapping[str, Plain]) -> bytes:
-    """AUC and GAUC of every system, the best GAUC on top, and counting over the whole history."""
+    """AUC and GAUC of every system, the best GAUC on top, and the better counting over the whole history."""
     systems = [
         Quality(labels[k], [r["auc"] for r in found], [r["gauc"] for r in found]) for k, found in results.items()
     ]
     systems.sort(key=lambda system: -statistics.fmean(system.gauc))
-    counted = [metrics["gauc"] for label, metrics in counting.items() if "whole" in label]
-    return quality_bars(systems, "Which search finds what clicks depend on", counted[0] if counted else None)
+    counted = [metrics["gauc"] for label, metrics in counting.items() if WHOLE in label]
+    return quality_bars(systems, "Which search finds what clicks depend on", max(counted, default=None))
 
 
 def _mean_gauc(found: Sequence[Plain]) -> float:

@@ -122,7 +122,7 @@ class Comparison:
         self._tune(path, embeddings)
         results: dict[str, list[Plain]] = {system.key: [] for system in self._systems}
         extras: dict[str, Plain] = {}
-        counted = self._counted()
+        counted = self._counted(path)
 
         def trained(system: System, seed: int, steps: Steps) -> list[Plain]:
             arms = Arms(self._workdir, str(path), (seed,), steps)
@@ -190,18 +190,21 @@ class Comparison:
             self._steps.run("item embeddings", "item-embeddings", *where)
         return str(output)
 
-    def _counted(self) -> dict[str, Plain]:
-        """The counting baseline, over the latest 100 behaviours and over all; none without a category."""
-        category = self._config.model.category
-        if category is None:
-            return {}
-        kept = self._workdir / "results" / f"counting-{category}-{self._digest[:10]}.json"
-        if not kept.is_file():
-            from twin_tf.counting import counting_baselines
+    def _counted(self, path: Path) -> dict[str, Plain]:
+        """The counting baseline by every category that any system goes by."""
+        configs = [load_config(path, self._arm(system, "", 1.0).overrides) for system in self._systems]
+        categories = (self._config.model.category, *(config.model.category for config in configs))
+        counted: dict[str, Plain] = {}
+        known = self._manifest.schema.inherent_slices
+        for category in dict.fromkeys(name for name in categories if name is not None and name in known):
+            kept = self._workdir / "results" / f"counting-by-{category}-{self._digest[:10]}.json"
+            if not kept.is_file():
+                from twin_tf.counting import counting_baselines
 
-            found = counting_baselines(self._manifest, category)
-            write_whole(kept, {label: metrics.to_plain() for label, metrics in found.values()})
-        return read_plain(kept)
+                found = counting_baselines(self._manifest, category)
+                write_whole(kept, {label: metrics.to_plain() for label, metrics in found.values()})
+            counted |= read_plain(kept)
+        return counted
 
     def _looked_at(self, system: System, result: Plain) -> Plain:
         """Consistency and cost of a system's first run."""
