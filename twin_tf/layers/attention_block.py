@@ -76,7 +76,8 @@ class AttentionBlock(keras.layers.Layer):
         if chosen is not None:
             return self._attend(looking, _within_sight(_in_columns(chosen, looking.sight), looking.sight))
         if isinstance(self.search, MadeSearch):
-            return attend_to_made(self, looking, self.search.weights(self._inputs(looking, "search")))
+            inputs = self._inputs(looking, "search")
+            return attend_to_made(self, looking, self.search.shares(inputs) * inputs.count[..., None])
         found = self._attend(looking, *self._find(self.search, looking, "search"))
         if isinstance(self.search, LearnedSearch):
             logit = self.search.auxiliary_logit(self._inputs(looking, "search"))

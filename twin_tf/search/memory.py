@@ -67,14 +67,10 @@ class MemorySearch(MadeSearch):
         """Width, slots and seed."""
         return {"width": width, "slots": config.memory_slots, "seed": seed}
 
-    def weights(self, inputs: SearchInputs) -> tf.Tensor:
+    def shares(self, inputs: SearchInputs) -> tf.Tensor:
         """See `MadeSearch`."""
         assert self.layer is not None
-        written = tf.transpose(self.layer(inputs.embed(inputs.behaviour)), [0, 2, 1])
-        seen = inputs.seen()
-        pairs = tf.concat([tf.shape(inputs.target), tf.shape(seen)[2:]], axis=0)
-        mass = tf.broadcast_to(seen, pairs)[:, :, None, :] * written[:, None]
-        return mass / tf.maximum(tf.reduce_sum(mass, axis=-1, keepdims=True), 1e-9)
+        return self.layer(inputs.embed(inputs.behaviour))
 
     def get_config(self) -> dict[str, Any]:
         """See `SearchStrategy`."""

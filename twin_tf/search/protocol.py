@@ -56,10 +56,6 @@ class SearchInputs(NamedTuple):
         column = tf.range(tf.shape(self.behaviour)[1])
         return (column >= self.first[..., None]) & (column < self.stop[..., None])
 
-    def seen(self) -> tf.Tensor:
-        """`in_sight` as weights, each column with its count: float `(B, C, W)` or `(B, 1, W)`."""
-        return tf.cast(self.in_sight(), tf.float32) * self.count[:, None, :]
-
 
 class SearchStrategy(abc.ABC):
     """Chooses the finalists of every target.
@@ -151,10 +147,10 @@ class MadeSearch(SearchStrategy):
     """Makes entries of all behaviours in sight instead of choosing some; the ESU attends to the entries."""
 
     @abc.abstractmethod
-    def weights(self, inputs: SearchInputs) -> tf.Tensor:
-        """How much of each behaviour is in each entry: float `(B, C, entries, W)`.
+    def shares(self, inputs: SearchInputs) -> tf.Tensor:
+        """How much of a behaviour goes into each entry, not negative: float `(B, W, entries)`.
 
-        Rows are not negative and sum to 1; they are zero throughout for a target without history.
+        A target's entries are means, by these shares, of the behaviours in its sight.
         """
 
     def find(self, inputs: SearchInputs) -> Finalists:
