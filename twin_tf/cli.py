@@ -151,7 +151,7 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
     "records. Or the rates.json of an earlier comparison.",
 )
 @click.option(
-    "--jobs", default=1, show_default=True, help="Trainings at once, but for the first seed's, which are timed."
+    "--jobs", default=1, show_default=True, help="Trainings at once, the first seed's apart, which are timed."
 )
 @click.option("--truth", help="The directory truth of simulated logs: which planted behaviours does each search find?")
 @json_option

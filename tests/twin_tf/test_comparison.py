@@ -214,9 +214,11 @@ class Told(Comparison):
     def _counted(self, path: Path) -> dict[str, Any]:
         return {}
 
-    def _looked_at(self, system: System, result: dict[str, Any]) -> dict[str, Any]:
-        latency = {"p50_ms": 12.0, "p99_ms": 15.0, "parameters": 1_000_000}
-        return {"latency": latency, "planted": {"targets": 3, "covered": 0.5, "precision": 0.4, "guessed": 0.1}}
+    def _searched(self, system: System, results: Any) -> dict[str, Any]:
+        return {"planted": {"targets": 3, "covered": 0.5, "precision": 0.4, "guessed": 0.1}}
+
+    def _latency(self, run: str) -> dict[str, Any]:
+        return {"p50_ms": 12.0, "p99_ms": 15.0, "parameters": 1_000_000}
 
 
 def test_every_system_is_tuned_with_the_same_budget_and_keeps_its_best_rates(tmp_path: Path) -> None:

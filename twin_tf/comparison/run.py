@@ -11,11 +11,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twin_tf.arms import Arm, Arms, read_plain, write_whole
 from twin_tf.command_steps import Plain, Steps
@@ -35,6 +34,9 @@ AGES = (0, 25, 50, 100, 200, 400)
 LENGTH, CANDIDATES = 10_000, 100
 """Of the requests that are timed."""
 
+Work = TypeVar("Work")
+Done = TypeVar("Done")
+
 MATCHES = "matches.parquet"
 """In the truth of simulated logs."""
 
@@ -50,7 +52,7 @@ class Comparison:
         seeds: of every system that is no ablation; ablations have the first.
         rates: factors of the learning rates to try with each system, or what came of such trials.
         truth: the directory `truth` of simulated logs, to see which of the planted behaviours a search finds.
-        jobs: how many trainings may run at once where nothing is timed.
+        jobs: how many things may run at once where nothing is timed.
         records: of the test split, whose finalists are compared with the true ones.
 
     Raises:
@@ -124,32 +126,33 @@ class Comparison:
         extras: dict[str, Plain] = {}
         counted = self._counted(path)
 
-        def trained(system: System, seed: int, steps: Steps) -> list[Plain]:
-            arms = Arms(self._workdir, str(path), (seed,), steps)
+        def trained(system: System, seed: int) -> list[Plain]:
+            arms = Arms(self._workdir, str(path), (seed,), self._crowd)
             return arms.run(self._arm(system, embeddings, self._rates.of(system)), self._prepared)
 
-        first = ((system, trained(system, self._seeds[0], self._steps)) for system in self._systems)
-        for system, found in chain(first, self._later_seeds(trained)):
+        if self._jobs > 1:  # what training costs is told by the first seed: it has the machine for itself
+            arms = Arms(self._workdir, str(path), self._seeds[:1], self._steps)
+            for system in self._systems:
+                arms.validated(self._arm(system, embeddings, self._rates.of(system)), self._prepared)
+        mains = [system for system in self._systems if not system.ablation]
+        wanted = [(system, self._seeds[0]) for system in self._systems]
+        wanted += [(system, seed) for seed in self._seeds[1:] for system in mains]
+        for (system, _), found in self._at_once(lambda one: trained(*one), wanted):
             if found[0]["gauc"] is None:
                 raise ConfigError("nothing to compare: no user of the test split has targets of both labels")
             results[system.key] += found
             self._write(results, counted, extras)
-        for system in self._systems:
-            extras[system.key] = self._looked_at(system, results[system.key][0])
+        searched = [found for _, found in self._at_once(lambda one: self._searched(one, results), self._systems)]
+        for system, found in zip(self._systems, searched, strict=True):  # timed, so one at a time
+            extras[system.key] = {**found, "latency": self._latency(results[system.key][0]["run"])}
             self._write(results, counted, extras)
         return self._write(results, counted, extras)
 
-    def _later_seeds(
-        self, trained: Callable[[System, int, Steps], list[Plain]]
-    ) -> Iterator[tuple[System, list[Plain]]]:
-        """Systems with the other seeds, `jobs` at a time: what training costs is told by the first seed alone."""
-        wanted = [(system, seed) for seed in self._seeds[1:] for system in self._systems if not system.ablation]
+    def _at_once(self, work: Callable[[Work], Done], wanted: Sequence[Work]) -> Iterator[tuple[Work, Done]]:
+        """What is wanted, each with what came of it and in their order, `jobs` at a time."""
         pool = ThreadPoolExecutor(self._jobs)
         try:
-            for (system, _), found in zip(
-                wanted, pool.map(lambda one: trained(one[0], one[1], self._crowd), wanted), strict=True
-            ):
-                yield system, found
+            yield from zip(wanted, pool.map(work, wanted), strict=True)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -206,25 +209,28 @@ class Comparison:
             counted |= read_plain(kept)
         return counted
 
-    def _looked_at(self, system: System, result: Plain) -> Plain:
-        """Consistency and cost of a system's first run."""
-        name = Path(result["run"]).name
-        kept = self._workdir / "extras" / f"{name}.json"
+    def _searched(self, system: System, results: Mapping[str, Sequence[Plain]]) -> Plain:
+        """What the search of a system's first run finds."""
+        run = results[system.key][0]["run"]
+        found = {"planted": self._planted(run)}
+        if system.ablation and system.key != "twin_auxiliary":
+            return found
+        kept = self._kept(run, "consistency")
         if not kept.is_file():
-            found: Plain = {"latency": self._latency(result["run"])}
-            if not system.ablation or system.key == "twin_auxiliary":
-                aged = system.key == "twin" and self._manifest.counts.targets.get("valid")
-                ages = ",".join(str(age) for age in AGES) if aged else ""
-                command = ("twin_tf.comparison.consistency", "--run", result["run"], "--prepared", self._prepared)
-                found |= self._module(*command, "--records", str(self._records), "--ages", ages)
-            write_whole(kept, found)
-        return {**read_plain(kept), "planted": self._planted(result["run"])}
+            aged = system.key == "twin" and self._manifest.counts.targets.get("valid")
+            ages = ",".join(str(age) for age in AGES) if aged else ""
+            command = ("twin_tf.comparison.consistency", "--run", run, "--prepared", self._prepared)
+            write_whole(kept, self._module(*command, "--records", str(self._records), "--ages", ages))
+        return {**found, **read_plain(kept)}
+
+    def _kept(self, run: str, what: str) -> Path:
+        return self._workdir / "extras" / f"{Path(run).name}.{what}.json"
 
     def _planted(self, run: str) -> Plain | None:
         if self._truth is None:
             return None
         truth = hashlib.sha256((Path(self._truth) / MATCHES).read_bytes()).hexdigest()
-        kept = self._workdir / "extras" / f"{Path(run).name}.planted-{truth[:10]}.json"
+        kept = self._kept(run, f"planted-{truth[:10]}")
         if not kept.is_file():
             asked = ("--run", run, "--prepared", self._prepared, "--truth", self._truth)
             write_whole(kept, {"shares": self._module("twin_tf.comparison.planted", *asked)})
@@ -232,6 +238,9 @@ class Comparison:
         return shares
 
     def _latency(self, run: str) -> Plain:
+        kept = self._kept(run, "latency")
+        if kept.is_file():
+            return read_plain(kept)
         model = self._workdir / "latency-model"
         shutil.rmtree(model, ignore_errors=True)
         sizes = ("--length", str(LENGTH))
@@ -239,6 +248,7 @@ class Comparison:
         asked = ("--model", str(model), "--candidates", str(CANDIDATES), *sizes)
         found = self._module("twin_tf.comparison.latency", "time", *asked)
         shutil.rmtree(model)
+        write_whole(kept, found)
         return found
 
     def _module(self, module: str, *arguments: str) -> Plain:
