@@ -142,9 +142,9 @@ class Comparison:
                 raise ConfigError("nothing to compare: no user of the test split has targets of both labels")
             results[system.key] += found
             self._write(results, counted, extras)
-        searched = [found for _, found in self._at_once(lambda one: self._searched(one, results), self._systems)]
-        for system, found in zip(self._systems, searched, strict=True):  # timed, so one at a time
-            extras[system.key] = {**found, "latency": self._latency(results[system.key][0]["run"])}
+        searched = [extra for _, extra in self._at_once(lambda one: self._searched(one, results), self._systems)]
+        for system, extra in zip(self._systems, searched, strict=True):  # timed, so one at a time
+            extras[system.key] = {**extra, "latency": self._latency(results[system.key][0]["run"])}
             self._write(results, counted, extras)
         return self._write(results, counted, extras)
 
