@@ -58,7 +58,7 @@ def test_a_later_day_s_targets_are_all_scored_and_new_items_are_told_apart(first
 def test_a_new_video_of_a_known_author_is_more_than_unknown(first_run, first, second):
     model = load_run(first_run).model
     features, _ = load_item_features(second.directory, second.schema)
-    video, author, topic, duration, category = features.T
+    video, author, topic, category, duration = features.T
     tables = [table.numpy() for table in model.item_embedding.tables]
     new = np.arange(first.counts.items + 2, second.counts.items + 2)
     familiar = new[(video[new] >= len(tables[0])) & (author[new] > 1) & (author[new] < len(tables[1]))]
@@ -73,7 +73,7 @@ def test_a_new_video_of_a_known_author_is_more_than_unknown(first_run, first, se
     use_catalogue(model, second)
     for row in (familiar[0], strange[0]):
         who = author[row] if row == familiar[0] else 1
-        known = (topic[row], duration[row], category[row])
+        known = (topic[row], category[row], duration[row])
         wanted = [tables[0][1], tables[1][who], *(t[i] for t, i in zip(tables[2:], known, strict=True))]
         np.testing.assert_array_equal(embedding(row), np.concatenate(wanted))
     assert len(model.item_embedding.non_trainable_weights) == 1  # the run's own catalogue is gone
