@@ -150,9 +150,7 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
     help="Factors of both learning rates, such as 0.5,1,2: every system keeps the one that is best on the validation "
     "records. Or the rates.json of an earlier comparison.",
 )
-@click.option(
-    "--jobs", default=1, show_default=True, help="Trainings at once, the first seed's apart, which are timed."
-)
+@click.option("--jobs", default=1, show_default=True, help="Trainings at once, each with its share of the processors.")
 @click.option("--truth", help="The directory truth of simulated logs: which planted behaviours does each search find?")
 @json_option
 def compare(

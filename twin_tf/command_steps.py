@@ -21,12 +21,14 @@ class Steps:
     """Runs commands and remembers what each took.
 
     Args:
-        named: whether several run at once: what each says then stands behind its name.
+        at_once: how many of them run at once: each says its name then, and takes its share of the processors.
     """
 
-    def __init__(self, named: bool = False) -> None:
+    def __init__(self, at_once: int = 1) -> None:
         self.taken: list[Plain] = []
-        self._named = named
+        self._named = at_once > 1
+        threads = max(1, (os.cpu_count() or 1) // at_once)
+        self._share = {"TF_NUM_INTRAOP_THREADS": str(threads)} if at_once > 1 else {}
 
     def run(self, name: str, *arguments: str) -> Plain:
         """Runs `twin-tf` with these arguments and `--json`.
@@ -42,7 +44,8 @@ class Steps:
         command = [sys.executable, "-m", "twin_tf.cli", *arguments, "--json"]
         with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
             said = subprocess.PIPE if self._named else None
-            with subprocess.Popen(command, stdout=output, stderr=said, text=True) as process:
+            own = {**self._share, **os.environ}
+            with subprocess.Popen(command, stdout=output, stderr=said, text=True, env=own) as process:
                 for line in process.stderr or ():
                     click.echo(f"[{name}] {line}", err=True, nl=False)
                 _, status, usage = os.wait4(process.pid, 0)

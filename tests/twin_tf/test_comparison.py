@@ -51,7 +51,7 @@ def report_of(results: dict[str, list[dict[str, Any]]], **changes: Any) -> dict[
                      "counting by maker, whole history": {"auc": 0.61, "gauc": 0.61}},
         "extras": {"twin": {**extra, "by_size": curve, "by_age": [{"age": 0, "share": 1.0}, {"age": 9, "share": 0.8}]},
                    "twin_no_bias": extra, "din": extra, "avg_pooling": {**extra, "by_size": None}},
-        "history_length": 100, "records": 40, "epochs": 1, "seconds": 90.0,
+        "history_length": 100, "records": 40, "jobs": 2, "epochs": 1, "seconds": 90.0,
         "rates": Rates((1.0,)).to_plain(), **changes,
     }  # fmt: skip
 
@@ -209,7 +209,7 @@ class Told(Comparison):
 
     def __init__(self, *given: Any, steps: Recorded) -> None:
         super().__init__(*given)
-        self._steps = self._crowd = steps
+        self._steps = steps
 
     def _counted(self, path: Path) -> dict[str, Any]:
         return {}

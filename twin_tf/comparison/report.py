@@ -244,9 +244,12 @@ def _cost(report: Plain) -> list[str]:
             )
         )
     head = ("system", "examples/s", "training s", "peak GB", "parameters, M", "request ms")
+    jobs = report["jobs"]
+    together = [] if jobs == 1 else [f"Trainings ran {jobs} at a time, each with its share of the processors.", ""]
     return [
         *table(head, rows),
         "",
+        *together,
         "Request: p50 of one user with 10,000 behaviours and 100 candidates, items drawn at random from the catalogue, "
         "in TensorFlow Serving's session, without the wire. The item half of the attention is gathered from a table, "
         "save in raw MHTA, average pooling and memory. What ETA, SDIM and learned SIM search by (signatures, "

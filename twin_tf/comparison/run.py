@@ -84,7 +84,7 @@ class Comparison:
         self._truth = None if truth is None else str(Path(truth).absolute())
         self._records = records
         self._jobs = jobs
-        self._steps, self._crowd = Steps(), Steps(named=jobs > 1)
+        self._steps = Steps(at_once=jobs)
         self._started = time.monotonic()
         self._check_data()
         self._workdir = workdir.absolute()
@@ -127,13 +127,9 @@ class Comparison:
         counted = self._counted(path)
 
         def trained(system: System, seed: int) -> list[Plain]:
-            arms = Arms(self._workdir, str(path), (seed,), self._crowd)
+            arms = Arms(self._workdir, str(path), (seed,), self._steps)
             return arms.run(self._arm(system, embeddings, self._rates.of(system)), self._prepared)
 
-        if self._jobs > 1:  # what training costs is told by the first seed: it has the machine for itself
-            arms = Arms(self._workdir, str(path), self._seeds[:1], self._steps)
-            for system in self._systems:
-                arms.validated(self._arm(system, embeddings, self._rates.of(system)), self._prepared)
         mains = [system for system in self._systems if not system.ablation]
         wanted = [(system, self._seeds[0]) for system in self._systems]
         wanted += [(system, seed) for seed in self._seeds[1:] for system in mains]
@@ -170,8 +166,11 @@ class Comparison:
     def _tune(self, path: Path, embeddings: str) -> None:
         """Tries the rates that were not tried yet, with the first seed."""
         arms = Arms(self._workdir, str(path), self._seeds[:1], self._steps)
-        for system, factor in untried(self._rates, self._systems):
-            valid = arms.validated(self._arm(system, embeddings, factor), self._prepared)
+
+        def validated(one: tuple[System, float]) -> Plain:
+            return arms.validated(self._arm(one[0], embeddings, one[1]), self._prepared)
+
+        for (system, factor), valid in self._at_once(validated, untried(self._rates, self._systems)):
             if not valid or valid["gauc"] is None:
                 raise ConfigError(
                     "rates cannot be chosen: no user of the validation records has targets of both labels"
@@ -279,6 +278,7 @@ class Comparison:
             "history_length": self._config.model.history_length,
             "epochs": self._config.training.epochs,
             "records": self._records,
+            "jobs": self._jobs,
             "rates": self._rates.to_plain(),
             "factors": {system.key: self._rates.of(system) for system in self._systems},
         }
