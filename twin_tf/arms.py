@@ -72,6 +72,7 @@ class Arms:
             "by_history_length": evaluated["by_history_length"],
             **{name: trained[name] for name in ("train_seconds", "examples_per_s", "epochs", "valid")},
             "train_peak_rss_mb": trained["peak_rss_mb"],
+            "trained_at_once": trained["at_once"],
         }
         write_whole(kept, result)
         return result
@@ -83,7 +84,7 @@ class Arms:
         if kept.is_file():
             return read_plain(kept)
         if (run / "run.json").is_file() and read_plain(run / "run.json")["weights_version"]:
-            trained = {**read_plain(run / "report.json"), "peak_rss_mb": None}
+            trained = {**read_plain(run / "report.json"), "peak_rss_mb": None, "at_once": None}
         else:
             options = [part for setting in self._settings(arm, seed) for part in ("--set", setting)]
             where = ("--prepared", str(prepared), "--run", str(run))

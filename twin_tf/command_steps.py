@@ -1,13 +1,16 @@
 """Runs the commands that a user types, each in a process of its own, and remembers what each took."""
 
+import contextlib
 import json
 import os
 import platform
+import queue
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -21,20 +24,30 @@ class Steps:
     """Runs commands and remembers what each took.
 
     Args:
-        at_once: how many of them run at once: each says its name then, and takes its share of the processors.
+        at_once: how many of them run at once: each says its name then, and has its share of the processors.
     """
 
     def __init__(self, at_once: int = 1) -> None:
         self.taken: list[Plain] = []
-        self._named = at_once > 1
-        threads = max(1, (os.cpu_count() or 1) // at_once)
-        self._share = {"TF_NUM_INTRAOP_THREADS": str(threads)} if at_once > 1 else {}
+        self._at_once = at_once
+        self._shares: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
+        for share in processor_shares(at_once):
+            self._shares.put(share)
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Waits for a share of the processors; what it yields gives it to a process that has just begun."""
+        share = self._shares.get()
+        try:
+            yield lambda pid: os.sched_setaffinity(pid, share) if share else None
+        finally:
+            self._shares.put(share)
 
     def run(self, name: str, *arguments: str) -> Plain:
         """Runs `twin-tf` with these arguments and `--json`.
 
         Returns:
-            What the command printed, and `peak_rss_mb`.
+            What the command printed, `peak_rss_mb`, and `at_once`: how many commands may have run then.
 
         Raises:
             ConfigError: the command failed; its own words are already on stderr.
@@ -43,9 +56,9 @@ class Steps:
         started = time.monotonic()
         command = [sys.executable, "-m", "twin_tf.cli", *arguments, "--json"]
         with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-            said = subprocess.PIPE if self._named else None
-            own = {**self._share, **os.environ}
-            with subprocess.Popen(command, stdout=output, stderr=said, text=True, env=own) as process:
+            said = subprocess.PIPE if self._at_once > 1 else None
+            with self.share() as give, subprocess.Popen(command, stdout=output, stderr=said, text=True) as process:
+                give(process.pid)
                 for line in process.stderr or ():
                     click.echo(f"[{name}] {line}", err=True, nl=False)
                 _, status, usage = os.wait4(process.pid, 0)
@@ -56,11 +69,20 @@ class Steps:
             raise ConfigError(f"the step {name!r} failed with exit code {process.returncode}; its message is above")
         peak = peak_rss_mb(usage.ru_maxrss)
         self.add(name, time.monotonic() - started, peak)
-        return {**json.loads(printed), "peak_rss_mb": peak}
+        return {**json.loads(printed), "peak_rss_mb": peak, "at_once": self._at_once}
 
     def add(self, name: str, seconds: float, peak_mb: float) -> None:
         """Notes a step that was measured elsewhere."""
         self.taken.append({"name": name, "seconds": seconds, "peak_rss_mb": peak_mb})
+
+
+def processor_shares(count: int) -> list[set[int]]:
+    """The processors of this process in equal parts; empty sets, for all of them, where there is nothing to part."""
+    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    size = len(mine) // count
+    if count == 1 or not size:
+        return [set() for _ in range(count)]
+    return [set(mine[part * size : (part + 1) * size]) for part in range(count)]
 
 
 def peak_rss_mb(maxrss: float) -> float:

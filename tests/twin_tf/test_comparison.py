@@ -51,7 +51,7 @@ def report_of(results: dict[str, list[dict[str, Any]]], **changes: Any) -> dict[
                      "counting by maker, whole history": {"auc": 0.61, "gauc": 0.61}},
         "extras": {"twin": {**extra, "by_size": curve, "by_age": [{"age": 0, "share": 1.0}, {"age": 9, "share": 0.8}]},
                    "twin_no_bias": extra, "din": extra, "avg_pooling": {**extra, "by_size": None}},
-        "history_length": 100, "records": 40, "jobs": 2, "epochs": 1, "seconds": 90.0,
+        "history_length": 100, "records": 40, "epochs": 1, "seconds": 90.0,
         "rates": Rates((1.0,)).to_plain(), **changes,
     }  # fmt: skip
 
@@ -172,6 +172,7 @@ class Recorded(Steps):
             valid = {"gauc": gauc + 0.1 * ("model.search=recent" in arguments and rate[:1] == [HALVED])}
             trained = {
                 "peak_rss_mb": 500.0,
+                "at_once": 2,
                 "train_seconds": 1.0,
                 "examples_per_s": 5.0,
                 "epochs": 1,

@@ -6,8 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.reference import network
+from tests.twin_tf.searching import searching
 from tests.twin_tf.toy import CROSS, ITEMS, make_batch, make_model, make_schema
 from twin_tf.keras_api import tf
+from twin_tf.search import STRATEGIES
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 SHAKE = 0.2
@@ -277,9 +279,9 @@ def test_items_are_rows_of_the_toy_catalogue():
     assert batch.history.cross["play_time"].numpy().max() == 6
 
 
-@pytest.mark.parametrize("relevance", ["split", "raw"])
+@pytest.mark.parametrize("search", ["raw", *sorted(STRATEGIES)])
 @pytest.mark.parametrize("shared_moment", [False, True])
-def test_no_product_spreads_an_operand_itself(monkeypatch, relevance, shared_moment):
+def test_no_product_spreads_an_operand_itself(monkeypatch, search, shared_moment):
     """TensorFlow 2.20 computes some of those wrongly where oneDNN runs on AMX or AVX-512."""
     multiply, seen = tf.matmul, []
 
@@ -287,7 +289,7 @@ def test_no_product_spreads_an_operand_itself(monkeypatch, relevance, shared_mom
         seen.append((left.shape[:-2], right.shape[:-2]))
         return multiply(left, right, **options)
 
-    model = make_model(relevance=relevance)
+    model = make_model(relevance="raw") if search == "raw" else searching(search)
     batch = make_batch(np.random.default_rng(3), [30, 12, 0], targets_per_user=4, shared_moment=shared_moment)
     monkeypatch.setattr(tf, "matmul", watched)
     model.score(batch)

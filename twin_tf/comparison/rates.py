@@ -101,6 +101,8 @@ def rate_rows(rates: Plain, labels: Mapping[str, str]) -> list[tuple[str, ...]]:
 
 def at_the_edge(rates: Plain) -> list[str]:
     """The systems whose best factor is the smallest or largest that was tried: more might be better still."""
+    if len(rates["factors"]) < 3:
+        return []  # of two, each is at an edge
     edges = {str(min(rates["factors"])), str(max(rates["factors"]))}
     return [key for key, found in rates["valid_gauc"].items() if max(sorted(found), key=lambda f: found[f]) in edges]
 

@@ -244,7 +244,7 @@ def _cost(report: Plain) -> list[str]:
             )
         )
     head = ("system", "examples/s", "training s", "peak GB", "parameters, M", "request ms")
-    jobs = report["jobs"]
+    jobs = max((report["results"][key][0].get("trained_at_once") or 1 for key in report["extras"]), default=1)
     together = [] if jobs == 1 else [f"Trainings ran {jobs} at a time, each with its share of the processors.", ""]
     return [
         *table(head, rows),

@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -145,11 +146,26 @@ class Comparison:
         return self._write(results, counted, extras)
 
     def _at_once(self, work: Callable[[Work], Done], wanted: Sequence[Work]) -> Iterator[tuple[Work, Done]]:
-        """What is wanted, each with what came of it and in their order, `jobs` at a time."""
+        """What is wanted with what came of it, in order, `jobs` at a time; after a failure no more begins."""
+        if self._jobs == 1:
+            yield from ((one, work(one)) for one in wanted)
+            return
+        over = threading.Event()
+
+        def watched(one: Work) -> Done:
+            if over.is_set():
+                raise ConfigError("not begun: another step had failed")
+            try:
+                return work(one)
+            except BaseException:
+                over.set()
+                raise
+
         pool = ThreadPoolExecutor(self._jobs)
         try:
-            yield from zip(wanted, pool.map(work, wanted), strict=True)
+            yield from zip(wanted, pool.map(watched, wanted), strict=True)
         finally:
+            over.set()
             pool.shutdown(cancel_futures=True)
 
     def _check(self, system: System, path: Path) -> None:
@@ -219,7 +235,8 @@ class Comparison:
             aged = system.key == "twin" and self._manifest.counts.targets.get("valid")
             ages = ",".join(str(age) for age in AGES) if aged else ""
             command = ("twin_tf.comparison.consistency", "--run", run, "--prepared", self._prepared)
-            write_whole(kept, self._module(*command, "--records", str(self._records), "--ages", ages))
+            with self._steps.share() as give:
+                write_whole(kept, self._module(*command, "--records", str(self._records), "--ages", ages, give=give))
         return {**found, **read_plain(kept)}
 
     def _kept(self, run: str, what: str) -> Path:
@@ -232,7 +249,8 @@ class Comparison:
         kept = self._kept(run, f"planted-{truth[:10]}")
         if not kept.is_file():
             asked = ("--run", run, "--prepared", self._prepared, "--truth", self._truth)
-            write_whole(kept, {"shares": self._module("twin_tf.comparison.planted", *asked)})
+            with self._steps.share() as give:
+                write_whole(kept, {"shares": self._module("twin_tf.comparison.planted", *asked, give=give)})
         shares: Plain | None = read_plain(kept)["shares"]
         return shares
 
@@ -250,14 +268,16 @@ class Comparison:
         write_whole(kept, found)
         return found
 
-    def _module(self, module: str, *arguments: str) -> Plain:
-        """Runs a module in a process of its own; returns what it prints."""
+    def _module(self, module: str, *arguments: str, give: Callable[[int], None] = lambda pid: None) -> Plain:
+        """Runs a module in a process of its own, `give` may give it fewer processors; returns what it prints."""
         print(f"$ python -m {module} {' '.join(arguments)}", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", module, *arguments]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise ConfigError(f"{module} failed with exit code {done.returncode}; its message is above")
-        found: Plain = json.loads(done.stdout) if done.stdout.strip() else {}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            give(process.pid)
+            printed, _ = process.communicate()
+        if process.returncode:
+            raise ConfigError(f"{module} failed with exit code {process.returncode}; its message is above")
+        found: Plain = json.loads(printed) if printed.strip() else {}
         return found
 
     def _write(self, results: dict[str, list[Plain]], counted: dict[str, Plain], extras: dict[str, Plain]) -> Plain:
@@ -278,7 +298,6 @@ class Comparison:
             "history_length": self._config.model.history_length,
             "epochs": self._config.training.epochs,
             "records": self._records,
-            "jobs": self._jobs,
             "rates": self._rates.to_plain(),
             "factors": {system.key: self._rates.of(system) for system in self._systems},
         }

@@ -11,8 +11,11 @@ from twin_tf.keras_api import tf
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.looking import Attended, Looking
 from twin_tf.layers.masking import masked_attention
-from twin_tf.layers.range_sums import mass_from, range_sums
+from twin_tf.layers.range_sums import range_masses, range_sums
 from twin_tf.schema import FIRST_KNOWN
+
+LEAST_MASS = 1e-9
+"""An entry with less is empty."""
 
 if TYPE_CHECKING:
     from twin_tf.layers.attention_block import AttentionBlock
@@ -31,9 +34,8 @@ def attend_to_made(block: "AttentionBlock", looking: Looking, mass: tf.Tensor) -
     mass = tf.where(
         (column < sight.latest[:, None])[..., None], mass, 0.0
     )  # no behaviour is behind the history's start
-    total = mass_from(mass, sight.first[..., None]) - mass_from(mass, sight.stop[..., None])
-    total = total[:, :, 0]
-    scale = 1.0 / tf.maximum(total, 1e-9)
+    total = range_masses(mass, tf.stack([sight.first, sight.stop], axis=-1))[:, :, 0]
+    scale = 1.0 / tf.maximum(total, LEAST_MASS)
 
     embedded = looking.items.embed(sight.position)
     own = looking.cross.at(sight.position)
@@ -56,9 +58,7 @@ def attend_to_made(block: "AttentionBlock", looking: Looking, mass: tf.Tensor) -
     queries = tf.transpose(relevance.scaled(looking.queries), [1, 2, 0, 3])[:, :, None]
     alpha = tf.reduce_sum(tf.reshape(keys, split) * queries, axis=-1) + bias
     alpha = tf.transpose(alpha, [0, 1, 3, 2])
-    shares, log_sum, largest = masked_attention(
-        alpha, ((sight.stop > sight.first)[..., None] & (total > 0))[:, :, None]
-    )
+    shares, log_sum, largest = masked_attention(alpha, (total > LEAST_MASS)[:, :, None])
     pooled = tf.reduce_sum(tf.transpose(shares, [0, 1, 3, 2])[..., None] * tf.reshape(values, split), axis=2)
     shape = tf.shape(alpha)
     output = attention.combine_heads(tf.reshape(pooled, [shape[0], shape[1], relevance.heads * relevance.head_size]))
@@ -73,6 +73,7 @@ def _relative(looking: Looking, mass: tf.Tensor, scale: tf.Tensor) -> Iterator[t
     first, stop = looking.sight.first[..., None], looking.sight.stop[..., None]
     for name, cuts in looking.cuts.items():
         ends = tf.concat([first, tf.clip_by_value(cuts, first, stop), stop], axis=-1)
-        left = mass_from(mass, ends)
-        table = looking.cross.tables[name][FIRST_KNOWN:]
-        yield name, tf.matmul((left[:, :, :-1] - left[:, :, 1:]) * scale[:, :, None], table, transpose_a=True)
+        shares = tf.transpose(range_masses(mass, ends), [0, 1, 3, 2]) * scale[..., None]
+        table, shape = looking.cross.tables[name][FIRST_KNOWN:], tf.shape(shares)
+        mean = tf.matmul(tf.reshape(shares, [shape[0] * shape[1] * shape[2], shape[3]]), table)
+        yield name, tf.reshape(mean, [shape[0], shape[1], shape[2], table.shape[-1]])
