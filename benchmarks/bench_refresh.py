@@ -4,7 +4,7 @@
     python -m benchmarks.bench_refresh --quick   # 50,000 items, once, for a look
 
 The load: simulated logs with a catalogue of a million videos, embeddings 64 wide for videos and authors and 8 for
-topic and duration (the paper's widths), trained for one epoch on few targets, exported and published. Measured is the
+topic, category and duration (the paper's widths), trained for one epoch on few targets, exported and published. Measured is the
 whole command with the same run, the gate included: Python starts, weights are loaded, every item is projected, the
 variables are written, the probes are asked again, the gate judges, the version appears. The issue's limit is 60 s.
 
@@ -29,7 +29,7 @@ from twin_tf.config import load_config
 
 ITEMS, FEW_ITEMS = 1_000_000, 50_000
 LOGS = {"users": 200, "days": 40, "median_history": 200, "max_history": 400, "targets": 4_000, "topics": 300}
-DIMS = {"video": 64, "author": 64, "topic": 8, "duration": 8}
+DIMS = {"video": 64, "author": 64, "topic": 8, "category": 8, "duration": 8}
 PHASES = ("load", "project", "write", "probes", "publish")
 
 _SIMULATE = "import sys, json; from beam_pipelines.simulate_logs import simulate_logs"

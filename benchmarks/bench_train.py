@@ -132,7 +132,7 @@ def figures_of(measured: dict[tuple[str, int], list[Plain]]) -> list[Figure]:
 
 
 def compared(figures: list[Figure]) -> list[Figure]:
-    """The quotients that issue and README speak of."""
+    """The quotients that docs/results.md speaks of."""
     by_name = {shown.name: shown for shown in figures}
 
     def quotient(name: str, how: str, above: str, below: str) -> list[Figure]:
