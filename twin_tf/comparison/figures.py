@@ -22,7 +22,7 @@ OTHERS = (
     "#7a5c3e",
     "#7fb3d5",
     "#555555",
-    "#b0b0b0",
+    "#d98cb3",
 )
 """Colours of the systems beside TWIN's, which is `COLOURS[0]`; systems of `--also` are black."""
 
