@@ -83,7 +83,7 @@ class Arms:
         kept = self._kept(f"{run.name}.train.json")
         if kept.is_file():
             return read_plain(kept)
-        if (run / "run.json").is_file() and read_plain(run / "run.json")["weights_version"]:
+        if (run / "run.json").is_file() and read_plain(run / "run.json").get("weights_version"):
             trained = {**read_plain(run / "report.json"), "peak_rss_mb": None, "at_once": None}
         else:
             options = [part for setting in self._settings(arm, seed) for part in ("--set", setting)]

@@ -166,7 +166,7 @@ class Recorded(Steps):
             raise KeyboardInterrupt
         self.add(name, 1.0, 500.0)
         if arguments[0] == "train":
-            run.mkdir(parents=True)
+            run.mkdir(parents=True, exist_ok=True)
             rate = [part for part in arguments if part.startswith("training.embedding_learning_rate=")]
             gauc = 0.7 if rate else 0.6
             valid = {"gauc": gauc + 0.1 * ("model.search=recent" in arguments and rate[:1] == [HALVED])}
@@ -199,6 +199,13 @@ def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
     assert again.asked == ["evaluate", "train", "evaluate"]
     assert [one["seed"] for one in found] == [1, 2] and found[0]["run"] != found[1]["run"]
     assert Arms(tmp_path, "simulated", (1, 2), Recorded()).run(arm, prepared) == found
+    for name in (found[0]["run"], f"{tmp_path}/results/{Path(found[0]['run']).name}"):
+        for path in Path(name).parent.glob(f"{Path(name).name}*.json"):
+            path.unlink()
+    (Path(found[0]["run"]) / "run.json").write_text("{}")  # killed before it had trained to the end
+    killed = Recorded()
+    Arms(tmp_path, "simulated", (1,), killed).run(arm, prepared)
+    assert killed.asked == ["train", "evaluate"]
     other = Recorded()
     (prepared / arms_module.MANIFEST).write_text('{"of": "another day"}')
     Arms(tmp_path, "simulated", (1,), other).run(arm, prepared)

@@ -54,14 +54,16 @@ def attend_to_made(block: "AttentionBlock", looking: Looking, mass: tf.Tensor) -
             flat = relevance.bias_table(name, tf.reshape(cross, [-1, cross.shape[-1]]))
             bias += tf.reshape(flat, tf.concat([tf.shape(cross)[:3], [relevance.heads]], axis=0))
 
-    split = tf.concat([tf.shape(total), [relevance.heads, relevance.head_size]], axis=0)
+    heads = [relevance.heads, relevance.head_size]
+    keys = tf.reshape(keys, tf.concat([tf.shape(keys)[:3], heads], axis=0))
+    values = tf.reshape(values, tf.concat([tf.shape(values)[:3], heads], axis=0))
     queries = tf.transpose(relevance.scaled(looking.queries), [1, 2, 0, 3])[:, :, None]
-    alpha = tf.reduce_sum(tf.reshape(keys, split) * queries, axis=-1) + bias
+    alpha = tf.reduce_sum(keys * queries, axis=-1) + bias
     alpha = tf.transpose(alpha, [0, 1, 3, 2])
     shares, log_sum, largest = masked_attention(alpha, (total > LEAST_MASS)[:, :, None])
-    pooled = tf.reduce_sum(tf.transpose(shares, [0, 1, 3, 2])[..., None] * tf.reshape(values, split), axis=2)
+    pooled = tf.reduce_sum(tf.transpose(shares, [0, 1, 3, 2])[..., None] * values, axis=2)
     shape = tf.shape(alpha)
-    output = attention.combine_heads(tf.reshape(pooled, [shape[0], shape[1], relevance.heads * relevance.head_size]))
+    output = attention.combine_heads(tf.reshape(pooled, [shape[0], shape[1], heads[0] * heads[1]]))
     nothing = tf.zeros([shape[0], shape[1], shape[3]], tf.int32)
     return Attended(
         output, tf.concat([log_sum, largest], axis=-1), Finalists(nothing, tf.zeros_like(nothing, tf.bool)), alpha
@@ -72,7 +74,10 @@ def _relative(looking: Looking, mass: tf.Tensor, scale: tf.Tensor) -> Iterator[t
     """Each feature that is relative to the target, and its mean embedding in every entry: float `(B, C, M, dim)`."""
     first, stop = looking.sight.first[..., None], looking.sight.stop[..., None]
     for name, cuts in looking.cuts.items():
-        ends = tf.concat([first, tf.clip_by_value(cuts, first, stop), stop], axis=-1)
+        within = tf.minimum(
+            tf.maximum(cuts, first), stop
+        )  # targets may share their sight, their moment, both or neither
+        ends = tf.concat([first + 0 * within[..., :1], within, stop + 0 * within[..., :1]], axis=-1)
         shares = tf.transpose(range_masses(mass, ends), [0, 1, 3, 2]) * scale[..., None]
         table, shape = looking.cross.tables[name][FIRST_KNOWN:], tf.shape(shares)
         mean = tf.matmul(tf.reshape(shares, [shape[0] * shape[1] * shape[2], shape[3]]), table)
