@@ -79,7 +79,7 @@ compare: $(INSTALLED) ## Every system of the papers on The Complete Journey, int
 	  --items $(RUNS)/compare/raw/items.parquet --users $(RUNS)/compare/raw/users.parquet --output $(RUNS)/compare/prepared
 	.venv/bin/twin-tf compare --config complete_journey --prepared $(RUNS)/compare/prepared --output $(RUNS)/compare \
 	  --also 'SIM Hard by department: search=category category=department' \
-	  --rates benchmarks/rates_complete_journey.json --seeds 2 --jobs 2
+	  --rates benchmarks/rates_complete_journey.json --jobs 2
 
 compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each search finds of the planted interests
 	test -e $(RUNS)/compare-simulated/raw || .venv/bin/twin-tf simulate --output $(RUNS)/compare-simulated/raw

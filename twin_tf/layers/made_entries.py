@@ -14,11 +14,11 @@ from twin_tf.layers.masking import masked_attention
 from twin_tf.layers.range_sums import range_masses, range_sums
 from twin_tf.schema import FIRST_KNOWN
 
-LEAST_MASS = 1e-9
-"""An entry with less is empty."""
-
 if TYPE_CHECKING:
     from twin_tf.layers.attention_block import AttentionBlock
+
+LEAST_MASS = 1e-9
+"""An entry with less is empty."""
 
 
 def attend_to_made(block: "AttentionBlock", looking: Looking, mass: tf.Tensor) -> Attended:
@@ -30,10 +30,8 @@ def attend_to_made(block: "AttentionBlock", looking: Looking, mass: tf.Tensor) -
         mass: how much of each column goes into each entry, float `(B, W, M)`.
     """
     relevance, attention, sight = block.relevance, block.attention, looking.sight
-    column = tf.range(tf.shape(mass)[1])
-    mass = tf.where(
-        (column < sight.latest[:, None])[..., None], mass, 0.0
-    )  # no behaviour is behind the history's start
+    real = tf.range(tf.shape(mass)[1]) < sight.latest[:, None]  # columns behind the history's start are padding
+    mass = tf.where(real[..., None], mass, 0.0)
     total = range_masses(mass, tf.stack([sight.first, sight.stop], axis=-1))[:, :, 0]
     scale = 1.0 / tf.maximum(total, LEAST_MASS)
 
@@ -74,9 +72,8 @@ def _relative(looking: Looking, mass: tf.Tensor, scale: tf.Tensor) -> Iterator[t
     """Each feature that is relative to the target, and its mean embedding in every entry: float `(B, C, M, dim)`."""
     first, stop = looking.sight.first[..., None], looking.sight.stop[..., None]
     for name, cuts in looking.cuts.items():
-        within = tf.minimum(
-            tf.maximum(cuts, first), stop
-        )  # targets may share their sight, their moment, both or neither
+        # Targets may share their sight, their moment, both or neither.
+        within = tf.minimum(tf.maximum(cuts, first), stop)
         ends = tf.concat([first + 0 * within[..., :1], within, stop + 0 * within[..., :1]], axis=-1)
         shares = tf.transpose(range_masses(mass, ends), [0, 1, 3, 2]) * scale[..., None]
         table, shape = looking.cross.tables[name][FIRST_KNOWN:], tf.shape(shares)
