@@ -88,7 +88,7 @@ compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each se
 	  --users $(RUNS)/compare-simulated/raw/users.parquet --output $(RUNS)/compare-simulated/prepared
 	.venv/bin/twin-tf compare --config simulated --prepared $(RUNS)/compare-simulated/prepared --output $(RUNS)/compare-simulated \
 	  --also 'SIM Hard by topic: search=category category=topic' \
-	  --rates 0.5,1,2 --jobs 2 --truth $(RUNS)/compare-simulated/raw/truth
+	  --rates 1,2 --jobs 2 --truth $(RUNS)/compare-simulated/raw/truth
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
