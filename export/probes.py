@@ -14,7 +14,7 @@ from export.probe_file import Probes, batches
 from export.servable import Servable, request_spec
 from twin_tf.batch import Batch
 from twin_tf.data import batch_spec, load_item_ids, make_dataset
-from twin_tf.keras_api import tf
+from twin_tf.keras_api import graph, tf
 from twin_tf.records import Manifest
 from twin_tf.runs import Run
 
@@ -47,7 +47,7 @@ def write_probes(run: Run, manifest: Manifest, path: Path, table: tf.Tensor | No
         return tf.sigmoid(scores.logit), tf.where(found.valid, found.position, -1)
 
     item_ids = load_item_ids(manifest.directory)  # its rows may be more than the run's, whose graph finds them unknown
-    predict = tf.function(score, input_signature=[batch_spec(manifest.schema)])
+    predict = graph(score, batch_spec(manifest.schema))
     records = max(1, sum(shard.records for shard in manifest.splits["test"]))
     per_record = 2 * -(-wanted // records)  # more than needed: some records hold few distinct moments
     requests: list[Request] = []
@@ -81,7 +81,7 @@ def rescore_probes(run: Run, servable: Servable, probes: Probes, path: Path, tab
         shape = tf.concat([tf.shape(scores.logit), tf.shape(found.position)[-1:]], axis=0)
         return tf.sigmoid(scores.logit), tf.broadcast_to(tf.where(found.valid, found.position, -1), shape)
 
-    predict = tf.function(score).get_concrete_function(**request_spec(run.schema))
+    predict = graph(score).get_concrete_function(**request_spec(run.schema))
     probability = np.zeros(probes.real.shape, np.float32)
     position = np.full((*probes.real.shape, run.config.model.retrieved), -1, np.int32)
     for rows, request in batches(probes):

@@ -15,7 +15,7 @@ from export.request_checks import Tensors, checked
 from export.served_weights import ServedWeights
 from export.signatures import SignatureContract, TensorContract, expected_signatures, request_contract
 from twin_tf.batch import Batch, History, Targets
-from twin_tf.keras_api import tf
+from twin_tf.keras_api import graph, tf
 from twin_tf.model import TwinModel
 from twin_tf.schema import LONGEST_HISTORY, PADDING, UNKNOWN, FeatureSchema
 from twin_tf.strict_yaml import ConfigError
@@ -131,7 +131,7 @@ class Servable(tf.Module):
             versions = {name: tf.fill([users], getattr(self, name).read_value()) for name in _VERSIONS}
             return {**outputs, **versions}
 
-        return tf.function(signature).get_concrete_function(**_specs(contract.inputs))
+        return graph(signature).get_concrete_function(**_specs(contract.inputs))
 
     def _serve(self, model: TwinModel, request: Tensors) -> Tensors:
         batch, unknown = self.batch(request)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.servable import Servable
-from twin_tf.keras_api import tf
+from twin_tf.keras_api import graph, tf
 from twin_tf.layers import embeddings
 from twin_tf.layers.gsu import share_found
 from twin_tf.model import TwinModel
@@ -155,7 +155,7 @@ def rounding_loss(model: TwinModel, servable: Servable, requests: Request) -> tu
         return 0.0, 0.0
     exact, rounded = model.projection_table(), tf.convert_to_tensor(servable.projection.table)
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def compare(request: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         batch, _ = servable.batch(request)
         true, found = model.score(batch, exact), model.score(batch, rounded)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from twin_tf.data import batch_spec, make_dataset
 from twin_tf.growth import check_same_encoding, use_catalogue
-from twin_tf.keras_api import tf
+from twin_tf.keras_api import graph, tf
 from twin_tf.metrics import Metrics, MetricsAccumulator
 from twin_tf.model import TwinModel
 from twin_tf.progress import progress_bar
@@ -103,7 +103,7 @@ class Evaluator:
     """
 
     def __init__(self, model: TwinModel) -> None:
-        self._predict = tf.function(lambda batch: tf.sigmoid(model(batch)), input_signature=[batch_spec(model.schema)])
+        self._predict = graph(lambda batch: tf.sigmoid(model(batch)), batch_spec(model.schema))
 
     def run(
         self,

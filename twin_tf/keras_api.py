@@ -5,6 +5,8 @@ Both must be the Keras 2 API (`tf_keras`): tensorflow-recommenders refuses Keras
 """
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # TensorFlow turns oneDNN on by itself on CPUs with AVX-512 or AMX alone, and its own products are built for AVX: on a
@@ -22,4 +24,13 @@ if tf.keras.layers.Layer is not keras.layers.Layer:
 
 import tensorflow_recommenders as tfrs
 
-__all__ = ["keras", "tf", "tfrs"]
+__all__ = ["graph", "keras", "tf", "tfrs"]
+
+
+def graph(function: Callable[..., Any], *signature: Any) -> Any:
+    """A `tf.function` of ours, of one trace if it has a signature.
+
+    Without AutoGraph, which rewrites the source of every function that a network calls: ours do not branch on tensors
+    in Python, and half of the wait for a first step went there.
+    """
+    return tf.function(function, input_signature=signature or None, reduce_retracing=True, autograph=False)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from twin_tf.batch import Batch
 from twin_tf.config import TrainingConfig
 from twin_tf.data import batch_spec
-from twin_tf.keras_api import keras, tf, tfrs
+from twin_tf.keras_api import graph, keras, tf, tfrs
 from twin_tf.model import TwinModel
 
 FINAL_RATE = 0.02
@@ -83,8 +83,8 @@ class Trainer:
                 [(adagrad, functools.partial(list, tables)), (adam, functools.partial(list, dense))]
             )
         self._spec = batch_spec(model.schema)
-        self._step = tf.function(self.global_step, input_signature=[self._spec])
-        self._overlap = tf.function(model.gsu_overlap, input_signature=[self._spec])
+        self._step = graph(self.global_step, self._spec)
+        self._overlap = graph(model.gsu_overlap, self._spec)
 
     def _scaled(self, start: float) -> Callable[[], tf.Tensor]:
         @tf.autograph.experimental.do_not_convert
@@ -118,7 +118,7 @@ class Trainer:
         """Makes `step` take batches of several replicas: `spec` is a distributed dataset's `element_spec`."""
         if spec != self._spec:
             self._spec = spec
-            self._step = tf.function(self.global_step, input_signature=[spec])
+            self._step = graph(self.global_step, spec)
 
     def step(self, batch: Batch) -> Learned:
         """One update of all weights; the rates are those of `set_rates`, before it the starting ones.

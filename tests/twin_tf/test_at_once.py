@@ -4,11 +4,13 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.twin_tf.small_run import shared_root, small_config, small_data
 from twin_tf.command_steps import Steps, processor_shares
+from twin_tf.comparison.latency import SIZES
 from twin_tf.comparison.rates import Rates
 from twin_tf.comparison.run import Comparison
 from twin_tf.comparison.systems import chosen_systems
@@ -61,3 +63,32 @@ def test_a_share_of_the_processors_is_one_process_at_a_time(monkeypatch: pytest.
     with steps.share() as again:
         again(13)
     assert given == [(11, {2}), (12, {3}), (13, {3})]
+
+
+class Serving(Comparison):
+    """Writes and times no model, but notes when it would."""
+
+    def _module(self, module: str, *arguments: str, give: Any = None) -> dict[str, Any]:
+        self.asked = [*getattr(self, "asked", []), arguments[0] if arguments[0] == "export" else "time"]
+        if arguments[0] == "export":
+            output = Path(arguments[arguments.index("--output") + 1])
+            output.mkdir(parents=True)
+            (output / SIZES).write_text("{}")
+        return {"p50_ms": 1.0}
+
+
+def test_a_model_to_be_timed_is_written_once_and_a_half_written_one_again(tmp_path: Path) -> None:
+    root = shared_root()
+    small_data(root)
+    comparison = Serving(
+        tmp_path, small_config(), str(root / "prepared"), chosen_systems("twin"), (1,), Rates((1.0,)), jobs=2
+    )
+    half = tmp_path / "served" / "twin-seed1" / "variables"
+    half.mkdir(parents=True)
+    runs = ["elsewhere/twin-seed1", "elsewhere/din-seed1"]
+    served = [model for _, model in comparison._at_once(comparison._served, runs)]
+    assert comparison.asked == ["export", "export"] and not half.exists()
+    assert comparison._served(runs[0]) == served[0] and comparison.asked == ["export", "export"]
+    assert comparison._latency(runs[0], served[0]) == {"p50_ms": 1.0} and not served[0].exists() and served[1].exists()
+    comparison._served(runs[0])
+    assert comparison._latency(runs[0], served[0]) == {"p50_ms": 1.0} and comparison.asked == ["export"] * 2 + ["time"]

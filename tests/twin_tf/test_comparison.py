@@ -225,7 +225,10 @@ class Told(Comparison):
     def _searched(self, system: System, results: Any) -> dict[str, Any]:
         return {"planted": {"targets": 3, "covered": 0.5, "precision": 0.4, "guessed": 0.1}}
 
-    def _latency(self, run: str) -> dict[str, Any]:
+    def _served(self, run: str) -> Path:
+        return Path(run)
+
+    def _latency(self, run: str, model: Path) -> dict[str, Any]:
         return {"p50_ms": 12.0, "p99_ms": 15.0, "parameters": 1_000_000}
 
 

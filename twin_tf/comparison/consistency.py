@@ -16,7 +16,7 @@ import numpy as np
 
 from twin_tf.batch import Batch
 from twin_tf.data import batch_spec, make_dataset
-from twin_tf.keras_api import tf
+from twin_tf.keras_api import graph, tf
 from twin_tf.layers.gsu import Finalists, share_found
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
@@ -73,7 +73,7 @@ def hits_by_size(model: TwinModel, manifest: Manifest, records: int) -> list[dic
         search.retrieved = own
         return found
 
-    step = tf.function(shares, input_signature=[batch_spec(manifest.schema)])
+    step = graph(shares, batch_spec(manifest.schema))
     total = sum(shard.records for shard in manifest.shards("test"))
     every = max(1, -(-total // records))
     rows, weights = [], []
@@ -106,7 +106,7 @@ def hits_by_age(directory: str, manifest: Manifest, ages: Sequence[int], records
     window = model.window
     total = sum(shard.records for shard in manifest.shards("valid"))
     probes = list(make_dataset(manifest, "valid", window, BATCH, every=max(1, -(-total // records))))
-    overlap = tf.function(model.gsu_overlap, input_signature=[batch_spec(manifest.schema)])
+    overlap = graph(model.gsu_overlap, batch_spec(manifest.schema))
     trainer = Trainer(model, training, tf.distribute.get_strategy())
     steps = iter(
         batch

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from twin_tf.batch import Batch
 from twin_tf.command_steps import Plain
 from twin_tf.data import make_dataset
-from twin_tf.keras_api import tf
+from twin_tf.keras_api import graph
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import Run, load_run
@@ -106,7 +106,7 @@ def look(run: Run, manifest: Manifest, records: int, width: int) -> Iterator[Loo
     """About `records` records of the test split, evenly spaced, with `width` of the latest behaviours at least."""
     model: TwinModel = run.model
 
-    @tf.function(reduce_retracing=True)
+    @graph
     def find(batch: Batch) -> Any:
         found = model.score(batch).long_term.finalists
         return found.position, found.valid

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from twin_tf.arms import Arm, Arms, read_plain, write_whole
 from twin_tf.command_steps import Plain, Steps
+from twin_tf.comparison.latency import SIZES
 from twin_tf.comparison.rates import Rates, base_rates, untried
 from twin_tf.comparison.report import write_comparison
 from twin_tf.comparison.systems import System
@@ -140,8 +141,10 @@ class Comparison:
             results[system.key] += found
             self._write(results, counted, extras)
         searched = [extra for _, extra in self._at_once(lambda one: self._searched(one, results), self._systems)]
-        for system, extra in zip(self._systems, searched, strict=True):  # timed, so one at a time
-            extras[system.key] = {**extra, "latency": self._latency(results[system.key][0]["run"])}
+        first = [results[system.key][0]["run"] for system in self._systems]
+        served = [model for _, model in self._at_once(self._served, first)]
+        for system, extra, run, model in zip(self._systems, searched, first, served, strict=True):
+            extras[system.key] = {**extra, "latency": self._latency(run, model)}  # timed, so one at a time
             self._write(results, counted, extras)
         return self._write(results, counted, extras)
 
@@ -254,19 +257,23 @@ class Comparison:
         shares: Plain | None = read_plain(kept)["shares"]
         return shares
 
-    def _latency(self, run: str) -> Plain:
+    def _served(self, run: str) -> Path:
+        """The run as a served model, if its latency is still to be measured."""
+        model = self._workdir / "served" / Path(run).name
+        if not self._kept(run, "latency").is_file() and not (model / SIZES).is_file():  # it is written last
+            shutil.rmtree(model, ignore_errors=True)
+            asked = ("--run", run, "--output", str(model), "--length", str(LENGTH))
+            with self._steps.share() as give:
+                self._module("twin_tf.comparison.latency", "export", *asked, give=give)
+        return model
+
+    def _latency(self, run: str, model: Path) -> Plain:
         kept = self._kept(run, "latency")
-        if kept.is_file():
-            return read_plain(kept)
-        model = self._workdir / "latency-model"
+        if not kept.is_file():
+            asked = ("--model", str(model), "--candidates", str(CANDIDATES), "--length", str(LENGTH))
+            write_whole(kept, self._module("twin_tf.comparison.latency", "time", *asked))
         shutil.rmtree(model, ignore_errors=True)
-        sizes = ("--length", str(LENGTH))
-        self._module("twin_tf.comparison.latency", "export", "--run", run, "--output", str(model), *sizes)
-        asked = ("--model", str(model), "--candidates", str(CANDIDATES), *sizes)
-        found = self._module("twin_tf.comparison.latency", "time", *asked)
-        shutil.rmtree(model)
-        write_whole(kept, found)
-        return found
+        return read_plain(kept)
 
     def _module(self, module: str, *arguments: str, give: Callable[[int], None] = lambda pid: None) -> Plain:
         """Runs a module in a process of its own, `give` may give it fewer processors; returns what it prints."""
