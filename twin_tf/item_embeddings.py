@@ -3,9 +3,11 @@
     twin-tf item-embeddings --prepared prepared --output embeddings
 
 factorises the matrix of users and items (scikit-learn's TF-IDF weights and truncated SVD): items that the same users
-took are near. No behaviour after the training window is looked at; those within it are, clicked training targets too.
+took are near. All are of length 1: a factor's length says how often its item was taken, and a search by inner products
+would hand over best sellers. No behaviour after the training window is looked at; those within it are, clicked
+training targets too.
 
-    <directory>/embeddings.npy   float32 (items, width) by item row; zero for items that nobody took
+    <directory>/embeddings.npy   float32 (items, width) by item row, unit vectors; zero for items that nobody took
                 manifest.json    what they were made of
                 _SUCCESS         written last
 """
@@ -160,6 +162,7 @@ def _factorise(user: npt.NDArray[np.int64], item: npt.NDArray[np.int64], items: 
     from scipy.sparse import csr_matrix
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfTransformer
+    from sklearn.preprocessing import normalize
 
     counts = csr_matrix((np.ones(len(item)), (user, item)), shape=(int(user.max()) + 1, items))
     counts.sum_duplicates()
@@ -167,6 +170,6 @@ def _factorise(user: npt.NDArray[np.int64], item: npt.NDArray[np.int64], items: 
     components = max(1, min(width, min(weighted.shape) - 1))
     svd = TruncatedSVD(components, n_iter=7, random_state=seed)
     svd.fit(weighted)
-    vectors = (svd.components_ * np.sqrt(svd.singular_values_)[:, None]).T.astype(np.float32)
+    vectors: Vectors = normalize((svd.components_ * np.sqrt(svd.singular_values_)[:, None]).T).astype(np.float32)
     vectors[np.bincount(item, minlength=items) == 0] = 0  # what nobody took is rounding noise
     return vectors

@@ -77,7 +77,8 @@ class AttentionBlock(keras.layers.Layer):
             return self._attend(looking, _within_sight(_in_columns(chosen, looking.sight), looking.sight))
         if isinstance(self.search, MadeSearch):
             inputs = self._inputs(looking, "search")
-            return attend_to_made(self, looking, self.search.shares(inputs) * inputs.count[..., None])
+            mass = self.search.shares(inputs) * inputs.count[..., None]
+            return attend_to_made(self.relevance, self.attention, looking, mass)
         found = self._attend(looking, *self._find(self.search, looking, "search"))
         if isinstance(self.search, LearnedSearch):
             logit = self.search.auxiliary_logit(self._inputs(looking, "search"))

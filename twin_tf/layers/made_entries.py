@@ -5,31 +5,30 @@ to it as to a behaviour.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from twin_tf.keras_api import tf
+from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.looking import Attended, Looking
 from twin_tf.layers.masking import masked_attention
 from twin_tf.layers.range_sums import range_masses, range_sums
+from twin_tf.layers.relevance import Relevance
 from twin_tf.schema import FIRST_KNOWN
-
-if TYPE_CHECKING:
-    from twin_tf.layers.attention_block import AttentionBlock
 
 LEAST_MASS = 1e-9
 """An entry with less is empty."""
 
 
-def attend_to_made(block: "AttentionBlock", looking: Looking, mass: tf.Tensor) -> Attended:
+def attend_to_made(relevance: Relevance, attention: TargetAttention, looking: Looking, mass: tf.Tensor) -> Attended:
     """Attends to made entries; no behaviour in particular is a finalist.
 
     Args:
-        block: whose relevance and attention.
+        relevance: eq. 6.
+        attention: eq. 7 and 8.
         looking: the targets and their history.
         mass: how much of each column goes into each entry, float `(B, W, M)`.
     """
-    relevance, attention, sight = block.relevance, block.attention, looking.sight
+    sight = looking.sight
     real = tf.range(tf.shape(mass)[1]) < sight.latest[:, None]  # columns behind the history's start are padding
     mass = tf.where(real[..., None], mass, 0.0)
     total = range_masses(mass, tf.stack([sight.first, sight.stop], axis=-1))[:, :, 0]
