@@ -23,9 +23,10 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.harness import ROOT, commit, machine, say
+from benchmarks.harness import ROOT, machine, say
 from benchmarks.lifelong_report import write_lifelong_report
 from twin_tf.arms import Arm, Arms
+from twin_tf.code_version import commit
 from twin_tf.command_steps import Plain, Steps
 from twin_tf.config import load_config
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from twin_tf.code_version import commit
 from twin_tf.command_steps import Plain, Steps
 from twin_tf.records import MANIFEST
 
@@ -48,6 +49,11 @@ class Arms:
         """One result a seed: metrics of the test split, `by_history_length`, `run`, `seed`, and what training took."""
         return [self._one(arm, prepared, seed) for seed in self._seeds]
 
+    def kept(self, arm: Arm, prepared: str | Path) -> list[Plain]:
+        """What `run` has returned already, of the seeds that are done."""
+        runs = [self._run(arm, prepared, seed) for seed in self._seeds]
+        return [self._read(run) for run in runs if self._kept(f"{run.name}.json").is_file()]
+
     def validated(self, arm: Arm, prepared: str | Path) -> Plain:
         """Trains with the first seed alone; metrics of the validation records. The test split is not looked at."""
         found: Plain = self._trained(arm, prepared, self._seeds[0])["kept"]["valid"]
@@ -57,7 +63,7 @@ class Arms:
         run = self._run(arm, prepared, seed)
         kept = self._kept(f"{run.name}.json")
         if kept.is_file():
-            return {**read_plain(kept), "run": str(run)}  # the working directory may have moved
+            return self._read(run)
         trained = self._trained(arm, prepared, seed)
         where = ("--prepared", str(prepared), "--run", str(run))
         evaluated = self._steps.run(f"evaluate {self._name(arm, seed)}", "evaluate", *where)
@@ -73,9 +79,13 @@ class Arms:
             **{name: trained[name] for name in ("train_seconds", "examples_per_s", "epochs", "valid")},
             "train_peak_rss_mb": trained["peak_rss_mb"],
             "trained_at_once": trained["at_once"],
+            "commit": commit(),
         }
         write_whole(kept, result)
         return result
+
+    def _read(self, run: Path) -> Plain:
+        return {**read_plain(self._kept(f"{run.name}.json")), "run": str(run)}  # the working directory may have moved
 
     def _trained(self, arm: Arm, prepared: str | Path, seed: int) -> Plain:
         """The report of the trained run, with `peak_rss_mb` (None if the process that measured it was killed)."""

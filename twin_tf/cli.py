@@ -6,6 +6,8 @@ Exit codes: 0 done, 1 failed, 2 bad usage or input (the message says what to cha
 import contextlib
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -188,6 +190,7 @@ def compare(
     config = load_config(config_path, overrides)
     chosen, tried = chosen_systems(systems, also), read_rates(rates)
     comparison = Comparison(Path(output), config, prepared, chosen, range(1, seeds + 1), tried, truth, jobs)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it began ends with it
     comparison.run()
     report = json.loads((Path(output) / "report.json").read_text(encoding="utf-8"))
     show(report, as_json, "\n".join([*findings(report), f"{output}/report.md"]))

@@ -10,12 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
-
-from twin_tf.strict_yaml import ConfigError
 
 Plain = dict[str, Any]
 
@@ -30,18 +28,41 @@ class Steps:
     def __init__(self, at_once: int = 1) -> None:
         self.taken: list[Plain] = []
         self._at_once = at_once
+        self._running: set[subprocess.Popen[str]] = set()
         self._shares: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
         for share in processor_shares(at_once):
             self._shares.put(share)
 
     @contextlib.contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
-        """Waits for a share of the processors; what it yields gives it to a process that has just begun."""
-        share = self._shares.get()
+    def process(self, command: Sequence[str], alone: bool = False, **options: Any) -> Iterator[subprocess.Popen[str]]:
+        """A process that is ended when this one is, by Ctrl-C or `stop`.
+
+        Args:
+            command: to run.
+            alone: with all processors, though others may have their share; else it waits for a share.
+            options: of `subprocess.Popen`.
+        """
+        share = set() if alone else self._shares.get()
         try:
-            yield lambda pid: os.sched_setaffinity(pid, share) if share else None
+            with subprocess.Popen(command, text=True, **options) as process:
+                self._running.add(process)
+                try:
+                    if share:
+                        os.sched_setaffinity(process.pid, share)
+                    yield process
+                except (KeyboardInterrupt, SystemExit):
+                    process.terminate()
+                    raise
+                finally:
+                    self._running.discard(process)
         finally:
-            self._shares.put(share)
+            if not alone:
+                self._shares.put(share)
+
+    def stop(self) -> None:
+        """Ends what runs in other threads."""
+        for process in list(self._running):
+            process.terminate()
 
     def run(self, name: str, *arguments: str) -> Plain:
         """Runs `twin-tf` with these arguments and `--json`.
@@ -50,15 +71,14 @@ class Steps:
             What the command printed, `peak_rss_mb`, and `at_once`: how many commands may have run then.
 
         Raises:
-            ConfigError: the command failed; its own words are already on stderr.
+            ChildProcessError: the command failed; its own words are already on stderr.
         """
         click.secho(f"\n$ twin-tf {shlex.join(arguments)}", fg="cyan", err=True)
         started = time.monotonic()
         command = [sys.executable, "-m", "twin_tf.cli", *arguments, "--json"]
         with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
             said = subprocess.PIPE if self._at_once > 1 else None
-            with self.share() as give, subprocess.Popen(command, stdout=output, stderr=said, text=True) as process:
-                give(process.pid)
+            with self.process(command, stdout=output, stderr=said) as process:
                 for line in process.stderr or ():
                     click.echo(f"[{name}] {line}", err=True, nl=False)
                 _, status, usage = os.wait4(process.pid, 0)
@@ -66,7 +86,9 @@ class Steps:
             output.seek(0)
             printed = output.read()
         if process.returncode:
-            raise ConfigError(f"the step {name!r} failed with exit code {process.returncode}; its message is above")
+            raise ChildProcessError(
+                f"the step {name!r} failed with exit code {process.returncode}; its message is above"
+            )
         peak = peak_rss_mb(usage.ru_maxrss)
         self.add(name, time.monotonic() - started, peak)
         return {**json.loads(printed), "peak_rss_mb": peak, "at_once": self._at_once}

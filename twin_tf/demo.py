@@ -61,7 +61,8 @@ def run_demo(name: str, workdir: Path) -> Plain:
         The content of `report.json`, and `latencies_ms`.
 
     Raises:
-        ConfigError: a step failed, or the directory holds something else.
+        ConfigError: the directory holds something else.
+        ChildProcessError: a step failed.
     """
     from export.local_server import start_local_server
     from twin_tf.report import write_report
@@ -195,7 +196,7 @@ def main(name: str, workdir: Path) -> None:
 
     try:
         report = run_demo(name, workdir)
-    except ConfigError as error:
+    except (ConfigError, ChildProcessError) as error:
         raise click.ClickException(str(error)) from error
     table = Table("system", "AUC", "GAUC", "log loss", "training s", title=report["title"], title_justify="left")
     for row in quality_table(report["systems"]):

@@ -1,6 +1,8 @@
 """A comparison that does several things at once."""
 
 import os
+import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,9 +13,10 @@ import pytest
 from tests.twin_tf.small_run import shared_root, small_config, small_data
 from twin_tf.command_steps import Steps, processor_shares
 from twin_tf.comparison.latency import SIZES
+from twin_tf.comparison.measurements import Measurements
 from twin_tf.comparison.rates import Rates
 from twin_tf.comparison.run import Comparison
-from twin_tf.comparison.systems import chosen_systems
+from twin_tf.comparison.systems import SYSTEMS, chosen_systems
 from twin_tf.strict_yaml import ConfigError
 
 
@@ -56,20 +59,31 @@ def test_a_share_of_the_processors_is_one_process_at_a_time(monkeypatch: pytest.
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3}, raising=False)
     given: list[tuple[int, set[int]]] = []
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, share: given.append((pid, share)), raising=False)
-    steps = Steps(at_once=2)
-    with steps.share() as first, steps.share() as second:
-        first(11)
-        second(12)
-    with steps.share() as again:
-        again(13)
-    assert given == [(11, {2}), (12, {3}), (13, {3})]
+    steps, nothing = Steps(at_once=2), [sys.executable, "-c", ""]
+    with steps.process(nothing) as first, steps.process(nothing) as second:
+        pids = [first.pid, second.pid]
+    with steps.process(nothing, alone=True), steps.process(nothing) as third:
+        pids.append(third.pid)
+    assert given == list(zip(pids, [{2}, {3}, {3}], strict=True))
 
 
-class Serving(Comparison):
+def test_what_was_begun_ends_with_who_began_it() -> None:
+    steps, sleep = Steps(at_once=2), [sys.executable, "-c", "import time; time.sleep(600)"]
+    with pytest.raises(KeyboardInterrupt), steps.process(sleep) as process:
+        raise KeyboardInterrupt
+    assert process.returncode == -signal.SIGTERM
+    with steps.process(sleep) as one, steps.process(sleep) as other:
+        steps.stop()
+    assert one.returncode == other.returncode == -signal.SIGTERM
+
+
+class Serving(Measurements):
     """Writes and times no model, but notes when it would."""
 
-    def _module(self, module: str, *arguments: str, give: Any = None) -> dict[str, Any]:
-        self.asked = [*getattr(self, "asked", []), arguments[0] if arguments[0] == "export" else "time"]
+    asked: tuple[str, ...] = ()
+
+    def _module(self, name: str, *arguments: str, alone: bool = False) -> dict[str, Any]:
+        self.asked += (arguments[0],)
         if arguments[0] == "export":
             output = Path(arguments[arguments.index("--output") + 1])
             output.mkdir(parents=True)
@@ -78,17 +92,19 @@ class Serving(Comparison):
 
 
 def test_a_model_to_be_timed_is_written_once_and_a_half_written_one_again(tmp_path: Path) -> None:
-    root = shared_root()
-    small_data(root)
-    comparison = Serving(
-        tmp_path, small_config(), str(root / "prepared"), chosen_systems("twin"), (1,), Rates((1.0,)), jobs=2
-    )
+    serving = Serving(tmp_path, "prepared", None, 40, True, Steps(at_once=2))
     half = tmp_path / "served" / "twin-seed1" / "variables"
     half.mkdir(parents=True)
     runs = ["elsewhere/twin-seed1", "elsewhere/din-seed1"]
-    served = [model for _, model in comparison._at_once(comparison._served, runs)]
-    assert comparison.asked == ["export", "export"] and not half.exists()
-    assert comparison._served(runs[0]) == served[0] and comparison.asked == ["export", "export"]
-    assert comparison._latency(runs[0], served[0]) == {"p50_ms": 1.0} and not served[0].exists() and served[1].exists()
-    comparison._served(runs[0])
-    assert comparison._latency(runs[0], served[0]) == {"p50_ms": 1.0} and comparison.asked == ["export"] * 2 + ["time"]
+    served = [serving.serve(run) for run in runs]
+    assert serving.asked == ("export", "export") and not half.exists()
+    assert serving.serve(runs[0]) == served[0] and serving.asked == ("export", "export")
+    serving.time(runs[0], served[0])
+    assert not served[0].exists() and served[1].exists()
+    serving.time(runs[0], serving.serve(runs[0]))
+    assert serving.asked == ("export", "export", "time")
+    twin = SYSTEMS["twin"]
+    assert serving.of(twin, runs[0]) is None  # its search was not looked at
+    serving.look(twin, runs[0])
+    assert serving.of(twin, runs[0]) == {"planted": None, "p50_ms": 1.0, "latency": {"p50_ms": 1.0}}
+    assert serving.of(twin, runs[1]) is None

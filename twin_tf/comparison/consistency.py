@@ -9,12 +9,14 @@ the search finds when its projection table is so many training steps old.
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from twin_tf.batch import Batch
+from twin_tf.config import Stages
 from twin_tf.data import batch_spec, make_dataset
 from twin_tf.keras_api import graph, tf
 from twin_tf.layers.gsu import Finalists, share_found
@@ -59,16 +61,16 @@ def hits_by_size(model: TwinModel, manifest: Manifest, records: int) -> list[dic
     sizes = [size for size in SIZES if size < window] + [window]
     own, finder = search.retrieved, model.auxiliary or model
 
-    def look(by: TwinModel, strategy: SearchStrategy, batch: Batch) -> Finalists:
+    def look(by: TwinModel, strategy: SearchStrategy, batch: Batch, stage: Stages) -> Finalists:
         cross, items, queries = by._looked_up(batch, None, True)
-        return by.long_term.find(strategy, items, queries, batch.history, cross, batch.targets)
+        return by.long_term.find(strategy, items, queries, batch.history, cross, batch.targets, stage)
 
     def shares(batch: Batch) -> list[tf.Tensor]:
-        true = look(model, ConsistentSearch(TRUE, window), batch)
+        true = look(model, ConsistentSearch(TRUE, window), batch, "attention")
         found = []
         for size in sizes:
             search.retrieved = size
-            chosen = look(finder, search, batch)
+            chosen = look(finder, search, batch, "search")
             found.append(share_found(chosen, true, tf.shape(batch.history.item)[1], batch.targets.count))
         search.retrieved = own
         return found
@@ -145,4 +147,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(str(error))

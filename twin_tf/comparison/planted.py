@@ -12,6 +12,7 @@ interest and a relevant behaviour among its latest `model.history_length`, whate
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import Run, load_run
 from twin_tf.search.protocol import MadeSearch
+from twin_tf.strict_yaml import ConfigError
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -158,4 +160,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(str(error))

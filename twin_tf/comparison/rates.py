@@ -1,7 +1,8 @@
 """The same small budget of tuning for every system: a few factors of both learning rates.
 
-Each system is trained once with each factor and the first seed; the factor with the best GAUC on the validation records
-is its own for every seed. Ablations take TWIN's: they are TWIN without a part.
+Each system is trained once with each factor and the first seed, and once more beyond its best factor where that is the
+smallest or largest; the factor with the best GAUC on the validation records is its own for every seed. Ablations take
+TWIN's: they are TWIN without a part.
 """
 
 import json
@@ -43,6 +44,11 @@ class Rates(NamedTuple):
             raise ConfigError(f"no rate was tried for {key!r}{nearest(key, self.tried)}; tune it with --rates 0.5,1,2")
         gauc = self.tried[key]
         return max(sorted(gauc), key=lambda factor: gauc[factor])
+
+    def having(self, system: System, factor: float, gauc: float) -> "Rates":
+        """With one more that was tried."""
+        mine = {**self.tried.get(system.key, {}), factor: gauc}
+        return self._replace(tried={**self.tried, system.key: mine})
 
     def to_plain(self) -> Plain:
         """What `rates.json` and `report.json` hold."""
@@ -89,22 +95,29 @@ def _numbers(found: Mapping[str, float]) -> dict[float, float]:
     return {float(factor): float(gauc) for factor, gauc in found.items()}
 
 
+def tried_factors(rates: Plain) -> list[str]:
+    """Every factor that was tried with any system, from the smallest, as `valid_gauc` names it."""
+    return sorted({factor for found in rates["valid_gauc"].values() for factor in found}, key=float)
+
+
 def rate_rows(rates: Plain, labels: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """Rows of (system, GAUC of the validation records by factor), the best in bold."""
+    """Rows of (system, GAUC of the validation records by factor), the best in bold, "-" where it was not tried."""
     rows: list[tuple[str, ...]] = []
     for key, found in rates["valid_gauc"].items():
         best = max(found.values())
-        cells = [f"{found[str(factor)]:.4f}" for factor in rates["factors"] if str(factor) in found]
+        cells = [f"{found[factor]:.4f}" if factor in found else "-" for factor in tried_factors(rates)]
         rows.append((labels.get(key, key), *(f"**{cell}**" if cell == f"{best:.4f}" else cell for cell in cells)))
     return rows
 
 
 def at_the_edge(rates: Plain) -> list[str]:
-    """The systems whose best factor is the smallest or largest that was tried: more might be better still."""
-    if len(rates["factors"]) < 3:
-        return []  # of two, each is at an edge
-    edges = {str(min(rates["factors"])), str(max(rates["factors"]))}
-    return [key for key, found in rates["valid_gauc"].items() if max(sorted(found), key=lambda f: found[f]) in edges]
+    """The systems whose best factor is the smallest or largest that they tried: more might be better still."""
+    edge = []
+    for key, found in rates["valid_gauc"].items():
+        ordered = sorted(found, key=float)
+        if max(ordered, key=lambda factor: found[factor]) in (ordered[0], ordered[-1]):
+            edge.append(key)
+    return edge
 
 
 def untried(rates: Rates, systems: Sequence[System]) -> list[tuple[System, float]]:
@@ -113,3 +126,18 @@ def untried(rates: Rates, systems: Sequence[System]) -> list[tuple[System, float
         return []
     mains = [system for system in systems if not system.ablation]
     return [(s, factor) for s in mains for factor in rates.factors if factor not in rates.tried.get(s.key, {})]
+
+
+def further(rates: Rates, systems: Sequence[System]) -> list[tuple[System, float]]:
+    """One factor more for each system whose best is the smallest or largest of those that all have tried."""
+    found: list[tuple[System, float]] = []
+    ordered = sorted(rates.factors)
+    for system in systems:
+        tried = rates.tried.get(system.key, {})
+        if len(ordered) > 1 and not system.ablation and set(tried) == set(ordered):
+            best = rates.of(system)
+            if best == ordered[0]:
+                found.append((system, best * best / ordered[1]))
+            elif best == ordered[-1]:
+                found.append((system, best * best / ordered[-2]))
+    return found

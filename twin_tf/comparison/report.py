@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.comparison import figures
-from twin_tf.comparison.rates import at_the_edge, rate_rows
+from twin_tf.comparison.rates import at_the_edge, rate_rows, tried_factors
 from twin_tf.counting import WHOLE
 from twin_tf.markdown import plain, table
 
@@ -46,7 +46,7 @@ def write_comparison(workdir: Path, report: Plain) -> None:
         "systems": {key: summary(found) for key, found in results.items()},
         "consistency": {key: extra["by_size"] for key, extra in extras.items() if extra.get("by_size")},
         "length": {key: _by_length(found) for key, found in results.items()},
-        "ablation": {key: summary(results[key]) for key in report["ablations"] if key in results},
+        "ablation": {key: _ablated(results, key) for key in report["ablations"] if key in results},
         "planted": {key: extra["planted"] for key, extra in extras.items() if extra.get("planted")},
     }
     drawn = {"quality.png": figures.quality(main, labels, report["counting"])} if main else {}
@@ -69,6 +69,14 @@ def write_comparison(workdir: Path, report: Plain) -> None:
             (workdir / name).unlink(missing_ok=True)  # of an earlier comparison here, of other systems
     (workdir / "report.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (workdir / "report.md").write_text(_page(content, set(drawn)), encoding="utf-8")
+
+
+def _ablated(results: Mapping[str, Sequence[Plain]], key: str) -> dict[str, float | None]:
+    """Means, and TWIN's lead with the same seeds."""
+    found = summary(results[key])
+    for metric in ("auc", "gauc"):
+        found[f"{metric}_lead"] = paired(results["twin"], results[key], metric)[0] if "twin" in results else None
+    return found
 
 
 def _by_length(results: Sequence[Plain]) -> list[dict[str, Any]]:
@@ -127,7 +135,28 @@ def findings(report: Plain) -> list[str]:
     return lines
 
 
+def ablation_rows(report: Plain) -> list[tuple[str, ...]]:
+    """Rows of (system, AUC, GAUC, TWIN's lead in both with the same seed, request ms), TWIN with that seed first."""
+    results, seed = report["results"], report["seeds"][0]
+    rows = []
+    for key in ("twin", *report["ablation"]):
+        found = next(result for result in results[key] if result["seed"] == seed)
+        leads = [report["ablation"][key][f"{metric}_lead"] for metric in ("auc", "gauc")] if key != "twin" else []
+        shown = [f"{lead:+.4f}" for lead in leads] or ["-", "-"]
+        extra = report["extras"].get(key)
+        cost = f"{extra['latency']['p50_ms']:.1f}" if extra else "-"
+        rows.append((report["labels"][key], f"{found['auc']:.4f}", f"{found['gauc']:.4f}", *shown, cost))
+    return rows
+
+
+def _code(report: Plain) -> str:
+    """The commits that results are of, as a rule one."""
+    found = [result.get("commit", "unknown") for results in report["results"].values() for result in results]
+    return " and ".join(dict.fromkeys(found)) or report["commit"]
+
+
 def _page(report: Plain, drawn: set[str]) -> str:
+    results = report["results"]
     lines = [f"# Comparison on {plain(report['data'])}", "", *(f"* {line}" for line in findings(report)), ""]
     targets = ", ".join(f"{count:,} {split}" for split, count in report["targets"].items())
     lines += [
@@ -135,7 +164,10 @@ def _page(report: Plain, drawn: set[str]) -> str:
         f"sees the same records, the latest {report['history_length']:,} behaviours; only the search differs, "
         "ablations and systems of --also apart. What a search does not see, such as all but the latest behaviours in "
         "DIN, its network does not count either. "
-        f"{_budget(report['rates'])} This run of the command took {report['seconds'] / 60:.0f} minutes.",
+        f"{_budget(report['rates'])}",
+        "",
+        f"Code: {_code(report)}; {report['machine']['cpus']} processors; the command took {report['seconds'] / 60:.0f} "
+        "minutes until now, all its calls together.",
         "",
     ]
     if "quality.png" in drawn:
@@ -144,13 +176,16 @@ def _page(report: Plain, drawn: set[str]) -> str:
     for name, title, alternative, text in _SECTIONS:
         if name in drawn:
             lines += [f"## {title}", "", f"![{alternative}]({name})", "", text.format(records=report["records"]), ""]
+        if name == "ablations.png" and report["ablation"] and "twin" in results:
+            head = ("system", "AUC", "GAUC", "TWIN's lead, AUC", "TWIN's lead, GAUC", "request ms")
+            lines += [*table(head, ablation_rows(report)), ""]
     if report["planted"]:
         lines += ["## Which planted behaviours each search finds", ""]
         if "planted.png" in drawn:
             lines += ["![GAUC by the share of relevant behaviours handed over](planted.png)", ""]
         lines += [_PLANTED, "", *table(("system", "covered", "precision", "of guessing"), _planted_rows(report)), ""]
     if report["rates"]["valid_gauc"]:
-        factors = [f"rates x {factor:g}" for factor in report["rates"]["factors"]]
+        factors = [f"rates x {float(factor):g}" for factor in tried_factors(report["rates"])]
         text = "GAUC of the validation records, one seed; the best in bold was kept. x 1 are the configuration's rates"
         edge = [report["labels"].get(key, key) for key in at_the_edge(report["rates"])]
         text += (
@@ -190,7 +225,7 @@ _SECTIONS = (
         "ablations.png",
         "Ablations (figure 6)",
         "GAUC and request time of TWIN without its parts",
-        "The first seed. Request time: one request in TensorFlow Serving's session, see Cost.",
+        "The first seed, TWIN's too. Request time: one request in TensorFlow Serving's session, see Cost.",
     ),
 )
 
@@ -223,8 +258,9 @@ def _budget(rates: Plain) -> str:
         else ""
     )
     return (
-        f"{where}{'e' if where else 'E'}ach tried {factors} times the configured learning rates, with one seed, and "
-        "kept what was best on the validation records; ablations have TWIN's."
+        f"{where}{'e' if where else 'E'}ach tried {factors} times the configured learning rates, and once more beyond "
+        "the best of them if that was the smallest or largest, with one seed, and kept what was best on the validation "
+        "records; ablations have TWIN's."
     )
 
 

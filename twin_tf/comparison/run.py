@@ -4,23 +4,20 @@ Killed, it goes on where it was when the same command is run again; the report i
 """
 
 import hashlib
-import json
 import os
 import platform
-import shutil
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twin_tf.arms import Arm, Arms, read_plain, write_whole
+from twin_tf.code_version import commit
 from twin_tf.command_steps import Plain, Steps
-from twin_tf.comparison.latency import SIZES
-from twin_tf.comparison.rates import Rates, base_rates, untried
+from twin_tf.comparison.measurements import MATCHES, Measurements
+from twin_tf.comparison.rates import Rates, base_rates, further, untried
 from twin_tf.comparison.report import write_comparison
 from twin_tf.comparison.systems import System
 from twin_tf.config import Config, load_config
@@ -30,17 +27,12 @@ from twin_tf.strict_yaml import ConfigError, nearest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 
-AGES = (0, 25, 50, 100, 200, 400)
-"""Training steps that TWIN's projection table is old."""
-
-LENGTH, CANDIDATES = 10_000, 100
-"""Of the requests that are timed."""
-
 Work = TypeVar("Work")
 Done = TypeVar("Done")
 
-MATCHES = "matches.parquet"
-"""In the truth of simulated logs."""
+TAKEN = "seconds.json"
+
+Results = dict[str, list[Plain]]
 
 
 class Comparison:
@@ -83,7 +75,7 @@ class Comparison:
         self._systems = list(systems)
         self._seeds = tuple(seeds)
         self._rates = rates
-        self._truth = None if truth is None else str(Path(truth).absolute())
+        self._truth = truth
         self._records = records
         self._jobs = jobs
         self._steps = Steps(at_once=jobs)
@@ -91,6 +83,12 @@ class Comparison:
         self._check_data()
         self._workdir = workdir.absolute()
         self._workdir.mkdir(parents=True, exist_ok=True)
+        self._commit = commit()
+        taken = read_plain(self._workdir / TAKEN) if (self._workdir / TAKEN).is_file() else {}
+        self._earlier = float(taken["seconds"]) if taken.get("manifest_sha256") == self._digest else 0.0
+        where = None if truth is None else str(Path(truth).absolute())
+        ages = bool(self._manifest.counts.targets.get("valid"))
+        self._measurements = Measurements(self._workdir, self._prepared, where, records, ages, self._steps)
 
     def _check_data(self) -> None:
         model, schema, rates = self._config.model, self._manifest.schema, self._rates
@@ -102,7 +100,8 @@ class Comparison:
         if model.category is not None and model.category not in schema.inherent_slices:
             hint = nearest(model.category, schema.inherent_slices)
             raise ConfigError(f"model.category {model.category!r} is no inherent feature of the data{hint}")
-        if untried(rates, self._systems) and not self._manifest.counts.targets.get("valid"):
+        to_try = [*untried(rates, self._systems), *further(rates, self._systems)]
+        if to_try and not self._manifest.counts.targets.get("valid"):
             raise ConfigError("to choose rates the data need a valid split with targets, and these have none")
         if rates.origin is not None and rates.origin["base"] != base_rates(self._config.training):
             raise ConfigError(
@@ -116,7 +115,8 @@ class Comparison:
         """Does what is left to do; returns the content of `report.json`.
 
         Raises:
-            ConfigError: a step failed; its own words are on stderr.
+            ConfigError: settings that suit no system, or data that cannot tell systems apart.
+            ChildProcessError: a step failed; its own words are on stderr.
         """
         path = self._workdir / "config.yaml"
         self._config.save(path)
@@ -124,29 +124,43 @@ class Comparison:
             self._check(system, path)
         embeddings = self._embeddings()
         self._tune(path, embeddings)
-        results: dict[str, list[Plain]] = {system.key: [] for system in self._systems}
-        extras: dict[str, Plain] = {}
         counted = self._counted(path)
 
-        def trained(system: System, seed: int) -> list[Plain]:
-            arms = Arms(self._workdir, str(path), (seed,), self._steps)
-            return arms.run(self._arm(system, embeddings, self._rates.of(system)), self._prepared)
+        def arms(seed: int) -> Arms:
+            return Arms(self._workdir, str(path), (seed,), self._steps)
+
+        def arm(system: System) -> Arm:
+            return self._arm(system, embeddings, self._rates.of(system))
 
         mains = [system for system in self._systems if not system.ablation]
         wanted = [(system, self._seeds[0]) for system in self._systems]
         wanted += [(system, seed) for seed in self._seeds[1:] for system in mains]
-        for (system, _), found in self._at_once(lambda one: trained(*one), wanted):
+        done = {(system.key, seed): arms(seed).kept(arm(system), self._prepared) for system, seed in wanted}
+        results = self._results(done)
+        self._write(results, counted)
+        for (system, seed), found in self._at_once(lambda one: arms(one[1]).run(arm(one[0]), self._prepared), wanted):
             if found[0]["gauc"] is None:
                 raise ConfigError("nothing to compare: no user of the test split has targets of both labels")
-            results[system.key] += found
-            self._write(results, counted, extras)
-        searched = [extra for _, extra in self._at_once(lambda one: self._searched(one, results), self._systems)]
-        first = [results[system.key][0]["run"] for system in self._systems]
-        served = [model for _, model in self._at_once(self._served, first)]
-        for system, extra, run, model in zip(self._systems, searched, first, served, strict=True):
-            extras[system.key] = {**extra, "latency": self._latency(run, model)}  # timed, so one at a time
-            self._write(results, counted, extras)
-        return self._write(results, counted, extras)
+            done[system.key, seed] = found
+            results = self._results(done)
+            self._write(results, counted)
+        first = {system.key: results[system.key][0]["run"] for system in self._systems}
+        list(self._at_once(lambda system: self._measurements.look(system, first[system.key]), self._systems))
+        served = list(self._at_once(self._measurements.serve, list(first.values())))
+        for run, model in served:  # timed, so one at a time
+            self._measurements.time(run, model)
+            self._write(results, counted)
+        return self._write(results, counted)
+
+    def _results(self, done: dict[tuple[str, int], list[Plain]]) -> Results:
+        """What there is of each system, by seed."""
+        return {s.key: [one for seed in self._seeds for one in done.get((s.key, seed), ())] for s in self._systems}
+
+    def _seconds(self) -> float:
+        """What all calls of the command on these data took until now; notes it for the next one."""
+        seconds = self._earlier + time.monotonic() - self._started
+        write_whole(self._workdir / TAKEN, {"manifest_sha256": self._digest, "seconds": seconds})
+        return seconds
 
     def _at_once(self, work: Callable[[Work], Done], wanted: Sequence[Work]) -> Iterator[tuple[Work, Done]]:
         """What is wanted with what came of it, in order, `jobs` at a time; after a failure no more begins."""
@@ -157,7 +171,7 @@ class Comparison:
 
         def watched(one: Work) -> Done:
             if over.is_set():
-                raise ConfigError("not begun: another step had failed")
+                raise ChildProcessError("not begun: another step had failed")
             try:
                 return work(one)
             except BaseException:
@@ -167,6 +181,10 @@ class Comparison:
         pool = ThreadPoolExecutor(self._jobs)
         try:
             yield from zip(wanted, pool.map(watched, wanted), strict=True)
+        except (KeyboardInterrupt, SystemExit):
+            over.set()
+            self._steps.stop()
+            raise
         finally:
             over.set()
             pool.shutdown(cancel_futures=True)
@@ -189,13 +207,14 @@ class Comparison:
         def validated(one: tuple[System, float]) -> Plain:
             return arms.validated(self._arm(one[0], embeddings, one[1]), self._prepared)
 
-        for (system, factor), valid in self._at_once(validated, untried(self._rates, self._systems)):
-            if not valid or valid["gauc"] is None:
-                raise ConfigError(
-                    "rates cannot be chosen: no user of the validation records has targets of both labels"
-                )
-            tried = {**self._rates.tried, system.key: {**self._rates.tried.get(system.key, {}), factor: valid["gauc"]}}
-            self._rates = self._rates._replace(tried=tried)
+        for left in (untried, further):
+            for (system, factor), valid in self._at_once(validated, left(self._rates, self._systems)):
+                if not valid or valid["gauc"] is None:
+                    raise ConfigError(
+                        "rates cannot be chosen: no user of the validation records has targets of both labels"
+                    )
+                self._rates = self._rates.having(system, factor, valid["gauc"])
+                self._seconds()
         if self._rates.tried and self._rates.origin is None:
             about = {"data": self._manifest.schema.name, "manifest_sha256": self._digest, "seed": self._seeds[0]}
             about["base"] = base_rates(self._config.training)
@@ -227,67 +246,9 @@ class Comparison:
             counted |= read_plain(kept)
         return counted
 
-    def _searched(self, system: System, results: Mapping[str, Sequence[Plain]]) -> Plain:
-        """What the search of a system's first run finds."""
-        run = results[system.key][0]["run"]
-        found = {"planted": self._planted(run)}
-        if system.ablation and system.key != "twin_auxiliary":
-            return found
-        kept = self._kept(run, "consistency")
-        if not kept.is_file():
-            aged = system.key == "twin" and self._manifest.counts.targets.get("valid")
-            ages = ",".join(str(age) for age in AGES) if aged else ""
-            command = ("twin_tf.comparison.consistency", "--run", run, "--prepared", self._prepared)
-            with self._steps.share() as give:
-                write_whole(kept, self._module(*command, "--records", str(self._records), "--ages", ages, give=give))
-        return {**found, **read_plain(kept)}
-
-    def _kept(self, run: str, what: str) -> Path:
-        return self._workdir / "extras" / f"{Path(run).name}.{what}.json"
-
-    def _planted(self, run: str) -> Plain | None:
-        if self._truth is None:
-            return None
-        truth = hashlib.sha256((Path(self._truth) / MATCHES).read_bytes()).hexdigest()
-        kept = self._kept(run, f"planted-{truth[:10]}")
-        if not kept.is_file():
-            asked = ("--run", run, "--prepared", self._prepared, "--truth", self._truth)
-            with self._steps.share() as give:
-                write_whole(kept, {"shares": self._module("twin_tf.comparison.planted", *asked, give=give)})
-        shares: Plain | None = read_plain(kept)["shares"]
-        return shares
-
-    def _served(self, run: str) -> Path:
-        """The run as a served model, if its latency is still to be measured."""
-        model = self._workdir / "served" / Path(run).name
-        if not self._kept(run, "latency").is_file() and not (model / SIZES).is_file():  # it is written last
-            shutil.rmtree(model, ignore_errors=True)
-            asked = ("--run", run, "--output", str(model), "--length", str(LENGTH))
-            with self._steps.share() as give:
-                self._module("twin_tf.comparison.latency", "export", *asked, give=give)
-        return model
-
-    def _latency(self, run: str, model: Path) -> Plain:
-        kept = self._kept(run, "latency")
-        if not kept.is_file():
-            asked = ("--model", str(model), "--candidates", str(CANDIDATES), "--length", str(LENGTH))
-            write_whole(kept, self._module("twin_tf.comparison.latency", "time", *asked))
-        shutil.rmtree(model, ignore_errors=True)
-        return read_plain(kept)
-
-    def _module(self, module: str, *arguments: str, give: Callable[[int], None] = lambda pid: None) -> Plain:
-        """Runs a module in a process of its own, `give` may give it fewer processors; returns what it prints."""
-        print(f"$ python -m {module} {' '.join(arguments)}", file=sys.stderr, flush=True)
-        command = [sys.executable, "-m", module, *arguments]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            give(process.pid)
-            printed, _ = process.communicate()
-        if process.returncode:
-            raise ConfigError(f"{module} failed with exit code {process.returncode}; its message is above")
-        found: Plain = json.loads(printed) if printed.strip() else {}
-        return found
-
-    def _write(self, results: dict[str, list[Plain]], counted: dict[str, Plain], extras: dict[str, Plain]) -> Plain:
+    def _write(self, results: Results, counted: dict[str, Plain]) -> Plain:
+        first = {system: results[system.key][0]["run"] for system in self._systems if results[system.key]}
+        extras = {system.key: self._measurements.of(system, run) for system, run in first.items()}
         targets = self._manifest.counts.targets
         report: dict[str, Any] = {
             "data": self._manifest.schema.name,
@@ -296,12 +257,13 @@ class Comparison:
             "seeds": list(self._seeds),
             "trainings": sum(1 if system.ablation else len(self._seeds) for system in self._systems),
             "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
-            "seconds": time.monotonic() - self._started,
+            "commit": self._commit,
+            "seconds": self._seconds(),
             "labels": {system.key: system.label for system in self._systems},
             "ablations": [system.key for system in self._systems if system.ablation],
             "results": {key: found for key, found in results.items() if found},
             "counting": counted,
-            "extras": extras,
+            "extras": {key: extra for key, extra in extras.items() if extra is not None},
             "history_length": self._config.model.history_length,
             "epochs": self._config.training.epochs,
             "records": self._records,

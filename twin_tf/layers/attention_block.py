@@ -93,10 +93,11 @@ class AttentionBlock(keras.layers.Layer):
         history: History,
         cross: CrossRows,
         targets: Targets,
+        stage: Stages = "attention",
     ) -> Finalists:
-        """The finalists that `search` would choose by the ESU's metric, places within the history; see `call`."""
+        """The finalists that `search` would choose by the metric of a stage, places within the history; see `call`."""
         looking = self._look(search, items, queries, history, cross, targets)
-        return _placed(self._find(search, looking, "attention")[0], looking.sight)
+        return _placed(self._find(search, looking, stage)[0], looking.sight)
 
     def _look(
         self,
