@@ -1,32 +1,24 @@
 """A comparison of systems: what it chooses, what it keeps, what it reports."""
 
-import dataclasses
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
-from tests.twin_tf.small_run import shared_root, small_config, small_data, small_run
+from tests.twin_tf.small_run import shared_root, small_config, small_data
 from twin_tf import arms as arms_module
 from twin_tf.arms import Arm, Arms
 from twin_tf.command_steps import Steps
-from twin_tf.comparison.consistency import hits_by_size
 from twin_tf.comparison.measurements import Measurements
-from twin_tf.comparison.planted import Truth, planted
 from twin_tf.comparison.rates import Rates, at_the_edge, base_rates, further, read_rates, untried
 from twin_tf.comparison.report import findings, paired, quality_rows, summary, write_comparison
 from twin_tf.comparison.run import Comparison
 from twin_tf.comparison.systems import SYSTEMS, System, chosen_systems, own_system
 from twin_tf.config import load_config
-from twin_tf.data import make_dataset
 from twin_tf.item_embeddings import make_item_embeddings
 from twin_tf.records import Manifest
-from twin_tf.runs import build_model, load_run
 from twin_tf.search import STRATEGIES, make_search
 from twin_tf.strict_yaml import ConfigError
 
@@ -367,63 +359,3 @@ def test_truth_is_looked_for_before_the_first_training(tmp_path: Path) -> None:
     small_data(root)
     with pytest.raises(ConfigError, match=r"no matches\.parquet"):
         Comparison(tmp_path, small_config(), str(root / "prepared"), [], (1,), read_rates("1"), str(tmp_path))
-
-
-def test_planted_behaviours_that_a_search_finds_as_the_logs_tell_it() -> None:
-    root = shared_root()
-    small_data(root)
-    run, manifest = load_run(small_run(root)), Manifest.load(root / "prepared")
-    truth, every = Truth(root / "raw" / "truth"), 10**6
-    found = planted(run, manifest, truth, every)
-    short = dataclasses.replace(run, model=build_model(run.directory, small_config("model.search=recent"), run.info)[0])
-    latest = planted(short, manifest, truth, every)
-    assert found is not None and latest is not None and short.model.window < run.model.window
-    assert latest["targets"] == found["targets"] and latest["guessed"] == found["guessed"]
-    assert found is not None and 0 < found["covered"] < 1 and found["guessed"] < found["precision"] < 1
-    assert found["guessed"] == pytest.approx(_share_of_relevant(root, manifest, run.model.window))
-    own, run.model.long_term.search.retrieved = run.model.long_term.search.retrieved, run.model.window
-    try:
-        whole = planted(run, manifest, truth, every)
-    finally:
-        run.model.long_term.search.retrieved = own
-    assert whole is not None and whole["covered"] == 1.0 and whole["precision"] == whole["guessed"]
-    assert whole["guessed"] == found["guessed"]
-
-
-def _share_of_relevant(root: Path, manifest: Manifest, window: int) -> float:
-    """By the definition, from the logs: no record, no model."""
-    rows = pq.read_table(root / "raw" / "truth" / "matches.parquet").to_pylist()
-    rows.sort(key=lambda row: (row["user_id"], row["time"]))
-    tested = {
-        (user, time)
-        for user, times in _test_targets(manifest)
-        for time in times
-    }  # fmt: skip
-    shares = []
-    for user, group in itertools.groupby(rows, key=lambda row: row["user_id"]):
-        mine = list(group)
-        for target in mine:
-            if not target["target"] or (user, target["time"]) not in tested or target["interest"] < 0:
-                continue
-            before = [row["interest"] for row in mine if row["click"] and row["time"] < target["time"]][-window:]
-            if target["interest"] in before:
-                shares.append(before.count(target["interest"]) / len(before))
-    return float(np.mean(shares))
-
-
-def _test_targets(manifest: Manifest) -> Iterator[tuple[int, list[int]]]:
-    for batch in make_dataset(manifest, "test", manifest.schema.history.max_length, 1):
-        yield int(batch.user_id[0]), batch.targets.time.numpy()[0].tolist()
-
-
-def test_twins_search_hands_over_what_its_attention_wants() -> None:
-    root = shared_root()
-    small_data(root)
-    model, manifest = load_run(small_run(root)).model, Manifest.load(root / "prepared")
-    curve = hits_by_size(model, manifest, records=6)
-    assert curve is not None
-    shares = {row["size"]: row["share"] for row in curve}
-    assert list(shares) == [10, 20, 50, 100, 200, model.config.history_length]
-    assert all(a <= b for a, b in zip(shares.values(), list(shares.values())[1:], strict=False))
-    assert shares[100] == shares[200] == 1.0 and shares[10] < 0.5
-    assert small_config().model.history_length == model.config.history_length

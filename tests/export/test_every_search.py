@@ -1,0 +1,50 @@
+"""Every search strategy from prepared data to the probabilities that a server answers with."""
+
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.client import TwinClient
+from export.exporter import export_run
+from export.local_server import start_local_server
+from export.replay import replay
+from tests.twin_tf.searching import SETTINGS
+from tests.twin_tf.small_run import shared_root, small_config, small_data
+from twin_tf.evaluate import evaluate
+from twin_tf.item_embeddings import make_item_embeddings
+from twin_tf.search import STRATEGIES, find_strategy
+from twin_tf.search.protocol import MadeSearch
+from twin_tf.train import train
+
+
+@pytest.mark.parametrize("search", sorted(STRATEGIES))
+def test_every_search_is_trained_evaluated_exported_and_served(search: str, tmp_path: Path) -> None:
+    root = shared_root()
+    small_data(root)
+    settings = [f"model.{name}={value}" for name, value in SETTINGS.get(search, {}).items()]
+    embeddings = root / "item-embeddings"
+    if find_strategy(search).needs_embeddings:
+        if not embeddings.exists():
+            make_item_embeddings(root / "prepared", embeddings, width=12)
+        settings.append(f"training.item_embeddings={embeddings}")
+    config = small_config(f"model.search={search}", "training.epochs=1", *settings)
+    report = train(root / "prepared", tmp_path / "run", config)
+    assert 0.3 < report["loss"][-1] < 0.75
+    metrics = evaluate(tmp_path / "run", root / "prepared")["metrics"]
+    assert 0.4 < metrics["auc"] < 1
+    export_run(tmp_path / "run", tmp_path / "model")
+    gate = [sys.executable, "-m", "twin_tf.cli", "validate", str(tmp_path / "model")]  # it must not import TensorFlow
+    assert subprocess.run(gate, check=False).returncode == 0
+    base = tmp_path / "serving"
+    shutil.copytree(tmp_path / "model", base / "1700000000")
+    with start_local_server(base) as server, TwinClient(server.address, timeout_s=60) as client:
+        served = replay(client, tmp_path / "model")
+    assert served["requests"] >= 50 and served["served_minus_trained_max"] <= 1e-5
+    if issubclass(find_strategy(search), MadeSearch):
+        assert math.isnan(served["overlap_at_100"])
+    else:
+        assert served["overlap_at_100"] == 100.0
