@@ -76,6 +76,15 @@ def learned_inner_product(target, behaviours, target_kernel, item_kernel, count)
     return best([float((vector @ item_kernel) @ (target @ target_kernel)) for vector in behaviours], count)
 
 
+def soft_sum_logit(target, behaviours, target_kernel, item_kernel, hidden, logit):
+    """SIM's own network on the soft sum, over the number of behaviours; hidden and logit are (kernel, bias)."""
+    total = np.zeros(len(target))
+    for vector in behaviours:
+        total += float((vector @ item_kernel) @ (target @ target_kernel)) * vector / len(behaviours)
+    inner = np.maximum(np.concatenate([total, target]) @ hidden[0] + hidden[1], 0)
+    return (inner @ logit[0] + logit[1])[0]
+
+
 def average(behaviours):
     """Average pooling: one entry, all behaviours alike: (1, n) weights."""
     return np.full((1, len(behaviours)), 1 / len(behaviours)) if len(behaviours) else np.zeros((1, 0))

@@ -3,6 +3,7 @@
 SIM Cluster+ is the same with ten times the clusters (`model.item_clusters`); both are baselines of TWIN's table.
 """
 
+import sys
 import warnings
 
 import numpy as np
@@ -31,6 +32,12 @@ class ItemClusterSearch(ScoredSearch):
         cluster = np.full((len(vectors), 1), NO_CLUSTER, np.float32)
         if len(known):
             count = min(config.item_clusters, len(known))
+            if count < config.item_clusters:
+                print(
+                    f"warning: model.item_clusters is {config.item_clusters:,}, but only {count:,} items have an "
+                    "embedding: each is a cluster of its own",
+                    file=sys.stderr,
+                )
             kmeans = MiniBatchKMeans(count, random_state=seed, n_init=1, batch_size=max(4096, 4 * count), max_iter=20)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # fewer distinct vectors than clusters is no fault
