@@ -101,6 +101,7 @@ def write_extra(run: Run, source: Manifest | Probes, servable: Servable, version
         "run": run.directory.resolve().name,
         "search": run.config.model.search,
         "model": to_plain(run.config.model),
+        "seed": run.config.training.seed,
         "schema_fingerprint": run.info.schema_fingerprint,
         "weights_version": int(servable.weights_version),
         "table_version": int(servable.table_version),

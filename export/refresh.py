@@ -36,6 +36,7 @@ from twin_tf.projections import load_projections, run_with_catalogue
 from twin_tf.records import Manifest
 from twin_tf.runs import CONFIG, Run, finished_checkpoint, schema_of
 from twin_tf.schema import load_schema
+from twin_tf.search import find_strategy
 from twin_tf.strict_yaml import ConfigError, build
 
 START_SETTINGS = ("projection_start", "embedding_scale")
@@ -143,6 +144,12 @@ def _check_same_graph(source: Path, run: Path) -> dict[str, Any]:
                 f"model.{field.name} is {here} in the run {run}, but {there} in {source}: its graph is another; export "
                 "the run as a whole"
             )
+    seed, drawn = config.training.seed, find_strategy(config.model.search).drawn
+    if drawn and description.get("seed", seed) != seed:
+        raise ConfigError(
+            f"training.seed is {seed} in the run {run}, but {description['seed']} in {source}: the search "
+            f"{config.model.search!r} draws its graph's hyperplanes by it; export the run as a whole"
+        )
     different = incomparable(run, source / EXTRA)
     if different:
         raise ConfigError(

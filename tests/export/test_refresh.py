@@ -27,6 +27,7 @@ from export.validate import Limits
 from export.version_manager import version_numbers
 from export.version_store import whole_versions
 from tests.twin_tf import small_run, two_days
+from twin_tf.config import load_config
 from twin_tf.data import load_item_ids
 from twin_tf.projections import load_projections, run_with_catalogue
 from twin_tf.records import MANIFEST, SUCCESS
@@ -235,6 +236,21 @@ def test_what_cannot_refresh_a_version_is_refused_in_one_sentence(days, tmp_path
         refresh(base, run)
     assert version_numbers(base) == [1]
     assert [path.name for path in base.iterdir() if path.name not in ("1", ".publish.lock")] == []
+
+
+def test_hyperplanes_of_another_seed_are_another_graph(days, tmp_path, monkeypatch):
+    base, seed = tmp_path / "base", load_config(days / "run-2" / "config.yaml").training.seed
+    shutil.copytree(days / "model-2", base / "1")
+    path = base / "1/assets.extra/export.json"
+    description = json.loads(path.read_text())
+    assert description["seed"] == seed
+    description["model"]["search"] = "simhash"
+    path.write_text(json.dumps(description))
+    monkeypatch.setattr("export.refresh.fault", lambda *_, **__: "")
+    other = with_setting(days / "run-2", tmp_path / "hashed", "model.search", "simhash")
+    again = with_setting(other, tmp_path / "again", "training.seed", seed + 1)
+    with pytest.raises(ConfigError, match=rf"seed is {seed + 1} in the run \S+, but {seed} in .* hyperplanes"):
+        refresh(base, again)
 
 
 def reversed_values(content):

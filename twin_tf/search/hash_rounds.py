@@ -31,6 +31,7 @@ class HashRoundsSearch(ScoredSearch):
     """
 
     name = "hash_rounds"
+    drawn = True
 
     def __init__(self, retrieved: int, history_length: int, width: int, bits: int, round_bits: int, seed: int) -> None:
         super().__init__(retrieved, history_length)

@@ -74,6 +74,9 @@ class SearchStrategy(abc.ABC):
     learns: ClassVar[bool] = False
     """Whether it has weights of its own."""
 
+    drawn: ClassVar[bool] = False
+    """Whether its graph holds numbers that `training.seed` drew."""
+
     layer: keras.layers.Layer | None = None
     """Holds the strategy's own weights, if it has any."""
 

@@ -30,6 +30,7 @@ class SimHashSearch(ScoredSearch):
     """
 
     name = "simhash"
+    drawn = True
 
     def __init__(self, retrieved: int, history_length: int, width: int, bits: int, seed: int) -> None:
         super().__init__(retrieved, history_length)
