@@ -39,7 +39,7 @@ from twin_tf.schema import load_schema
 from twin_tf.search import find_strategy
 from twin_tf.strict_yaml import ConfigError, build
 
-START_SETTINGS = ("projection_start", "embedding_scale")
+START_SETTINGS = ("projection_start", "relevance_scale", "embedding_scale")
 """Settings of `model` that say how training began and leave no trace in the graph."""
 
 _IDS = "lookup/ids/.ATTRIBUTES/VARIABLE_VALUE"

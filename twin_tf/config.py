@@ -20,6 +20,7 @@ from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
 LARGEST_EXPONENT = 0.7
 """Of delta(V): with more, a split of 10^5 behaviours would hold more numbers than a machine has."""
 
+Summed = Literal["finalists", "history"]
 Stages = Literal["both", "search", "attention", "neither"]
 
 
@@ -46,8 +47,13 @@ class ModelConfig:
             softmax and sums stay float32.
         projection_start: `per_feature` starts head a as the inner product of the a-th inherent feature's embedding
             (W^q = W^h = a selection of its columns); `equal` starts W^q = W^h at one random matrix; `unrelated` at two.
+        relevance_scale: how many times as large all relevance starts. With 1 and `per_feature`, a behaviour with the
+            target's own value of a feature starts at about `embedding_scale ** 2`, strangers around 0. More lets equal
+            values alone count in softmax and evidence; less, similar ones too.
         evidence: show the mixer, per head, log-sum-exp and maximum of the finalists' relevance, which the softmax
             forgets, counted from the relevance of the target to itself. Beyond the paper.
+        evidence_of: `history` lets that log-sum-exp be over all behaviours in sight, where the search goes by the ESU's
+            metric (`consistent`, `consistency: shared`) and so has computed it of all; other searches know `finalists`.
         short_term_length: the latest behaviours attended by the short-term block (paper: 50); 0 leaves the block out.
         mixer: widths of the dense + ReLU layers under the logit.
         embedding_scale: expected norm of a new embedding of an inherent feature.
@@ -74,7 +80,9 @@ class ModelConfig:
     decoupled_dim: int = 8
     precision: Literal["float32", "bfloat16"] = "float32"
     projection_start: Literal["per_feature", "equal", "unrelated"] = "equal"
+    relevance_scale: float = 1.0
     evidence: bool = False
+    evidence_of: Summed = "finalists"
     short_term_length: int = 50
     mixer: tuple[int, ...] = (128, 64)
     embedding_scale: float = 2.0
@@ -94,6 +102,8 @@ class ModelConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.relevance_scale <= 1000:
+            raise ConfigError(f"relevance_scale must be positive and at most 1000, not {self.relevance_scale}")
         if self.short_term_length < 0:
             raise ConfigError(f"short_term_length must not be negative, not {self.short_term_length}")
         if self.crosses < 0:

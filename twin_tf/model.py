@@ -143,6 +143,7 @@ class TwinModel(tfrs.Model):
             [f.dim for f in self.relevance_embedding.features],
             cross_dims,
             config.projection_start,
+            scale=config.relevance_scale,
             bias=config.bias,
             seed=seed,
             precision=config.precision,
@@ -157,7 +158,8 @@ class TwinModel(tfrs.Model):
             precision=config.precision,
             name=f"{name}_attention",
         )
-        return AttentionBlock(search, relevance, attention, self.cross_embedding, name, config.cluster_size)
+        settings = (config.cluster_size, config.evidence_of)
+        return AttentionBlock(search, relevance, attention, self.cross_embedding, name, *settings)
 
     def _mixer_input_width(self) -> int:
         blocks = 1 if self.short_term is None else 2
@@ -279,8 +281,8 @@ class TwinModel(tfrs.Model):
     def _evidence(self, long_term: Attended, items: Items, queries: tf.Tensor, batch: Batch) -> list[tf.Tensor]:
         """How much relevance there was: floats `(B, C, n)`.
 
-        Log-sum-exp and maximum of the finalists' relevance count from the target's own, what it would have as a
-        behaviour before itself: then a maximum of 0 is "this very item" and a log-sum-exp of ln 5 five such behaviours,
+        Log-sum-exp and maximum of the relevance count from the target's own, what it would have as a behaviour before
+        itself: then a maximum of 0 is "this very item" and a log-sum-exp of ln 5 five such behaviours,
         of popular items and rare ones alike, whose embeddings differ in length.
         """
         relevance = self.long_term.relevance

@@ -44,6 +44,7 @@ class Relevance(keras.layers.Layer):
         inherent_dims: widths of the inherent features' embeddings, in order; their sum is H.
         cross_dims: cross feature -> width of its embedding, in order.
         start: how W^q and W^h begin: `per_feature`, `equal` or `unrelated`, see `starting_kernels`.
+        scale: how many times as large the relevance begins.
         bias: whether cross features bias the relevance.
         seed: of the random starts.
         precision: of the products.
@@ -65,6 +66,7 @@ class Relevance(keras.layers.Layer):
         cross_dims: Mapping[str, int],
         start: str,
         *,
+        scale: float = 1.0,
         bias: bool,
         seed: int,
         precision: Precision = "float32",
@@ -77,6 +79,7 @@ class Relevance(keras.layers.Layer):
             "inherent_dims": list(inherent_dims),
             "cross_dims": dict(cross_dims),
             "start": start,
+            "scale": scale,
             "bias": bias,
             "seed": seed,
             "precision": precision,
@@ -85,7 +88,8 @@ class Relevance(keras.layers.Layer):
         self.head_size = head_size
         self.precision = precision
         self.bias = bias and bool(cross_dims)
-        query, item = starting_kernels(heads, head_size, inherent_dims, start, seed)
+        kernels = starting_kernels(heads, head_size, inherent_dims, start, seed)
+        query, item = (np.float32(scale**0.5) * kernel for kernel in kernels)
         self.query_kernel = self.add_weight("query_kernel", query.shape, initializer=keras.initializers.Constant(query))
         self.item_kernel = self.add_weight("item_kernel", item.shape, initializer=keras.initializers.Constant(item))
         self._add_cross_weights(cross_dims if self.bias else {}, seed)
