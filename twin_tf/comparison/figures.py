@@ -117,12 +117,17 @@ def ablations(keys: Sequence[str], results: Results, extras: Mapping[str, Plain]
     order = list(keys)[::-1]
     quality = [results[key][0]["gauc"] for key in order]
     times = [extras[key]["latency"]["p50_ms"] for key in order]
-    for axes, values, colour, form in ((left, quality, COLOURS[0], "%.4f"), (right, times, COLOURS[1], "%.1f ms")):
-        bars = axes.barh([labels[key] for key in order], values, color=colour)
-        axes.bar_label(bars, fmt=form, padding=3, fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-    left.set_xlim(min(quality) - 0.02, max(quality) + 0.01)
+    names = [labels[key] for key in order]
+    left.plot(quality, names, "o", markersize=8, color=COLOURS[0])  # no bars: the axis does not begin at 0
+    for value, name in zip(quality, names, strict=True):
+        left.annotate(f"{value:.4f}", (value, name), (9, 0), textcoords="offset points", va="center", fontsize=9)
+    left.grid(alpha=0.3)
+    left.set_xlim(min(quality) - 0.01, max(quality) + 0.015)
+    left.margins(y=0.15)
     left.set_xlabel("GAUC")
+    right.bar_label(right.barh(names, times, color=COLOURS[1]), fmt="%.1f ms", padding=3, fontsize=9)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
     right.set_xlim(0, max(times) * 1.25)
     right.set_xlabel("a request: 10,000 behaviours, 100 candidates")
     figure.suptitle("What TWIN loses without its parts, and what they cost", x=0.01, ha="left")
