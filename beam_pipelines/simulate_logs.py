@@ -82,9 +82,9 @@ class Simulation:
     median_history: int = 1500
     max_history: int = 12_000
     spread: float = 0.95
-    targets: int = 80_000
-    target_share: float = 0.4
-    explore: float = 0.05
+    targets: int = 250_000
+    target_share: float = 0.7
+    explore: float = 0.08
     phase_sessions: float = 16
     returns: float = 0.06
     filler: float = 0.15

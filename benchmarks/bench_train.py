@@ -4,7 +4,7 @@
     python -m benchmarks.bench_train --quick   # shorter, for a look
 
 Simulated logs in which every target has L behaviours in sight; embeddings 16 wide, 4 heads, 100 finalists, short-term
-block and evidence on (`twin_tf/configs/simulated.yaml`); 512 targets a step. Every measurement is a process of its own
+block and evidence on (`benchmarks/narrow.py`); 512 targets a step. Every measurement is a process of its own
 that reads records and trains, as `twin-tf train` does. Variants:
 
 * this trainer: 8 records of 64 targets, each history once;
@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import ROOT, Figure, Start, figure, ratio, report, say
+from benchmarks.narrow import narrow_config
 
 LENGTHS = (256, 1_000, 10_000)
 ALSO = 2_000
@@ -69,12 +70,15 @@ class Bench:
                 "max_history": int(1.9 * length) + 1,
             }
             settings |= {"spread": 0.01, "targets": users * 8 * TARGETS_PER_RECORD, "explore": 0.2, "items": 24_000}
+            settings["target_share"] = 0.4
             call(
                 "from beam_pipelines.simulate_logs import simulate_logs",
                 f"simulate_logs({str(raw)!r}, **{settings!r})",
             )
         if not prepared.is_dir():
-            command = [sys.executable, "-m", "twin_tf.cli", "preprocess", "--config", "simulated"]
+            config = self._directory / "config.yaml"
+            narrow_config().save(config)
+            command = [sys.executable, "-m", "twin_tf.cli", "preprocess", "--config", str(config)]
             command += ["--set", f"schema.targets.per_record={per_record}"]
             command += ["--set", f"schema.history.max_length={max(length, 12_000)}"]
             for log in ("events", "items", "users"):

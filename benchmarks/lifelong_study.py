@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 
 from benchmarks.harness import ROOT, machine, say
 from benchmarks.lifelong_report import write_lifelong_report
+from benchmarks.narrow import narrow_config
 from twin_tf.arms import Arm, Arms
 from twin_tf.code_version import commit
 from twin_tf.command_steps import Plain, Steps
-from twin_tf.config import load_config
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 
@@ -127,7 +127,7 @@ def _claim(workdir: Path, load: Load) -> None:
 
 
 def _config(workdir: Path, load: Load) -> str:
-    """The shipped configuration for such histories."""
+    """The simulated configuration for such histories."""
     overrides = [
         f"schema.history.max_length={load.longest}",
         f"model.history_length={load.window}",
@@ -136,7 +136,7 @@ def _config(workdir: Path, load: Load) -> str:
         "schema.split.train=0.6",  # a larger test split: there are few users
     ]
     path = workdir / "config.yaml"
-    plain = load_config("simulated", overrides)
+    plain = narrow_config(overrides)
     if not path.exists():
         plain.save(path)
     return str(path)

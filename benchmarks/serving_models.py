@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.narrow import narrow_config
 from export.servable import Servable
-from twin_tf.config import load_config
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.schema import FIRST_KNOWN, FeatureSchema
@@ -35,7 +35,7 @@ VOCABULARY = 2_000
 
 def served_schema() -> FeatureSchema:
     """The schema of the simulated video app, the item's embedding 64 wide as in the paper."""
-    schema = load_config("simulated").schema
+    schema = narrow_config().schema
     assert schema is not None
     item = next(feature for feature in schema.inherent if feature.column == schema.events.item.column)
     wide = tuple(dataclasses.replace(f, dim=64) if f is item else f for f in schema.features)
@@ -59,7 +59,7 @@ def make_servable(schema: FeatureSchema, items: int, relevance: str) -> Servable
         "history_length": 10_000,
     }
     settings["relevance"] = relevance
-    config = load_config("simulated", [f"model.{name}={value}" for name, value in settings.items()]).model
+    config = narrow_config([f"model.{name}={value}" for name, value in settings.items()]).model
     model = TwinModel(schema, config, features, sizes, seed=1)
     ids = np.concatenate([[-1, -1], FIRST_ID + np.arange(items)]).astype(np.int64)
     return Servable(model, schema, ids, 1, 1)

@@ -19,9 +19,9 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+from benchmarks.narrow import narrow_config
 from benchmarks.training_floor import floor_of
 from twin_tf.batch import Batch
-from twin_tf.config import load_config
 from twin_tf.data import load_item_features, make_dataset
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
@@ -118,7 +118,7 @@ def profile(prepared: Path, variant: str, length: int, batch_records: int) -> di
 
 def _trainer(prepared: Path, variant: str, length: int) -> tuple[Trainer, Manifest]:
     manifest = Manifest.load(prepared)
-    config = load_config("simulated", [f"model.history_length={length}", *VARIANTS[variant]])
+    config = narrow_config([f"model.history_length={length}", *VARIANTS[variant]])
     features, _ = load_item_features(prepared, manifest.schema)
     model = TwinModel(manifest.schema, config.model, features, manifest.cardinalities, config.training.seed)
     return Trainer(model, config.training), manifest

@@ -20,7 +20,6 @@ from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
 LARGEST_EXPONENT = 0.7
 """Of delta(V): with more, a split of 10^5 behaviours would hold more numbers than a machine has."""
 
-Summed = Literal["finalists", "history"]
 Stages = Literal["both", "search", "attention", "neither"]
 
 
@@ -52,8 +51,6 @@ class ModelConfig:
             values alone count in softmax and evidence; less, similar ones too.
         evidence: show the mixer, per head, log-sum-exp and maximum of the finalists' relevance, which the softmax
             forgets, counted from the relevance of the target to itself. Beyond the paper.
-        evidence_of: `history` lets that log-sum-exp be over all behaviours in sight, where the search goes by the ESU's
-            metric (`consistent`, `consistency: shared`) and so has computed it of all; other searches know `finalists`.
         short_term_length: the latest behaviours attended by the short-term block (paper: 50); 0 leaves the block out.
         mixer: widths of the dense + ReLU layers under the logit.
         embedding_scale: expected norm of a new embedding of an inherent feature.
@@ -82,7 +79,6 @@ class ModelConfig:
     projection_start: Literal["per_feature", "equal", "unrelated"] = "equal"
     relevance_scale: float = 1.0
     evidence: bool = False
-    evidence_of: Summed = "finalists"
     short_term_length: int = 50
     mixer: tuple[int, ...] = (128, 64)
     embedding_scale: float = 2.0

@@ -158,8 +158,7 @@ class TwinModel(tfrs.Model):
             precision=config.precision,
             name=f"{name}_attention",
         )
-        settings = (config.cluster_size, config.evidence_of)
-        return AttentionBlock(search, relevance, attention, self.cross_embedding, name, *settings)
+        return AttentionBlock(search, relevance, attention, self.cross_embedding, name, config.cluster_size)
 
     def _mixer_input_width(self) -> int:
         blocks = 1 if self.short_term is None else 2
@@ -281,8 +280,8 @@ class TwinModel(tfrs.Model):
     def _evidence(self, long_term: Attended, items: Items, queries: tf.Tensor, batch: Batch) -> list[tf.Tensor]:
         """How much relevance there was: floats `(B, C, n)`.
 
-        Log-sum-exp and maximum of the relevance count from the target's own, what it would have as a behaviour before
-        itself: then a maximum of 0 is "this very item" and a log-sum-exp of ln 5 five such behaviours,
+        Log-sum-exp and maximum of the finalists' relevance count from the target's own, what it would have as a
+        behaviour before itself: then a maximum of 0 is "this very item" and a log-sum-exp of ln 5 five such behaviours,
         of popular items and rare ones alike, whose embeddings differ in length.
         """
         relevance = self.long_term.relevance

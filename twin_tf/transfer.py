@@ -32,7 +32,7 @@ from twin_tf.strict_yaml import ConfigError
 
 FREE_SETTINGS = (
     "search", "history_length", "retrieved", "precision", "projection_start", "relevance_scale", "short_term_length",
-    "embedding_scale", "cluster_size", "evidence_of",
+    "embedding_scale", "cluster_size",
 )  # fmt: skip
 """Settings of `model` that no weight's shape depends on; with the short-term block, only whether there is one."""
 

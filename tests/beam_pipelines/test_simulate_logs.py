@@ -312,7 +312,7 @@ def test_a_failed_simulation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
             "simulation: topics 50 must be at least 10, and items 100 at least 8 times as many",
         ),
         ({"max_history": 10}, "simulation: max_history 10 must not be below median_history 1500"),
-        ({"explore": 1.0}, "simulation: target_share 0.4 and explore 1.0 must lie between 0 and 1"),
+        ({"explore": 1.0}, "simulation: target_share 0.7 and explore 1.0 must lie between 0 and 1"),
         ({"user": 3}, "simulation has an unknown key 'user'; did you mean 'users'?"),
         ({"users": "many"}, "simulation.users must be int, not 'many'"),
     ],

@@ -15,11 +15,11 @@ from twin_tf.train import train
 
 SMALL = {
     "users": 150, "days": 60, "items": 1500, "topics": 60, "median_history": 400, "max_history": 1500,
-    "targets": 20_000, "explore": 0.2,
+    "targets": 20_000, "explore": 0.2, "target_share": 0.4,
 }  # fmt: skip
 LARGER = {
     "users": 200, "items": 3000, "topics": 100, "median_history": 500, "max_history": 3000, "targets": 24_000,
-    "explore": 0.15,
+    "explore": 0.15, "target_share": 0.4,
 }  # fmt: skip
 SETTINGS = ("model.mixer=[32]", "training.epochs=2", "training.batch_records=2", "schema.targets.per_record=32")
 

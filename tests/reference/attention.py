@@ -66,10 +66,10 @@ def target_attention(alpha, finalists, vectors, value_kernel, output_kernel):
     return np.concatenate(parts) @ output_kernel
 
 
-def evidence(alpha, finalists, summed=None):
-    """Per head ln(sum(exp(alpha))) of the finalists, or of what is `summed`; then per head the finalists' maximum."""
+def evidence(alpha, finalists):
+    """Per head ln(sum(exp(alpha))) of the finalists, then per head their maximum; zeros without a finalist."""
     if not finalists:
         return np.zeros(2 * len(alpha))
     largest = alpha[:, finalists].max(axis=1)
-    total = np.exp(alpha[:, finalists if summed is None else summed] - largest[:, None]).sum(axis=1)
+    total = np.exp(alpha[:, finalists] - largest[:, None]).sum(axis=1)
     return np.concatenate([np.log(total) + largest, largest])

@@ -118,20 +118,16 @@ def find(block, alpha, end):
 
 def attend(model, block, batch, user, target, finalists=None):
     """A block for one target; `finalists` if another search chose them."""
-    alpha, end = alpha_of(model, block, batch, user, target), end_of(batch, user, target)
-    searched = alpha + log_count(model, batch, user, "search")
-    alpha = alpha + log_count(model, batch, user, "attention")
-    summed = None
+    alpha = alpha_of(model, block, batch, user, target)
     if finalists is None:
-        finalists = find(block, searched, end)
-        if model.config.evidence_of == "history" and block.search.name == "consistent" and (searched == alpha).all():
-            summed = list(range(max(0, end - block.search.history_length), end))
+        finalists = find(block, alpha + log_count(model, batch, user, "search"), end_of(batch, user, target))
+    alpha = alpha + log_count(model, batch, user, "attention")
     layer, cross = block.attention, cross_vectors(model, batch, user, target)
     items = item_vectors(model.item_embedding, batch.history.item[user])
     full = np.concatenate([items, *[cross[name] for name in layer.cross_offsets]], axis=1)
     kernel = np.concatenate([numbers(layer.item_kernel), *([numbers(layer.cross_kernel)] if cross else [])])
     output = attention.target_attention(alpha, finalists, full, kernel, numbers(layer.output_kernel))
-    return Attended(finalists, alpha, output, attention.evidence(alpha, finalists, summed))
+    return Attended(finalists, alpha, output, attention.evidence(alpha, finalists))
 
 
 def long_term(model, batch, user, target):

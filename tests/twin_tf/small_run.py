@@ -27,6 +27,7 @@ LOGS = {
     "max_history": 500,
     "targets": 4000,
     "explore": 0.2,
+    "target_share": 0.4,
     "seed": 3,
 }
 

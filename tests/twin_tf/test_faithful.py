@@ -72,8 +72,6 @@ OPTIONS = {
     "raw attention": {"relevance": "raw"},
     "raw attention without cross features": {"relevance": "raw", "bias": False},
     "auxiliary twin": {"consistency": "auxiliary"},
-    "evidence of the whole history": {"evidence_of": "history", "retrieved": 3},
-    "of all that an auxiliary twin found": {"evidence_of": "history", "consistency": "auxiliary"},
     "decoupled embeddings": {"decoupled_embeddings": True, "decoupled_dim": 3},
     "decoupled raw attention with an auxiliary twin": {
         "decoupled_embeddings": True, "decoupled_dim": 5, "relevance": "raw", "consistency": "auxiliary",
@@ -127,7 +125,6 @@ def test_every_kind_of_cross_feature_agrees_with_the_equations(name, relevance):
             "decoupled_embeddings": st.booleans(),
             "projection_start": st.sampled_from(["per_feature", "equal", "unrelated"]),
             "evidence": st.booleans(),
-            "evidence_of": st.sampled_from(["finalists", "history"]),
             "relevance_scale": st.sampled_from([0.5, 1.0, 4.0]),
             "cluster_size": st.sampled_from(STAGES),
         }

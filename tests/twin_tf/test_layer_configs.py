@@ -17,7 +17,7 @@ OPTIONS = [
     {"decoupled_embeddings": True, "crosses": 1, "cross_projection": 2},
     {"consistency": "auxiliary", "search": "recent", "evidence": False},
     {"precision": "bfloat16", "short_term_length": 0},
-    {"evidence_of": "history", "relevance_scale": 3.0},
+    {"relevance_scale": 3.0},
     *({"search": search} for search in STRATEGIES),
 ]
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from twin_tf.batch import History, Targets
-from twin_tf.config import Stages, Summed
+from twin_tf.config import Stages
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding
@@ -12,7 +12,7 @@ from twin_tf.layers.gsu import Finalists, unite
 from twin_tf.layers.items import Items
 from twin_tf.layers.looking import Attended, Looking
 from twin_tf.layers.made_entries import attend_to_made
-from twin_tf.layers.masking import MASKED_SCORE, log_sum_exp, masked_attention
+from twin_tf.layers.masking import MASKED_SCORE, masked_attention
 from twin_tf.layers.places import pick
 from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.sight import Sight, in_sight
@@ -34,8 +34,6 @@ class AttentionBlock(keras.layers.Layer):
         attention: eq. 7 and 8.
         cross: the cross features' embeddings, shared between blocks.
         counted: the stages that add ln n of clusters to the relevance.
-        summed: the evidence's log-sum-exp is over the `finalists`, or over the whole `history` if the search has gone
-            by the ESU's metric and so has it of all behaviours.
     """
 
     def __init__(
@@ -46,7 +44,6 @@ class AttentionBlock(keras.layers.Layer):
         cross: CrossEmbedding,
         name: str,
         counted: Stages = "both",
-        summed: Summed = "finalists",
     ) -> None:
         super().__init__(name=name)
         self.search = search
@@ -55,7 +52,6 @@ class AttentionBlock(keras.layers.Layer):
         self.attention = attention
         self.cross = cross
         self.counted = counted
-        self.summed = summed
 
     def call(
         self,
@@ -175,9 +171,8 @@ class AttentionBlock(keras.layers.Layer):
         cross = (looking.cross if self._counts("attention") else looking.cross.uncounted()).at(position)
         embedded = looking.items.embed(position)
         climbed = {name: stairs(cuts, finalists.position) for name, cuts in looking.cuts.items()}
-        if looking.cross.log_count is not None and self._counts("search") != self._counts("attention"):
-            searched = None  # by another metric than eq. 6 with this stage's ln n
-        if looking.items.exact and searched is not None:
+        same = looking.cross.log_count is None or self._counts("search") == self._counts("attention")
+        if looking.items.exact and searched is not None and same:
             alpha = pick(searched, finalists.position)  # serving: the search has computed just this
         else:
             keys = self.relevance.attended_keys(embedded.relevance, looking.items.projected(position), cross)
@@ -185,9 +180,6 @@ class AttentionBlock(keras.layers.Layer):
             for name, steps in climbed.items():
                 alpha = self._add_relative(alpha, name, steps, looking)
         weights, total, largest = masked_attention(alpha, finalists.valid[:, :, None])
-        if searched is not None and self.summed == "history":  # its gradient is that of the finalists
-            whole = log_sum_exp(searched, tf.transpose(largest, [2, 0, 1]))
-            total += tf.stop_gradient(tf.transpose(whole, [1, 2, 0]) - total)
         values = self.attention.project_items(embedded.value)
         side_by_side = cross.embeddings()
         if side_by_side is not None:
@@ -203,20 +195,13 @@ class AttentionBlock(keras.layers.Layer):
         """The arguments that make the same layer; `cross` becomes a layer of its own."""
         serialize = keras.layers.serialize
         parts = {name: serialize(getattr(self, name)) for name in ("relevance", "attention", "cross")}
-        return {
-            "name": self.name,
-            "search": self.search.get_config(),
-            "counted": self.counted,
-            "summed": self.summed,
-            **parts,
-        }
+        return {"name": self.name, "search": self.search.get_config(), "counted": self.counted, **parts}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AttentionBlock":
         """The layer of `get_config`."""
         parts = {n: keras.layers.deserialize(config[n]) for n in ("relevance", "attention", "cross")}
-        settings = {name: config[name] for name in ("name", "counted", "summed")}
-        return cls(search_from_config(config["search"]), **settings, **parts)
+        return cls(search_from_config(config["search"]), name=config["name"], counted=config["counted"], **parts)
 
 
 def _within_sight(finalists: Finalists, sight: Sight) -> Finalists:

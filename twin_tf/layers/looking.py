@@ -15,8 +15,7 @@ class Attended(NamedTuple):
 
     Attributes:
         output: float `(B, C, heads * head_size)`; exactly zero for a user without history.
-        evidence: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the finalists' relevance (`AttentionBlock` may
-            sum over the whole history); zero without history.
+        evidence: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the finalists' relevance; zero without history.
         finalists: places within the given history.
         relevance: float `(B, C, heads, K)` of the finalists.
         auxiliary_logit: float `(B, C)`, what the search itself predicts, if it learns by that.

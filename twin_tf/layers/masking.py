@@ -23,17 +23,6 @@ def visible(end: tf.Tensor, columns: tf.Tensor, window: int) -> tf.Tensor:
     return (position < end[..., None]) & (position >= end[..., None] - window)
 
 
-def log_sum_exp(scores: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
-    """Log-sum-exp over the last axis; 0 where all of it is masked.
-
-    Args:
-        scores: float `(..., W)`; what may not be seen is at most `MASKED_SCORE`.
-        largest: float `(...)`, near the largest score, for the exponents' sake.
-    """
-    total = tf.reduce_sum(tf.exp(scores - largest[..., None]), axis=-1)
-    return tf.where(total > 0, tf.math.log(tf.where(total > 0, total, 1.0)) + largest, 0.0)
-
-
 class Attention(NamedTuple):
     """What `masked_attention` finds.
 
