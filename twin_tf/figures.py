@@ -64,7 +64,8 @@ def quality_bars(systems: Sequence[Quality], title: str, counted: float | None =
         places = [place + offset for place in range(len(shown))]
         whiskers = {"xerr": spread} if any(spread) else {}
         bars = axes.barh(places, means, height=0.36, color=colour, label=metric.upper(), **whiskers)
-        axes.bar_label(bars, [f"{mean:.4f}" for mean in means], padding=4, fontsize=9)
+        clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # of the line of counting
+        axes.bar_label(bars, [f"{mean:.4f}" for mean in means], padding=4, fontsize=9, bbox=clear)
         every += means
     if counted is not None:
         axes.axvline(counted, color=COLOURS[1], linewidth=1.5, label="counting, GAUC")

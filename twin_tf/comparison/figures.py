@@ -130,5 +130,5 @@ def ablations(keys: Sequence[str], results: Results, extras: Mapping[str, Plain]
         axes.spines[["top", "right"]].set_visible(False)
     right.set_xlim(0, max(times) * 1.25)
     right.set_xlabel("a request: 10,000 behaviours, 100 candidates")
-    figure.suptitle("What TWIN loses without its parts, and what they cost", x=0.01, ha="left")
+    figure.suptitle("What TWIN's parts are worth, and what they cost", x=0.01, ha="left")
     return png(figure)
