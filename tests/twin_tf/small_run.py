@@ -36,6 +36,8 @@ def small_config(*overrides: str) -> Config:
     """The shipped `simulated` configuration with a small network and a stored context feature, so that there is one."""
     plain = load_config("simulated").to_plain()
     position = {"name": "shown_at", "role": "context", "column": "page_position", "dim": 4}
+    for feature in plain["schema"]["features"]:
+        feature["dim"] = min(feature["dim"], 16)
     plain["schema"]["features"].append({**position, "encoding": {"kind": "identity", "size": 9}})
     plain["schema"]["history"]["max_length"] = 400
     plain["schema"]["targets"]["per_record"] = 32
