@@ -69,8 +69,8 @@ class Bench:
                 "median_history": int(1.9 * length),
                 "max_history": int(1.9 * length) + 1,
             }
-            settings |= {"spread": 0.01, "targets": users * 8 * TARGETS_PER_RECORD, "explore": 0.2, "items": 24_000}
-            settings["target_share"] = 0.4
+            settings |= {"spread": 0.01, "targets": users * 8 * TARGETS_PER_RECORD, "items": 24_000}
+            settings |= {"explore": 0.2, "target_share": 0.4}
             call(
                 "from beam_pipelines.simulate_logs import simulate_logs",
                 f"simulate_logs({str(raw)!r}, **{settings!r})",
