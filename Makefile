@@ -34,7 +34,7 @@ demo-simulated: $(INSTALLED) ## The same on simulated logs of a video app
 	$(PYTHON) -m twin_tf.demo --data simulated --workdir $(RUNS)/demo-simulated
 
 test: $(INSTALLED) ## All tests but the slow ones, a process a core
-	$(PYTHON) -m pytest --numprocesses auto --dist loadfile
+	$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(INSTALLED) ## The slow tests
 	$(PYTHON) -m pytest -m slow

@@ -21,7 +21,10 @@ LARGER = {
     "users": 200, "items": 3000, "topics": 100, "median_history": 500, "max_history": 3000, "targets": 24_000,
     "explore": 0.15, "target_share": 0.4,
 }  # fmt: skip
-SETTINGS = ("model.mixer=[32]", "training.epochs=2", "training.batch_records=2", "schema.targets.per_record=32")
+SETTINGS = (
+    "model.mixer=[32]", "training.epochs=2", "training.batch_records=2", "training.embedding_learning_rate=0.1",
+    "schema.targets.per_record=32",
+)  # fmt: skip
 
 
 def auc_on_test(root, logs, rate):

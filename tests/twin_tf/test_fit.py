@@ -18,7 +18,7 @@ from twin_tf.strict_yaml import ConfigError
 from twin_tf.train import train
 from twin_tf.trainer import Trainer
 
-SMALL = ("training.batch_records=8", "model.search=recent", "model.heads=1", "model.short_term_length=0")
+SMALL = ("training.batch_records=8", "model.search=recent", "model.heads=1")
 
 
 def evaluated(gaucs, patience):

@@ -24,7 +24,7 @@ def trained(tmp_path_factory, prepared, run):
     """(the directory, what the chief printed)"""
     root = tmp_path_factory.mktemp("parameter-server")
     config = root / "config.yaml"
-    small_config(f"training.epochs={EPOCHS}", "model.short_term_length=0").save(config)
+    small_config(f"training.epochs={EPOCHS}").save(config)
     with local_cluster(root, chief=1, worker=2, ps=2) as cluster:
         command = twin_tf("train", strategy="parameter_server", config=config, prepared=prepared, run=root / "run")
         for task in ("ps", "worker"):

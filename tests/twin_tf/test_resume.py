@@ -30,7 +30,6 @@ SETTINGS = (
     "training.projections=cached",
     "training.refresh_steps=5",
     "model.heads=1",
-    "model.short_term_length=0",
     "model.evidence=false",
 )
 REPEATS = ("train_seconds", "examples_per_s")

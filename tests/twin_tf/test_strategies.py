@@ -32,7 +32,7 @@ serve(Task("ps", 0, cluster), grace=1.0)
 @pytest.fixture(scope="module")
 def config(tmp_path_factory, prepared):
     path = tmp_path_factory.mktemp("strategies") / "config.yaml"
-    small_config("training.epochs=1", "model.short_term_length=0").save(path)  # graphs that are soon built
+    small_config("training.epochs=1").save(path)
     return path
 
 
