@@ -42,7 +42,7 @@ def small_config(*overrides: str) -> Config:
     plain["schema"]["history"]["max_length"] = 400
     plain["schema"]["targets"]["per_record"] = 32
     plain["model"] |= {"history_length": 300, "retrieved": 40, "head_size": 8, "mixer": [16]}
-    plain["model"]["short_term_length"] = 0  # soon traced; `e2e/` has the block, from logs to probabilities
+    plain["model"]["short_term_length"] = 0  # soon traced; `two_days` and tests of every search have the block
     plain["model"]["relevance_scale"] = 1.0  # so sharp a start as the shipped one is for more data than these
     plain["training"] |= {"batch_records": 4, "epochs": 2}
     plain["training"] |= {"embedding_learning_rate": 0.1, "dense_learning_rate": 0.003}

@@ -169,7 +169,7 @@ def test_settings_that_make_other_weights_are_named_before_a_run_exists(first_ru
         ("model.head_size=4", "model.head_size is 4, but 8 in the run"),
         ("model.mixer=[16,8]", r"model.mixer is \(16, 8\), but \(16,\) in the run"),
         ("model.evidence=false", "model.evidence is False, but True in the run"),
-        ("model.short_term_length=10", "model.short_term_length is 10, but 0 in the run"),
+        ("model.short_term_length=0", "model.short_term_length is 0, but 10 in the run"),
         ("model.search=memory", "model.search is memory, but consistent in the run"),
     ):
         with pytest.raises(ConfigError, match=f"{setting} .*; let both be the same, or train without --init-from"):

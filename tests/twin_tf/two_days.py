@@ -22,8 +22,8 @@ FRESH_AGE_GROUP = "25-34"
 
 
 def config_of(manifest: Manifest, *overrides: str) -> Config:
-    """The small configuration for prepared data of a day."""
-    config = small_config("training.epochs=1", "serving.probes=30", *overrides)
+    """The small configuration with a short-term block, for prepared data of a day."""
+    config = small_config("training.epochs=1", "serving.probes=30", "model.short_term_length=10", *overrides)
     return dataclasses.replace(config, schema=manifest.schema)
 
 
