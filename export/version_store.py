@@ -7,7 +7,6 @@
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from export.file_manifest import fault
 from export.version_manager import version_numbers
+from twin_tf.file_lock import file_lock
 
 KEPT = 3
 _LOCK = ".publish.lock"
@@ -31,14 +31,14 @@ class PublishError(ValueError):
 
 @contextlib.contextmanager
 def only_publisher(base: Path) -> Iterator[None]:
-    """Holds the lock and sweeps what a killed publisher left; the kernel lets go of the lock even after a kill.
+    """Holds the lock and sweeps what a killed publisher left.
 
     Raises:
         PublishError: another process holds it.
     """
-    with (base / _LOCK).open("w") as lock:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(file_lock(base / _LOCK))
         except BlockingIOError as error:
             raise PublishError(f"another publisher is at work in {base}; try again when it has finished") from error
         for path in base.iterdir():

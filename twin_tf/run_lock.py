@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from twin_tf import records
 from twin_tf.config import Config, load_config
+from twin_tf.file_lock import file_lock
 from twin_tf.records import Manifest
 from twin_tf.runs import CHECKPOINTS, CONFIG, RUN, RunInfo, create_run, load_info
 from twin_tf.strict_yaml import ConfigError
@@ -50,9 +50,9 @@ def claimed_run(directory: Path, manifest: Manifest, config: Config, info: RunIn
 
 @contextlib.contextmanager
 def _lock(directory: Path) -> Iterator[None]:
-    with (directory / LOCK).open("w") as file:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(file_lock(directory / LOCK))
         except BlockingIOError as error:
             raise ConfigError(f"another process is training into {directory}; wait for it or stop it first") from error
         yield
