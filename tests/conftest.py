@@ -2,6 +2,8 @@
 
 import os
 import socket
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,3 +26,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect_locally)
+
+
+@pytest.fixture(autouse=True)
+def graphs_end_with_their_test() -> Iterator[None]:
+    """TensorFlow keeps every traced `tf.custom_gradient`, and so its whole graph, for good: gigabytes over all tests."""
+    yield
+    tensorflow_ops = sys.modules.get("tensorflow.python.framework.ops")
+    if tensorflow_ops is not None:
+        registered = tensorflow_ops.gradient_registry._registry
+        for name in [name for name in registered if name.startswith("CustomGradient-")]:
+            del registered[name]
