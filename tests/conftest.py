@@ -30,7 +30,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def graphs_end_with_their_test() -> Iterator[None]:
-    """TensorFlow keeps every traced `tf.custom_gradient`, and so its whole graph, for good: gigabytes over all tests."""
+    """TensorFlow keeps every traced `tf.custom_gradient` with its graph for good: gigabytes over all tests."""
     yield
     tensorflow_ops = sys.modules.get("tensorflow.python.framework.ops")
     if tensorflow_ops is not None:
