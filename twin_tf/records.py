@@ -293,6 +293,18 @@ class Manifest:
             )
         return schema
 
+    def check_schema(self, schema: FeatureSchema | None) -> None:
+        """Whether the data were made with a configuration's schema; None, of a configuration without one, will do.
+
+        Raises:
+            ConfigError: they were not.
+        """
+        own = self.schema
+        if schema is not None and schema.clustered(own.history.clustered).fingerprint != own.fingerprint:
+            raise ConfigError(
+                f"{self.directory} was prepared with another schema than the configuration holds; preprocess again"
+            )
+
     def shards(self, split: str) -> tuple[Shard, ...]:
         """The shards of a split, in order.
 

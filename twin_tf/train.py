@@ -55,9 +55,7 @@ def train(
         FloatingPointError: loss, gradient or weights are not finite; nothing can be exported from the run.
     """
     manifest = Manifest.load(prepared)
-    clustered = manifest.schema.history.clustered
-    if config.schema is not None and config.schema.clustered(clustered).fingerprint != manifest.schema_fingerprint:
-        raise ConfigError(f"{prepared} was prepared with another schema than the configuration holds; preprocess again")
+    manifest.check_schema(config.schema)
     _check_validation(manifest, config)
     if config.training.deterministic:
         tf.config.experimental.enable_op_determinism()

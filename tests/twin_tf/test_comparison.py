@@ -326,6 +326,7 @@ def test_settings_that_do_not_suit_a_system_are_told_before_the_first_training(t
         ("model.relevance=raw", "1", "wants TWIN whole"),
         ("model.category=topics", "1", "'topics' is no inherent feature of the data; did you mean 'topic'"),
         ("training.dense_learning_rate=0.5", "rates.json", "tune again with --rates"),
+        ("schema.name=other", "1", "was prepared with another schema than the configuration holds"),
     ],
 )
 def test_what_would_make_a_comparison_unfair_is_told_at_once(

@@ -50,8 +50,8 @@ class Comparison:
         records: of the test split, whose finalists are compared with the true ones.
 
     Raises:
-        ConfigError: the data have no truth, or no category of that name, or no targets to choose rates by; the rates
-            were tried with other ones; or the settings that all share are those of an ablation.
+        ConfigError: the data have another schema, no truth, no category of that name, or no targets to choose rates by;
+            the rates were tried with other ones; or the settings that all share are those of an ablation.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Comparison:
 
     def _check_data(self) -> None:
         model, schema, rates = self._config.model, self._manifest.schema, self._rates
+        self._manifest.check_schema(self._config.schema)
         if not model.bias or model.relevance != "split" or model.consistency != "shared":
             raise ConfigError(
                 "a comparison wants TWIN whole: leave model.bias, relevance and consistency at their defaults; "
