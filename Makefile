@@ -3,7 +3,9 @@
 SHELL := /bin/sh
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
-RUNS := runs
+RUNS ?= runs
+# make demo FRESH=1 begins with nothing; without it, what an earlier call has done is kept.
+FRESH_OPTION = $(if $(FRESH),--fresh)
 
 .PHONY: help setup demo demo-simulated test test-slow test-flink test-faults lint format bench bench-pipelines \
   bench-train bench-serving bench-clusters study-lifelong compare compare-simulated clean
@@ -14,7 +16,12 @@ help: ## List the targets
 setup: $(INSTALLED) ## Build .venv (every target below does so by itself)
 
 $(INSTALLED): requirements.lock setup.py
-	@python=; for name in python3.12 python3.11 python3.10 python3; do \
+	@test -w . || { echo "This folder cannot be written, and make setup builds .venv in it: copy the project to a folder of \
+	yours (with a .venv that is built, RUNS=elsewhere make demo needs no more)." >&2; exit 1; }
+	@# Two at once: the second waits, and then finds everything there.
+	@exec 9>.venv.lock; ! command -v flock >/dev/null || flock 9; \
+	if [ $@ -nt requirements.lock ] && [ $@ -nt setup.py ]; then exit 0; fi; \
+	python=; for name in python3.12 python3.11 python3.10 python3; do \
 	  if $$name -c 'import sys, ensurepip, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
 	    >/dev/null 2>&1; then python=$$name; break; fi; \
 	done; \
@@ -22,16 +29,16 @@ $(INSTALLED): requirements.lock setup.py
 	  echo "No Python 3.10, 3.11 or 3.12 with venv was found; install one (Debian: apt install python3 python3-venv)." >&2; \
 	  exit 1; \
 	fi; \
-	$(PYTHON) -c 'import pip' >/dev/null 2>&1 || { rm -rf .venv; echo "Building .venv with $$python" >&2; $$python -m venv .venv; }
-	@$(PYTHON) -m pip --disable-pip-version-check install --quiet --progress-bar off --no-deps -r requirements.lock
-	@$(PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+	$(PYTHON) -c 'import pip' >/dev/null 2>&1 || { rm -rf .venv; echo "Building .venv with $$python" >&2; $$python -m venv .venv; } && \
+	$(PYTHON) -m pip --disable-pip-version-check install --quiet --progress-bar off --no-deps -r requirements.lock && \
+	$(PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable . && \
+	touch $@
 
 demo: $(INSTALLED) ## The main job on The Complete Journey, a year of real purchases: logs to served probabilities
-	$(PYTHON) -m twin_tf.demo --data complete-journey --workdir $(RUNS)/demo
+	$(PYTHON) -m twin_tf.demo --data complete-journey --workdir "$(RUNS)/demo" $(FRESH_OPTION)
 
 demo-simulated: $(INSTALLED) ## The same on simulated logs of a video app
-	$(PYTHON) -m twin_tf.demo --data simulated --workdir $(RUNS)/demo-simulated
+	$(PYTHON) -m twin_tf.demo --data simulated --workdir "$(RUNS)/demo-simulated" $(FRESH_OPTION)
 
 test: $(INSTALLED) ## All tests but the slow ones, a process a core
 	$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
@@ -71,25 +78,17 @@ bench-clusters: $(INSTALLED) ## Clustering one user's 100,000 and 1,000,000 beha
 	$(PYTHON) -m benchmarks.bench_clusters
 
 study-lifelong: $(INSTALLED) ## TWIN-V2 beside TWIN and an oracle on simulated lives of 100,000 behaviours, into runs/lifelong
-	$(PYTHON) -m benchmarks.lifelong_study --workdir $(RUNS)/lifelong
+	$(PYTHON) -m benchmarks.lifelong_study --workdir "$(RUNS)/lifelong" $(FRESH_OPTION)
 
 compare: $(INSTALLED) ## Every system of the papers on The Complete Journey, into runs/compare
-	test -e $(RUNS)/compare/raw || .venv/bin/twin-tf import complete-journey --output $(RUNS)/compare/raw
-	test -e $(RUNS)/compare/prepared || .venv/bin/twin-tf preprocess --config complete_journey --events $(RUNS)/compare/raw/events.parquet \
-	  --items $(RUNS)/compare/raw/items.parquet --users $(RUNS)/compare/raw/users.parquet --output $(RUNS)/compare/prepared
-	.venv/bin/twin-tf compare --config complete_journey --prepared $(RUNS)/compare/prepared --output $(RUNS)/compare \
+	$(PYTHON) -m twin_tf.cli compare --data complete-journey --output "$(RUNS)/compare" $(FRESH_OPTION) \
 	  --also 'SIM Hard by department: search=category category=department' \
 	  --rates benchmarks/rates_complete_journey.json --jobs 2
 
 compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each search finds of the planted interests
-	test -e $(RUNS)/compare-simulated/raw || .venv/bin/twin-tf simulate --output $(RUNS)/compare-simulated/raw
-	test -e $(RUNS)/compare-simulated/prepared || .venv/bin/twin-tf preprocess --config simulated \
-	  --events '$(RUNS)/compare-simulated/raw/events*.parquet' --items $(RUNS)/compare-simulated/raw/items.parquet \
-	  --users $(RUNS)/compare-simulated/raw/users.parquet --output $(RUNS)/compare-simulated/prepared
-	.venv/bin/twin-tf compare --config simulated --prepared $(RUNS)/compare-simulated/prepared --output $(RUNS)/compare-simulated \
-	  --also 'SIM Hard by topic: search=category category=topic' \
-	  --rates 1,2 --jobs 2 --truth $(RUNS)/compare-simulated/raw/truth
+	$(PYTHON) -m twin_tf.cli compare --data simulated --output "$(RUNS)/compare-simulated" $(FRESH_OPTION) \
+	  --also 'SIM Hard by topic: search=category category=topic' --rates 1,2 --jobs 2
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv.lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

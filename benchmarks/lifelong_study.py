@@ -27,8 +27,15 @@ from benchmarks.harness import ROOT, machine, say
 from benchmarks.lifelong_report import write_lifelong_report
 from benchmarks.narrow import narrow_config
 from twin_tf.arms import Arm, Arms
-from twin_tf.code_version import commit
-from twin_tf.command_steps import Plain, Steps
+from twin_tf.code_version import code_digest, commit
+from twin_tf.command_steps import Steps
+from twin_tf.config import load_config
+from twin_tf.files import JsonDict, digest_of_files
+from twin_tf.records import MANIFEST
+from twin_tf.result_cache import Provenance, ResultCache
+from twin_tf.shipped_data import SHIPPED, make_prepared
+from twin_tf.strict_yaml import to_plain
+from twin_tf.workdir import RESULTS, claimed_workdir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 
@@ -90,40 +97,27 @@ def systems(load: Load) -> list[System]:
     return [*found, System(Arm("oracle", f"oracle: TWIN on all {load.longest:,}", whole), 0)]
 
 
-def study(workdir: Path, load: Load) -> Plain:
+def study(workdir: Path, load: Load) -> JsonDict:
     """Runs whatever has not been done; returns the content of `report.json`."""
-    steps = Steps()
-    workdir.mkdir(parents=True, exist_ok=True)
-    _claim(workdir, load)
+    cache = ResultCache(workdir / RESULTS)
+    steps = Steps(cache=cache)
     config = _config(workdir, load)
-    raw, prepared = workdir / "raw", workdir / "prepared"
-    if not raw.exists():
-        settings = [part for name, value in load.simulation.items() for part in ("--set", f"{name}={value}")]
-        steps.run("simulate", "simulate", "--output", str(raw), *settings)
-    if not prepared.exists():
-        logs = [part for log in ("events", "items", "users") for part in (f"--{log}", f"{raw}/{log}*.parquet")]
-        steps.run("preprocess", "preprocess", "--config", config, *logs, "--output", str(prepared))
-    arms = Arms(workdir, config, load.seeds, steps)
+    settings = [part for name, value in load.simulation.items() for part in ("--set", f"{name}={value}")]
+    simulated = SHIPPED["simulated"]._replace(config=config, source=("simulate", *settings))
+    prepared = make_prepared(simulated, steps, workdir)
+    arms = Arms(workdir, config, load.seeds, steps, cache)
     source = ""
-    results: dict[str, list[Plain]] = {}
+    results: dict[str, list[JsonDict]] = {}
+    report: JsonDict = {}
     for system in systems(load):
         data = prepared if not system.gamma else _clustered(steps, workdir, config, prepared, source, system.gamma)
         found = arms.run(system.arm, data)
         source = source or found[0]["run"]
-        covered = _coverage(workdir, found[0], prepared, raw, source, load.records)
+        covered = _coverage(steps, found[0], prepared, workdir / "raw", source, load.records)
         results[system.arm.key] = [{**one, "gamma": system.gamma, "coverage": covered} for one in found]
         report = _report(workdir, load, results, steps)
         write_lifelong_report(workdir, report)
     return report
-
-
-def _claim(workdir: Path, load: Load) -> None:
-    """Refuses a directory with a study of other logs; more seeds or records go on in it."""
-    simulated = json.dumps({**load.simulation, "longest": load.longest, "window": load.window}, indent=1) + "\n"
-    kept = workdir / "load.json"
-    if kept.exists() and kept.read_text(encoding="utf-8") != simulated:
-        raise SystemExit(f"{workdir} holds a study of another load; name another --workdir")
-    kept.write_text(simulated, encoding="utf-8")
 
 
 def _config(workdir: Path, load: Load) -> str:
@@ -136,37 +130,43 @@ def _config(workdir: Path, load: Load) -> str:
         "schema.split.train=0.6",  # a larger test split: there are few users
     ]
     path = workdir / "config.yaml"
-    plain = narrow_config(overrides)
-    if not path.exists():
-        plain.save(path)
+    narrow_config(overrides).save(path)
     return str(path)
 
 
 def _clustered(steps: Steps, workdir: Path, config: str, prepared: Path, source: str, gamma: int) -> Path:
-    output = workdir / f"clustered-{gamma}"
-    if not output.exists():
-        settings = ("--config", config, "--set", f"clusters.gamma={gamma}")
-        where = ("--prepared", str(prepared), "--run", source, "--output", str(output))
-        steps.run(f"cluster, gamma {gamma}", "cluster", *settings, *where, "--workers", "2")
+    output, name = workdir / f"clustered-{gamma}", f"cluster, gamma {gamma}"
+    changed = f"clusters.gamma={gamma}"
+    settings = to_plain(load_config(config, [changed]).clusters, defaults=True)
+    data = digest_of_files([prepared / MANIFEST, Path(source) / "run.json"])
+    made = Provenance(settings, data, code_digest("beam_pipelines.cluster_histories"))
+    asked = ["cluster", "--config", config, "--set", changed, "--prepared", str(prepared), "--run", source]
+    asked += ["--output", str(output), "--workers", "2"]
+    steps.once(name, made, lambda: steps.run(name, *asked), [output], output.name)
     return output
 
 
-def _coverage(workdir: Path, result: Plain, prepared: Path, raw: Path, source: str, records: int) -> Plain:
-    kept = workdir / "coverage" / f"{Path(result['run']).name}.json"
-    if not kept.is_file():
+def _coverage(steps: Steps, result: JsonDict, prepared: Path, raw: Path, source: str, records: int) -> JsonDict:
+    run = Path(result["run"])
+    settings = {"run": run.name, "source": Path(source).name, "records": records}
+    data = digest_of_files([prepared / MANIFEST, Path(result["prepared"]) / MANIFEST])
+    made = Provenance(settings, data, code_digest("benchmarks.lifelong_coverage"))
+
+    def covered() -> JsonDict:
         say(f"coverage of {result['label']}")
-        command = [sys.executable, "-m", "benchmarks.lifelong_coverage", "--run", result["run"]]
+        command = [sys.executable, "-m", "benchmarks.lifelong_coverage", "--run", str(run)]
         command += ["--prepared", result["prepared"], "--raw", str(prepared), "--logs", str(raw), "--source", source]
-        done = subprocess.run(
-            [*command, "--records", str(records)], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-        )
-        kept.parent.mkdir(exist_ok=True)
-        kept.write_text(done.stdout, encoding="utf-8")
-    found: Plain = json.loads(kept.read_text(encoding="utf-8"))
+        with steps.process([*command, "--records", str(records)], cwd=ROOT, stdout=subprocess.PIPE) as process:
+            printed, _ = process.communicate()
+        if process.returncode:
+            raise ChildProcessError(f"the coverage of {result['label']} failed; its message is above")
+        return {"coverage": json.loads(printed)}
+
+    found: JsonDict = steps.once("coverage", made, covered, stem=f"{run.name}.coverage")["coverage"]
     return found
 
 
-def _report(workdir: Path, load: Load, results: dict[str, list[Plain]], steps: Steps) -> Plain:
+def _report(workdir: Path, load: Load, results: dict[str, list[JsonDict]], steps: Steps) -> JsonDict:
     clusters = {}
     for gamma in GAMMAS:
         path = workdir / f"clustered-{gamma}" / "clusters.json"
@@ -189,9 +189,12 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, for a look")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds (default: 1)")
+    parser.add_argument("--fresh", action="store_true", help="remove what earlier calls kept in --workdir")
     options = parser.parse_args()
     load = QUICK if options.quick else FULL
-    study(options.workdir.absolute(), load._replace(seeds=tuple(range(1, options.seeds + 1))))
+    workdir = options.workdir.absolute()
+    with claimed_workdir(workdir, "study", fresh=options.fresh):
+        study(workdir, load._replace(seeds=tuple(range(1, options.seeds + 1))))
     print(f"{options.workdir}/report.md")
 
 

@@ -100,7 +100,7 @@ def write_extra(run: Run, source: Manifest | Probes, servable: Servable, version
     description = {
         "run": run.directory.resolve().name,
         "search": run.config.model.search,
-        "model": to_plain(run.config.model),
+        "model": to_plain(run.config.model, defaults=True),
         "seed": run.config.training.seed,
         "schema_fingerprint": run.info.schema_fingerprint,
         "weights_version": int(servable.weights_version),

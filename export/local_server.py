@@ -33,7 +33,9 @@ from export.grpc_services import GrpcServices
 from export.protos import config_pb2
 from export.rest_server import RestServer
 from export.served_models import ServedModels, read_model_config, single_model
+from export.stall_watch import StallWatch
 from export.version_manager import version_numbers
+from twin_tf.end_with_parent import ending_with_this_process
 
 _log = logging.getLogger("twin local_server (stand-in for tensorflow_model_server)")
 _READY, _REST_READY = "serving on ", "REST on "
@@ -180,7 +182,7 @@ def start_local_server(
     port: int = 0,
     config: str | Path | None = None,
     poll_seconds: float = 1.0,
-    start_timeout_s: float = 120.0,
+    stalled_s: float = 120.0,
     log: str | Path | None = None,
 ) -> Iterator[ServerProcess]:
     """Runs the local server in a process of its own, from when it is ready until the block ends.
@@ -191,12 +193,13 @@ def start_local_server(
         port: of gRPC; 0 takes a free one. REST always takes a free one.
         config: a `--model_config_file` instead of a base path and a name.
         poll_seconds: how often the server looks for new versions.
-        start_timeout_s: how long loading may take.
+        stalled_s: a server that is not ready and has used no processor for so long is given up. There is no other
+            limit: on a busy machine loading takes what it takes.
         log: file for the server's log; a temporary one if None.
 
     Raises:
         ValueError: the server says why it cannot start.
-        TimeoutError: it was not ready in time.
+        TimeoutError: it has stopped working before it was ready.
     """
     with contextlib.ExitStack() as cleanup:
         if log is None:
@@ -209,16 +212,21 @@ def start_local_server(
         if config is not None:
             command += [f"--model_config_file={config}", "--allow_version_labels_for_unavailable_models"]
         command += [f"--file_system_poll_wait_seconds={poll_seconds}"]
+        command = ending_with_this_process(command)
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sink, text=True, env=child_environment())
         cleanup.callback(_end, process)
-        watchdog = threading.Timer(start_timeout_s, process.kill)
-        watchdog.start()
+        watch = StallWatch(process, stalled_s)
+        watch.start()
         line, second = (process.stdout.readline() if process.stdout is not None else "" for _ in range(2))
-        watchdog.cancel()
+        watch.stop()
         if not line.startswith(_READY):
-            code = process.wait()
-            if code < 0:
-                raise TimeoutError(f"the local server was not ready within {start_timeout_s:g} s; see its log:\n{log}")
+            process.wait()
+            if watch.stalled:
+                lines = log.read_text(encoding="utf-8").strip().splitlines() or ["nothing"]
+                raise TimeoutError(
+                    f"the local server has used no processor for {stalled_s:g} s and is not ready; its log ends with: "
+                    f"{lines[-1]}"
+                )
             lines = log.read_text(encoding="utf-8").strip().splitlines() or ["no reason given"]
             raise ValueError(lines[-1].removeprefix("Error: "))
         rest_address = second.strip().removeprefix(_REST_READY)

@@ -30,14 +30,15 @@ from export.publisher import Watcher, publish_written
 from export.servable import VARIABLES, Servable
 from export.validate import Limits
 from export.version_store import KEPT, PublishError, whole_versions
-from twin_tf.config import ModelConfig, load_config
+from twin_tf.config import ModelConfig
 from twin_tf.keras_api import tf
 from twin_tf.projections import load_projections, run_with_catalogue
+from twin_tf.recorded_settings import load_run_config, recorded_model
 from twin_tf.records import Manifest
-from twin_tf.runs import CONFIG, Run, finished_checkpoint, schema_of
+from twin_tf.runs import Run, finished_checkpoint, schema_of
 from twin_tf.schema import load_schema
 from twin_tf.search import find_strategy
-from twin_tf.strict_yaml import ConfigError, build
+from twin_tf.strict_yaml import ConfigError
 
 START_SETTINGS = ("projection_start", "relevance_scale", "embedding_scale")
 """Settings of `model` that say how training began and leave no trace in the graph."""
@@ -130,13 +131,13 @@ def _check_same_graph(source: Path, run: Path) -> dict[str, Any]:
         raise ConfigError(f"{source} is no exported model: {fault(source, contents=False) or f'it has no {EXPORT}'}")
     finished_checkpoint(run)
     description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    config = load_config(run / CONFIG)
+    config = load_run_config(run)
     if load_schema(path.with_name("schema.yaml")).contents_fingerprint != schema_of(config).contents_fingerprint:
         raise ConfigError(f"the run {run} was trained with another schema than {source}; export it as a whole")
     served = description.get("model")
     if served is None:
         raise ConfigError(f"{path} does not say which settings its graph was made with; export the run as a whole")
-    graph = build(ModelConfig, served, str(path))
+    graph = recorded_model(served, str(path))
     for field in dataclasses.fields(ModelConfig):
         here, there = getattr(config.model, field.name), getattr(graph, field.name)
         if field.name not in START_SETTINGS and here != there:

@@ -21,6 +21,7 @@ from twin_tf.strict_yaml import ConfigError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what matters as exceptions
 
+_AS_JSON = "twin_tf.cli.as_json"
 STRATEGY = "single, mirrored (all devices here), multi_worker or parameter_server (a cluster, by TF_CONFIG)."
 
 
@@ -42,9 +43,20 @@ def _one_sentence() -> Iterator[None]:
 
 
 class _Group(click.Group):
+    """Says every failure in one sentence, with `--json` on standard output too."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        context.meta[_AS_JSON] = "--json" in args
+        return super().parse_args(context, args)
+
     def invoke(self, context: click.Context) -> Any:
-        with _one_sentence():
-            return super().invoke(context)
+        try:
+            with _one_sentence():
+                return super().invoke(context)
+        except click.ClickException as error:
+            if context.meta[_AS_JSON]:
+                click.echo(json.dumps({"error": error.format_message(), "exit_code": error.exit_code}))
+            raise
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -138,7 +150,8 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
 
 @main.command()
 @config_options
-@click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
+@click.option("--prepared", help="Directory of `twin-tf preprocess`.")
+@click.option("--data", help="In place of --prepared, data that are made first: complete-journey or simulated.")
 @click.option("--output", required=True, help="A new directory, or that of the same comparison to go on.")
 @click.option("--systems", default="all", show_default=True, help="all, main (no ablations), or names with commas.")
 @click.option(
@@ -154,11 +167,13 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
 )
 @click.option("--jobs", default=1, show_default=True, help="Trainings at once, each with its share of the processors.")
 @click.option("--truth", help="The directory truth of simulated logs: which planted behaviours does each search find?")
+@click.option("--fresh", is_flag=True, help="Begin with nothing: remove what earlier calls kept in --output.")
 @json_option
 def compare(
     config_path: str | None,
     overrides: tuple[str, ...],
-    prepared: str,
+    prepared: str | None,
+    data: str | None,
     output: str,
     systems: str,
     also: tuple[str, ...],
@@ -166,33 +181,42 @@ def compare(
     rates: str,
     truth: str | None,
     jobs: int,
+    fresh: bool,
     as_json: bool,
 ) -> None:
     r"""Train every system of the papers on the same records, and draw the papers' tables and figures.
 
     \b
+    twin-tf compare --data complete-journey --output comparison
     twin-tf compare --config complete_journey --prepared prepared --output comparison
     twin-tf compare --config my.yaml --prepared prepared --output comparison --systems twin,din,sim_hard --seeds 3
     twin-tf compare --config my.yaml --prepared prepared --output comparison --rates 0.5,1,2
 
-    Killed, it goes on where it was when the same command is run again.
+    Killed, it goes on where it was when the same command is run again. What it kept is used by the same settings, data
+    and code alone.
     """
     from pathlib import Path
 
     from twin_tf.comparison.rates import read_rates
     from twin_tf.comparison.report import findings
-    from twin_tf.comparison.run import Comparison
+    from twin_tf.comparison.run import OWN, Comparison
     from twin_tf.comparison.systems import chosen_systems
     from twin_tf.config import load_config
+    from twin_tf.shipped_data import prepare_shipped
+    from twin_tf.workdir import claimed_workdir
 
     if seeds < 1 or jobs < 1:
         raise ConfigError(f"--seeds {seeds} and --jobs {jobs} must be at least 1")
-    config = load_config(config_path, overrides)
-    chosen, tried = chosen_systems(systems, also), read_rates(rates)
-    comparison = Comparison(Path(output), config, prepared, chosen, range(1, seeds + 1), tried, truth, jobs)
+    if (prepared is None) == (data is None):
+        raise click.UsageError("give either --prepared or --data")
+    chosen, tried, root = chosen_systems(systems, also), read_rates(rates), Path(output)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it began ends with it
-    comparison.run()
-    report = json.loads((Path(output) / "report.json").read_text(encoding="utf-8"))
+    with claimed_workdir(root, "comparison", OWN, fresh):
+        if data is not None:
+            config_path, prepared, truth = prepare_shipped(data, root, config_path, truth)
+        config = load_config(config_path, overrides)
+        Comparison(root, config, str(prepared), chosen, range(1, seeds + 1), tried, truth, jobs).run()
+    report = json.loads((root / "report.json").read_text(encoding="utf-8"))
     show(report, as_json, "\n".join([*findings(report), f"{output}/report.md"]))
 
 

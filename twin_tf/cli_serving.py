@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from export.validate import Limits
 
 KEEP = "Versions that stay, the new one included."
+TIMEOUT_S, REPLAY_TIMEOUT_S = 5.0, 300.0
+"""Deadlines of a call: of somebody who waits for an answer, and of a batch job, whose machine may be busy."""
+
 SERVER = "host:port of a server on this base path: wait until it serves the version, take it back if it refuses."
 
 
@@ -223,7 +226,9 @@ def serve(base_path: str, port: int, rest_port: int | None, model_name: str) -> 
     "--replay", "replays", is_flag=True, help="Send the model's probes and compare with the trainer's scores."
 )
 @click.option("--model-name", default="twin", show_default=True, help="The name that the server serves it under.")
-@click.option("--timeout", "timeout_s", default=5.0, show_default=True, help="Deadline of a call in seconds.")
+@click.option(
+    "--timeout", "timeout_s", type=float, help="Deadline of a call in seconds.  [default: 5, with --replay 300]"
+)
 @json_option
 def predict(
     servers: tuple[str, ...],
@@ -233,7 +238,7 @@ def predict(
     request_path: str | None,
     replays: bool,
     model_name: str,
-    timeout_s: float,
+    timeout_s: float | None,
     as_json: bool,
 ) -> None:
     r"""Ask a server for click probabilities; TensorFlow is never imported.
@@ -251,7 +256,8 @@ def predict(
         raise click.UsageError("give either --request FILE or --replay")
     if version is not None and label is not None:
         raise click.UsageError("give --version or --label, not both")
-    with TwinClient(servers, model_name, version=version, label=label, timeout_s=timeout_s) as client:
+    deadline = (REPLAY_TIMEOUT_S if replays else TIMEOUT_S) if timeout_s is None else timeout_s
+    with TwinClient(servers, model_name, version=version, label=label, timeout_s=deadline) as client:
         if replays:
             figures = replay(client, Path(model))
             lines = [f"{name}: {value:.6g}" for name, value in figures.items() if isinstance(value, (int, float))]

@@ -281,14 +281,14 @@ class Config:
                         "reads none; leave projections live"
                     )
 
-    def to_plain(self) -> dict[str, Any]:
-        """The mapping that `config_from_mapping` reads back."""
-        plain: dict[str, Any] = to_plain(self)
+    def to_plain(self, defaults: bool = False) -> dict[str, Any]:
+        """The mapping that `config_from_mapping` reads back; with `defaults`, every setting is written out."""
+        plain: dict[str, Any] = to_plain(self, defaults)
         return plain
 
     def save(self, path: str | Path) -> None:
-        """Writes the configuration as YAML."""
-        Path(path).write_text(yaml.safe_dump(self.to_plain(), sort_keys=False), encoding="utf-8")
+        """Writes the configuration as YAML, every setting written out: a later default must not change what it says."""
+        Path(path).write_text(yaml.safe_dump(self.to_plain(defaults=True), sort_keys=False), encoding="utf-8")
 
 
 _SECTIONS = tuple(field.name for field in dataclasses.fields(Config))

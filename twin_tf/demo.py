@@ -2,177 +2,181 @@
 
     python -m twin_tf.demo --data complete-journey --workdir runs/demo
 
-Every step is a process of its own; its command is shown, its time and memory are measured.
+Every step is a process of its own; its command is shown, its time and memory are measured. What is done is kept: called
+again after a kill or a failure, the demo goes on where it was, with what the same settings, data and code have made.
 """
 
+import contextlib
 import os
-import platform
-import shutil
+import shlex
+import signal
+import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
 from twin_tf.arms import Arm, Arms
-from twin_tf.command_steps import Plain, Steps
-from twin_tf.records import Manifest
+from twin_tf.code_version import code_digest, commit
+from twin_tf.command_steps import StepFailedError, Steps
+from twin_tf.demo_report import Done, build_report, quality_table, write_report
+from twin_tf.files import JsonDict, digest_of_files
+from twin_tf.records import MANIFEST, Manifest
+from twin_tf.result_cache import Provenance, ResultCache
+from twin_tf.shipped_data import SHIPPED, ShippedData, make_prepared
 from twin_tf.strict_yaml import ConfigError
+from twin_tf.workdir import RESULTS, claimed_workdir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what matters comes as an exception
-
-
-class DemoData(NamedTuple):
-    """One data set: its title, configuration, the command that makes its raw logs, the category that counting uses."""
-
-    title: str
-    config: str
-    source: tuple[str, ...]
-    category: str
-    arms: tuple[Arm, ...]
-
 
 TWIN = Arm("twin", "TWIN")
 PLAIN = Arm("twin_plain", "TWIN, paper form (no evidence)", ("model.evidence=false",))
 DIN = Arm("din", "DIN (latest 100)", ("model.search=recent",))
 
-DATA = {
-    "complete-journey": DemoData(
-        "TWIN on The Complete Journey",
-        "complete_journey",
-        ("import", "complete-journey"),
-        "category",
-        (TWIN, PLAIN, DIN),
-    ),
-    "simulated": DemoData("TWIN on simulated logs", "simulated", ("simulate",), "topic", (TWIN, DIN)),
+
+class Demo(NamedTuple):
+    """What a demo does.
+
+    Attributes:
+        data: whose logs.
+        arms: the systems that are trained; `TWIN` and `DIN` among them.
+    """
+
+    data: ShippedData
+    arms: tuple[Arm, ...]
+
+
+DEMOS = {
+    "complete-journey": Demo(SHIPPED["complete-journey"], (TWIN, PLAIN, DIN)),
+    "simulated": Demo(SHIPPED["simulated"], (TWIN, DIN)),
 }
 
-MARKER = "demo.json"
 
-
-def run_demo(name: str, workdir: Path) -> Plain:
-    """Runs the whole job into a new working directory.
+def run_demo(demo: Demo, workdir: Path, again: Sequence[str], fresh: bool = False) -> JsonDict:
+    """Runs whatever is left of the job, and writes the report in any case.
 
     Args:
-        name: a key of `DATA`.
-        workdir: replaced if an earlier demo wrote it.
+        demo: what to do.
+        workdir: a new directory, or that of an earlier demo, which goes on.
+        again: the command that goes on after a failure, for the report.
+        fresh: begin with nothing.
 
     Returns:
-        The content of `report.json`, and `latencies_ms`.
+        The content of `report.json`, and `latencies_ms`; `failed` says which step failed and why, if one did.
 
     Raises:
-        ConfigError: the directory holds something else.
-        ChildProcessError: a step failed.
+        ConfigError: the directory holds something else, cannot be written or is in use.
+        KeyboardInterrupt: the report of what was done is written; likewise with whatever else ends it.
     """
-    from export.local_server import start_local_server
-    from twin_tf.report import write_report
-
-    data = DATA[name]
-    _clear(workdir)
-    steps = Steps()
-    path = {part: str(workdir / part) for part in ("raw", "prepared", "model", "serving")}
-    started = time.monotonic()
-    steps.run(data.source[0], *data.source, "--output", path["raw"])
-    logs = [part for log in ("events", "items", "users") for part in (f"--{log}", f"{path['raw']}/{log}*.parquet")]
-    steps.run("preprocess", "preprocess", "--config", data.config, *logs, "--output", path["prepared"])
-    arms = Arms(workdir, data.config, (1,), steps)
-    systems = {arm.key: arms.run(arm, path["prepared"])[0] for arm in data.arms}
-    exported = steps.run("export", "export", "--run", systems["twin"]["run"], "--output", path["model"])
-    steps.run("validate", "validate", path["model"])
-    steps.run("publish", "publish", path["model"], "--base-path", path["serving"])
-    click.secho(f"\n$ twin-tf serve --base-path {path['serving']} --port 0", fg="cyan", err=True)
-    begun = time.monotonic()
-    with start_local_server(path["serving"]) as server:
-        serve_seconds = time.monotonic() - begun
-        arguments = ("--model", path["model"], "--server", server.address)
-        served = steps.run("predict", "predict", *arguments, "--replay")
-        steps.add("serve (start)", serve_seconds, _peak_of(server.process.pid))
-    systems |= _count(steps, path["prepared"], data.category)
-    report = _report(data, steps, systems, exported, served, time.monotonic() - started)
-    write_report(workdir, report)
-    return report
+    with claimed_workdir(workdir, "demo", fresh=fresh):
+        job = _Job(demo, workdir)
+        failed: JsonDict | None = None
+        try:
+            job.run()
+        except BaseException as error:
+            failed = _failure(job, error, again)
+            if not isinstance(error, (StepFailedError, ValueError, OSError, RuntimeError)):
+                raise
+        finally:
+            report = build_report(demo.data, job.done, commit(), failed)
+            write_report(workdir, report)
+        return report
 
 
-def _count(steps: Steps, prepared: str, category: str) -> dict[str, Plain]:
-    """The counting baseline, over the latest 100 behaviours and over all."""
-    from twin_tf.counting import counting_baselines
-
-    begun = time.monotonic()
-    manifest = Manifest.load(prepared)
-    counted: dict[str, Plain] = {
-        f"counting_{window or 'all'}": {**metrics.to_plain(), "label": label}
-        for window, (label, metrics) in counting_baselines(manifest, category).items()
-    }
-    steps.add("count (baseline)", time.monotonic() - begun, _peak_of(os.getpid()))
-    return counted
+def _failure(job: "_Job", error: BaseException, again: Sequence[str]) -> JsonDict:
+    why = error.why if isinstance(error, StepFailedError) else str(error) or f"interrupted ({type(error).__name__})"
+    return {"step": job.done.steps.current, "why": why, "command": shlex.join(again)}
 
 
-def _report(
-    data: DemoData, steps: Steps, systems: dict[str, Plain], exported: Plain, served: Plain, seconds: float
-) -> Plain:
-    twin, din = systems["twin"], systems["din"]
-    calls = (
-        f"{served['requests']:,} Predict calls one after the other over loopback; median "
-        f"{served['median_history']:.0f} behaviours, {served['median_candidates']:.0f} candidates"
-    )
-    peak = max(step["peak_rss_mb"] for step in steps.taken)
-    targets = f"{twin['targets']:,} targets of the test split"
-    rows = [
-        ("gauc_twin", twin["gauc"], "", targets),
-        ("gauc_din", din["gauc"], "", targets),
-        ("auc_twin", twin["auc"], "", targets),
-        ("auc_din", din["auc"], "", targets),
-        ("overlap_at_100", served["overlap_at_100"], "%", "of the trainer's finalists, found by the server's retrieve"),
-        ("served_minus_trained_max", served["served_minus_trained_max"], "", f"{served['requests']:,} requests"),
-        ("p50_ms", served["p50_ms"], "ms", calls),
-        ("p99_ms", served["p99_ms"], "ms", calls),
-        ("seconds_total", seconds, "s", "all steps, installation apart"),
-        ("peak_rss_mb", peak, "MB", "largest process of all steps"),
-        ("examples_per_s", twin["examples_per_s"], "1/s", "targets a second while TWIN trained"),
-        ("export_mb", exported["bytes"] / 1e6, "MB", "the whole model directory"),
-    ]
-    return {
-        "title": data.title,
-        "load": {"data": data.config, "epochs": twin["epochs"]},
-        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
-        "systems": {system["label"]: system for system in systems.values()},
-        "findings": _findings(systems, served),
-        "figures": [dict(zip(("name", "value", "unit", "how"), row, strict=True)) for row in rows],
-        "steps": steps.taken,
-        "latencies_ms": served["latencies_ms"],
-    }
+class _Job:
+    """The steps of one demo; `done` is what has come of them so far."""
 
+    def __init__(self, demo: Demo, workdir: Path) -> None:
+        self._demo = demo
+        self._workdir = workdir
+        self._cache = ResultCache(workdir / RESULTS)
+        self.done = Done(Steps(cache=self._cache), unused=self._cache.unused)
 
-def _findings(systems: dict[str, Plain], served: Plain) -> list[str]:
-    twin, din, counted = systems["twin"], systems["din"], systems["counting_all"]
-    lines = [
-        f"TWIN reaches AUC {twin['auc']:.4f} and GAUC {twin['gauc']:.4f} on the test split, "
-        f"{twin['auc'] - din['auc']:+.4f} and {twin['gauc'] - din['gauc']:+.4f} against DIN, which sees the latest 100 "
-        "behaviours.",
-        f"Counting over the whole history, without any learning, reaches AUC {counted['auc']:.4f}.",
-    ]
-    if "twin_plain" in systems:
-        plain = systems["twin_plain"]
-        lines.append(
-            f"Without the evidence features, as in the paper, TWIN reaches AUC {plain['auc']:.4f} and GAUC "
-            f"{plain['gauc']:.4f}. The evidence (log-sum-exp and maximum of the finalists' relevance beside the "
-            f"target's own, which a softmax forgets) is worth {twin['auc'] - plain['auc']:+.4f} AUC here."
+    def run(self) -> None:
+        """Does what is left, in order.
+
+        Raises:
+            StepFailedError: a command failed.
+            ValueError: the server cannot start.
+            OSError: for example, the disk is full.
+        """
+        done, data, workdir = self.done, self._demo.data, self._workdir
+        prepared = make_prepared(data, done.steps, workdir)
+        arms = Arms(workdir, data.config, (1,), done.steps, self._cache)
+        for arm in self._demo.arms:
+            done.systems[arm.key] = arms.run(arm, prepared)[0]
+        done.systems |= self._count(prepared)
+        model, serving = workdir / "model", workdir / "serving"
+        run = Path(done.systems["twin"]["run"])
+        done.exported = self._step("export", {}, digest_of_files([run / "run.json"]), [model], "export.exporter",
+                                   ("--run", str(run), "--output", str(model)))  # fmt: skip
+        exported = digest_of_files(path for path in model.rglob("*") if path.is_file())
+        self._step("validate", {}, exported, [], "export.validate", (str(model),))
+        self._step("publish", {}, exported, [serving], "export.publisher", (str(model), "--base-path", str(serving)))
+        done.served = self._replay(model, serving, exported)
+
+    def _step(
+        self,
+        name: str,
+        settings: JsonDict,
+        data: str,
+        outputs: Sequence[Path],
+        code: str,
+        arguments: Sequence[str],
+    ) -> JsonDict:
+        steps = self.done.steps
+        made = Provenance(settings, data, code_digest(code))
+        return steps.once(name, made, lambda: steps.run(name, name, *arguments), outputs)
+
+    def _replay(self, model: Path, serving: Path, exported: str) -> JsonDict:
+        """Sends the model's probes to a server on the base path."""
+        steps = self.done.steps
+        made = Provenance({}, exported, code_digest("export.replay", "export.local_server"))
+
+        def served() -> JsonDict:
+            with self._server(serving) as address:
+                return steps.run("predict", "predict", "--model", str(model), "--server", address, "--replay")
+
+        return steps.once("predict", made, served)
+
+    @contextlib.contextmanager
+    def _server(self, serving: Path) -> Iterator[str]:
+        from export.local_server import start_local_server
+
+        steps = self.done.steps
+        steps.current = "serve"
+        click.secho(f"\n$ twin-tf serve --base-path {serving} --port 0", fg="cyan", err=True)
+        begun = time.monotonic()
+        with start_local_server(serving) as server:
+            steps.add("serve (start)", time.monotonic() - begun, _peak_of(server.process.pid))
+            yield server.address
+
+    def _count(self, prepared: Path) -> dict[str, JsonDict]:
+        """The counting baseline, over the latest 100 behaviours and over all."""
+        steps, category = self.done.steps, self._demo.data.category
+        made = Provenance(
+            {"category": category}, digest_of_files([prepared / MANIFEST]), code_digest("twin_tf.counting")
         )
-    lines.append(
-        f"The served probabilities of {served['requests']:,} requests differ from the trainer's by at most "
-        f"{served['served_minus_trained_max']:.1g}."
-    )
-    return [f"* {line}" for line in lines]
 
+        def counted() -> JsonDict:
+            from twin_tf.counting import counting_baselines
 
-def _clear(workdir: Path) -> None:
-    """Removes what an earlier demo left; refuses anything else."""
-    if workdir.exists() and any(workdir.iterdir()):
-        if not (workdir / MARKER).is_file():
-            raise ConfigError(f"{workdir} holds something that no demo wrote; name another --workdir")
-        shutil.rmtree(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / MARKER).write_text("{}\n", encoding="utf-8")
+            begun = time.monotonic()
+            found = counting_baselines(Manifest.load(prepared), category)
+            steps.add("count (baseline)", time.monotonic() - begun, _peak_of(os.getpid()))
+            return {
+                f"counting_{window or 'all'}": {**m.to_plain(), "label": label} for window, (label, m) in found.items()
+            }
+
+        found = steps.once("count (baseline)", made, counted, stem="counting")
+        return {key: system for key, system in found.items() if key.startswith("counting_")}
 
 
 def _peak_of(pid: int) -> float:
@@ -185,27 +189,34 @@ def _peak_of(pid: int) -> float:
 
 
 @click.command()
-@click.option("--data", "name", default="complete-journey", show_default=True, type=click.Choice(sorted(DATA)))
-@click.option("--workdir", required=True, type=click.Path(path_type=Path), help="Replaced if an earlier demo wrote it.")
-def main(name: str, workdir: Path) -> None:
-    """Raw logs to served probabilities, with a report at the end."""
+@click.option("--data", "name", default="complete-journey", show_default=True, type=click.Choice(sorted(DEMOS)))
+@click.option("--workdir", required=True, type=click.Path(path_type=Path), help="New, or that of an earlier demo.")
+@click.option("--fresh", is_flag=True, help="Begin with nothing: remove what earlier calls kept in --workdir.")
+def main(name: str, workdir: Path, fresh: bool) -> None:
+    """Raw logs to served probabilities, with a report at the end; called again after a failure, it goes on."""
     from rich.console import Console
     from rich.table import Table
 
-    from twin_tf.report import quality_table
-
+    again = ["python", "-m", "twin_tf.demo", "--data", name, "--workdir", str(workdir)]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the report is written, and what it began ends
     try:
-        report = run_demo(name, workdir)
-    except (ConfigError, ChildProcessError) as error:
+        report = run_demo(DEMOS[name], workdir, again, fresh)
+    except (ConfigError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    table = Table("system", "AUC", "GAUC", "log loss", "training s", title=report["title"], title_justify="left")
-    for row in quality_table(report["systems"]):
-        table.add_row(*row)
     console = Console()
-    console.print(table)
+    if report["systems"]:
+        table = Table("system", "AUC", "GAUC", "log loss", "training s", title=report["title"], title_justify="left")
+        for row in quality_table(report["systems"]):
+            table.add_row(*row)
+        console.print(table)
     for figure in report["figures"]:
         console.print(f"  {figure['name']:<26}{figure['value']:.6g} {figure['unit']}", highlight=False)
     console.print(f"\nReport: {workdir / 'report.md'}", highlight=False)
+    if "failed" in report:
+        failed = report["failed"]
+        raise click.ClickException(
+            f"the step {failed['step']!r} failed: {failed['why']}\nWhat is done is kept. To go on: {failed['command']}"
+        )
 
 
 if __name__ == "__main__":

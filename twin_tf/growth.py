@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from twin_tf import records
-from twin_tf.config import load_config
 from twin_tf.data import load_item_features, load_item_ids
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.keras_api import tf
 from twin_tf.layers.embeddings import ItemEmbedding
 from twin_tf.model import TwinModel
+from twin_tf.recorded_settings import load_run_config
 from twin_tf.records import Manifest
-from twin_tf.runs import CONFIG, schema_of
+from twin_tf.runs import schema_of
 from twin_tf.schema import FeatureSchema
 from twin_tf.strict_yaml import ConfigError
 
@@ -36,7 +36,7 @@ def check_same_encoding(run: Path, manifest: Manifest, *, items_alone: bool = Fa
             would read wrong rows without a word.
     """
     prepared = Path(manifest.directory)
-    schemas = [manifest.schema, schema_of(load_config(run / CONFIG))]
+    schemas = [manifest.schema, schema_of(load_run_config(run))]
     if items_alone:
         schemas = [_without_histories(schema) for schema in schemas]
     if schemas[0].contents_fingerprint != schemas[1].contents_fingerprint:

@@ -326,11 +326,11 @@ class TwinModel(tfrs.Model):
         """The arguments that make the same model; of the catalogue its shape alone, for its content is a variable."""
         return {
             "schema": self.schema.to_plain(),
-            "config": to_plain(self.config),
+            "config": to_plain(self.config, defaults=True),
             "item_features": list(self.item_embedding.item_features.shape),
             "cardinalities": dict(self._cardinalities),
             "seed": self._seed,
-            "training": to_plain(self._training) if self._training is not None else None,
+            "training": to_plain(self._training, defaults=True) if self._training is not None else None,
             "item_state": None if self.item_state is None else list(self.item_state.shape),
         }
 

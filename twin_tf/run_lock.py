@@ -2,23 +2,25 @@
 
 import contextlib
 import dataclasses
+import json
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from twin_tf import records
-from twin_tf.config import Config, load_config
+from twin_tf.config import Config
 from twin_tf.file_lock import file_lock
+from twin_tf.recorded_settings import CONFIG, earlier_forms, load_run_config
 from twin_tf.records import Manifest
-from twin_tf.runs import CHECKPOINTS, CONFIG, RUN, RunInfo, create_run, load_info
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.runs import CHECKPOINTS, RUN, RunInfo, create_run, load_info
+from twin_tf.strict_yaml import ConfigError, first_difference
 
 LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def claimed_run(directory: Path, manifest: Manifest, config: Config, info: RunInfo) -> Iterator[None]:
+def claimed_run(directory: Path, manifest: Manifest, config: Config, info: RunInfo) -> Iterator[RunInfo]:
     """Makes the run, or takes up an unfinished one of the same settings and data; nobody else trains into it meanwhile.
 
     A kill ends the claim.
@@ -28,6 +30,9 @@ def claimed_run(directory: Path, manifest: Manifest, config: Config, info: RunIn
         manifest: of the prepared data.
         config: with the data's schema.
         info: of the run when it starts.
+
+    Yields:
+        `run.json` as the run was begun.
 
     Raises:
         ConfigError: the directory holds something else, a finished run, one of other settings or data, or is in use.
@@ -42,10 +47,12 @@ def claimed_run(directory: Path, manifest: Manifest, config: Config, info: RunIn
             difference = _difference(directory, config, info)
             if difference:
                 raise ConfigError(f"{refusal}: {difference}")
+            _say_what_is_resumed(directory, info)
+            dataclasses.replace(config, schema=manifest.schema).save(directory / CONFIG)
         else:  # a kill may have left a part of it
             _remove_created(directory)
             create_run(directory, manifest, config, info)
-        yield
+        yield load_info(directory)
 
 
 @contextlib.contextmanager
@@ -63,22 +70,28 @@ def _difference(directory: Path, config: Config, info: RunInfo) -> str:
     begun = load_info(directory)
     if begun.weights_version:
         return "its training is finished"
-    settings = _different_setting(dataclasses.asdict(load_config(directory / CONFIG)), dataclasses.asdict(config))
+    settings = first_difference(load_run_config(directory).to_plain(defaults=True), config.to_plain(defaults=True))
     if settings:
-        return f"it was begun with other settings, {settings}; only the same command resumes it"
-    if dataclasses.replace(begun, prepared=info.prepared) != info:
+        return f"it was begun with other settings, {settings}; only the same command resumes it{_advice(directory)}"
+    if dataclasses.replace(begun, prepared=info.prepared, commit=info.commit) != info:
         return "it was begun with other data or another --init-from; only the same command resumes it"
     return ""
 
 
-def _different_setting(begun: Any, now: Any, name: str = "") -> str:
-    if isinstance(begun, Mapping) and isinstance(now, Mapping):
-        for key in {**begun, **now}:
-            found = _different_setting(begun.get(key), now.get(key), f"{name}.{key}" if name else key)
-            if found:
-                return found
-        return ""
-    return "" if begun == now else f"{name} {begun}, not {now}"
+def _advice(directory: Path) -> str:
+    """How to go on with a run that was begun before a setting existed, or with another default of it."""
+    settings = " ".join(f"--set {name}={json.dumps(value)}" for name, value in earlier_forms(directory).items())
+    return f", here with {settings}: it was begun by earlier code" if settings else ""
+
+
+def _say_what_is_resumed(directory: Path, info: RunInfo) -> None:
+    """Says when code other than today's began the run, and which form it keeps."""
+    begun = load_info(directory).commit
+    if begun != info.commit:
+        said = f"{directory} was begun by code {begun or 'of an unknown commit'} and goes on with {info.commit}"
+        print(f"warning: {said}", file=sys.stderr)
+    for name, value in earlier_forms(directory).items():
+        print(f"{directory} does not record {name}: it keeps {value!r}, as it was begun", file=sys.stderr)
 
 
 def _remove_created(directory: Path) -> None:

@@ -1,6 +1,6 @@
 """A run directory: everything that training leaves behind and export needs, and nothing else.
 
-run/config.yaml     model, training and serving settings, with the schema
+run/config.yaml     model, training and serving settings, with the schema; every setting written out
     schema.yaml, vocabularies/, items/items.parquet     copied from the prepared data
     items/seen.npy  which items it was trained on, see `twin_tf.seen_items`
     items/search_state.npy  what the search keeps of each item, where it is one by frozen item embeddings
@@ -22,19 +22,19 @@ import numpy.typing as npt
 
 from twin_tf import records
 from twin_tf.checkpoints import DamagedCheckpointError, sound_state
-from twin_tf.config import Config, load_config
+from twin_tf.config import Config
 from twin_tf.data import load_item_features
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.item_embeddings import load_item_embeddings
 from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
+from twin_tf.recorded_settings import CONFIG, load_run_config
 from twin_tf.records import Manifest
 from twin_tf.schema import FeatureSchema
 from twin_tf.search import find_strategy
 from twin_tf.search.protocol import Vectors
 from twin_tf.strict_yaml import ConfigError, build, to_plain
 
-CONFIG = "config.yaml"
 RUN = "run.json"
 REPORT = "report.json"
 CHECKPOINTS = "checkpoints"
@@ -54,6 +54,7 @@ class RunInfo:
         manifest_sha256: of the data's manifest.
         init_from: the run whose weights it started from.
         trained_until: the moment, in the unit of the logs, at which the training window of its data ended; 0: unknown.
+        commit: of the code that began it, see `code_version.commit`; empty: unknown.
     """
 
     schema_fingerprint: str
@@ -64,6 +65,7 @@ class RunInfo:
     manifest_sha256: str = ""
     init_from: str | None = None
     trained_until: int = 0
+    commit: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +194,7 @@ def load_run(directory: str | Path) -> Run:
     """
     root = Path(directory)
     checkpoint, info = finished_checkpoint(root), load_info(root)
-    config = load_config(root / CONFIG)
+    config = load_run_config(root)
     model, ids = build_model(root, config, info)
     tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial().assert_existing_objects_matched()
     return Run(root, config, info, model, ids)

@@ -79,8 +79,13 @@ def build(cls: type[T], data: Any, where: str) -> T:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def to_plain(value: Any) -> Any:
-    """The inverse of `build`: dataclasses to mappings that YAML and JSON can hold, defaults left out."""
+def to_plain(value: Any, defaults: bool = False) -> Any:
+    """The inverse of `build`: dataclasses to mappings that YAML and JSON can hold.
+
+    Args:
+        value: a dataclass, or what its fields hold.
+        defaults: whether to write out the keys that have their default values.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         plain = {}
         for field in dataclasses.fields(value):
@@ -88,14 +93,25 @@ def to_plain(value: Any) -> Any:
             default = field.default
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
-            if item != default:
-                plain[field.name] = to_plain(item)
+            if defaults or item != default:
+                plain[field.name] = to_plain(item, defaults)
         return plain
     if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
+        return {key: to_plain(item, defaults) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
+        return [to_plain(item, defaults) for item in value]
     return value
+
+
+def first_difference(before: Any, now: Any, name: str = "") -> str:
+    """Names the first key in which two plain mappings differ, with both values; empty if they are the same."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in {**before, **now}:
+            found = first_difference(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+            if found:
+                return found
+        return ""
+    return "" if before == now else f"{name} {before}, not {now}"
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

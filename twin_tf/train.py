@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.checkpoints import CheckpointStore
+from twin_tf.code_version import commit
 from twin_tf.config import Config
 from twin_tf.data import make_dataset
 from twin_tf.fit import Fit, overlap_name
@@ -72,6 +73,7 @@ def train(
         manifest_sha256=digest,
         init_from=earlier,
         trained_until=manifest.split.train_until,
+        commit=commit(),
     )
     if is_chief(strategy):
         return _train(manifest, directory, config, info, strategy, plan)
@@ -94,7 +96,7 @@ def _train(
         model, _ = build_model(Path(info.prepared), config, info)
     make_dataset(manifest, "train", model.window, config.training.batch_records)
     manifest.shard_paths("valid")
-    with claimed_run(directory, manifest, config, info), lost_processes_named():
+    with claimed_run(directory, manifest, config, info) as begun, lost_processes_named():
         if resumes is not None and (resumes / CHECKPOINTS).is_dir():
             shutil.copytree(resumes / CHECKPOINTS, directory / CHECKPOINTS)
         keep_search_state(directory, model)
@@ -111,7 +113,12 @@ def _train(
             report["init_from"] = {"run": info.init_from, "rows": plan.to_plain()}
         save_seen_items(directory, manifest, info.init_from)
         _write_whole(directory / REPORT, json.dumps(report, indent=1) + "\n")
-        save_info(directory, dataclasses.replace(info, weights_version=int(time.time()), steps=report["kept"]["steps"]))
+        save_info(
+            directory,
+            dataclasses.replace(
+                begun, prepared=info.prepared, weights_version=int(time.time()), steps=report["kept"]["steps"]
+            ),
+        )
     return report
 
 

@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
-from twin_tf.config import ModelConfig, load_config
+from twin_tf.config import ModelConfig
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.embeddings import table_variables
 from twin_tf.model import TwinModel
+from twin_tf.recorded_settings import load_run_config
 from twin_tf.records import Manifest
-from twin_tf.runs import CONFIG, finished_checkpoint, schema_of
+from twin_tf.runs import finished_checkpoint, schema_of
 from twin_tf.schema import FIRST_KNOWN, Feature
 from twin_tf.search import find_strategy
 from twin_tf.strict_yaml import ConfigError
@@ -82,7 +83,7 @@ def plan_transfer(run: str | Path, manifest: Manifest, model: ModelConfig) -> Tr
     """
     directory = Path(run)
     checkpoint = finished_checkpoint(directory)
-    config = load_config(directory / CONFIG)
+    config = load_run_config(directory)
     for field in dataclasses.fields(ModelConfig):
         mine, theirs = getattr(model, field.name), getattr(config.model, field.name)
         free = field.name in SEARCH_SETTINGS or (field.name in FREE_SETTINGS and bool(mine) == bool(theirs))

@@ -8,8 +8,8 @@ from twin_tf.comparison.systems import SYSTEMS
 from twin_tf.counting import WHOLE
 from twin_tf.figures import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 
-Plain = Mapping[str, Any]
-Results = Mapping[str, Sequence[Plain]]
+JsonDict = Mapping[str, Any]
+Results = Mapping[str, Sequence[JsonDict]]
 
 OTHERS = (
     "#e08e45",
@@ -38,7 +38,7 @@ def _colour(key: str) -> str:
     return COLOURS[0] if key == "twin" else "#000000"
 
 
-def quality(results: Results, labels: Mapping[str, str], counting: Mapping[str, Plain]) -> bytes:
+def quality(results: Results, labels: Mapping[str, str], counting: Mapping[str, JsonDict]) -> bytes:
     """AUC and GAUC of every system, the best GAUC on top, and the better counting over the whole history."""
     systems = [
         Quality(labels[k], [r["auc"] for r in found], [r["gauc"] for r in found]) for k, found in results.items()
@@ -48,7 +48,7 @@ def quality(results: Results, labels: Mapping[str, str], counting: Mapping[str, 
     return quality_bars(systems, "Which search finds what clicks depend on", max(counted, default=None))
 
 
-def _mean_gauc(found: Sequence[Plain]) -> float:
+def _mean_gauc(found: Sequence[JsonDict]) -> float:
     return statistics.fmean(result["gauc"] for result in found)
 
 
@@ -60,7 +60,7 @@ def by_length(results: Results, labels: Mapping[str, str]) -> bytes:
     return length_lines(lines, "What a longer history is worth to each system")
 
 
-def consistency(curves: Mapping[str, Sequence[Plain]], labels: Mapping[str, str]) -> bytes:
+def consistency(curves: Mapping[str, Sequence[JsonDict]], labels: Mapping[str, str]) -> bytes:
     """Hits of the true top-100 by the size of the GSU's output, one curve a system."""
     figure, axes = new_figure(width=9.0, height=4.6)
     for key, rows in curves.items():
@@ -78,7 +78,7 @@ def consistency(curves: Mapping[str, Sequence[Plain]], labels: Mapping[str, str]
     return png(figure)
 
 
-def planted(shares: Mapping[str, Plain], results: Results, labels: Mapping[str, str]) -> bytes:
+def planted(shares: Mapping[str, JsonDict], results: Results, labels: Mapping[str, str]) -> bytes:
     """GAUC over the share of relevant behaviours that the search hands over, one point a system."""
     figure, axes = new_figure(width=9.0, height=4.6)
     for key, found in shares.items():
@@ -93,7 +93,7 @@ def planted(shares: Mapping[str, Plain], results: Results, labels: Mapping[str, 
     return png(figure)
 
 
-def table_age(rows: Sequence[Plain]) -> bytes:
+def table_age(rows: Sequence[JsonDict]) -> bytes:
     """Hits by the age of the projection table."""
     figure, axes = new_figure(height=3.4)
     ages, hits = [row["age"] for row in rows], [100 * row["share"] for row in rows]
@@ -108,7 +108,9 @@ def table_age(rows: Sequence[Plain]) -> bytes:
     return png(figure)
 
 
-def ablations(keys: Sequence[str], results: Results, extras: Mapping[str, Plain], labels: Mapping[str, str]) -> bytes:
+def ablations(
+    keys: Sequence[str], results: Results, extras: Mapping[str, JsonDict], labels: Mapping[str, str]
+) -> bytes:
     """GAUC beside request time."""
     from matplotlib.figure import Figure
 

@@ -25,12 +25,12 @@ SIZES = "sizes.json"
 def export(run: str, output: str, length: int) -> None:
     """Writes the served model, and beside it what a request needs to know."""
     from export.servable import Servable
-    from twin_tf.config import load_config
     from twin_tf.keras_api import tf
-    from twin_tf.runs import CONFIG, build_model, finished_checkpoint, load_info, schema_of
+    from twin_tf.recorded_settings import load_run_config
+    from twin_tf.runs import build_model, finished_checkpoint, load_info, schema_of
 
     root = Path(run)
-    config, info = load_config(root / CONFIG), load_info(root)
+    config, info = load_run_config(root), load_info(root)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, history_length=length))
     model, ids = build_model(root, config, info)
     tf.train.Checkpoint(model=model).restore(finished_checkpoint(root)).expect_partial()

@@ -1,6 +1,6 @@
 """What is measured of a trained run beside its metrics: consistency, planted behaviours, what a request costs.
 
-Each is measured in a process of its own and kept in a file, so it is measured once.
+Each is measured once, in a process of its own, and kept: tied to the run and to the code that measures.
 """
 
 import hashlib
@@ -10,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from twin_tf.arms import read_plain, write_whole
-from twin_tf.command_steps import Plain, Steps
+from twin_tf.code_version import code_digest
+from twin_tf.command_steps import Steps
 from twin_tf.comparison.latency import SIZES
 from twin_tf.comparison.systems import System
+from twin_tf.files import JsonDict
+from twin_tf.result_cache import KEY_DIGITS, Provenance, ResultCache
 
 AGES = (0, 25, 50, 100, 200, 400)
 """Training steps that TWIN's projection table is old."""
@@ -35,26 +37,30 @@ class Measurements:
         records: of the test split, whose finalists are compared with the true ones.
         ages: whether the data have validation records, on which an ageing table is looked at.
         steps: shares out the processors.
+        data: a digest of the prepared data.
     """
 
-    def __init__(self, workdir: Path, prepared: str, truth: str | None, records: int, ages: bool, steps: Steps) -> None:
+    def __init__(
+        self, workdir: Path, prepared: str, truth: str | None, records: int, ages: bool, steps: Steps, data: str
+    ) -> None:
         self._workdir = workdir
         self._prepared = prepared
         self._truth = truth
         self._records = records
         self._ages = ages
         self._steps = steps
-        known = None if truth is None else hashlib.sha256((Path(truth) / MATCHES).read_bytes()).hexdigest()
-        self._planted = None if known is None else f"planted-{known[:10]}"
+        self._data = data
+        self._truth_digest = None if truth is None else hashlib.sha256((Path(truth) / MATCHES).read_bytes()).hexdigest()
+        self._cache = ResultCache(workdir / "extras")
 
-    def of(self, system: System, run: str) -> Plain | None:
+    def of(self, system: System, run: str) -> JsonDict | None:
         """All measurements of a system, of its first run; None if any is missing."""
-        wanted = self._wanted(system)
-        if not all(self._kept(run, what).is_file() for what in (*wanted, "latency")):
+        found = {what: self._kept(system, run, what) for what in (*self._wanted(system), "latency")}
+        if None in found.values():
             return None
-        consistency = read_plain(self._kept(run, "consistency")) if "consistency" in wanted else {}
-        planted = None if self._planted is None else read_plain(self._kept(run, self._planted))["shares"]
-        return {"planted": planted, **consistency, "latency": read_plain(self._kept(run, "latency"))}
+        planted, latency = found.pop("planted", None), found.pop("latency")
+        shares = None if planted is None else planted["shares"]
+        return {"planted": shares, **(found.get("consistency") or {}), "latency": latency}
 
     def look(self, system: System, run: str) -> None:
         """Measures what a search finds. Several may run at once.
@@ -64,50 +70,63 @@ class Measurements:
         """
         where = ("--run", run, "--prepared", self._prepared)
         for what in self._wanted(system):
-            kept = self._kept(run, what)
-            if kept.is_file():
+            if self._kept(system, run, what) is not None:
                 continue
             if what == "consistency":
-                ages = ",".join(map(str, AGES)) if system.key == "twin" and self._ages else ""
+                ages = ",".join(map(str, self._looked_ages(system)))
                 found = self._module("consistency", *where, "--records", str(self._records), "--ages", ages)
             else:
                 found = {"shares": self._module("planted", *where, "--truth", str(self._truth))}
-            write_whole(kept, found)
+            self._cache.write(*self._named(system, run, what), found)
 
-    def serve(self, run: str) -> Path:
+    def serve(self, system: System, run: str) -> Path:
         """Writes the run as a served model, if its latency is still to be measured. Several may run at once.
 
         Raises:
             ChildProcessError: it failed.
         """
-        model = self._workdir / "served" / Path(run).name
-        if not self._kept(run, "latency").is_file() and not (model / SIZES).is_file():  # it is written last
+        code = self._named(system, run, "latency")[1].code
+        model = self._workdir / "served" / f"{Path(run).name}-{code[:KEY_DIGITS]}"
+        if self._kept(system, run, "latency") is None and not (model / SIZES).is_file():  # it is written last
             shutil.rmtree(model, ignore_errors=True)
             asked = ("--run", run, "--output", str(model), "--length", str(LENGTH))
             self._module("latency", "export", *asked)
         return model
 
-    def time(self, run: str, model: Path) -> None:
+    def time(self, system: System, run: str, model: Path) -> None:
         """Measures what a request costs; nothing else may run.
 
         Raises:
             ChildProcessError: it failed.
         """
-        kept = self._kept(run, "latency")
-        if not kept.is_file():
+        if self._kept(system, run, "latency") is None:
             asked = ("--model", str(model), "--candidates", str(CANDIDATES), "--length", str(LENGTH))
-            write_whole(kept, self._module("latency", "time", *asked, alone=True))
+            self._cache.write(*self._named(system, run, "latency"), self._module("latency", "time", *asked, alone=True))
         shutil.rmtree(model, ignore_errors=True)
 
     def _wanted(self, system: System) -> list[str]:
-        """The files of what a search finds."""
-        planted = [] if self._planted is None else [self._planted]
+        """What is looked at of a search."""
+        planted = [] if self._truth is None else ["planted"]
         return planted if system.ablation and system.key != "twin_auxiliary" else [*planted, "consistency"]
 
-    def _kept(self, run: str, what: str) -> Path:
-        return self._workdir / "extras" / f"{Path(run).name}.{what}.json"
+    def _looked_ages(self, system: System) -> tuple[int, ...]:
+        return AGES if system.key == "twin" and self._ages else ()
 
-    def _module(self, name: str, *arguments: str, alone: bool = False) -> Plain:
+    def _kept(self, system: System, run: str, what: str) -> JsonDict | None:
+        return self._cache.read(*self._named(system, run, what))
+
+    def _named(self, system: System, run: str, what: str) -> tuple[str, Provenance]:
+        """The name of a measurement, and what makes its result; the run's name stands for what made the run."""
+        settings: dict[str, JsonDict] = {
+            "consistency": {"records": self._records, "ages": list(self._looked_ages(system))},
+            "planted": {"truth": self._truth_digest},
+            "latency": {"length": LENGTH, "candidates": CANDIDATES},
+        }
+        name = Path(run).name
+        made = Provenance({"run": name, **settings[what]}, self._data, code_digest(f"twin_tf.comparison.{what}"))
+        return f"{name}.{what}", made
+
+    def _module(self, name: str, *arguments: str, alone: bool = False) -> JsonDict:
         """Runs a module of this package; returns what it prints."""
         module = f"twin_tf.comparison.{name}"
         print(f"$ python -m {module} {' '.join(arguments)}", file=sys.stderr, flush=True)
@@ -116,5 +135,5 @@ class Measurements:
             printed, _ = process.communicate()
         if process.returncode:
             raise ChildProcessError(f"{module} failed with exit code {process.returncode}; its message is above")
-        found: Plain = json.loads(printed) if printed.strip() else {}
+        found: JsonDict = json.loads(printed) if printed.strip() else {}
         return found

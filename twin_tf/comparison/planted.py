@@ -22,8 +22,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from twin_tf.batch import Batch
-from twin_tf.command_steps import Plain
 from twin_tf.data import make_dataset
+from twin_tf.files import JsonDict
 from twin_tf.keras_api import graph
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
@@ -75,7 +75,7 @@ class Shares:
             precision = hits / chosen.sum() if chosen.any() else 0.0
             self._rows.append((hits / relevant.sum(), precision, float(relevant.mean()), len(relevant)))
 
-    def to_plain(self) -> Plain:
+    def to_plain(self) -> JsonDict:
         """The means, and of how many targets they are; no means of none."""
         names = ("covered", "precision", "guessed", "behaviours_mean")
         means = np.array(self._rows).mean(axis=0).tolist() if self._rows else []
@@ -130,7 +130,7 @@ def look(run: Run, manifest: Manifest, records: int, width: int) -> Iterator[Loo
         )
 
 
-def planted(run: Run, manifest: Manifest, truth: Truth, records: int) -> Plain | None:
+def planted(run: Run, manifest: Manifest, truth: Truth, records: int) -> JsonDict | None:
     """The shares of a system, among the latest `model.history_length`; None for one that chooses no behaviours."""
     if isinstance(run.model.long_term.search, MadeSearch):
         return None

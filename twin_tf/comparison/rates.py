@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twin_tf.command_steps import Plain
 from twin_tf.comparison.systems import System
-from twin_tf.config import TrainingConfig
-from twin_tf.strict_yaml import ConfigError, nearest
+from twin_tf.config import Config
+from twin_tf.files import JsonDict
+from twin_tf.strict_yaml import ConfigError, first_difference, nearest
+
+ORIGIN = ("data", "manifest_sha256", "seed", "settings", "code", "commit")
+"""What `rates.json` says of where its trials were made."""
 
 Tried = Mapping[str, Mapping[float, float]]
 
@@ -24,12 +27,13 @@ class Rates(NamedTuple):
     Attributes:
         factors: of `training.embedding_learning_rate` and `training.dense_learning_rate` alike.
         tried: GAUC of the validation records by system and factor; empty for a single factor, which needs no trial.
-        origin: of trials that were read from a file: `data`, `manifest_sha256`, `seed`, `base` (the rates themselves).
+        origin: of trials that were read from a file: `data`, `manifest_sha256`, `seed`, `settings` (in full),
+            `code` and `commit`.
     """
 
     factors: tuple[float, ...]
     tried: Tried = {}
-    origin: Plain | None = None
+    origin: JsonDict | None = None
 
     def of(self, system: System) -> float:
         """The system's factor; the smallest of equally good ones.
@@ -50,7 +54,7 @@ class Rates(NamedTuple):
         mine = {**self.tried.get(system.key, {}), factor: gauc}
         return self._replace(tried={**self.tried, system.key: mine})
 
-    def to_plain(self) -> Plain:
+    def to_plain(self) -> JsonDict:
         """What `rates.json` and `report.json` hold."""
         tried = {key: {str(factor): gauc for factor, gauc in found.items()} for key, found in self.tried.items()}
         return {"factors": list(self.factors), "valid_gauc": tried, "origin": self.origin}
@@ -67,7 +71,7 @@ def read_rates(text: str) -> Rates:
         try:
             plain = json.loads(path.read_text(encoding="utf-8"))
             tried = {key: _numbers(found) for key, found in plain["valid_gauc"].items()}
-            origin = {name: plain[name] for name in ("data", "manifest_sha256", "seed", "base")}
+            origin = {name: plain[name] for name in ORIGIN}
             return Rates(_factors(plain["factors"]), tried, origin)
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise ConfigError(f"--rates {text}: not the rates.json of a comparison ({error!r})") from error
@@ -79,9 +83,26 @@ def read_rates(text: str) -> Rates:
         ) from error
 
 
-def base_rates(training: TrainingConfig) -> Plain:
-    """The rates that factors multiply."""
-    return {name: getattr(training, name) for name in ("embedding_learning_rate", "dense_learning_rate")}
+def check_origin(rates: Rates, manifest_sha256: str, settings: JsonDict) -> None:
+    """Whether rates of an earlier comparison were chosen for these data and settings.
+
+    Raises:
+        ConfigError: for others.
+    """
+    if rates.origin is None:
+        return
+    if rates.origin["manifest_sha256"] != manifest_sha256:
+        raise ConfigError("--rates were chosen on other data; tune again with --rates 0.5,1,2")
+    different = first_difference(rates.origin["settings"], settings)
+    if different:
+        raise ConfigError(f"--rates were chosen with other settings, {different}; tune again with --rates 0.5,1,2")
+
+
+def shared_settings(config: Config) -> JsonDict:
+    """What all systems of a comparison share, in full; the seed apart, and what no training reads."""
+    plain = config.to_plain(defaults=True)
+    training = {key: value for key, value in plain["training"].items() if key != "seed"}
+    return {"schema": plain["schema"], "model": plain["model"], "training": training}
 
 
 def _factors(parts: Sequence[Any]) -> tuple[float, ...]:
@@ -95,12 +116,12 @@ def _numbers(found: Mapping[str, float]) -> dict[float, float]:
     return {float(factor): float(gauc) for factor, gauc in found.items()}
 
 
-def tried_factors(rates: Plain) -> list[str]:
+def tried_factors(rates: JsonDict) -> list[str]:
     """Every factor that was tried with any system, from the smallest, as `valid_gauc` names it."""
     return sorted({factor for found in rates["valid_gauc"].values() for factor in found}, key=float)
 
 
-def rate_rows(rates: Plain, labels: Mapping[str, str]) -> list[tuple[str, ...]]:
+def rate_rows(rates: JsonDict, labels: Mapping[str, str]) -> list[tuple[str, ...]]:
     """Rows of (system, GAUC of the validation records by factor), the best in bold, "-" where it was not tried."""
     rows: list[tuple[str, ...]] = []
     for key, found in rates["valid_gauc"].items():
@@ -110,7 +131,7 @@ def rate_rows(rates: Plain, labels: Mapping[str, str]) -> list[tuple[str, ...]]:
     return rows
 
 
-def at_the_edge(rates: Plain) -> list[str]:
+def at_the_edge(rates: JsonDict) -> list[str]:
     """The systems whose best factor is the smallest or largest that they tried: more might be better still."""
     edge = []
     for key, found in rates["valid_gauc"].items():

@@ -14,6 +14,7 @@ from twin_tf.comparison import figures
 from twin_tf.comparison.rates import at_the_edge, rate_rows, tried_factors
 from twin_tf.counting import WHOLE
 from twin_tf.markdown import plain, table
+from twin_tf.result_cache import unused_section
 
 METRICS = ("auc", "gauc", "logloss")
 
@@ -195,6 +196,7 @@ def _page(report: Plain, drawn: set[str]) -> str:
         lines += [*table(("system", *factors), rate_rows(report["rates"], report["labels"])), ""]
     if report["extras"]:
         lines += ["## Cost", "", *_cost(report), ""]
+    lines += unused_section(report.get("unused", ()))
     return "\n".join(lines)
 
 
@@ -257,6 +259,8 @@ def _budget(rates: Plain) -> str:
         if origin
         else ""
     )
+    if report_code := rates.get("other_code"):
+        where += f"they were chosen by other code, commit {report_code}, and are settings here, not results; "
     return (
         f"{where}{'e' if where else 'E'}ach tried {factors} times the configured learning rates, and once more beyond "
         "the best of them if that was the smallest or largest, with one seed, and kept what was best on the validation "

@@ -13,17 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twin_tf.arms import Arm, Arms, read_plain, write_whole
-from twin_tf.code_version import commit
-from twin_tf.command_steps import Plain, Steps
+from twin_tf.arms import CODE, Arm, Arms
+from twin_tf.code_version import code_digest, commit
+from twin_tf.command_steps import Steps
 from twin_tf.comparison.measurements import MATCHES, Measurements
-from twin_tf.comparison.rates import Rates, base_rates, further, untried
+from twin_tf.comparison.rates import Rates, check_origin, further, shared_settings, untried
 from twin_tf.comparison.report import write_comparison
 from twin_tf.comparison.systems import System
 from twin_tf.config import Config, load_config
+from twin_tf.files import JsonDict, read_json, write_json
 from twin_tf.records import Manifest
+from twin_tf.result_cache import Provenance, ResultCache
 from twin_tf.search import make_search
 from twin_tf.strict_yaml import ConfigError, nearest
+from twin_tf.workdir import RESULTS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 
@@ -32,7 +35,25 @@ Done = TypeVar("Done")
 
 TAKEN = "seconds.json"
 
-Results = dict[str, list[Plain]]
+OWN = (
+    "results",
+    "runs",
+    "extras",
+    "served",
+    "item-embeddings-*",
+    "raw",
+    "prepared",
+    "*.json",
+    "*.png",
+    "*.md",
+    "*.yaml",
+)
+"""What a comparison writes in its working directory."""
+
+EMBEDDING_WIDTH = 64
+EMBEDDING_SEED = 1
+
+Results = dict[str, list[JsonDict]]
 
 
 class Comparison:
@@ -78,17 +99,22 @@ class Comparison:
         self._truth = truth
         self._records = records
         self._jobs = jobs
-        self._steps = Steps(at_once=jobs)
         self._started = time.monotonic()
         self._check_data()
         self._workdir = workdir.absolute()
+        self._cache = ResultCache(self._workdir / RESULTS)
+        self._steps = Steps(at_once=jobs, cache=self._cache)
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._commit = commit()
-        taken = read_plain(self._workdir / TAKEN) if (self._workdir / TAKEN).is_file() else {}
-        self._earlier = float(taken["seconds"]) if taken.get("manifest_sha256") == self._digest else 0.0
+        taken = read_json(self._workdir / TAKEN) if (self._workdir / TAKEN).is_file() else {}
+        self._same = {"manifest_sha256": self._digest, "code": code_digest("twin_tf.comparison.run", *CODE)}
+        same = {name: taken.get(name) for name in self._same} == self._same
+        self._earlier = float(taken["seconds"]) if same else 0.0
         where = None if truth is None else str(Path(truth).absolute())
         ages = bool(self._manifest.counts.targets.get("valid"))
-        self._measurements = Measurements(self._workdir, self._prepared, where, records, ages, self._steps)
+        self._measurements = Measurements(
+            self._workdir, self._prepared, where, records, ages, self._steps, self._digest
+        )
 
     def _check_data(self) -> None:
         model, schema, rates = self._config.model, self._manifest.schema, self._rates
@@ -104,15 +130,11 @@ class Comparison:
         to_try = [*untried(rates, self._systems), *further(rates, self._systems)]
         if to_try and not self._manifest.counts.targets.get("valid"):
             raise ConfigError("to choose rates the data need a valid split with targets, and these have none")
-        if rates.origin is not None and rates.origin["base"] != base_rates(self._config.training):
-            raise ConfigError(
-                f"--rates were tried as factors of {rates.origin['base']}, but the configuration has "
-                f"{base_rates(self._config.training)}; tune again with --rates 0.5,1,2"
-            )
+        check_origin(rates, self._digest, shared_settings(self._config))
         if self._truth is not None and schema.history.clustered:
             raise ConfigError("--truth knows single behaviours, but these histories are clustered; leave it out")
 
-    def run(self) -> Plain:
+    def run(self) -> JsonDict:
         """Does what is left to do; returns the content of `report.json`.
 
         Raises:
@@ -128,7 +150,7 @@ class Comparison:
         counted = self._counted(path)
 
         def arms(seed: int) -> Arms:
-            return Arms(self._workdir, str(path), (seed,), self._steps)
+            return Arms(self._workdir, str(path), (seed,), self._steps, self._cache)
 
         def arm(system: System) -> Arm:
             return self._arm(system, embeddings, self._rates.of(system))
@@ -146,21 +168,22 @@ class Comparison:
             results = self._results(done)
             self._write(results, counted)
         first = {system.key: results[system.key][0]["run"] for system in self._systems}
-        list(self._at_once(lambda system: self._measurements.look(system, first[system.key]), self._systems))
-        served = list(self._at_once(self._measurements.serve, list(first.values())))
-        for run, model in served:  # timed, so one at a time
-            self._measurements.time(run, model)
+        measured = self._measurements
+        list(self._at_once(lambda system: measured.look(system, first[system.key]), self._systems))
+        served = list(self._at_once(lambda system: measured.serve(system, first[system.key]), self._systems))
+        for system, model in served:  # timed, so one at a time
+            measured.time(system, first[system.key], model)
             self._write(results, counted)
         return self._write(results, counted)
 
-    def _results(self, done: dict[tuple[str, int], list[Plain]]) -> Results:
+    def _results(self, done: dict[tuple[str, int], list[JsonDict]]) -> Results:
         """What there is of each system, by seed."""
         return {s.key: [one for seed in self._seeds for one in done.get((s.key, seed), ())] for s in self._systems}
 
     def _seconds(self) -> float:
         """What all calls of the command on these data took until now; notes it for the next one."""
         seconds = self._earlier + time.monotonic() - self._started
-        write_whole(self._workdir / TAKEN, {"manifest_sha256": self._digest, "seconds": seconds})
+        write_json(self._workdir / TAKEN, {**self._same, "seconds": seconds})
         return seconds
 
     def _at_once(self, work: Callable[[Work], Done], wanted: Sequence[Work]) -> Iterator[tuple[Work, Done]]:
@@ -203,9 +226,9 @@ class Comparison:
 
     def _tune(self, path: Path, embeddings: str) -> None:
         """Tries the rates that were not tried yet, with the first seed."""
-        arms = Arms(self._workdir, str(path), self._seeds[:1], self._steps)
+        arms = Arms(self._workdir, str(path), self._seeds[:1], self._steps, self._cache)
 
-        def validated(one: tuple[System, float]) -> Plain:
+        def validated(one: tuple[System, float]) -> JsonDict:
             return arms.validated(self._arm(one[0], embeddings, one[1]), self._prepared)
 
         for left in (untried, further):
@@ -218,36 +241,48 @@ class Comparison:
                 self._seconds()
         if self._rates.tried and self._rates.origin is None:
             about = {"data": self._manifest.schema.name, "manifest_sha256": self._digest, "seed": self._seeds[0]}
-            about["base"] = base_rates(self._config.training)
-            write_whole(self._workdir / "rates.json", {**self._rates.to_plain(), **about})
+            about |= {"settings": shared_settings(self._config), "code": code_digest(*CODE), "commit": self._commit}
+            write_json(self._workdir / "rates.json", {**self._rates.to_plain(), **about})
 
     def _embeddings(self) -> str:
         """The directory of frozen item embeddings: the configured one, or made of these data if any system needs it."""
         if self._config.training.item_embeddings:
             return self._config.training.item_embeddings
-        output = self._workdir / f"item-embeddings-{self._digest[:10]}"
-        if any(system.needs_embeddings for system in self._systems) and not output.exists():
-            where = ("--prepared", self._prepared, "--output", str(output))
-            self._steps.run("item embeddings", "item-embeddings", *where)
+        settings = {"width": EMBEDDING_WIDTH, "seed": EMBEDDING_SEED}
+        made = Provenance(settings, self._digest, code_digest("twin_tf.item_embeddings"))
+        output = self._workdir / f"item-embeddings-{made.key}"
+        if any(system.needs_embeddings for system in self._systems):
+            asked = ["item-embeddings", "--prepared", self._prepared, "--output", str(output)]
+            asked += [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+            name = "item embeddings"
+            self._steps.once(name, made, lambda: self._steps.run(name, *asked), [output], "item-embeddings")
         return str(output)
 
-    def _counted(self, path: Path) -> dict[str, Plain]:
+    def _counted(self, path: Path) -> dict[str, JsonDict]:
         """The counting baseline by every category that any system goes by."""
         configs = [load_config(path, self._arm(system, "", 1.0).overrides) for system in self._systems]
         categories = (self._config.model.category, *(config.model.category for config in configs))
-        counted: dict[str, Plain] = {}
+        counted: dict[str, JsonDict] = {}
         known = self._manifest.schema.inherent_slices
         for category in dict.fromkeys(name for name in categories if name is not None and name in known):
-            kept = self._workdir / "results" / f"counting-by-{category}-{self._digest[:10]}.json"
-            if not kept.is_file():
+            name = f"counting-by-{category}"
+            made = Provenance({"category": category}, self._digest, code_digest("twin_tf.counting"))
+            found = self._cache.read(name, made)
+            if found is None:
                 from twin_tf.counting import counting_baselines
 
-                found = counting_baselines(self._manifest, category)
-                write_whole(kept, {label: metrics.to_plain() for label, metrics in found.values()})
-            counted |= read_plain(kept)
+                baselines = counting_baselines(self._manifest, category)
+                metrics = {label: metrics.to_plain() for label, metrics in baselines.values()}
+                found = self._cache.write(name, made, {"baselines": metrics})
+            counted |= found["baselines"]
         return counted
 
-    def _write(self, results: Results, counted: dict[str, Plain]) -> Plain:
+    def _rates_commit(self) -> str:
+        """The commit whose code the rates were chosen by, if it was other code; else empty."""
+        origin = self._rates.origin
+        return str(origin["commit"]) if origin is not None and origin["code"] != code_digest(*CODE) else ""
+
+    def _write(self, results: Results, counted: dict[str, JsonDict]) -> JsonDict:
         first = {system: results[system.key][0]["run"] for system in self._systems if results[system.key]}
         extras = {system.key: self._measurements.of(system, run) for system, run in first.items()}
         targets = self._manifest.counts.targets
@@ -268,8 +303,9 @@ class Comparison:
             "history_length": self._config.model.history_length,
             "epochs": self._config.training.epochs,
             "records": self._records,
-            "rates": self._rates.to_plain(),
+            "rates": {**self._rates.to_plain(), "other_code": self._rates_commit()},
             "factors": {system.key: self._rates.of(system) for system in self._systems},
+            "unused": [found._asdict() for found in self._cache.unused() if "auc" in found.result],
         }
         write_comparison(self._workdir, report)
         return report

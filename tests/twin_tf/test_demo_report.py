@@ -4,7 +4,6 @@ import json
 import struct
 
 import pytest
-
 from twin_tf.report import quality_table, write_report
 
 CLASSES = [
