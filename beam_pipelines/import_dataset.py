@@ -28,6 +28,7 @@ from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.public_dataset import PublicDataset
 from beam_pipelines.datasets.source_files import Source
 from beam_pipelines.progress import progress_line
+from twin_tf.code_version import code_digest
 from twin_tf.strict_yaml import ConfigError, nearest
 
 REPORT = "import.json"
@@ -83,7 +84,8 @@ def import_dataset(
 
     Args:
         name: one of `DATASETS`; `-` and `_` are the same.
-        output_dir: a directory that does not exist, is empty, or holds the same import (which is then kept as it is).
+        output_dir: a directory that does not exist, is empty, or holds the same import by the same code (which is then
+            kept as it is).
         seed: of every random draw.
         source: the download, or its unpacked directory; not for a data set that comes as a Python package.
         progress: show a progress line on stderr.
@@ -97,7 +99,7 @@ def import_dataset(
         spelt = [known.replace("_", "-") for known in DATASETS]
         raise ConfigError(f"no data set {name!r}{nearest(key.replace('_', '-'), spelt)}")
     opened = _source(key, source)
-    same: dict[str, Any] = {"dataset": key, "seed": seed}
+    same: dict[str, Any] = {"dataset": key, "seed": seed, "code": _code(DATASETS[key])}
     if opened is not None:
         same["source"] = opened.identity
     root = Path(output_dir)
@@ -168,12 +170,19 @@ def _finished(root: Path, same: Mapping[str, Any]) -> ImportReport | None:
                 f"{root} holds the import of {content.get('dataset')} with seed {content.get('seed')}, not of "
                 f"{same['dataset']} with seed {same['seed']}; name a new directory"
             )
+    if content.get("code") != same["code"]:
+        raise ConfigError(f"{root} was imported by other code, and might be another today; remove it, or name another")
     if content.get("source") != same.get("source"):
         raise ConfigError(
             f"{root} holds the import of another source ({_named(content.get('source'))}, not "
             f"{_named(same.get('source'))}); name a new directory"
         )
     return dataclasses.replace(_report(content, root), reused=True)
+
+
+def _code(dataset: PublicDataset) -> str:
+    """A digest of the code that makes the logs of a data set."""
+    return code_digest(dataset.write.__module__, "beam_pipelines.datasets.log_writer")
 
 
 def _named(source: Any) -> str:

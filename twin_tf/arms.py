@@ -64,7 +64,7 @@ class Arms:
             provenance = self._provenance(arm, prepared, seed)
             result = self._cache.read(self._stem(arm, seed), provenance)
             if result is not None:
-                found.append({**result, "run": str(self._run(arm, seed, provenance))})
+                found.append(self._placed(result, arm, prepared, seed, provenance))
         return found
 
     def validated(self, arm: Arm, prepared: str | Path) -> JsonDict:
@@ -94,7 +94,11 @@ class Arms:
             }
 
         result = self._steps.once(name, provenance, evaluated, [], self._stem(arm, seed))
-        return {**result, "run": str(run), "prepared": str(prepared)}  # the working directory may have moved
+        return self._placed(result, arm, prepared, seed, provenance)
+
+    def _placed(self, result: JsonDict, arm: Arm, prepared: str | Path, seed: int, provenance: Provenance) -> JsonDict:
+        """A result with where things lie now: the working directory may have moved since it was kept."""
+        return {**result, "run": str(self._run(arm, seed, provenance)), "prepared": str(prepared)}
 
     def _trained(self, arm: Arm, prepared: str | Path, seed: int, provenance: Provenance) -> JsonDict:
         """The report of the trained run, with `peak_rss_mb` (None if the process that measured it was killed)."""

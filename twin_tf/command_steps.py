@@ -23,7 +23,7 @@ import click
 
 from twin_tf.end_with_parent import ending_with_this_process
 from twin_tf.files import JsonDict
-from twin_tf.result_cache import Provenance, ResultCache
+from twin_tf.result_cache import Provenance, ResultCache, Unused
 
 
 class StepFailedError(ChildProcessError):
@@ -156,6 +156,10 @@ class Steps:
         result = work()
         mine = [step for step in self.taken[before:] if self._at_once == 1 or step["name"] == name]
         return self._cache.write(stem, provenance, {**result, "steps": mine})
+
+    def unused(self) -> list[Unused]:
+        """What lies in the cache under the names that were asked for and was not used."""
+        return [] if self._cache is None else self._cache.unused()
 
     def add(self, name: str, seconds: float, peak_mb: float) -> None:
         """Notes a step that was measured elsewhere."""

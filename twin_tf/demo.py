@@ -86,7 +86,9 @@ def run_demo(demo: Demo, workdir: Path, again: Sequence[str], fresh: bool = Fals
 
 
 def _failure(job: "_Job", error: BaseException, again: Sequence[str]) -> JsonDict:
-    why = error.why if isinstance(error, StepFailedError) else str(error) or f"interrupted ({type(error).__name__})"
+    why = error.why if isinstance(error, StepFailedError) else str(error) or type(error).__name__
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        why = "it was interrupted"
     return {"step": job.done.steps.current, "why": why, "command": shlex.join(again)}
 
 
@@ -97,7 +99,7 @@ class _Job:
         self._demo = demo
         self._workdir = workdir
         self._cache = ResultCache(workdir / RESULTS)
-        self.done = Done(Steps(cache=self._cache), unused=self._cache.unused)
+        self.done = Done(Steps(cache=self._cache))
 
     def run(self) -> None:
         """Does what is left, in order.
@@ -112,7 +114,6 @@ class _Job:
         arms = Arms(workdir, data.config, (1,), done.steps, self._cache)
         for arm in self._demo.arms:
             done.systems[arm.key] = arms.run(arm, prepared)[0]
-        done.systems |= self._count(prepared)
         model, serving = workdir / "model", workdir / "serving"
         run = Path(done.systems["twin"]["run"])
         done.exported = self._step("export", {}, digest_of_files([run / "run.json"]), [model], "export.exporter",
@@ -121,6 +122,9 @@ class _Job:
         self._step("validate", {}, exported, [], "export.validate", (str(model),))
         self._step("publish", {}, exported, [serving], "export.publisher", (str(model), "--base-path", str(serving)))
         done.served = self._replay(model, serving, exported)
+        done.systems |= self._count(
+            prepared
+        )  # last: it loads TensorFlow here, and a child's memory counts its parent's
 
     def _step(
         self,

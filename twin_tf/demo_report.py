@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from twin_tf.command_steps import Steps
 from twin_tf.figures import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 from twin_tf.files import JsonDict, write_json, write_whole
 from twin_tf.markdown import plain, table
-from twin_tf.result_cache import Unused, unused_section
+from twin_tf.result_cache import unused_section
 from twin_tf.shipped_data import ShippedData
 
 
@@ -21,14 +21,12 @@ class Done:
 
     Attributes:
         steps: what was run.
-        unused: gives the results on disk that other code, settings or data made.
         systems: key -> metrics of the test split.
         exported: what the export said.
         served: what the replay said.
     """
 
     steps: Steps
-    unused: Callable[[], list[Unused]] = list
     systems: dict[str, JsonDict] = dataclasses.field(default_factory=dict)
     exported: JsonDict | None = None
     served: JsonDict | None = None
@@ -53,7 +51,7 @@ def build_report(data: ShippedData, done: Done, commit: str, failed: JsonDict | 
         "findings": _findings(done),
         "figures": [dict(zip(("name", "value", "unit", "how"), row, strict=True)) for row in _figures(done)],
         "steps": done.steps.taken,
-        "unused": [found._asdict() for found in done.unused() if "auc" in found.result],
+        "unused": [found._asdict() for found in done.steps.unused() if "auc" in found.result],
         "latencies_ms": [] if done.served is None else done.served["latencies_ms"],
     }
     return report if failed is None else {**report, "failed": failed}

@@ -63,9 +63,10 @@ class Source:
 
     @property
     def identity(self) -> dict[str, str | int]:
-        """What tells two sources apart without reading them: name and bytes."""
-        files = self._in_directory or [self.path]
-        return {"name": self.path.resolve().name, "bytes": sum(file.stat().st_size for file in files)}
+        """What tells two sources apart without reading them: name, bytes, and when they were last changed."""
+        files = [file.stat() for file in self._in_directory or [self.path]]
+        changed = max(file.st_mtime_ns for file in files)
+        return {"name": self.path.resolve().name, "bytes": sum(file.st_size for file in files), "changed": changed}
 
     def __iter__(self) -> Iterator[SourceFile]:
         """Yields the wanted files; a stream is good until the next one is asked for."""

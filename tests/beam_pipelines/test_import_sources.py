@@ -1,6 +1,7 @@
 """Where the files of a public data set lie, and what happens to rows and files that are not as documented."""
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +253,17 @@ def test_another_source_is_not_taken_for_the_same_import(tmp_path: Path) -> None
     assert import_dataset("movielens-1m", tmp_path / "raw", source=first).reused
     with pytest.raises(ConfigError, match=r"another source \(600.zip of [\d,]+ bytes, not 700.zip of"):
         run("movielens_1m", second, tmp_path / "raw")
+    os.utime(first, ns=(1, 1))  # the same name and bytes, but changed since
+    with pytest.raises(ConfigError, match="another source"):
+        run("movielens_1m", first, tmp_path / "raw")
+
+
+def test_an_import_by_other_code_is_not_taken_for_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = zipped(tmp_path / "source.zip", movielens_1m(600))
+    run("movielens_1m", source, tmp_path / "raw")
+    monkeypatch.setattr("beam_pipelines.import_dataset.code_digest", lambda *_: "of another commit")
+    with pytest.raises(ConfigError, match="was imported by other code"):
+        run("movielens_1m", source, tmp_path / "raw")
 
 
 def test_a_long_log_goes_into_several_files_of_whole_row_groups(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def children(pid: int) -> list[int]:
 def test_a_comparison_that_was_ended_goes_on_to_its_report(tmp_path: Path) -> None:
     output = tmp_path / "comparison"
     first = begin(output, jobs=1)
-    while not list(output.glob("results/din-*[0-9a-f].json")):
+    while not list(output.glob("results/din-seed1-*.json")):
         assert first.poll() is None, first.communicate()[1]
         time.sleep(0.2)
     while not (mine := children(first.pid)):

@@ -12,6 +12,7 @@ import pytest
 
 from tests.twin_tf.small_run import shared_root, small_config, small_data
 from twin_tf.command_steps import Steps, processor_shares
+from twin_tf.comparison import measurements
 from twin_tf.comparison.latency import SIZES
 from twin_tf.comparison.measurements import Measurements
 from twin_tf.comparison.rates import Rates
@@ -91,20 +92,28 @@ class Serving(Measurements):
         return {"p50_ms": 1.0}
 
 
-def test_a_model_to_be_timed_is_written_once_and_a_half_written_one_again(tmp_path: Path) -> None:
-    serving = Serving(tmp_path, "prepared", None, 40, True, Steps(at_once=2))
-    half = tmp_path / "served" / "twin-seed1" / "variables"
-    half.mkdir(parents=True)
+def test_a_model_to_be_timed_is_written_once_and_a_half_written_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = Serving(tmp_path, "prepared", None, 40, True, Steps(at_once=2), "of these data")
+    twin, din = SYSTEMS["twin"], SYSTEMS["din"]
     runs = ["elsewhere/twin-seed1", "elsewhere/din-seed1"]
-    served = [serving.serve(run) for run in runs]
+    half = serving.serve(twin, runs[0]) / "variables"
+    (half.parent / SIZES).unlink()  # it is written last
+    half.mkdir()
+    serving.asked = ()
+    served = [serving.serve(twin, runs[0]), serving.serve(din, runs[1])]
     assert serving.asked == ("export", "export") and not half.exists()
-    assert serving.serve(runs[0]) == served[0] and serving.asked == ("export", "export")
-    serving.time(runs[0], served[0])
+    assert serving.serve(twin, runs[0]) == served[0] and serving.asked == ("export", "export")
+    serving.time(twin, runs[0], served[0])
     assert not served[0].exists() and served[1].exists()
-    serving.time(runs[0], serving.serve(runs[0]))
+    serving.time(twin, runs[0], serving.serve(twin, runs[0]))
     assert serving.asked == ("export", "export", "time")
-    twin = SYSTEMS["twin"]
     assert serving.of(twin, runs[0]) is None  # its search was not looked at
     serving.look(twin, runs[0])
     assert serving.of(twin, runs[0]) == {"planted": None, "p50_ms": 1.0, "latency": {"p50_ms": 1.0}}
-    assert serving.of(twin, runs[1]) is None
+    assert serving.of(din, runs[1]) is None
+    other = Serving(tmp_path, "prepared", None, 41, True, Steps(at_once=2), "of these data")
+    assert other.of(twin, runs[0]) is None, "more records are another measurement"
+    monkeypatch.setattr(measurements, "code_digest", lambda *_: "of other code")
+    assert serving.of(twin, runs[0]) is None

@@ -240,6 +240,50 @@ def test_evaluate_prints_a_table_or_json(run, prepared, tmp_path):
     assert "\nnew items " in output
 
 
+@pytest.mark.parametrize(("asked", "deadline"), [(["--replay"], 300.0), (["--request", "-"], 5.0)])
+@pytest.mark.parametrize("given", [None, 7.0])
+def test_a_replay_has_the_deadline_of_a_batch_job(monkeypatch, model, asked, deadline, given):
+    seen = []
+
+    class Client:
+        def __init__(self, *_, timeout_s, **__):
+            seen.append(timeout_s)
+            raise ValueError("far enough")
+
+    monkeypatch.setattr("export.client.TwinClient", Client)
+    code, _, error = call("predict", "--model", model, *asked, *([] if given is None else ["--timeout", given]))
+    assert code == 1 and "far enough" in error
+    assert seen == [deadline if given is None else given]
+
+
+def test_a_failure_is_json_too(tmp_path):
+    code, output, error = call("evaluate", "--run", tmp_path, "--prepared", tmp_path, "--json")
+    assert code == 2 and json.loads(output)["exit_code"] == 2
+    assert json.loads(output)["error"] in error and "is not a run" in error
+    code, output, _ = call("evaluate", "--run", tmp_path, "--prepared", tmp_path)
+    assert (code, output) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "give either --prepared or --data"),
+        (["--data", "simulated", "--prepared", "x"], "give either --prepared or --data"),
+        (["--data", "simulate"], "no such data set; did you mean 'simulated'"),
+    ],
+)
+def test_a_comparison_wants_data_or_their_name(tmp_path, given, said):
+    code, _, error = call("compare", "--output", tmp_path / "out", *given)
+    assert code == 2 and said in sentence(error)
+
+
+def test_a_comparison_leaves_what_is_not_its_own(tmp_path):
+    (tmp_path / "thesis.md").write_text("years of work")
+    code, _, error = call("compare", "--data", "simulated", "--output", tmp_path, "--fresh")
+    assert code == 2 and "holds something that no comparison wrote" in sentence(error)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.md"]
+
+
 def test_a_fault_of_ours_shows_whole(monkeypatch):
     def broken(*_, **__):
         raise KeyError("inner")

@@ -1,6 +1,9 @@
 """A comparison of systems: what it chooses, what it keeps, what it reports."""
 
+import dataclasses
+import hashlib
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,14 @@ from twin_tf import arms as arms_module
 from twin_tf.arms import Arm, Arms
 from twin_tf.command_steps import Steps
 from twin_tf.comparison.measurements import Measurements
-from twin_tf.comparison.rates import Rates, at_the_edge, base_rates, further, read_rates, untried
+from twin_tf.comparison.rates import Rates, at_the_edge, further, read_rates, shared_settings, untried
 from twin_tf.comparison.report import findings, paired, quality_rows, summary, write_comparison
 from twin_tf.comparison.run import Comparison
 from twin_tf.comparison.systems import SYSTEMS, System, chosen_systems, own_system
-from twin_tf.config import load_config
+from twin_tf.config import TrainingConfig, load_config
 from twin_tf.item_embeddings import make_item_embeddings
 from twin_tf.records import Manifest
+from twin_tf.result_cache import ResultCache, unused_section
 from twin_tf.search import STRATEGIES, make_search
 from twin_tf.strict_yaml import ConfigError
 
@@ -145,8 +149,8 @@ HALVED, UNCHANGED = "training.embedding_learning_rate=0.05", "training.embedding
 class Recorded(Steps):
     """Writes what the commands would leave behind, and what was asked."""
 
-    def __init__(self, stop_at: str = "") -> None:
-        super().__init__()
+    def __init__(self, cache: ResultCache | None = None, stop_at: str = "") -> None:
+        super().__init__(cache=cache)
         self.asked: list[str] = []
         self.settings: list[str] = []
         self._stop_at = stop_at
@@ -179,30 +183,74 @@ class Recorded(Steps):
 
 
 def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
-    prepared = tmp_path / "prepared"
-    prepared.mkdir()
-    (prepared / arms_module.MANIFEST).write_text("{}")
+    prepared = prepared_of(tmp_path, "{}")
     arm = Arm("din", "DIN", ("model.search=recent",))
-    stopped = Recorded(stop_at="evaluate")
+    stopped, first = asked(tmp_path, stop_at="evaluate")
     with pytest.raises(KeyboardInterrupt):
-        Arms(tmp_path, "simulated", (1, 2), stopped).run(arm, prepared)
+        first((1, 2)).run(arm, prepared)
     assert stopped.asked == ["train", "evaluate"]
-    again = Recorded()
-    found = Arms(tmp_path, "simulated", (1, 2), again).run(arm, prepared)
-    assert again.asked == ["evaluate", "train", "evaluate"]
+    steps, second = asked(tmp_path)
+    found = second((1, 2)).run(arm, prepared)
+    assert steps.asked == ["evaluate", "train", "evaluate"]
     assert [one["seed"] for one in found] == [1, 2] and found[0]["run"] != found[1]["run"]
-    assert Arms(tmp_path, "simulated", (1, 2), Recorded()).run(arm, prepared) == found
-    for name in (found[0]["run"], f"{tmp_path}/results/{Path(found[0]['run']).name}"):
-        for path in Path(name).parent.glob(f"{Path(name).name}*.json"):
-            path.unlink()
+    idle, third = asked(tmp_path)
+    assert third((1, 2)).run(arm, prepared) == found == third((1, 2)).kept(arm, prepared)
+    assert idle.asked == [] and [step["reused"] for step in idle.taken] == [True] * 4
+    assert [step["seconds"] for step in idle.taken] == [1.0] * 4
+    for path in (tmp_path / "results").glob("din-seed1*.json"):
+        path.unlink()
     (Path(found[0]["run"]) / "run.json").write_text("{}")  # killed before it had trained to the end
-    killed = Recorded()
-    Arms(tmp_path, "simulated", (1,), killed).run(arm, prepared)
+    killed, fourth = asked(tmp_path)
+    fourth((1,)).run(arm, prepared)
     assert killed.asked == ["train", "evaluate"]
-    other = Recorded()
-    (prepared / arms_module.MANIFEST).write_text('{"of": "another day"}')
-    Arms(tmp_path, "simulated", (1,), other).run(arm, prepared)
-    assert other.asked == ["train", "evaluate"]
+
+
+def prepared_of(root: Path, manifest: str) -> Path:
+    prepared = root / "prepared"
+    prepared.mkdir(exist_ok=True)
+    (prepared / arms_module.MANIFEST).write_text(manifest)
+    return prepared
+
+
+def asked(workdir: Path, **given: Any) -> tuple[Recorded, Callable[[Sequence[int]], Arms]]:
+    """Commands that are only recorded, and who asks for them with some seeds."""
+    cache = ResultCache(workdir / "results")
+    steps = Recorded(cache, **given)
+    return steps, lambda seeds: Arms(workdir, "simulated", seeds, steps, cache)
+
+
+@pytest.mark.parametrize("changed", ["settings", "a new default", "data", "code"])
+def test_results_of_other_settings_data_or_code_are_not_reused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    arm, prepared = Arm("din", "DIN", ("model.search=recent",)), prepared_of(tmp_path, "{}")
+    _, first = asked(tmp_path)
+    (before,) = first((1,)).run(arm, prepared)
+    if changed == "settings":
+        arm = arm._replace(overrides=(*arm.overrides, "model.heads=2"))
+    elif changed == "a new default":
+        monkeypatch.setattr(TrainingConfig, "clip_norm", 5.0)
+        monkeypatch.setattr(TrainingConfig.__init__, "__defaults__", defaults_with(TrainingConfig, clip_norm=5.0))
+    elif changed == "data":
+        prepared_of(tmp_path, '{"of": "another day"}')
+    else:
+        monkeypatch.setattr(arms_module, "code_digest", lambda *_: "of another commit")
+    steps, again = asked(tmp_path)
+    (after,) = again((1,)).run(arm, prepared)
+    assert steps.asked == ["train", "evaluate"] and after["run"] != before["run"]
+    (unused,) = [found for found in steps.unused() if "auc" in found.result]
+    assert unused.why == ("other settings" if changed == "a new default" else f"other {changed}")
+    assert unused.result["gauc"] == before["gauc"]
+    page = "\n".join(unused_section([unused._asdict()]))
+    assert "No table above holds them" in page and f"| din-seed1 | {unused.why} | " in page
+    _, third = asked(tmp_path)
+    assert third((1,)).kept(arm, prepared) == [after]
+
+
+def defaults_with(kind: type, **changes: Any) -> tuple[Any, ...]:
+    """The defaults of a dataclass's arguments, some of them changed."""
+    fields = [field for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING]
+    return tuple(changes.get(field.name, field.default) for field in fields)
 
 
 class Told(Comparison):
@@ -210,8 +258,9 @@ class Told(Comparison):
 
     def __init__(self, *given: Any, steps: Recorded) -> None:
         super().__init__(*given)
+        steps._cache = self._cache
         self._steps = steps
-        self._measurements = NoMeasurements(self._workdir, self._prepared, None, 1, True, steps)
+        self._measurements = NoMeasurements(self._workdir, self._prepared, None, 1, True, steps, "")
 
     def _counted(self, path: Path) -> dict[str, Any]:
         return {}
@@ -226,10 +275,10 @@ class NoMeasurements(Measurements):
 
     def look(self, system: System, run: str) -> None: ...
 
-    def serve(self, run: str) -> Path:
+    def serve(self, system: System, run: str) -> Path:
         return Path(run)
 
-    def time(self, run: str, model: Path) -> None: ...
+    def time(self, system: System, run: str, model: Path) -> None: ...
 
 
 def test_every_system_is_tuned_with_the_same_budget_and_keeps_its_best_rates(tmp_path: Path) -> None:
@@ -325,7 +374,9 @@ def test_settings_that_do_not_suit_a_system_are_told_before_the_first_training(t
         ("model.bias=false", "1", "wants TWIN whole"),
         ("model.relevance=raw", "1", "wants TWIN whole"),
         ("model.category=topics", "1", "'topics' is no inherent feature of the data; did you mean 'topic'"),
-        ("training.dense_learning_rate=0.5", "rates.json", "tune again with --rates"),
+        ("training.dense_learning_rate=0.5", "rates.json", "dense_learning_rate 0.003, not 0.5; tune again with"),
+        ("model.heads=2", "rates.json", "chosen with other settings, model.heads 4, not 2; tune again with --rates"),
+        ("model.heads=4", "other.json", "chosen on other data; tune again with --rates"),
         ("schema.name=other", "1", "was prepared with another schema than the configuration holds"),
     ],
 )
@@ -334,8 +385,12 @@ def test_what_would_make_a_comparison_unfair_is_told_at_once(
 ) -> None:
     root = shared_root()
     small_data(root)
-    origin = {"data": "simulated", "manifest_sha256": "", "seed": 1, "base": base_rates(small_config().training)}
+    data = hashlib.sha256(Manifest.load(root / "prepared").to_json().encode()).hexdigest()
+    origin = {"data": "simulated", "manifest_sha256": data, "seed": 1, "code": "", "commit": ""}
+    origin["settings"] = shared_settings(small_config())
     (tmp_path / "rates.json").write_text(json.dumps({"factors": [1, 2], "valid_gauc": {}, **origin}))
+    origin["manifest_sha256"] = "of other data"
+    (tmp_path / "other.json").write_text(json.dumps({"factors": [1, 2], "valid_gauc": {}, **origin}))
     tried = read_rates(str(tmp_path / rates) if "json" in rates else rates)
     with pytest.raises(ConfigError, match=said):
         Comparison(tmp_path / "out", small_config(setting), str(root / "prepared"), [], (1,), tried)

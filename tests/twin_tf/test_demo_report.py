@@ -4,7 +4,10 @@ import json
 import struct
 
 import pytest
-from twin_tf.report import quality_table, write_report
+
+from twin_tf.command_steps import Steps
+from twin_tf.demo_report import Done, build_report, quality_table, write_report
+from twin_tf.shipped_data import SHIPPED
 
 CLASSES = [
     {"from": 0, "to": 50, "auc": 0.6, "gauc": 0.61, "targets": 1200},
@@ -27,8 +30,10 @@ REPORT = {
     "figures": [{"name": "p99_ms", "value": 12.3456789, "unit": "ms", "how": "1,000 calls"}],
     "steps": [
         {"name": "train twin", "seconds": 61.44, "peak_rss_mb": 812.3},
-        {"name": "export", "seconds": 3.0, "peak_rss_mb": 500.0},
+        {"name": "export", "seconds": 3.0, "peak_rss_mb": 500.0, "reused": True},
     ],
+    "commit": "abc",
+    "unused": [],
     "latencies_ms": [float(i % 17 + 1) for i in range(500)],
 }
 PLOTS = ("quality.png", "history_length.png", "latency.png", "seconds.png")
@@ -53,7 +58,8 @@ def test_the_page_holds_the_findings_the_tables_and_every_plot(workdir):
     assert "| TWIN | 0.7654 | 0.7500 | 0.4000 | 61 |" in lines
     assert "| counting by topic, whole history | 0.7000 | 0.6900 | - | - |" in lines
     assert "| p99_ms | 12.3457 | ms | 1,000 calls |" in lines
-    assert "| train twin | 61.4 | 812 |" in lines
+    assert "| train twin | 61.4 | 812 |  |" in lines
+    assert "| export | 3.0 | 500 | kept from an earlier call |" in lines
     for plot in PLOTS:
         assert any(f"]({plot})" in line for line in lines), plot
 
@@ -71,3 +77,26 @@ def test_log_loss_and_seconds_mean_nothing_for_counting():
     rows = quality_table(REPORT["systems"])
     assert rows[1] == ("DIN (latest 100)", "0.6000", "0.5900", "0.5000", "30")
     assert rows[2][3:] == ("-", "-")
+
+
+def test_a_demo_that_failed_says_where_and_how_it_goes_on(tmp_path):
+    steps = Steps()
+    steps.add("import", 3.0, 100.0)
+    failed = {"step": "train twin", "why": "No space left on device", "command": "make demo"}
+    report = build_report(SHIPPED["simulated"], Done(steps), "abc", failed)
+    write_report(tmp_path, report)
+    page = (tmp_path / "report.md").read_text()
+    assert "**Not finished: the step `train twin` failed.** No space left on device" in page
+    assert "To go on: `make demo`" in page and "| import | 3.0 | 100 |" in page
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md", "seconds.png"}
+    assert json.loads((tmp_path / "report.json").read_text())["failed"] == failed
+    (tmp_path / "latency.png").write_text("of an earlier demo")
+    write_report(tmp_path, build_report(SHIPPED["simulated"], Done(Steps()), "abc", None))
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md"}
+
+
+def test_figures_of_what_is_missing_are_left_out():
+    system = {"auc": 0.7, "gauc": 0.6, "targets": 5, "label": "TWIN", "epochs": 1, "examples_per_s": 9.0}
+    report = build_report(SHIPPED["simulated"], Done(Steps(), {"twin": system}), "abc", None)
+    assert [figure["name"] for figure in report["figures"]] == ["gauc_twin", "auc_twin", "examples_per_s"]
+    assert report["findings"] == [] and "failed" not in report

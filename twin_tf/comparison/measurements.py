@@ -113,7 +113,8 @@ class Measurements:
         return AGES if system.key == "twin" and self._ages else ()
 
     def _kept(self, system: System, run: str, what: str) -> JsonDict | None:
-        return self._cache.read(*self._named(system, run, what))
+        found = self._cache.read(*self._named(system, run, what))
+        return None if found is None else {name: value for name, value in found.items() if name != "commit"}
 
     def _named(self, system: System, run: str, what: str) -> tuple[str, Provenance]:
         """The name of a measurement, and what makes its result; the run's name stands for what made the run."""

@@ -305,7 +305,7 @@ class Comparison:
             "records": self._records,
             "rates": {**self._rates.to_plain(), "other_code": self._rates_commit()},
             "factors": {system.key: self._rates.of(system) for system in self._systems},
-            "unused": [found._asdict() for found in self._cache.unused() if "auc" in found.result],
+            "unused": [found._asdict() for found in self._steps.unused() if "auc" in found.result],
         }
         write_comparison(self._workdir, report)
         return report

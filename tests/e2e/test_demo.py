@@ -1,0 +1,142 @@
+"""`make demo` cannot be lost: killed after every step it goes on, and what fails is reported."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.twin_tf.small_run import small_config
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = [
+    "simulate", "preprocess", "train twin", "evaluate twin", "train din", "evaluate din", "export", "validate",
+    "publish", "serve (start)", "predict", "count (baseline)",
+]  # fmt: skip
+TAKES = {"train_seconds", "examples_per_s", "train_peak_rss_mb", "run", "prepared", "trained_at_once"}
+TIMED = {"seconds_total", "peak_rss_mb", "p50_ms", "p99_ms", "examples_per_s", "export_mb"}
+
+
+def begin(workdir: Path, config: Path, *options: str, **environment: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "tests.e2e.tiny_demo", str(workdir), str(config), *options]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+    )
+
+
+def results(workdir: Path) -> set[Path]:
+    return set((workdir / "results").glob("*.json"))
+
+
+def untimed(report: dict[str, Any]) -> dict[str, Any]:
+    """A report without what a clock or a directory's name decides."""
+    systems = {
+        label: {name: value for name, value in system.items() if name not in {*TAKES, "steps", "commit"}}
+        for label, system in report["systems"].items()
+    }
+    figures = [figure for figure in report["figures"] if figure["name"] not in TIMED]
+    return {"systems": systems, "figures": figures, "findings": report["findings"], "title": report["title"]}
+
+
+def report_of(workdir: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((workdir / "report.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demo") / "config.yaml"
+    small_config("training.epochs=1", "model.history_length=100", "model.retrieved=20", "serving.probes=20").save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
+    """An uninterrupted demo."""
+    workdir = tmp_path_factory.mktemp("whole") / "demo"
+    process = begin(workdir, config)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return workdir
+
+
+def test_a_demo_that_is_killed_after_each_step_gives_the_same_report(tmp_path: Path, config: Path, whole: Path) -> None:
+    workdir, calls, said = tmp_path / "demo", 0, ""
+    while True:
+        calls += 1
+        before = results(workdir)
+        process = begin(workdir, config)
+        while process.poll() is None and results(workdir) == before:
+            time.sleep(0.02)
+        if process.poll() is None and calls < len(STEPS) - 1:  # the last step's result is there: let it report
+            process.send_signal(signal.SIGKILL)
+        said, _ = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, said
+    assert calls == len(STEPS) - 1, "each call does the next step; the server's start is one with the replay"
+    assert untimed(report_of(workdir)) == untimed(report_of(whole))
+    steps = report_of(workdir)["steps"]
+    assert [step["name"] for step in steps] == [step["name"] for step in report_of(whole)["steps"]] == STEPS
+    assert all(step.get("reused") for step in steps[:-1])
+    assert {path.name for path in workdir.glob("*.png")} == {path.name for path in whole.glob("*.png")}
+    assert not list((workdir / "serving").glob(".*incoming*"))
+
+
+def test_a_finished_demo_does_nothing_again_unless_it_is_to_be_fresh(config: Path, whole: Path) -> None:
+    before = report_of(whole)
+    process = begin(whole, config)
+    said, _ = process.communicate()
+    assert process.returncode == 0 and "$ twin-tf" not in said
+    after = report_of(whole)
+    assert untimed(after) == untimed(before) and all(step["reused"] for step in after["steps"])
+    assert "kept from earlier calls" in next(f["how"] for f in after["figures"] if f["name"] == "seconds_total")
+
+
+def test_a_demo_whose_replay_fails_still_reports(tmp_path: Path, config: Path, whole: Path) -> None:
+    workdir = tmp_path / "demo"
+    subprocess.run(["cp", "-r", str(whole), str(workdir)], check=True)
+    for path in (workdir / "results").glob("predict-*.json"):
+        path.unlink()
+    process = begin(workdir, config, TINY_DEMO_BREAK="predict")
+    said, _ = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in said
+    report, page = report_of(workdir), (workdir / "report.md").read_text()
+    assert report["failed"]["step"] == "predict" and "nobody" in report["failed"]["why"]
+    assert report["failed"]["command"] in said and f"To go on: `{report['failed']['command']}`" in page
+    assert "the step `predict` failed" in page and not (workdir / "latency.png").exists()
+    before = untimed(report_of(whole))["systems"]
+    assert untimed(report)["systems"] == {label: before[label] for label in ("TWIN", "DIN (latest 100)")}
+    assert {"auc_twin", "export_mb"} <= {figure["name"] for figure in report["figures"]}
+    process = begin(workdir, config)
+    said, _ = process.communicate()
+    assert process.returncode == 0 and said.count("$ twin-tf") == 2, "serve and predict; counting is no command"
+    assert "failed" not in report_of(workdir)
+    assert untimed(report_of(workdir)) == untimed(report_of(whole))
+
+
+def test_a_demo_that_is_ended_reports_what_it_has_and_leaves_nothing_running(tmp_path: Path, config: Path) -> None:
+    workdir = tmp_path / "demo"
+    first = begin(workdir, config)
+    while not list((workdir / "results").glob("preprocess-*.json")):
+        assert first.poll() is None
+        time.sleep(0.05)
+    second = begin(workdir, config)
+    said, _ = second.communicate()
+    assert second.returncode == 1 and "another demo is at work in" in said and "Traceback" not in said
+    first.send_signal(signal.SIGTERM)
+    said, _ = first.communicate()
+    assert first.returncode == 143 and "Traceback" not in said
+    report = report_of(workdir)
+    assert report["failed"]["step"] == "train twin" and report["failed"]["why"] == "it was interrupted"
+    assert [step["name"] for step in report["steps"]] == ["simulate", "preprocess"]

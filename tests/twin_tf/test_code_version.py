@@ -1,0 +1,77 @@
+"""The digest that ties results to code."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from twin_tf import code_version
+from twin_tf.code_version import code_digest
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    yield
+    code_version.code_digest.cache_clear()
+    code_version._parsed.cache_clear()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of three modules: `twin_tf.a` imports `twin_tf.b`, late."""
+    monkeypatch.setattr(code_version, "ROOT", tmp_path)
+    package = tmp_path / "twin_tf"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "a.py").write_text('"""Text."""\nimport json\n\ndef f():\n    from twin_tf import b\n    return b.g()\n')
+    (package / "b.py").write_text("def g():\n    return 1\n")
+    (package / "c.py").write_text("x = 1\n")
+    return package
+
+
+def digest(*modules: str) -> str:
+    code_version.code_digest.cache_clear()
+    code_version._parsed.cache_clear()
+    return code_digest(*modules)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "same"),
+    [
+        ("a.py", "import json\n\n\ndef f():\n    from twin_tf import b  # late\n\n    return b.g()\n", True),
+        ("b.py", 'def g():\n    """Another text."""\n    return 1\n', True),
+        ("b.py", "def g():\n    return 2\n", False),
+        ("__init__.py", "y = 1\n", False),
+        ("c.py", "x = 2\n", True),
+    ],
+)
+def test_what_computes_counts_and_texts_do_not(project: Path, name: str, text: str, same: bool) -> None:
+    before = digest("twin_tf.a")
+    (project / name).write_text(text)
+    assert (digest("twin_tf.a") == before) is same
+
+
+def test_another_version_of_a_library_is_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = digest("twin_tf.arms")
+    monkeypatch.setattr(code_version, "_library_version", lambda name: "99")
+    assert digest("twin_tf.arms") != before
+
+
+def test_a_training_depends_on_every_search_but_not_on_reports() -> None:
+    found = code_version._imported(("twin_tf.train",))
+    assert {"twin_tf.search.simhash", "twin_tf.layers.relevance", "twin_tf.config", "twin_tf"} <= found
+    assert not {name for name in found if name.startswith(("twin_tf.comparison", "twin_tf.demo", "export"))}
+
+
+def test_no_module_of_the_project_is_imported_by_a_relative_name() -> None:
+    """Such an import would not be followed."""
+    for package in code_version.PACKAGES:
+        for path in (code_version.ROOT / package).rglob("*.py"):
+            levels = [node.level for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ImportFrom)]
+            assert not any(levels), path
+
+
+def test_a_module_of_nobody_is_refused() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"twin_tf\.nothing is no module of"):
+        digest("twin_tf.nothing")
