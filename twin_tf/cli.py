@@ -17,6 +17,7 @@ from twin_tf import __version__
 from twin_tf.cli_data import cluster, import_command, item_embeddings, preprocess, simulate
 from twin_tf.cli_options import config_options, json_option, named, show
 from twin_tf.cli_serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
+from twin_tf.files import full_disk
 from twin_tf.strict_yaml import ConfigError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what matters as exceptions
@@ -33,10 +34,15 @@ def _one_sentence() -> Iterator[None]:
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     except (ValueError, FloatingPointError, OSError, TimeoutError) as error:
+        if full_disk(error):
+            raise CommandFailedError(full_disk(error)) from error
         if type(error).__module__ not in ("builtins", "export.version_store") or isinstance(error, UnicodeError):
             raise
         raise CommandFailedError(str(error)) from error
-    except RuntimeError as error:
+    except Exception as error:
+        full = full_disk(error)
+        if full:
+            raise CommandFailedError(full) from error
         if type(error).__module__ != "export.errors":
             raise
         raise CommandFailedError(str(error)) from error

@@ -22,7 +22,7 @@ from twin_tf.arms import Arm, Arms
 from twin_tf.code_version import code_digest, commit
 from twin_tf.command_steps import StepFailedError, Steps
 from twin_tf.demo_report import Done, build_report, quality_table, write_report
-from twin_tf.files import JsonDict, digest_of_files
+from twin_tf.files import JsonDict, digest_of_files, full_disk
 from twin_tf.records import MANIFEST, Manifest
 from twin_tf.result_cache import Provenance, ResultCache
 from twin_tf.shipped_data import SHIPPED, ShippedData, make_prepared
@@ -81,15 +81,23 @@ def run_demo(demo: Demo, workdir: Path, again: Sequence[str], fresh: bool = Fals
                 raise
         finally:
             report = build_report(demo.data, job.done, commit(), failed)
-            write_report(workdir, report)
+            try:
+                write_report(workdir, report)
+            except OSError as error:
+                report = {"failed": {"step": "report", "why": _why(error), "command": shlex.join(again)}, **report}
         return report
 
 
 def _failure(job: "_Job", error: BaseException, again: Sequence[str]) -> JsonDict:
-    why = error.why if isinstance(error, StepFailedError) else str(error) or type(error).__name__
+    return {"step": job.done.steps.current, "why": _why(error), "command": shlex.join(again)}
+
+
+def _why(error: BaseException) -> str:
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        why = "it was interrupted"
-    return {"step": job.done.steps.current, "why": why, "command": shlex.join(again)}
+        return "it was interrupted"
+    if isinstance(error, StepFailedError):
+        return error.why
+    return full_disk(error) or str(error) or type(error).__name__
 
 
 class _Job:
@@ -201,12 +209,14 @@ def main(name: str, workdir: Path, fresh: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    again = ["python", "-m", "twin_tf.demo", "--data", name, "--workdir", str(workdir)]
+    python = Path(sys.executable)
+    shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
+    again = [str(shown), "-m", "twin_tf.demo", "--data", name, "--workdir", str(workdir)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the report is written, and what it began ends
     try:
         report = run_demo(DEMOS[name], workdir, again, fresh)
     except (ConfigError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(_why(error)) from error
     console = Console()
     if report["systems"]:
         table = Table("system", "AUC", "GAUC", "log loss", "training s", title=report["title"], title_justify="left")

@@ -1,8 +1,10 @@
 """Files that readers see whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,28 @@ def read_json(path: Path) -> JsonDict:
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no mapping")
     return found
+
+
+def full_disk(error: BaseException) -> str:
+    """One sentence if an error, or what caused it, is a full disk; else empty.
+
+    TensorFlow and Beam raise errors of their own then, of which only the text tells.
+    """
+    seen: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in seen:
+        seen.append(found)
+        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _full(str(found.filename or ""))
+        text = os.strerror(errno.ENOSPC)
+        if text in str(found):
+            return _full(next(iter(re.findall(rf"(/[^\s;:']+)[^\n]*{text}", str(found))), ""))
+        found = found.__cause__ or found.__context__
+    return ""
+
+
+def _full(path: str) -> str:
+    return f"the disk is full{f': {path} cannot be written' if path else ''}; make room and run the same command again"
 
 
 def digest_of_files(paths: Iterable[Path]) -> str:

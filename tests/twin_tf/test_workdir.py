@@ -1,5 +1,6 @@
 """Who may work in a working directory."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from twin_tf.files import full_disk
 from twin_tf.strict_yaml import ConfigError
 from twin_tf.workdir import claimed_workdir
 
@@ -67,3 +69,34 @@ def test_where_nothing_can_be_written_is_one_sentence(tmp_path: Path) -> None:
 def test_a_failure_inside_keeps_its_own_words(tmp_path: Path) -> None:
     with pytest.raises(PermissionError, match="inner"), claimed_workdir(tmp_path / "demo", "demo"):
         raise PermissionError("inner")
+
+
+def chained(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/data/x"),
+            "the disk is full: /data/x cannot be written; make",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "the disk is full; make room and run the same command again",
+        ),
+        (
+            RuntimeError("RESOURCE: /data/m/saved_model.pb.tmp7; No space left on device"),
+            "full: /data/m/saved_model.pb.tmp7",
+        ),
+        (RuntimeError("{{node f}} /data/e.v2; No space left on device\n\tFailed to flush"), "full: /data/e.v2 cannot"),
+        (chained(RuntimeError("a step broke"), OSError(errno.ENOSPC, "", "/data/y")), "full: /data/y cannot"),
+        (OSError(errno.EACCES, "Permission denied", "/data/x"), ""),
+        (RuntimeError("anything else"), ""),
+    ],
+)
+def test_a_full_disk_is_one_sentence_whoever_says_it(error: Exception, said: str) -> None:
+    found = full_disk(error)
+    assert said in found and bool(said) == bool(found)
