@@ -168,8 +168,9 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
     "--rates",
     default="1",
     show_default=True,
-    help="Factors of both learning rates, such as 0.5,1,2: every system keeps the one that is best on the validation "
-    "records. Or the rates.json of an earlier comparison.",
+    help="Factors of the learning rates, such as 0.5,1,2, or 0.3,1/0.5,1,2 for those of the tables and of the dense "
+    "weights: every system tries each pair and keeps what is best on the validation records. Or the rates.json of an "
+    "earlier comparison.",
 )
 @click.option("--jobs", default=1, show_default=True, help="Trainings at once, each with its share of the processors.")
 @click.option("--truth", help="The directory truth of simulated logs: which planted behaviours does each search find?")

@@ -27,6 +27,7 @@ class Metrics:
     Attributes:
         auc: area under the ROC curve; ties count half. NaN if only one class is present.
         gauc: weighted by impressions, the user's number of targets: the paper's GAUC.
+        gauc_error: its standard error over users; None of a single user with an AUC.
         gauc_by_clicks: weighted by the user's number of clicks.
         gauc_uniform: every user weighs the same.
         logloss: mean binary cross-entropy in nats.
@@ -39,6 +40,7 @@ class Metrics:
 
     auc: float
     gauc: float
+    gauc_error: float
     gauc_by_clicks: float
     gauc_uniform: float
     logloss: float
@@ -137,6 +139,7 @@ class MetricsAccumulator:
         return Metrics(
             auc=_twice_won(keys) / (2 * pairs) if pairs else math.nan,
             gauc=gauc(users.targets),
+            gauc_error=_standard_error(users.auc[usable], users.targets[usable]),
             gauc_by_clicks=gauc(users.clicks),
             gauc_uniform=gauc(np.ones(len(usable))),
             logloss=cross_entropy / targets,
@@ -159,6 +162,14 @@ class MetricsAccumulator:
         for first, last, begin, end in _pieces_of_whole_users(targets):
             _score_users(keys[begin:end], users, slice(first, last))
         return users
+
+
+def _standard_error(values: Floats, weights: Ints) -> float:
+    """Of a weighted mean of independent values; NaN for less than two of them."""
+    if len(values) < 2:
+        return math.nan
+    residuals = weights * (values - np.average(values, weights=weights))
+    return float(np.sqrt(len(values) / (len(values) - 1) * np.square(residuals).sum()) / weights.sum())
 
 
 def compute_metrics(label: npt.ArrayLike, probability: npt.ArrayLike, user: npt.ArrayLike) -> Metrics:

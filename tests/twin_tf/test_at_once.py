@@ -24,7 +24,7 @@ from twin_tf.strict_yaml import ConfigError
 def test_after_a_failure_nothing_more_begins(tmp_path: Path) -> None:
     root = shared_root()
     small_data(root)
-    given = (small_config(), str(root / "prepared"), chosen_systems("twin"), (1,), Rates((1.0,)))
+    given = (small_config(), str(root / "prepared"), chosen_systems("twin"), (1,), Rates())
     begun: list[int] = []
     failing = threading.Event()
 

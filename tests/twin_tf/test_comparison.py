@@ -18,7 +18,7 @@ from twin_tf.comparison.measurements import Measurements
 from twin_tf.comparison.rates import Rates, at_the_edge, further, read_rates, shared_settings, untried
 from twin_tf.comparison.report import findings, paired, quality_rows, summary, write_comparison
 from twin_tf.comparison.run import Comparison
-from twin_tf.comparison.systems import SYSTEMS, System, chosen_systems, own_system
+from twin_tf.comparison.systems import SYSTEMS, Factors, System, chosen_systems, own_system
 from twin_tf.config import TrainingConfig, load_config
 from twin_tf.item_embeddings import make_item_embeddings
 from twin_tf.records import Manifest
@@ -49,7 +49,7 @@ def report_of(results: dict[str, list[dict[str, Any]]], **changes: Any) -> dict[
         "extras": {"twin": {**extra, "by_size": curve, "by_age": [{"age": 0, "share": 1.0}, {"age": 9, "share": 0.8}]},
                    "twin_no_bias": extra, "din": extra, "avg_pooling": {**extra, "by_size": None}},
         "history_length": 100, "records": 40, "epochs": 1, "seconds": 90.0, "commit": "abc", "machine": {"cpus": 2},
-        "rates": Rates((1.0,)).to_plain(), **changes,
+        "rates": Rates().to_plain(), **changes,
     }  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def test_a_system_of_ones_own_is_compared_like_the_others() -> None:
     systems = chosen_systems("din,twin", ["SIM Hard by brand: search=category category=brand"])
     assert [system.key for system in systems] == ["din", "sim_hard_by_brand", "twin"]
     training = load_config("complete_journey").training
-    config = load_config("complete_journey", systems[1].arm("", training, 1.0).overrides)
+    config = load_config("complete_journey", systems[1].arm("", training, Factors()).overrides)
     assert (config.model.search, config.model.category) == ("category", "brand")
 
 
@@ -134,10 +134,10 @@ def test_a_system_of_ones_own_has_a_name_and_settings(text: str) -> None:
 def test_every_system_is_made_of_the_shipped_configurations(name: str) -> None:
     for system in SYSTEMS.values():
         base = load_config(name).training
-        config = load_config(name, system.arm("embeddings", base, 0.5).overrides)
-        assert config.training.dense_learning_rate == base.dense_learning_rate / 2
+        config = load_config(name, system.arm("embeddings", base, Factors(0.5, 2)).overrides)
+        assert config.training.dense_learning_rate == base.dense_learning_rate * 2
         assert config.training.embedding_learning_rate == base.embedding_learning_rate / 2
-        assert not any("rate" in setting for setting in system.arm("embeddings", base, 1.0).overrides)
+        assert not any("rate" in setting for setting in system.arm("embeddings", base, Factors()).overrides)
         assert config.schema is not None
         assert make_search(config.model, config.schema, 8, 1).name == system.search
         assert (config.training.item_embeddings == "embeddings") == system.needs_embeddings
@@ -167,6 +167,7 @@ class Recorded(Steps):
             rates = [part for part in arguments if part.startswith("training.embedding_learning_rate=")]
             rate, best = (rates or [UNCHANGED])[0], HALVED if "model.search=recent" in arguments else UNCHANGED
             valid = {"gauc": 0.8 if rate == best else 0.6 if "0.2" in rate else 0.7}
+            valid |= {"gauc_error": 0.0123, "targets": 50, "users": 5}
             trained = {
                 "peak_rss_mb": 500.0,
                 "at_once": 2,
@@ -286,52 +287,80 @@ def test_every_system_is_tuned_with_the_same_budget_and_keeps_its_best_rates(tmp
     small_data(root)
     systems, steps = chosen_systems("din,twin,twin_no_bias"), Recorded()
     given = (small_config(), str(root / "prepared"), systems, (1, 2))
-    report = Told(tmp_path / "first", *given, read_rates("0.5,1,2"), None, 2, steps=steps).run()
+    report = Told(tmp_path / "first", *given, read_rates("0.5,1,2/1"), None, 2, steps=steps).run()
     assert steps.asked[:7] == ["train"] * 7 and steps.asked.count("train") == 7 + 1 + 1 + 1
-    assert report["factors"] == {"din": 0.5, "twin": 1.0, "twin_no_bias": 1.0}
-    assert report["rates"]["valid_gauc"]["din"] == {"0.25": 0.7, "0.5": 0.8, "1.0": 0.7, "2.0": 0.6}
+    halved, same = {"embedding": 0.5, "dense": 1.0}, {"embedding": 1.0, "dense": 1.0}
+    assert report["factors"] == {"din": halved, "twin": same, "twin_no_bias": same}
+    assert report["rates"]["valid_gauc"]["din"] == {"0.25/1": 0.7, "0.5/1": 0.8, "1/1": 0.7, "2/1": 0.6}
     last = [text for text in steps.settings if "training.seed=2" in text and text.startswith("train")]
     assert len(last) == 2 and HALVED in last[0] and "learning_rate" not in last[1]
     page = (tmp_path / "first" / "report.md").read_text()
-    assert "Each tried 0.5, 1, 2 times the configured learning rates, and once more beyond the best" in page
-    assert "| DIN | 0.7000 | **0.8000** | 0.7000 | 0.6000 |" in page and "| TWIN | - | 0.7000 | **0.8000** |" in page
+    assert (
+        "Each tried 0.5, 1, 2 times the configured learning rate of the tables with 1 times that of the dense" in page
+    )
+    assert "50 targets of 5 users: one figure has a standard error of 0.0123 over users" in page
+    assert "| DIN | 0.5 | 1 | 0.8000 | 0.7000 | 0.6000 | 4 |" in page
+    assert "| TWIN | 1 | 1 | 0.8000 | 0.7000 | 0.6000 | 3 |" in page
     assert "at the edge" not in page and "| DIN | 50.0% | 40.0% | 10.0% |" in page
     again = Recorded()
     kept = str(tmp_path / "first" / "rates.json")
     second = Told(tmp_path / "second", *given, read_rates(kept), steps=again).run()
     assert again.asked.count("train") == 5 and second["factors"] == report["factors"]
+    assert second["rates"]["other_code"] == ""
     own = (*given[:2], [own_system("one head: heads=1"), *systems], (1,))
     third = Told(tmp_path / "third", *own, read_rates(kept), steps=Recorded()).run()
     assert third["rates"]["origin"]["seed"] == 1 and set(third["rates"]["valid_gauc"]) == {"din", "twin", "one_head"}
     assert not (tmp_path / "third" / "rates.json").exists()
-    assert "Rates are those of an earlier comparison" in (tmp_path / "third" / "report.md").read_text()
-    with pytest.raises(ConfigError, match="no rate was tried for 'eta'"):
+    page = (tmp_path / "third" / "report.md").read_text()
+    assert "Rates are those of an earlier comparison" in page and "they were chosen by other code" not in page
+    with pytest.raises(ConfigError, match="no rates were tried for 'eta'"):
         read_rates(kept).of(SYSTEMS["eta"])
+    plain = json.loads(Path(kept).read_text())
+    (tmp_path / "old.json").write_text(json.dumps({**plain, "code": "other", "commit": "abc"}))
+    Told(tmp_path / "fourth", *given, read_rates(str(tmp_path / "old.json")), steps=Recorded()).run()
+    assert "they were chosen by other code, commit abc, and are settings" in (tmp_path / "fourth/report.md").read_text()
+
+
+def test_the_two_rates_are_two_knobs() -> None:
+    rates = read_rates("0.5,1/1,2,4")
+    assert [str(factors) for factors in rates.grid] == ["0.5/1", "0.5/2", "0.5/4", "1/1", "1/2", "1/4"]
+    assert read_rates("1,2").grid == [Factors(1, 1), Factors(1, 2), Factors(2, 1), Factors(2, 2)]
+    din, base = SYSTEMS["din"], load_config("simulated").training
+    assert untried(rates, [din]) == [(din, factors) for factors in rates.grid]
+    (changed,) = [s for s in din.arm("", base, Factors(1, 2)).overrides if "rate" in s]
+    assert changed == f"training.dense_learning_rate={base.dense_learning_rate * 2:.6g}"
 
 
 def test_a_best_rate_at_the_edge_is_looked_beyond_once() -> None:
     din, twin = SYSTEMS["din"], SYSTEMS["twin"]
-    rates = Rates((1.0, 2.0)).having(din, 1.0, 0.7).having(din, 2.0, 0.6).having(twin, 1.0, 0.6).having(twin, 2.0, 0.7)
+    rates = Rates((1.0, 2.0), (1.0,))
+    for system, one, two in ((din, 0.7, 0.6), (twin, 0.6, 0.7)):
+        rates = rates.having(system, Factors(1, 1), one).having(system, Factors(2, 1), two)
     assert not untried(rates, [din, twin])
-    assert further(rates, [din, twin, SYSTEMS["twin_raw"]]) == [(din, 0.5), (twin, 4.0)]
-    rates = rates.having(din, 0.5, 0.8).having(twin, 4.0, 0.65)
-    assert not further(rates, [din, twin]) and (rates.of(din), rates.of(twin)) == (0.5, 2.0)
+    assert further(rates, [din, twin, SYSTEMS["twin_raw"]]) == [(din, Factors(0.5, 1)), (twin, Factors(4, 1))]
+    rates = rates.having(din, Factors(0.5, 1), 0.8).having(twin, Factors(4, 1), 0.65)
+    assert not further(rates, [din, twin])
+    assert (rates.of(din), rates.of(twin)) == (Factors(0.5, 1), Factors(2, 1))
     assert at_the_edge(rates.to_plain()) == ["din"]
-    middle = Rates((1.0, 2.0, 4.0), rates.tried)
-    assert not further(middle, [twin]) and not further(Rates((1.0,)), [twin])
+    both = Rates((1.0, 2.0), (1.0, 4.0))
+    for factors in both.grid:
+        both = both.having(din, factors, 0.8 if factors == (2, 1) else 0.7)
+    assert further(both, [din]) == [(din, Factors(4, 1)), (din, Factors(2, 0.25))]
+    assert at_the_edge(both.to_plain()) == ["din"]
+    assert not further(Rates(), [twin])
 
 
 def test_what_was_measured_is_shown_while_the_rest_goes_on(tmp_path: Path) -> None:
     root = shared_root()
     small_data(root)
     given = (small_config(), str(root / "prepared"), chosen_systems("din,twin,twin_no_bias"))
-    before = Told(tmp_path, *given, (1,), Rates((1.0,)), steps=Recorded()).run()
+    before = Told(tmp_path, *given, (1,), Rates(), steps=Recorded()).run()
     page = (tmp_path / "report.md").read_text()
     assert (
         "Not finished" not in page and "## Cost" in page and "| TWIN without bias | 0.7000 | 0.6000 | +0.0000" in page
     )
     with pytest.raises(KeyboardInterrupt):
-        Told(tmp_path, *given, (1, 2), Rates((1.0,)), steps=Recorded(stop_at="train")).run()
+        Told(tmp_path, *given, (1, 2), Rates(), steps=Recorded(stop_at="train")).run()
     page = (tmp_path / "report.md").read_text()
     assert "Not finished (3 of 5 trainings done)" in page and "## Cost" in page and "| DIN | 0.7000 |" in page
     report = json.loads((tmp_path / "report.json").read_text())
@@ -342,7 +371,7 @@ def test_counting_goes_by_every_category_that_a_system_goes_by(tmp_path: Path) -
     root = shared_root()
     small_data(root)
     systems = [own_system("SIM Hard by topic: search=category category=topic"), *chosen_systems("sim_hard,twin")]
-    comparison = Comparison(tmp_path, small_config(), str(root / "prepared"), systems, (1,), Rates((1.0,)))
+    comparison = Comparison(tmp_path, small_config(), str(root / "prepared"), systems, (1,), Rates())
     comparison._config.save(tmp_path / "config.yaml")
     found = comparison._counted(tmp_path / "config.yaml")
     assert [
@@ -352,7 +381,7 @@ def test_counting_goes_by_every_category_that_a_system_goes_by(tmp_path: Path) -
     assert comparison._counted(tmp_path / "config.yaml") == found
 
 
-@pytest.mark.parametrize("text", ["", "0.5,", "1,1", "-1", "nan", "fast", "nothing.json", "0.5;1"])
+@pytest.mark.parametrize("text", ["", "0.5,", "1,1", "-1", "nan", "fast", "nothing.json", "0.5;1", "1/", "/1", "1/2/3"])
 def test_rates_are_factors_or_what_was_found(text: str) -> None:
     with pytest.raises(ConfigError, match="--rates"):
         read_rates(text)
@@ -388,9 +417,9 @@ def test_what_would_make_a_comparison_unfair_is_told_at_once(
     data = hashlib.sha256(Manifest.load(root / "prepared").to_json().encode()).hexdigest()
     origin = {"data": "simulated", "manifest_sha256": data, "seed": 1, "code": "", "commit": ""}
     origin["settings"] = shared_settings(small_config())
-    (tmp_path / "rates.json").write_text(json.dumps({"factors": [1, 2], "valid_gauc": {}, **origin}))
+    (tmp_path / "rates.json").write_text(json.dumps({"embedding": [1, 2], "dense": [1], "valid_gauc": {}, **origin}))
     origin["manifest_sha256"] = "of other data"
-    (tmp_path / "other.json").write_text(json.dumps({"factors": [1, 2], "valid_gauc": {}, **origin}))
+    (tmp_path / "other.json").write_text(json.dumps({"embedding": [1, 2], "dense": [1], "valid_gauc": {}, **origin}))
     tried = read_rates(str(tmp_path / rates) if "json" in rates else rates)
     with pytest.raises(ConfigError, match=said):
         Comparison(tmp_path / "out", small_config(setting), str(root / "prepared"), [], (1,), tried)

@@ -111,7 +111,7 @@ def test_a_result_in_between_disturbs_nothing():
 def test_what_means_nothing_is_none_in_json():
     plain = compute_metrics([0, 0], [0.2, 0.4], [1, 2]).to_plain()
     assert {name for name, value in plain.items() if value is None} == {
-        "auc", "gauc", "gauc_by_clicks", "gauc_uniform", "calibration",
+        "auc", "gauc", "gauc_error", "gauc_by_clicks", "gauc_uniform", "calibration",
     }  # fmt: skip
     assert compute_metrics([1, 1], [0.2, 0.4], [1, 2]).calibration == pytest.approx(0.3)
 
@@ -130,3 +130,23 @@ def test_wrong_input_is_said_and_adds_nothing():
             accumulator.update(labels, scores, users)
     accumulator.update([1, 0], [0.0, -0.0], [1, 1])
     assert accumulator.result().auc == 0.5
+
+
+def test_the_standard_error_of_gauc_is_over_users():
+    """Users with AUC 1, 0.5 and 0, of 2, 2 and 4 targets: by hand."""
+    label = [1, 0, 1, 0, 1, 0, 0, 0]
+    probability = [0.9, 0.1, 0.5, 0.5, 0.1, 0.5, 0.6, 0.7]
+    found = compute_metrics(label, probability, [1, 1, 2, 2, 3, 3, 3, 3])
+    residuals = np.array([2, 2, 4]) * (np.array([1, 0.5, 0]) - 3 / 8)
+    assert found.gauc == 3 / 8
+    assert found.gauc_error == pytest.approx(np.sqrt(3 / 2 * (residuals**2).sum()) / 8, abs=1e-15)
+    rng = np.random.default_rng(3)
+    users = np.repeat(np.arange(400), 6)
+    labels = np.tile([1, 0, 0, 1, 0, 0], 400)
+
+    def drawn():
+        return compute_metrics(labels, np.clip(rng.normal(0.4 + 0.1 * labels, 0.1), 0, 1), users)
+
+    several = [drawn() for _ in range(200)]
+    spread = np.std([one.gauc for one in several])
+    assert np.mean([one.gauc_error for one in several]) == pytest.approx(spread, rel=0.2)

@@ -1,8 +1,8 @@
-"""The same small budget of tuning for every system: a few factors of both learning rates.
+"""The same small budget of tuning for every system: a grid over the two learning rates.
 
-Each system is trained once with each factor and the first seed, and once more beyond its best factor where that is the
-smallest or largest; the factor with the best GAUC on the validation records is its own for every seed. Ablations take
-TWIN's: they are TWIN without a part.
+Each system is trained once with each pair of factors and the first seed, and once more beyond its best pair in each
+rate whose best factor is the smallest or largest of the grid. The pair with the best GAUC on the validation records is
+its own for every seed. Ablations take TWIN's: they are TWIN without a part.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twin_tf.comparison.systems import System
+from twin_tf.comparison.systems import Factors, System
 from twin_tf.config import Config
 from twin_tf.files import JsonDict
 from twin_tf.strict_yaml import ConfigError, first_difference, nearest
@@ -18,53 +18,70 @@ from twin_tf.strict_yaml import ConfigError, first_difference, nearest
 ORIGIN = ("data", "manifest_sha256", "seed", "settings", "code", "commit")
 """What `rates.json` says of where its trials were made."""
 
-Tried = Mapping[str, Mapping[float, float]]
+Tried = Mapping[str, Mapping[Factors, float]]
 
 
 class Rates(NamedTuple):
     """What was tried and what came of it.
 
     Attributes:
-        factors: of `training.embedding_learning_rate` and `training.dense_learning_rate` alike.
-        tried: GAUC of the validation records by system and factor; empty for a single factor, which needs no trial.
-        origin: of trials that were read from a file: `data`, `manifest_sha256`, `seed`, `settings` (in full),
-            `code` and `commit`.
+        embedding: factors of `training.embedding_learning_rate`.
+        dense: factors of `training.dense_learning_rate`; the grid is every pair of one of each.
+        tried: GAUC of the validation records by system and factors; empty for a single pair, which needs no trial.
+        origin: of trials that were read from a file: `data`, `manifest_sha256`, `seed`, `settings` (in full), `code`
+            and `commit`.
     """
 
-    factors: tuple[float, ...]
+    embedding: tuple[float, ...] = (1.0,)
+    dense: tuple[float, ...] = (1.0,)
     tried: Tried = {}
     origin: JsonDict | None = None
 
-    def of(self, system: System) -> float:
-        """The system's factor; the smallest of equally good ones.
+    @property
+    def grid(self) -> list[Factors]:
+        """Every pair that all systems try."""
+        return [Factors(embedding, dense) for embedding in self.embedding for dense in self.dense]
+
+    def of(self, system: System) -> Factors:
+        """The system's factors; the smallest of equally good ones.
 
         Raises:
             ConfigError: it was not tried.
         """
-        if len(self.factors) == 1:
-            return self.factors[0]
+        if len(self.grid) == 1:
+            return self.grid[0]
         key = "twin" if system.ablation else system.key
         if key not in self.tried:
-            raise ConfigError(f"no rate was tried for {key!r}{nearest(key, self.tried)}; tune it with --rates 0.5,1,2")
-        gauc = self.tried[key]
-        return max(sorted(gauc), key=lambda factor: gauc[factor])
+            hint = nearest(key, self.tried)
+            raise ConfigError(f"no rates were tried for {key!r}{hint}; tune it with --rates 0.5,1,2")
+        return best_of(self.tried[key])
 
-    def having(self, system: System, factor: float, gauc: float) -> "Rates":
+    def having(self, system: System, factors: Factors, gauc: float) -> "Rates":
         """With one more that was tried."""
-        mine = {**self.tried.get(system.key, {}), factor: gauc}
+        mine = {**self.tried.get(system.key, {}), factors: gauc}
         return self._replace(tried={**self.tried, system.key: mine})
 
     def to_plain(self) -> JsonDict:
         """What `rates.json` and `report.json` hold."""
-        tried = {key: {str(factor): gauc for factor, gauc in found.items()} for key, found in self.tried.items()}
-        return {"factors": list(self.factors), "valid_gauc": tried, "origin": self.origin}
+        tried = {key: {str(factors): gauc for factors, gauc in found.items()} for key, found in self.tried.items()}
+        grid = {"embedding": list(self.embedding), "dense": list(self.dense)}
+        return {**grid, "valid_gauc": tried, "origin": self.origin}
+
+
+def best_of(tried: Mapping[Factors, float]) -> Factors:
+    """The factors with the highest GAUC; the smallest of equally good ones."""
+    return max(sorted(tried), key=lambda factors: tried[factors])
 
 
 def read_rates(text: str) -> Rates:
-    """Factors with commas between, or the `rates.json` of an earlier comparison.
+    """A grid, or the `rates.json` of an earlier comparison.
+
+    Args:
+        text: `0.5,1,2`, factors for both rates; `0.3,1/0.5,1,2`, embedding factors before the stroke and dense ones
+            behind it; or a path that ends in `.json`.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: none of these.
     """
     path = Path(text)
     if path.suffix == ".json":
@@ -72,14 +89,16 @@ def read_rates(text: str) -> Rates:
             plain = json.loads(path.read_text(encoding="utf-8"))
             tried = {key: _numbers(found) for key, found in plain["valid_gauc"].items()}
             origin = {name: plain[name] for name in ORIGIN}
-            return Rates(_factors(plain["factors"]), tried, origin)
+            return Rates(_factors(plain["embedding"]), _factors(plain["dense"]), tried, origin)
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise ConfigError(f"--rates {text}: not the rates.json of a comparison ({error!r})") from error
+    embedding, stroke, dense = text.partition("/")
     try:
-        return Rates(_factors(text.split(",")))
+        return Rates(_factors(embedding.split(",")), _factors((dense if stroke else embedding).split(",")))
     except ValueError as error:
         raise ConfigError(
-            f"--rates must be different positive factors such as 0.5,1,2, or a rates.json, not {text!r}"
+            "--rates must be different positive factors such as 0.5,1,2, with a stroke between those of the embedding "
+            f"and of the dense rate if they differ (0.3,1/0.5,1,2), or a rates.json, not {text!r}"
         ) from error
 
 
@@ -112,53 +131,61 @@ def _factors(parts: Sequence[Any]) -> tuple[float, ...]:
     return factors
 
 
-def _numbers(found: Mapping[str, float]) -> dict[float, float]:
-    return {float(factor): float(gauc) for factor, gauc in found.items()}
-
-
-def tried_factors(rates: JsonDict) -> list[str]:
-    """Every factor that was tried with any system, from the smallest, as `valid_gauc` names it."""
-    return sorted({factor for found in rates["valid_gauc"].values() for factor in found}, key=float)
+def _numbers(found: Mapping[str, float]) -> dict[Factors, float]:
+    return {Factors.parse(factors): float(gauc) for factors, gauc in found.items()}
 
 
 def rate_rows(rates: JsonDict, labels: Mapping[str, str]) -> list[tuple[str, ...]]:
-    """Rows of (system, GAUC of the validation records by factor), the best in bold, "-" where it was not tried."""
+    """Rows of (system, best embedding factor, best dense factor, its GAUC, the next best, the worst, trials)."""
     rows: list[tuple[str, ...]] = []
     for key, found in rates["valid_gauc"].items():
-        best = max(found.values())
-        cells = [f"{found[factor]:.4f}" if factor in found else "-" for factor in tried_factors(rates)]
-        rows.append((labels.get(key, key), *(f"**{cell}**" if cell == f"{best:.4f}" else cell for cell in cells)))
+        best, gauc = best_of(_numbers(found)), sorted(found.values(), reverse=True)
+        second = f"{gauc[1]:.4f}" if len(gauc) > 1 else "-"
+        figures = (f"{gauc[0]:.4f}", second, f"{gauc[-1]:.4f}", str(len(gauc)))
+        rows.append((labels.get(key, key), f"{best.embedding:g}", f"{best.dense:g}", *figures))
     return rows
 
 
 def at_the_edge(rates: JsonDict) -> list[str]:
-    """The systems whose best factor is the smallest or largest that they tried: more might be better still."""
+    """The systems whose best factor of a rate is the smallest or largest that they tried: more might be better."""
     edge = []
-    for key, found in rates["valid_gauc"].items():
-        ordered = sorted(found, key=float)
-        if max(ordered, key=lambda factor: found[factor]) in (ordered[0], ordered[-1]):
-            edge.append(key)
+    for key, plain in rates["valid_gauc"].items():
+        found = _numbers(plain)
+        best = best_of(found)
+        for axis in range(len(best)):
+            tried = {factors[axis] for factors in found}
+            if len(tried) > 1 and best[axis] in (min(tried), max(tried)) and key not in edge:
+                edge.append(key)
     return edge
 
 
-def untried(rates: Rates, systems: Sequence[System]) -> list[tuple[System, float]]:
-    """What is left to try: (system, factor)."""
-    if len(rates.factors) == 1:
+def untried(rates: Rates, systems: Sequence[System]) -> list[tuple[System, Factors]]:
+    """What is left to try of the grid."""
+    if len(rates.grid) == 1:
         return []
     mains = [system for system in systems if not system.ablation]
-    return [(s, factor) for s in mains for factor in rates.factors if factor not in rates.tried.get(s.key, {})]
+    return [(s, factors) for s in mains for factors in rates.grid if factors not in rates.tried.get(s.key, {})]
 
 
-def further(rates: Rates, systems: Sequence[System]) -> list[tuple[System, float]]:
-    """One factor more for each system whose best is the smallest or largest of those that all have tried."""
-    found: list[tuple[System, float]] = []
-    ordered = sorted(rates.factors)
+def further(rates: Rates, systems: Sequence[System]) -> list[tuple[System, Factors]]:
+    """One trial more for each system and rate whose best factor is at the edge of the grid that all have tried."""
+    found: list[tuple[System, Factors]] = []
     for system in systems:
         tried = rates.tried.get(system.key, {})
-        if len(ordered) > 1 and not system.ablation and set(tried) == set(ordered):
-            best = rates.of(system)
-            if best == ordered[0]:
-                found.append((system, best * best / ordered[1]))
-            elif best == ordered[-1]:
-                found.append((system, best * best / ordered[-2]))
+        if system.ablation or set(tried) != set(rates.grid) or len(rates.grid) == 1:
+            continue
+        best = rates.of(system)
+        embedding, dense = _beyond(best.embedding, rates.embedding), _beyond(best.dense, rates.dense)
+        if embedding is not None:
+            found.append((system, best._replace(embedding=embedding)))
+        if dense is not None:
+            found.append((system, best._replace(dense=dense)))
     return found
+
+
+def _beyond(best: float, factors: Sequence[float]) -> float | None:
+    """The next factor outside the grid, as far again as the step to its neighbour; None within the grid."""
+    ordered = sorted(factors)
+    if len(ordered) == 1 or best not in (ordered[0], ordered[-1]):
+        return None
+    return best * best / (ordered[1] if best == ordered[0] else ordered[-2])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.comparison import figures
-from twin_tf.comparison.rates import at_the_edge, rate_rows, tried_factors
+from twin_tf.comparison.rates import at_the_edge, rate_rows
 from twin_tf.counting import WHOLE
 from twin_tf.markdown import plain, table
 from twin_tf.result_cache import unused_section
@@ -186,14 +186,23 @@ def _page(report: Plain, drawn: set[str]) -> str:
             lines += ["![GAUC by the share of relevant behaviours handed over](planted.png)", ""]
         lines += [_PLANTED, "", *table(("system", "covered", "precision", "of guessing"), _planted_rows(report)), ""]
     if report["rates"]["valid_gauc"]:
-        factors = [f"rates x {float(factor):g}" for factor in tried_factors(report["rates"])]
-        text = "GAUC of the validation records, one seed; the best in bold was kept. x 1 are the configuration's rates"
+        text = (
+            "GAUC of the validation records, one seed; the best pair of factors was kept. Factors multiply the "
+            "configuration's learning rates of the tables and of the dense weights"
+        )
+        if report["rates"].get("valid"):
+            valid = report["rates"]["valid"]
+            text += (
+                f". {valid['targets']:,} targets of {valid['users']:,} users: one figure has a standard error of "
+                f"{valid['gauc_error']:.4f} over users, a difference on the same targets less"
+            )
         edge = [report["labels"].get(key, key) for key in at_the_edge(report["rates"])]
         text += (
             f"; at the edge of what was tried, where more might be better still: {', '.join(edge)}." if edge else "."
         )
         lines += ["## Tuning", "", text, ""]
-        lines += [*table(("system", *factors), rate_rows(report["rates"], report["labels"])), ""]
+        columns = ("system", "table rate x", "dense rate x", "GAUC", "next best", "worst", "trials")
+        lines += [*table(columns, rate_rows(report["rates"], report["labels"])), ""]
     if report["extras"]:
         lines += ["## Cost", "", *_cost(report), ""]
     lines += unused_section(report.get("unused", ()))
@@ -252,7 +261,7 @@ def _planted_rows(report: Plain) -> list[tuple[str, ...]]:
 def _budget(rates: Plain) -> str:
     if not rates["valid_gauc"]:
         return "All have the same learning rates; none was tuned in this comparison."
-    factors = ", ".join(f"{factor:g}" for factor in rates["factors"])
+    embedding, dense = (", ".join(f"{factor:g}" for factor in rates[name]) for name in ("embedding", "dense"))
     origin = rates["origin"]
     where = (
         f"Rates are those of an earlier comparison, on {plain(origin['data'])}, save of what it lacked: "
@@ -262,9 +271,9 @@ def _budget(rates: Plain) -> str:
     if report_code := rates.get("other_code"):
         where += f"they were chosen by other code, commit {report_code}, and are settings here, not results; "
     return (
-        f"{where}{'e' if where else 'E'}ach tried {factors} times the configured learning rates, and once more beyond "
-        "the best of them if that was the smallest or largest, with one seed, and kept what was best on the validation "
-        "records; ablations have TWIN's."
+        f"{where}{'e' if where else 'E'}ach tried {embedding} times the configured learning rate of the tables with "
+        f"{dense} times that of the dense weights, and once more beyond the best of a rate if that was the smallest or "
+        "largest, with one seed, and kept what was best on the validation records; ablations have TWIN's."
     )
 
 

@@ -19,7 +19,7 @@ from twin_tf.command_steps import Steps
 from twin_tf.comparison.measurements import MATCHES, Measurements
 from twin_tf.comparison.rates import Rates, check_origin, further, shared_settings, untried
 from twin_tf.comparison.report import write_comparison
-from twin_tf.comparison.systems import System
+from twin_tf.comparison.systems import Factors, System
 from twin_tf.config import Config, load_config
 from twin_tf.files import JsonDict, read_json, write_json
 from twin_tf.records import Manifest
@@ -99,6 +99,7 @@ class Comparison:
         self._truth = truth
         self._records = records
         self._jobs = jobs
+        self._valid: JsonDict = {}
         self._started = time.monotonic()
         self._check_data()
         self._workdir = workdir.absolute()
@@ -215,29 +216,30 @@ class Comparison:
 
     def _check(self, system: System, path: Path) -> None:
         """Whether the settings suit the system; asked before the first one is trained."""
-        config = load_config(path, self._arm(system, "", 1.0).overrides)
+        config = load_config(path, self._arm(system, "", Factors()).overrides)
         try:
             make_search(config.model, self._manifest.schema, 1, 1)
         except ConfigError as error:
             raise ConfigError(f"{system.key}: {error}; or leave it out of --systems") from error
 
-    def _arm(self, system: System, embeddings: str, factor: float) -> Arm:
-        return system.arm(embeddings, self._config.training, factor)
+    def _arm(self, system: System, embeddings: str, factors: Factors) -> Arm:
+        return system.arm(embeddings, self._config.training, factors)
 
     def _tune(self, path: Path, embeddings: str) -> None:
         """Tries the rates that were not tried yet, with the first seed."""
         arms = Arms(self._workdir, str(path), self._seeds[:1], self._steps, self._cache)
 
-        def validated(one: tuple[System, float]) -> JsonDict:
+        def validated(one: tuple[System, Factors]) -> JsonDict:
             return arms.validated(self._arm(one[0], embeddings, one[1]), self._prepared)
 
         for left in (untried, further):
-            for (system, factor), valid in self._at_once(validated, left(self._rates, self._systems)):
+            for (system, factors), valid in self._at_once(validated, left(self._rates, self._systems)):
                 if not valid or valid["gauc"] is None:
                     raise ConfigError(
                         "rates cannot be chosen: no user of the validation records has targets of both labels"
                     )
-                self._rates = self._rates.having(system, factor, valid["gauc"])
+                self._rates = self._rates.having(system, factors, valid["gauc"])
+                self._valid = {name: valid[name] for name in ("gauc_error", "targets", "users")}
                 self._seconds()
         if self._rates.tried and self._rates.origin is None:
             about = {"data": self._manifest.schema.name, "manifest_sha256": self._digest, "seed": self._seeds[0]}
@@ -260,7 +262,7 @@ class Comparison:
 
     def _counted(self, path: Path) -> dict[str, JsonDict]:
         """The counting baseline by every category that any system goes by."""
-        configs = [load_config(path, self._arm(system, "", 1.0).overrides) for system in self._systems]
+        configs = [load_config(path, self._arm(system, "", Factors()).overrides) for system in self._systems]
         categories = (self._config.model.category, *(config.model.category for config in configs))
         counted: dict[str, JsonDict] = {}
         known = self._manifest.schema.inherent_slices
@@ -303,8 +305,8 @@ class Comparison:
             "history_length": self._config.model.history_length,
             "epochs": self._config.training.epochs,
             "records": self._records,
-            "rates": {**self._rates.to_plain(), "other_code": self._rates_commit()},
-            "factors": {system.key: self._rates.of(system) for system in self._systems},
+            "rates": {**self._rates.to_plain(), "other_code": self._rates_commit(), "valid": self._valid},
+            "factors": {system.key: self._rates.of(system)._asdict() for system in self._systems},
             "unused": [found._asdict() for found in self._steps.unused() if "auc" in found.result],
         }
         write_comparison(self._workdir, report)

@@ -11,6 +11,31 @@ from twin_tf.search import find_strategy
 from twin_tf.strict_yaml import ConfigError, nearest
 
 
+class Factors(NamedTuple):
+    """What the configured learning rates are multiplied by.
+
+    Attributes:
+        embedding: of AdaGrad's rate for the tables.
+        dense: of Adam's rate for all else.
+    """
+
+    embedding: float = 1.0
+    dense: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.embedding:g}/{self.dense:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Factors":
+        """The factors that `str` wrote.
+
+        Raises:
+            ValueError: it did not.
+        """
+        embedding, dense = text.split("/")
+        return cls(float(embedding), float(dense))
+
+
 class System(NamedTuple):
     """One system.
 
@@ -33,20 +58,21 @@ class System(NamedTuple):
         """Whether it searches by frozen item embeddings."""
         return find_strategy(self.search).needs_embeddings
 
-    def arm(self, embeddings: str, training: TrainingConfig, factor: float) -> Arm:
+    def arm(self, embeddings: str, training: TrainingConfig, factors: Factors) -> Arm:
         """What to train.
 
         Args:
             embeddings: directory of frozen item embeddings.
             training: settings that all systems share.
-            factor: of its learning rates.
+            factors: of its learning rates.
         """
         overrides = [f"model.search={self.search}", *(f"model.{setting}" for setting in self.settings)]
         if self.needs_embeddings:
             overrides.append(f"training.item_embeddings={json.dumps(embeddings)}")
-        if factor != 1:
-            rates = ("embedding_learning_rate", "dense_learning_rate")
-            overrides += [f"training.{rate}={getattr(training, rate) * factor:.6g}" for rate in rates]
+        for rate, factor in factors._asdict().items():
+            if factor != 1:
+                name = f"{rate}_learning_rate"
+                overrides.append(f"training.{name}={getattr(training, name) * factor:.6g}")
         return Arm(self.key, self.label, tuple(overrides))
 
 
