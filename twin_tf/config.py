@@ -118,10 +118,14 @@ class TrainingConfig:
         epochs: passes over the training records.
         batch_records: records (users' stretches, each with up to `schema.targets.per_record` targets) in a batch.
         embedding_learning_rate: AdaGrad's rate for the embedding tables (paper: 0.05).
+        table_gradient: what AdaGrad squares. `sum` is the gradient of the loss summed over the targets of a step, so a
+            row learns from its own targets as if they were alone. `mean` divides by all targets of the step: the
+            accumulators' start of 0.1 then outweighs the gradient, and rows hardly move. Dense weights have the mean.
         dense_learning_rate: Adam's rate for everything else (paper: 5e-6 on a warm model; 1e-3 suits public data).
         schedule: `cosine` lets both rates fall to 2 % over the run; `constant` keeps them.
         warmup_steps: both rates rise from zero over as many steps.
-        clip_norm: gradients whose global norm, over all weights, is larger are scaled down to it; null leaves them.
+        clip_norm: gradients of the mean loss whose global norm, over all weights, is larger are scaled down to it; null
+            leaves them.
         projections: `live` projects the items of every batch with the live weights; `cached` lets the GSU read a table
             of all items' projections, as old as its last refresh (the paper's).
         refresh_steps: `cached` alone: steps from one refresh of the table to the next.
@@ -144,6 +148,7 @@ class TrainingConfig:
     batch_records: int = 8
     embedding_learning_rate: float = 0.05
     dense_learning_rate: float = 1e-3
+    table_gradient: Literal["sum", "mean"] = "sum"
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 0
     clip_norm: float | None = None
