@@ -52,7 +52,6 @@ def planted_config(*overrides: str) -> Config:
             "head_size": 8,
             "short_term_length": 0,
             "mixer": [32],
-            "embedding_scale": 0.2,
         },
         "training": {"batch_records": 4, "dense_learning_rate": 0.005, "embedding_learning_rate": 0.05},
     }
