@@ -46,14 +46,15 @@ class ModelConfig:
             softmax and sums stay float32.
         projection_start: `per_feature` starts head a as the inner product of the a-th inherent feature's embedding
             (W^q = W^h = a selection of its columns); `equal` starts W^q = W^h at one random matrix; `unrelated` at two.
-        relevance_scale: how many times as large all relevance starts. With 1 and `per_feature`, a behaviour with the
-            target's own value of a feature starts at about `embedding_scale ** 2`, strangers around 0. More lets equal
-            values alone count in softmax and evidence; less, similar ones too.
+        relevance_scale: how many times as large all relevance starts. With `per_feature`, a behaviour with the target's
+            own value of a feature starts at about `relevance_scale * embedding_scale ** 2`, 4 by default, strangers
+            around 0. More lets equal values alone count in softmax and evidence; less, similar ones too.
         evidence: show the mixer, per head, log-sum-exp and maximum of the finalists' relevance, which the softmax
             forgets, counted from the relevance of the target to itself. Beyond the paper.
         short_term_length: the latest behaviours attended by the short-term block (paper: 50); 0 leaves the block out.
         mixer: widths of the dense + ReLU layers under the logit.
-        embedding_scale: expected norm of a new embedding of an inherent feature.
+        embedding_scale: expected norm of a new embedding of an inherent feature, times `head_size ** 0.25`. Small, so
+            that what is learned soon outweighs the random start; `relevance_scale` makes up for it.
         crosses: feature crosses (DCN-v2) of the mixer's input, stacked under its dense layers. Beyond the paper.
         cross_projection: rank of a cross's matrix; null leaves it whole.
         category: `search: category` alone: the inherent feature that a behaviour must share with the target.
@@ -77,11 +78,11 @@ class ModelConfig:
     decoupled_dim: int = 8
     precision: Literal["float32", "bfloat16"] = "float32"
     projection_start: Literal["per_feature", "equal", "unrelated"] = "equal"
-    relevance_scale: float = 1.0
+    relevance_scale: float = 100.0
     evidence: bool = False
     short_term_length: int = 50
     mixer: tuple[int, ...] = (128, 64)
-    embedding_scale: float = 2.0
+    embedding_scale: float = 0.2
     crosses: int = 0
     cross_projection: int | None = None
     category: str | None = None
@@ -118,10 +119,14 @@ class TrainingConfig:
         epochs: passes over the training records.
         batch_records: records (users' stretches, each with up to `schema.targets.per_record` targets) in a batch.
         embedding_learning_rate: AdaGrad's rate for the embedding tables (paper: 0.05).
+        table_gradient: what AdaGrad squares. `sum` is the gradient of the loss summed over the targets of a step, so a
+            row learns from its own targets as if they were alone. `mean` divides by all targets of the step: the
+            accumulators' start of 0.1 then outweighs the gradient, and rows hardly move. Dense weights have the mean.
         dense_learning_rate: Adam's rate for everything else (paper: 5e-6 on a warm model; 1e-3 suits public data).
         schedule: `cosine` lets both rates fall to 2 % over the run; `constant` keeps them.
         warmup_steps: both rates rise from zero over as many steps.
-        clip_norm: gradients whose global norm, over all weights, is larger are scaled down to it; null leaves them.
+        clip_norm: gradients of the mean loss whose global norm, over all weights, is larger are scaled down to it; null
+            leaves them.
         projections: `live` projects the items of every batch with the live weights; `cached` lets the GSU read a table
             of all items' projections, as old as its last refresh (the paper's).
         refresh_steps: `cached` alone: steps from one refresh of the table to the next.
@@ -144,6 +149,7 @@ class TrainingConfig:
     batch_records: int = 8
     embedding_learning_rate: float = 0.05
     dense_learning_rate: float = 1e-3
+    table_gradient: Literal["sum", "mean"] = "sum"
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 0
     clip_norm: float | None = None

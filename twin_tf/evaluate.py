@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from twin_tf.batch import Batch
 from twin_tf.data import batch_spec, make_dataset
 from twin_tf.growth import check_same_encoding, use_catalogue
 from twin_tf.keras_api import graph, tf
@@ -139,12 +140,16 @@ class Evaluator:
         dataset = make_dataset(manifest, split, manifest.schema.history.max_length, batch_records, every=every)
         with progress_bar(f"evaluate {split}", -(-total // every)) as advance:
             for batch in dataset:
-                count = batch.targets.count.numpy()
-                real = np.arange(batch.label.shape[1])[None, :] < count[:, None]
-                seen = batch.history.behaviours_before(tf.minimum(batch.targets.end, batch.history.length[:, None]))
-                columns = (batch.targets.item, batch.label, self._predict(batch), seen)
-                yield Scored(np.repeat(batch.user_id.numpy(), count), *(column.numpy()[real] for column in columns))
-                advance(len(count), "")
+                yield self.score_batch(batch)
+                advance(int(batch.user_id.shape[0]), "")
+
+    def score_batch(self, batch: Batch) -> Scored:
+        """The real targets of a batch with their scores."""
+        count = batch.targets.count.numpy()
+        real = np.arange(batch.label.shape[1])[None, :] < count[:, None]
+        seen = batch.history.behaviours_before(tf.minimum(batch.targets.end, batch.history.length[:, None]))
+        columns = (batch.targets.item, batch.label, self._predict(batch), seen)
+        return Scored(np.repeat(batch.user_id.numpy(), count), *(column.numpy()[real] for column in columns))
 
 
 def evaluate(run: str | Path, prepared: str | Path, split: SplitName = "test") -> dict[str, Any]:

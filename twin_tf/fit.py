@@ -110,6 +110,10 @@ class Fit:
         config: all settings.
         store: the run's checkpoints, of the trainer's model and optimiser.
         log: for TensorBoard.
+
+    Attributes:
+        progress: how far it has come.
+        evaluator: of the trainer's model.
     """
 
     def __init__(
@@ -121,7 +125,7 @@ class Fit:
         self._config = config
         self._store = store
         self._log = log
-        self._evaluator = Evaluator(trainer.model)
+        self.evaluator = Evaluator(trainer.model)
         self._epoch_records = sum(shard.records for shard in manifest.splits["train"])
         self._can_validate = any(shard.records for shard in manifest.splits.get("valid", ()))
         self._portions: PortionTrainer | None = None
@@ -276,7 +280,7 @@ class Fit:
             return False
         settings = self._config.training
         with self._aside():
-            found = self._evaluator.run(self._manifest, "valid", settings.batch_records, settings.validation_records)
+            found = self.evaluator.run(self._manifest, "valid", settings.batch_records, settings.validation_records)
         metrics = found.metrics.to_plain()
         self._log.validation(self.progress.steps, metrics)
         return self.progress.evaluated(metrics, settings.patience)

@@ -103,15 +103,15 @@ class TwinModel(tfrs.Model):
         self._cardinalities, self._seed, self._training = dict(cardinalities), seed, training
         keras.utils.set_random_seed(seed)
         norm = config.embedding_scale * config.head_size**0.25
-        self.item_embedding = ItemEmbedding(schema.inherent, cardinalities, item_features, norm)
+        self.item_embedding = ItemEmbedding(schema.inherent, cardinalities, item_features, norm, seed)
         self.relevance_embedding = self.item_embedding
         if config.decoupled_embeddings:
             narrow = [dataclasses.replace(f, dim=min(f.dim, config.decoupled_dim)) for f in schema.inherent]
             self.relevance_embedding = ItemEmbedding(
-                narrow, cardinalities, item_features, norm, name="relevance_embedding"
+                narrow, cardinalities, item_features, norm, seed, name="relevance_embedding"
             )
         self.item_state = None if item_state is None else tf.Variable(item_state, trainable=False, name="item_state")
-        self.cross_embedding = CrossEmbedding(schema.cross, cardinalities, schema.events.time)
+        self.cross_embedding = CrossEmbedding(schema.cross, cardinalities, schema.events.time, seed)
         search = make_search(config, schema, self.relevance_embedding.width, seed + 2000)
         if isinstance(search, MadeSearch) and config.relevance != "split":
             raise ConfigError(
@@ -122,8 +122,8 @@ class TwinModel(tfrs.Model):
         if config.short_term_length:
             recent = RecentSearch(config.short_term_length, config.history_length)
             self.short_term = self._block("short_term", recent, seed + 1000)
-        self.user_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name]) for f in schema.user}
-        self.context_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name]) for f in schema.context}
+        self.user_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name], seed) for f in schema.user}
+        self.context_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name], seed) for f in schema.context}
         policy = "mixed_bfloat16" if config.precision == "bfloat16" else None
         self.mixer = Mixer(config.mixer, config.crosses, config.cross_projection, dtype=policy)
         self.mixer.build((None, None, self._mixer_input_width()))

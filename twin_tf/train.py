@@ -21,9 +21,10 @@ from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, keep_search_
 from twin_tf.seen_items import save_seen_items
 from twin_tf.strategies import is_chief, lost_processes_named
 from twin_tf.strict_yaml import ConfigError
+from twin_tf.table_movement import measure_tables, named_tables, warn_of_worthless_tables
 from twin_tf.trainer import Trainer
 from twin_tf.training_log import TrainingLog
-from twin_tf.transfer import Transfer, apply_transfer, plan_transfer
+from twin_tf.transfer import EarlierWeights, Transfer, apply_transfer, plan_transfer
 
 
 def train(
@@ -47,7 +48,8 @@ def train(
 
     Returns:
         What `report.json` holds: seconds, examples per second, losses and overlap of each epoch, the metrics of each
-        evaluation on the valid split, and `kept`: which weights the run hands on.
+        evaluation on the valid split, `kept`: which weights the run hands on, and `tables`: how far each embedding
+        table has moved and what it is worth, see `twin_tf.table_movement`.
 
     Raises:
         ConfigError: bad prepared data, a run directory that holds anything else or is in use, a schema that differs
@@ -106,9 +108,15 @@ def _train(
         fit = Fit(trainer, manifest, config, CheckpointStore(directory / CHECKPOINTS, checkpoint), log)
         try:
             kept = fit.run(None if plan is None else lambda: apply_transfer(plan, model, trainer.optimizer))
+            report = _report(config, fit, kept)
+            if is_chief(strategy):
+                earlier = None if plan is None else EarlierWeights(plan, model, trainer.optimizer)
+                tables = measure_tables(trainer, manifest, fit.evaluator, fit.progress.records, earlier)
+                report["tables"] = tables
+                log.tables(report["kept"]["steps"], tables)
+                warn_of_worthless_tables(tables, {t.name: t.variable.shape[0] - 1 for t in named_tables(model)})
         finally:
             log.flush()
-        report = _report(config, fit, kept)
         if plan is not None:
             report["init_from"] = {"run": info.init_from, "rows": plan.to_plain()}
         save_seen_items(directory, manifest, info.init_from)

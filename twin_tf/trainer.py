@@ -1,5 +1,9 @@
 """One model, its two optimisers, and the step that trains it: AdaGrad for the embedding tables, Adam for all else.
 
+Dense weights get the gradient of the mean loss of a target. Tables get that of the sum (`training.table_gradient`):
+AdaGrad's accumulators start at .1, which suits the gradient of one target of a row; of a mean over hundreds it is
+nothing, and the row would stay where it started. So a row's update does not depend on who else is in the batch.
+
 Knows nothing of files, epochs or runs, so that a benchmark or a notebook can step it:
 
     >>> trainer = Trainer(model, config.training)
@@ -70,6 +74,7 @@ class Trainer:
         self.strategy = tf.distribute.get_strategy() if strategy is None else strategy
         legacy = keras.optimizers.legacy
         tables, dense = model.embedding_variables, model.dense_variables
+        self._tables = {table.ref() for table in tables}
         self._variables = [*tables, *dense]
         with self.strategy.scope():
             if config.projections == "cached":
@@ -159,7 +164,11 @@ class Trainer:
         return Learned(*sums)._replace(steps=tf.constant(1))
 
     def replica_step(self, batch: Batch) -> Learned:
-        """A replica's part of a step: the loss is the mean over the targets of all replicas, gradients are added."""
+        """A replica's part of a step: the loss is the mean over the targets of all replicas, gradients are added.
+
+        Clipping looks at the gradient of the mean; only then tables go over to that of the sum. A worker of a parameter
+        server cluster knows its own batch alone: it adds up the targets of that.
+        """
         context, add = tf.distribute.get_replica_context(), tf.distribute.ReduceOp.SUM
         several = self.strategy.num_replicas_in_sync > 1
         with tf.GradientTape() as tape:
@@ -171,8 +180,13 @@ class Trainer:
         gradients = [gradient for gradient, _ in pairs]
         if several:
             gradients = context.all_reduce(add, gradients)
+        variables = [variable for _, variable in pairs]
+        gradients = self._checked(loss, gradients)
+        if self.config.table_gradient == "sum":
+            in_tables = [variable.ref() in self._tables for variable in variables]
+            gradients = [_scaled(g, everywhere) if is_in else g for g, is_in in zip(gradients, in_tables, strict=True)]
         self.optimizer.apply_gradients(
-            list(zip(self._checked(loss, gradients), (variable for _, variable in pairs), strict=True)),
+            list(zip(gradients, variables, strict=True)),
             experimental_aggregate_gradients=not several,  # a parameter server knows no other way
         )
         targets = tf.reduce_sum(batch.targets.count)
@@ -224,6 +238,13 @@ def _advice(what: str) -> str:
         f"{what} {_NOT_FINITE}; lower training.dense_learning_rate or training.embedding_learning_rate, or set "
         "training.clip_norm"
     )
+
+
+def _scaled(gradient: Gradient, factor: tf.Tensor) -> Gradient:
+    """The gradient times a scalar; what is sparse stays so."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.IndexedSlices(gradient.values * factor, gradient.indices, gradient.dense_shape)
+    return gradient * factor
 
 
 def _summed_rows(gradient: Gradient) -> Gradient:

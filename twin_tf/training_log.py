@@ -58,6 +58,11 @@ class TrainingLog:
         """Writes the metrics of the valid split; those that mean nothing are left out."""
         self.scalars(step, {f"valid/{name}": metrics[name] for name in VALID if metrics[name] is not None})
 
+    def tables(self, step: int, tables: Mapping[str, Mapping[str, float | None]]) -> None:
+        """Writes how far each embedding table has moved and what it is worth, see `table_movement`."""
+        for name, figures in tables.items():
+            self.scalars(step, {f"tables/{name}/{key}": value for key, value in figures.items() if value is not None})
+
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
         """Writes figures by name."""
         with self._writer.as_default():

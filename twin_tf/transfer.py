@@ -138,6 +138,63 @@ def _rows(old: FeatureEncoder, new: FeatureEncoder, feature: Feature) -> Rows:
     return np.array([*range(FIRST_KNOWN), *(place.get(value, FRESH) for value in new.fitted[feature.name])], np.int64)
 
 
+class EarlierWeights:
+    """What a transfer gives the weights of a model to start from; read from the earlier checkpoint one by one.
+
+    Args:
+        plan: of `plan_transfer`.
+        model: on the data of the plan.
+        optimizer: its composite of legacy optimisers, as `train.Trainer` makes it.
+
+    Raises:
+        ConfigError: the earlier run lacks a weight of the model.
+    """
+
+    def __init__(self, plan: Transfer, model: TwinModel, optimizer: keras.optimizers.legacy.Optimizer) -> None:
+        self._rows: dict[int, Rows | None] = {
+            **{id(variable): None for variable in (*model.dense_variables, *_iterations(optimizer))},
+            **{id(table): plan.rows[feature.name] for feature, table in embedding_tables(model)},
+        }
+        self._reader = tf.train.load_checkpoint(plan.checkpoint)
+        graph = TrackableObjectGraph.FromString(self._reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
+        root = tf.train.Checkpoint(model=model, optimizer=optimizer)
+        found = tf.train.CheckpointView(plan.checkpoint).match(root)
+        self.weights = {_key(graph, node): variable for node, variable in found.items() if id(variable) in self._rows}
+        """The checkpoint's key -> weight, table, or step count of an optimiser."""
+        self.slots: list[tuple[str, keras.optimizers.legacy.Optimizer, Any, str]] = []
+        """The checkpoint's key, optimiser, weight and name of each slot."""
+        for node, one in found.items():
+            for slot in graph.nodes[node].slot_variables:
+                variable = found.get(slot.original_variable_node_id)
+                if id(variable) in self._rows:
+                    key = _key(graph, slot.slot_variable_node_id)
+                    self.slots.append((key, one, variable, slot.slot_name))
+        self._keys = {id(variable): key for key, variable in self.weights.items()}
+        if missing := [variable.name for variable in _weights(model) if id(variable) not in self._keys]:
+            raise ConfigError(f"{plan.checkpoint} lacks the weights {', '.join(missing)}; train without --init-from")
+
+    def value(self, key: str, variable: Any, fresh: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What a weight, or a slot of it, starts from.
+
+        Args:
+            key: the checkpoint's.
+            variable: the weight.
+            fresh: what it or its slot is before the transfer; new rows of a table keep that.
+        """
+        value: npt.NDArray[Any] = self._reader.get_tensor(key)
+        rows = self._rows[id(variable)]
+        return value if rows is None else np.where((rows == FRESH)[:, None], fresh, value[rows])
+
+    def table(self, table: Any, fresh: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """`value` of an embedding table."""
+        return self.value(self._keys[id(table)], table, fresh)
+
+    def accumulator(self, table: Any, fresh: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """`value` of AdaGrad's accumulators of an embedding table."""
+        (key,) = [key for key, _, variable, _ in self.slots if variable is table]
+        return self.value(key, table, fresh)
+
+
 def apply_transfer(plan: Transfer, model: TwinModel, optimizer: keras.optimizers.legacy.Optimizer) -> None:
     """Copies weights, accumulators, moments and step counts of the earlier run.
 
@@ -149,31 +206,17 @@ def apply_transfer(plan: Transfer, model: TwinModel, optimizer: keras.optimizers
     Raises:
         ConfigError: the earlier run lacks a weight of the model, or has it in another shape.
     """
-    tables = {id(table): plan.rows[feature.name] for feature, table in embedding_tables(model)}
-    wanted: dict[int, Rows | None] = {**dict.fromkeys(map(id, model.dense_variables)), **tables}
-    wanted |= dict.fromkeys(id(one.iterations) for one in optimizer.optimizers)
-    reader = tf.train.load_checkpoint(plan.checkpoint)
-    graph = TrackableObjectGraph.FromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
-    root = tf.train.Checkpoint(model=model, optimizer=optimizer)
-    found = tf.train.CheckpointView(plan.checkpoint).match(root)
-    filled = set()
-    for node, variable in found.items():
-        if id(variable) in wanted:
-            _fill(variable, reader.get_tensor(_key(graph, node)), wanted[id(variable)])
-            filled.add(id(variable))
-    if missing := [variable.name for variable in _weights(model) if id(variable) not in filled]:
-        raise ConfigError(f"{plan.checkpoint} lacks the weights {', '.join(missing)}; train without --init-from")
-    for node, one in found.items():
-        slots = [
-            slot for slot in graph.nodes[node].slot_variables if id(found.get(slot.original_variable_node_id)) in wanted
-        ]
-        for slot in slots:
-            variable = found[slot.original_variable_node_id]
-            one._create_all_weights(
-                table_variables(variable)
-            )  # legacy optimisers make slots in their first step otherwise
-            value = reader.get_tensor(_key(graph, slot.slot_variable_node_id))
-            _fill(one.get_slot(variable, slot.slot_name), value, wanted[id(variable)])
+    earlier = EarlierWeights(plan, model, optimizer)
+    for key, variable in earlier.weights.items():
+        _fill(variable, earlier.value(key, variable, tf.convert_to_tensor(variable).numpy()))
+    for key, one, variable, name in earlier.slots:
+        one._create_all_weights(table_variables(variable))  # legacy optimisers make slots in their first step otherwise
+        slot = one.get_slot(variable, name)
+        _fill(slot, earlier.value(key, variable, tf.convert_to_tensor(slot).numpy()))
+
+
+def _iterations(optimizer: keras.optimizers.legacy.Optimizer) -> list[Any]:
+    return [one.iterations for one in optimizer.optimizers]
 
 
 def embedding_tables(model: TwinModel) -> Iterator[tuple[Feature, Any]]:
@@ -201,10 +244,7 @@ def _key(graph: TrackableObjectGraph, node: int) -> str:
     return attribute.checkpoint_key
 
 
-def _fill(variable: Any, value: npt.NDArray[Any], rows: Rows | None) -> None:
-    if rows is not None:
-        fresh = tf.convert_to_tensor(variable).numpy()
-        value = np.where((rows == FRESH)[:, None], fresh, value[rows])
+def _fill(variable: Any, value: npt.NDArray[Any]) -> None:
     if variable.shape != value.shape:
         raise ConfigError(
             f"{variable.name} has shape {tuple(variable.shape)}, but {value.shape} in the earlier run; train without "

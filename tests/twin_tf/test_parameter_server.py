@@ -10,7 +10,7 @@ import pytest
 from export.cpp_session import CppSession
 from export.exporter import export_run
 from tests.twin_tf.local_cluster import local_cluster, twin_tf
-from tests.twin_tf.small_run import read_json, small_config
+from tests.twin_tf.small_run import read_json, small_config, untrained
 from twin_tf.evaluate import evaluate
 from twin_tf.keras_api import tf
 from twin_tf.runs import load_run
@@ -45,6 +45,17 @@ def test_every_epoch_is_every_record_once_though_a_worker_dies(trained, manifest
     first, second = report["loss"]
     assert second < first < 0.75
     assert report == read_json(trained[0] / "run/report.json")
+
+
+def test_the_cluster_knows_how_far_its_sharded_tables_moved(trained):
+    root, facts = trained
+    found, model = facts["report"]["tables"]["video"], load_run(root / "run").model
+    start = untrained(root / "run")[0].item_embedding.tables[0].numpy()
+    moved = np.linalg.norm(model.item_embedding.tables[0].numpy() - start, axis=1)
+    share = np.median(moved[moved > 0]) / found["start_norm"]
+    assert found["moved_median"] == pytest.approx(share, rel=1e-3) and share > 1e-3
+    assert found["never_updated"] == pytest.approx((moved[1:] == 0).mean())
+    assert found["worth"] != 0
 
 
 def test_one_process_reads_what_the_cluster_wrote(trained, prepared):

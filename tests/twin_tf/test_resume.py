@@ -61,6 +61,7 @@ def assert_same_run(run, whole):
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     ignored = dict.fromkeys(REPEATS)
+    assert read_json(whole / "report.json")["tables"]["video"]["moved_median"] > 0
     assert read_json(run / "report.json") | ignored == read_json(whole / "report.json") | ignored
     for found, value in zip(load_run(run).model.variables, load_run(whole).model.variables, strict=True):
         np.testing.assert_array_equal(found.numpy(), value.numpy(), err_msg=found.name)

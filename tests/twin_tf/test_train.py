@@ -36,7 +36,9 @@ def test_a_run_holds_everything_that_export_needs(run, manifest, prepared):
     tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
     rates = {"learning_rate/embedding", "learning_rate/dense"}
     valid = {"valid/auc", "valid/gauc", "valid/logloss", "valid/calibration"}
-    assert tags == {"loss", "examples_per_s", "input_bound_share", "gsu_overlap@40"} | rates | valid
+    tables = {f"tables/{name}/{key}" for name, figures in report["tables"].items() for key in figures}
+    assert "tables/video/worth" in tables
+    assert tags == {"loss", "examples_per_s", "input_bound_share", "gsu_overlap@40"} | rates | valid | tables
     assert report["gsu_overlap@40"] == [1.0, 1.0]
 
 

@@ -97,6 +97,27 @@ def test_the_norm_counts_a_row_that_was_read_twice_once(model):
     assert isinstance(clipped, tf.IndexedSlices) and len(clipped.indices) == 2
 
 
+@pytest.mark.parametrize("clip", [None, 4])
+@pytest.mark.parametrize("form", ["sum", "mean"])
+def test_tables_learn_from_a_sum_and_dense_weights_from_a_mean(form, clip, make_model, batch, monkeypatch):
+    mean = gradients(make_model(), batch)
+    norm = np.sqrt(sum(np.sum(np.square(gradient, dtype=np.float64)) for gradient in mean))
+    model, applied = make_model(), []
+    trainer = Trainer(model, settings(table_gradient=form, clip_norm=None if clip is None else norm / clip))
+    monkeypatch.setattr(trainer.optimizer, "apply_gradients", lambda pairs, **_: applied.extend(pairs))
+    targets = int(trainer.replica_step(batch).targets)
+    found = {variable.ref(): gradient for gradient, variable in applied}
+    assert isinstance(found[model.item_embedding.tables[0].ref()], tf.IndexedSlices)
+    assert targets > 50
+    tables = len(model.embedding_variables)
+    for number, variable in enumerate([*model.embedding_variables, *model.dense_variables]):
+        factor = (targets if form == "sum" and number < tables else 1) / (clip or 1)
+        expected = mean[number] * factor
+        np.testing.assert_allclose(
+            tf.convert_to_tensor(found[variable.ref()]), expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
+        )
+
+
 def test_a_loss_that_is_not_finite_changes_nothing(model, batch):
     trainer = Trainer(model, settings())
     trainer.step(batch)

@@ -16,6 +16,7 @@ from twin_tf.batch import History
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.steps import age_cuts
+from twin_tf.layers.table_initializer import TableInitializer
 from twin_tf.schema import FIRST_KNOWN, PADDING, UNKNOWN, Feature, TimeColumn
 from twin_tf.strict_yaml import build, to_plain
 
@@ -81,6 +82,7 @@ class ItemEmbedding(keras.layers.Layer):
         item_features: int32 `(items, columns)`: item row -> feature indices, `max_values` columns of each feature,
             padded with 0; rows 0 and 1 are padding and unknown.
         norm: expected norm of each feature's embedding at the start.
+        seed: of the start.
 
     Example:
         >>> layer = ItemEmbedding(schema.inherent, {"product": 5}, np.zeros((5, 1), np.int32), norm=2.0)
@@ -94,21 +96,26 @@ class ItemEmbedding(keras.layers.Layer):
         cardinalities: Mapping[str, int],
         item_features: npt.NDArray[np.int32],
         norm: float,
+        seed: int = 1,
         name: str = "item_embedding",
     ) -> None:
         super().__init__(name=name)
         self.features = tuple(features)
         self.width = sum(feature.dim for feature in features)
-        self._cardinalities, self._norm = cardinalities, norm
+        self._cardinalities, self._norm, self._seed = cardinalities, norm, seed
         self.item_features = tf.Variable(item_features, trainable=False, name="item_features", dtype=tf.int32)
         self.tables = [
             self.add_weight(
                 name=f"embedding_{feature.name}",
                 shape=(cardinalities[feature.name], feature.dim),
-                initializer=keras.initializers.RandomNormal(stddev=norm / np.sqrt(feature.dim)),
+                initializer=self.initializer(feature),
             )
             for feature in features
         ]
+
+    def initializer(self, feature: Feature) -> TableInitializer:
+        """Where the feature's table starts."""
+        return TableInitializer(self._norm / np.sqrt(feature.dim), self._seed, f"{self.name}/{feature.name}")
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         """Item rows, int `(...)`, -> float `(..., H)`; rows out of range are the unknown item."""
@@ -126,7 +133,8 @@ class ItemEmbedding(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same layer; of the catalogue its shape alone, for its content is a variable."""
-        config = {"item_features": list(self.item_features.shape), "norm": self._norm, "name": self.name}
+        config = {"item_features": list(self.item_features.shape), "norm": self._norm}
+        config |= {"seed": self._seed, "name": self.name}
         return {**_plain(self.features, self._cardinalities), **config}
 
     @classmethod
@@ -134,7 +142,7 @@ class ItemEmbedding(keras.layers.Layer):
         """The layer of `get_config`, with an empty catalogue until weights are loaded."""
         items = np.zeros(config["item_features"], np.int32)
         features = _features(config["features"])
-        return cls(features, config["cardinalities"], items, config["norm"], name=config["name"])
+        return cls(features, config["cardinalities"], items, config["norm"], config["seed"], name=config["name"])
 
 
 def pooled(table: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
@@ -166,6 +174,7 @@ class CrossEmbedding(keras.layers.Layer):
         features: cross features in order.
         cardinalities: feature name -> rows of its table.
         time: the schema's time column (unit and UTC offset).
+        seed: of the start.
     """
 
     def __init__(
@@ -173,11 +182,12 @@ class CrossEmbedding(keras.layers.Layer):
         features: Sequence[Feature],
         cardinalities: Mapping[str, int],
         time: TimeColumn,
+        seed: int = 1,
         name: str = "cross_embedding",
     ) -> None:
         super().__init__(name=name)
         self.time = time
-        self._features, self._cardinalities = tuple(features), cardinalities
+        self._features, self._cardinalities, self._seed = tuple(features), cardinalities, seed
         self.behaviour_features = tuple(f for f in features if f.derived != "age")
         self.relative_features = tuple(f for f in features if f.derived == "age")
         self.dims = {f.name: f.dim for f in (*self.behaviour_features, *self.relative_features)}
@@ -186,10 +196,14 @@ class CrossEmbedding(keras.layers.Layer):
             feature.name: self.add_weight(
                 name=f"embedding_{feature.name}",
                 shape=(cardinalities[feature.name], feature.dim),
-                initializer=keras.initializers.RandomNormal(stddev=CROSS_STDDEV),
+                initializer=self.initializer(feature),
             )
             for feature in features
         }
+
+    def initializer(self, feature: Feature) -> TableInitializer:
+        """Where the feature's table starts."""
+        return TableInitializer(CROSS_STDDEV, self._seed, f"{self.name}/{feature.name}")
 
     def behaviour_indices(self, history: History) -> dict[str, tf.Tensor]:
         """Indices of the features that belong to the behaviour alone, stored and derived.
@@ -244,13 +258,13 @@ class CrossEmbedding(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same layer."""
         plain = _plain(self._features, self._cardinalities)
-        return {**plain, "time": to_plain(self.time), "name": self.name}
+        return {**plain, "time": to_plain(self.time), "seed": self._seed, "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "CrossEmbedding":
         """The layer of `get_config`."""
         time = build(TimeColumn, config["time"], "time")
-        return cls(_features(config["features"]), config["cardinalities"], time, name=config["name"])
+        return cls(_features(config["features"]), config["cardinalities"], time, config["seed"], name=config["name"])
 
 
 def clock_index(feature: Feature, time: tf.Tensor, column: TimeColumn) -> tf.Tensor:
@@ -274,16 +288,20 @@ def clock_index(feature: Feature, time: tf.Tensor, column: TimeColumn) -> tf.Ten
 
 @keras.utils.register_keras_serializable("twin_tf")
 class FeatureEmbedding(keras.layers.Layer):
-    """One table for one user or context feature: int `(...)` -> float `(..., dim)`."""
+    """One table for one user or context feature: int `(...)` -> float `(..., dim)`; its start depends on `seed`."""
 
-    def __init__(self, feature: Feature, cardinality: int) -> None:
+    def __init__(self, feature: Feature, cardinality: int, seed: int = 1) -> None:
         super().__init__(name=f"feature_{feature.name}")
-        self._feature, self._cardinality = feature, cardinality
+        self._feature, self._cardinality, self._seed = feature, cardinality, seed
         self.table = self.add_weight(
             name=f"embedding_{feature.name}",
             shape=(cardinality, feature.dim),
-            initializer=keras.initializers.RandomNormal(stddev=CROSS_STDDEV),
+            initializer=self.initializer(feature),
         )
+
+    def initializer(self, feature: Feature) -> TableInitializer:
+        """Where the feature's table starts."""
+        return TableInitializer(CROSS_STDDEV, self._seed, f"{self.name}/{feature.name}")
 
     def call(self, index: tf.Tensor) -> tf.Tensor:
         """Looks the indices up; out of range is unknown."""
@@ -291,10 +309,10 @@ class FeatureEmbedding(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same layer."""
-        return _plain([self._feature], {self._feature.name: self._cardinality})
+        return {**_plain([self._feature], {self._feature.name: self._cardinality}), "seed": self._seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FeatureEmbedding":
         """The layer of `get_config`."""
         (feature,) = _features(config["features"])
-        return cls(feature, config["cardinalities"][feature.name])
+        return cls(feature, config["cardinalities"][feature.name], config["seed"])

@@ -1,0 +1,249 @@
+"""Whether the embedding tables have learned: how far their rows moved, and what each table is worth.
+
+A table that stays at its random start shows in no metric: random codes tell items apart too. So every training ends
+with a look at each table (`report.json`, `tables.<feature>`):
+
+* `start_norm`: mean L2 norm of a row at the start, over the sampled rows: up to 10,000 of those that training updated.
+* `moved_median`, `moved_p90`: L2 distance of a sampled row from its start, as a share of `start_norm`.
+* `never_updated`: share of all rows, but padding's, whose AdaGrad accumulators are at their start.
+* `worth`: log loss of validation records with the table put back to its start, less that of the trained one; above 0
+  the table helps. `worth_error` is its standard error: differences are paired by target and summed by user.
+
+The start is drawn again (`layers.table_initializer`); with `--init-from` it is what the earlier run gave, so movement
+and worth are those of this training alone. One table at a time is held twice. Names: a feature's own table has the
+feature's name, the second one of `decoupled_embeddings` is `relevance.<feature>`, an auxiliary twin's begin with
+`auxiliary.`.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from twin_tf.config import TrainingConfig
+from twin_tf.data import make_dataset
+from twin_tf.evaluate import Evaluator
+from twin_tf.keras_api import tf
+from twin_tf.layers.embeddings import table_variables
+from twin_tf.layers.table_initializer import BLOCK_ROWS, TableInitializer
+from twin_tf.metrics import PROBABILITY_FLOOR
+from twin_tf.model import TwinModel
+from twin_tf.records import Manifest
+from twin_tf.schema import UNKNOWN
+from twin_tf.trainer import Trainer
+from twin_tf.transfer import EarlierWeights
+
+SAMPLED_ROWS = 10_000
+WORTHLESS_ROWS = 1000
+"""A table with more updated rows than this is expected to be worth something."""
+
+WORTHLESS = 1e-4
+"""Nats of log loss per target: a table whose worth is certainly less is worth nothing."""
+
+COST = 0.06
+"""Records that are scored for all tables together, as a share of those trained on. So few records make small batches,
+in which scoring one takes nearly as long as training on it does in large ones."""
+
+FEWEST_RECORDS, MOST_RECORDS = 24, 500
+"""Of the validation records that a table's worth is measured with; they are held in memory."""
+
+Floats = npt.NDArray[np.float32]
+Rows = Callable[[int, int], Floats]
+"""`(first, last)` -> float32 `(last - first, dim)`."""
+
+
+class Table(NamedTuple):
+    """An embedding table: its name in reports, the variable or sharded variable, and how it was drawn."""
+
+    name: str
+    variable: Any
+    initializer: TableInitializer
+
+
+def named_tables(model: TwinModel, prefix: str = "") -> Iterator[Table]:
+    """Every embedding table of a model."""
+    schema, items, relevance = model.schema, model.item_embedding, model.relevance_embedding
+    for feature, table in zip(schema.inherent, items.tables, strict=True):
+        yield Table(prefix + feature.name, table, items.initializer(feature))
+    if relevance is not items:
+        for feature, table in zip(relevance.features, relevance.tables, strict=True):
+            yield Table(f"{prefix}relevance.{feature.name}", table, relevance.initializer(feature))
+    for feature in schema.cross:
+        cross = model.cross_embedding
+        yield Table(prefix + feature.name, cross.tables[feature.name], cross.initializer(feature))
+    for feature in (*schema.user, *schema.context):
+        layers = model.user_embeddings if feature.name in model.user_embeddings else model.context_embeddings
+        layer = layers[feature.name]
+        yield Table(prefix + feature.name, layer.table, layer.initializer(feature))
+    if model.auxiliary is not None:
+        yield from named_tables(model.auxiliary, f"{prefix}auxiliary.")
+
+
+def measure_tables(
+    trainer: Trainer, manifest: Manifest, evaluator: Evaluator, records: int, earlier: EarlierWeights | None = None
+) -> dict[str, dict[str, float | None]]:
+    """Looks at every table of a trained model; the model is the same afterwards.
+
+    Args:
+        trainer: of the model, with its optimisers as they ended.
+        manifest: of the data it was trained on.
+        evaluator: of the model.
+        records: it was trained on, for the cost.
+        earlier: what the tables started from, if not from random rows.
+
+    Returns:
+        Name of the table -> its figures, see above; `worth` and its error are None without validation records.
+    """
+    tables = list(named_tables(trainer.model))
+    limit = int(COST * records / (len(tables) + 1))
+    losses = _Losses.sample(evaluator, manifest, trainer.config, limit)
+    found = {}
+    for table in tables:
+        movement = _Movement(trainer, table, earlier)
+        figures = movement.figures(np.random.default_rng(trainer.config.seed))
+        worth, error = (None, None) if losses is None else movement.worth(losses)
+        found[table.name] = {**figures, "worth": worth, "worth_error": error}
+    return found
+
+
+def warn_of_worthless_tables(tables: Mapping[str, Mapping[str, Any]], rows: Mapping[str, int]) -> None:
+    """Names on stderr each table with many updated rows that is worth nothing, beyond the noise.
+
+    Args:
+        tables: of `measure_tables`.
+        rows: name -> rows of the table but padding's.
+    """
+    for name, figures in tables.items():
+        updated, worth = round(rows[name] * (1 - figures["never_updated"])), figures["worth"]
+        if worth is not None and updated > WORTHLESS_ROWS and worth + 2 * figures["worth_error"] < WORTHLESS:
+            print(
+                f"warning: the table {name} is worth nothing: with its {updated:,} trained rows put back to their "
+                f"start, the validation log loss changes by {worth:+.5f}; rows moved by {figures['moved_median']:.2%} "
+                "of their norm (median). Look at training.embedding_learning_rate and training.table_gradient",
+                file=sys.stderr,
+            )
+
+
+class _Movement:
+    """One table, as it is and as it started."""
+
+    def __init__(self, trainer: Trainer, table: Table, earlier: EarlierWeights | None) -> None:
+        self._local = trainer.strategy.experimental_local_results
+        self._table = table.variable
+        self._rows, self._dim = (int(size) for size in table.variable.shape)
+        adagrad = trainer.optimizer.optimizers[0]
+        self._shards = table_variables(table.variable)
+        self._slots = [adagrad.get_slot(shard, "accumulator") for shard in self._shards]
+        empty = adagrad._initial_accumulator_value
+
+        def start(first: int, last: int) -> Floats:
+            drawn: Floats = table.initializer.rows(first, last, self._dim).numpy()
+            return drawn
+
+        def accumulator(first: int, last: int) -> Floats:
+            return np.full((last - first, self._dim), empty, np.float32)
+
+        self._start: Rows = start
+        self._accumulator: Rows = accumulator
+        if earlier is not None:
+            before = earlier.table(table.variable, start(0, self._rows))
+            held = earlier.accumulator(table.variable, accumulator(0, self._rows))
+            self._start = lambda first, last: before[first:last]
+            self._accumulator = lambda first, last: held[first:last]
+
+    def figures(self, generator: np.random.Generator) -> dict[str, float]:
+        """Norm, movement and share of rows never updated."""
+        updated = np.concatenate(
+            [first + np.flatnonzero((now != self._accumulator(first, last)).any(axis=1))
+             for first, last, now in self._blocks(self._slots)]
+        )  # fmt: skip
+        updated = updated[updated >= UNKNOWN]
+        rows = self._rows - UNKNOWN
+        sampled = updated if len(updated) else np.arange(UNKNOWN, self._rows)
+        if len(sampled) > SAMPLED_ROWS:
+            sampled = np.sort(generator.choice(sampled, SAMPLED_ROWS, replace=False))
+        norms, moved = [np.zeros(0)], [np.zeros(0)]
+        for first, last, now in self._blocks(self._shards):
+            inside = sampled[(sampled >= first) & (sampled < last)] - first
+            if len(inside):
+                start = self._start(first, last)[inside]
+                norms.append(np.linalg.norm(start, axis=1))
+                moved.append(np.linalg.norm(now[inside] - start, axis=1))
+        norm = float(np.concatenate(norms).mean())
+        share = np.concatenate(moved) / norm
+        return {
+            "start_norm": norm,
+            "moved_median": float(np.median(share)) if len(updated) else 0.0,
+            "moved_p90": float(np.quantile(share, 0.9)) if len(updated) else 0.0,
+            "never_updated": 1 - len(updated) / rows,
+        }
+
+    def worth(self, losses: "_Losses") -> tuple[float, float]:
+        """What the table is worth, and the standard error."""
+        trained = [now for _, _, now in self._blocks(self._shards)]
+        try:
+            self._write(self._start)
+            return losses.rise()
+        finally:
+            pieces = iter(trained)
+            self._write(lambda *_: next(pieces))
+
+    def _spans(self) -> Iterator[tuple[int, int, int, int]]:
+        """Shard, its first row in the table, and the first and last row of a block within it."""
+        offset = 0
+        for place, shard in enumerate(self._shards):
+            size = int(shard.shape[0])
+            for first in range(0, size, BLOCK_ROWS):
+                yield place, offset, first, min(first + BLOCK_ROWS, size)
+            offset += size
+
+    def _blocks(self, variables: list[Any]) -> Iterator[tuple[int, int, Floats]]:
+        """First and last row of each block of the table, and what the shards' variables hold there."""
+        for place, offset, first, last in self._spans():
+            rows = tf.gather(self._local(variables[place])[0], tf.range(first, last))
+            yield offset + first, offset + last, rows.numpy()
+
+    def _write(self, rows: Rows) -> None:
+        """Sets the table, on every replica of this process."""
+        for place, offset, first, last in self._spans():
+            values = tf.IndexedSlices(tf.constant(rows(offset + first, offset + last)), tf.range(first, last))
+            for copy in self._local(self._shards[place]):
+                copy.scatter_update(values)
+
+
+class _Losses:
+    """The loss of the same validation targets, again and again."""
+
+    def __init__(self, evaluator: Evaluator, batches: list[Any]) -> None:
+        self._evaluator, self._batches = evaluator, batches
+        scored = [evaluator.score_batch(batch) for batch in batches]
+        self._user = np.unique(np.concatenate([one.user for one in scored]), return_inverse=True)[1]
+        self._trained = self._of_targets()
+
+    @classmethod
+    def sample(cls, evaluator: Evaluator, manifest: Manifest, config: TrainingConfig, limit: int) -> "_Losses | None":
+        """Of about `limit` evenly spaced validation records; None if there is none."""
+        total = sum(shard.records for shard in manifest.splits.get("valid", ()))
+        if not total:
+            return None
+        limit = min(max(limit, FEWEST_RECORDS), MOST_RECORDS, config.validation_records)
+        window, every = manifest.schema.history.max_length, max(1, -(-total // limit))
+        return cls(evaluator, list(make_dataset(manifest, "valid", window, config.batch_records, every=every)))
+
+    def rise(self) -> tuple[float, float]:
+        """How much higher the mean loss of a target is now than when the trained tables were there; standard error."""
+        rise = self._of_targets() - self._trained
+        mean = float(rise.mean())
+        by_user = np.bincount(self._user, rise - mean)
+        users = len(by_user)
+        return mean, float(np.sqrt(users / max(users - 1, 1) * np.square(by_user).sum()) / len(rise))
+
+    def _of_targets(self) -> npt.NDArray[np.float64]:
+        parts = []
+        for batch in self._batches:
+            scored = self._evaluator.score_batch(batch)
+            hit = np.where(scored.label > 0, scored.probability, 1 - scored.probability).astype(np.float64)
+            parts.append(-np.log(np.maximum(hit, PROBABILITY_FLOOR)))
+        return np.concatenate(parts)
