@@ -149,6 +149,15 @@ def test_a_record_is_cut_where_a_clustering_lies_between_its_targets() -> None:
     assert np.concatenate([record["target/time"] for record in found]).tolist() == (targets - ORIGIN).tolist()
 
 
+def test_a_behaviour_at_the_moment_of_a_clustering_is_not_part_of_it() -> None:
+    times = np.sort(np.r_[ORIGIN + np.arange(0, 20 * DAY, 40_000), [SPLIT.valid_from] * 3])
+    record = make_record(times, np.array([SPLIT.valid_from + 1]), 3)
+    (found,) = compress([record], ClusterConfig(gamma=5, recent=0, period_days=14))
+    assert found["history/time"][-3:].tolist() == [SPLIT.valid_from - ORIGIN] * 3
+    assert found["history/count"][-3:].tolist() == [1] * 3
+    assert found["history/time"][:-3].max() < SPLIT.valid_from - ORIGIN and found["history/count"].max() > 1
+
+
 def test_a_users_records_share_a_clustering_and_another_users_do_not() -> None:
     times = ORIGIN + np.arange(0, 2_500_000, 10_000)
     targets = ORIGIN + DAY * np.array([21, 22, 23, 24])

@@ -91,3 +91,11 @@ def test_bad_arguments_get_a_sentence(change, sentence):
     arguments = {"vectors": np.zeros((3, 2), np.float32), "group": np.zeros(3, np.int64)} | change
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         split_recursively(**arguments)
+
+
+@pytest.mark.parametrize(("size", "delta"), [(5, 2), (994, 7), (1040, 8), (3000, 11)])
+def test_a_set_is_split_into_as_many_clusters_as_delta_says(size, delta):
+    """max(2, floor(|V|^0.3)) at once: with gamma just below |V| nothing is split a second time."""
+    vectors = np.random.default_rng(1).normal(size=(size, 3)).astype(np.float32)
+    cluster = split_recursively(vectors, np.zeros(size, np.int64), gamma=size - 1, seed=1)
+    assert len(np.unique(cluster)) == delta
