@@ -14,7 +14,11 @@ from twin_tf.strict_yaml import ConfigError, build, read_yaml
 CONFIG = "config.yaml"
 """In a run directory."""
 
-EARLIER_DEFAULTS: Mapping[str, Any] = {}
+EARLIER_DEFAULTS: Mapping[str, Any] = {
+    "model.embedding_scale": 2.0,
+    "model.relevance_scale": 1.0,
+    "training.table_gradient": "mean",
+}
 """`section.key` -> what its absence from recorded settings means, where that is not the default of today.
 
 Whoever adds a setting or changes a default enters here what runs until then were trained with; a test asks for it.
