@@ -1,7 +1,7 @@
 """The first update of a user's rows, alone and in company, under a strategy: `single|mirrored|parameter_server FORM`.
 
-Prints JSON: for each batch the update of every table, from the same start. The cluster of parameter servers is two
-servers and a worker within this process; the step is that of the shipped `PortionTrainer`.
+Prints JSON: `start`, every table, and for each batch the update of every table from there. The cluster of parameter
+servers is two servers and a worker within this process; the step is that of the shipped `PortionTrainer`.
 """
 
 import json
@@ -28,7 +28,7 @@ USERS = {"alone": [0], "others": list(range(1, 8)), "together": list(range(8)), 
 """Batch -> its users; A is user 0. `twice` has A's record in both halves."""
 
 SMALL = 0.02
-"""What all tables are multiplied with: next to a row of order 1, rounding would hide 1e-5 of an update."""
+"""Standard deviation of every table at the start: next to a number of order 1, rounding hides 1e-5 of an update."""
 
 
 def schema() -> FeatureSchema:
@@ -78,8 +78,9 @@ def make_trainer(strategy: tf.distribute.Strategy, form: str) -> Trainer:
             evidence=False,
             short_term_length=0,
         )
-    for table in model.embedding_variables:
-        table.assign(table * SMALL)
+    for _, table in embedding_tables(model):
+        start = tf.convert_to_tensor(table)
+        table.assign(start * SMALL / tf.math.reduce_std(start))
     return Trainer(model, config, strategy)
 
 
@@ -137,7 +138,7 @@ def main() -> None:
         before = tables(trainer.model)
         step(trainer, take_users(batch, users))
         updates[company] = {n: (now - before[n]).tolist() for n, now in tables(trainer.model).items()}
-    print(json.dumps(updates), flush=True)
+    print(json.dumps({**updates, "start": {n: rows.tolist() for n, rows in before.items()}}), flush=True)
 
 
 if __name__ == "__main__":

@@ -36,13 +36,17 @@ def updates(strategy: str, form: str) -> dict[str, dict[str, np.ndarray]]:
 
 
 def of_a_alone(found: dict[str, dict[str, np.ndarray]], company: str) -> dict[str, np.ndarray]:
-    """Table -> relative change, by company, of the updates of the rows that A reads and the others do not."""
+    """Table -> relative change, by company, of the updates of the rows that A reads and the others do not.
+
+    What the rounding of two sums to float32 may differ by does not count.
+    """
     changes = {}
     for name, alone in found["alone"].items():
         only_a = (alone != 0).any(axis=1) & (found["others"][name] == 0).all(axis=1)
         if only_a.any():
-            change = np.linalg.norm(found[company][name] - alone, axis=1)[only_a]
-            changes[name] = change / np.linalg.norm(alone, axis=1)[only_a]
+            rounding = np.spacing(np.abs(found["start"][name]).astype(np.float32))
+            change = np.maximum(np.abs(found[company][name] - alone) - rounding, 0)
+            changes[name] = np.linalg.norm(change, axis=1)[only_a] / np.linalg.norm(alone, axis=1)[only_a]
     return changes
 
 
@@ -68,7 +72,7 @@ def test_a_row_read_twice_is_summed_before_it_is_squared(strategy):
         share = alone / rate  # g / sqrt(.1 + g^2), AdaGrad's first update
         gradient = share * np.sqrt(0.1 / (1 - share**2))
         twice = rate * 2 * gradient / np.sqrt(0.1 + (2 * gradient) ** 2)
-        np.testing.assert_allclose(found["twice"][name], twice, rtol=1e-4, atol=1e-8, err_msg=name)
+        np.testing.assert_allclose(found["twice"][name], twice, rtol=1e-4, atol=1e-7, err_msg=name)
         if name == "video0":  # squared apart, it would be another update
             apart = rate * 2 * gradient / np.sqrt(0.1 + 2 * gradient**2)
             assert np.abs(apart - twice).max() > 1e-2 * rate
