@@ -91,6 +91,8 @@ class Arms:
                 **{name: trained[name] for name in ("train_seconds", "examples_per_s", "epochs", "valid")},
                 "train_peak_rss_mb": trained["peak_rss_mb"],
                 "trained_at_once": trained["at_once"],
+                "tables": trained.get("tables", {}),
+                "evidence": trained.get("evidence", False),
             }
 
         result = self._steps.once(name, provenance, evaluated, [], self._stem(arm, seed))

@@ -253,6 +253,25 @@ def export(run_directory: str, output: str, prepared: str | None, table: str | N
     show(result, as_json, export_text(output, result))
 
 
+@main.command()
+@click.option("--run", "run_directory", required=True, help="A finished run.")
+@click.option("--prepared", help="Its data; where the run was trained if left out.")
+@click.option("--items", default=6, show_default=True, help="How many well-known items.")
+@click.option("--nearest", default=4, show_default=True, help="How many near ones each.")
+@json_option
+def inspect(run_directory: str, prepared: str | None, items: int, nearest: int, as_json: bool) -> None:
+    r"""Show what a run has learned about items: the nearest of some well-known ones, by name.
+
+    \b
+    twin-tf inspect --run run
+    twin-tf inspect --run run --items 20 --nearest 5 --json
+    """
+    from twin_tf.nearest_items import nearest_items, nearest_text
+
+    found = nearest_items(run_directory, prepared, items, nearest)
+    show(found, as_json, nearest_text(found))
+
+
 for command in (
     simulate,
     import_command,

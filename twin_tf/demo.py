@@ -122,6 +122,7 @@ class _Job:
         arms = Arms(workdir, data.config, (1,), done.steps, self._cache)
         for arm in self._demo.arms:
             done.systems[arm.key] = arms.run(arm, prepared)[0]
+        done.nearest = self._nearest(Path(done.systems["twin"]["run"]), prepared)
         model, serving = workdir / "model", workdir / "serving"
         run = Path(done.systems["twin"]["run"])
         done.exported = self._step("export", {}, digest_of_files([run / "run.json"]), [model], "export.exporter",
@@ -146,6 +147,13 @@ class _Job:
         steps = self.done.steps
         made = Provenance(settings, data, code_digest(code))
         return steps.once(name, made, lambda: steps.run(name, name, *arguments), outputs)
+
+    def _nearest(self, run: Path, prepared: Path) -> JsonDict:
+        """The nearest of some well-known items, by TWIN's embeddings."""
+        steps = self.done.steps
+        made = Provenance({}, digest_of_files([run / "run.json"]), code_digest("twin_tf.nearest_items"))
+        asked = ("inspect", "--run", str(run), "--prepared", str(prepared))
+        return steps.once("inspect", made, lambda: steps.run("inspect", *asked))
 
     def _replay(self, model: Path, serving: Path, exported: str) -> JsonDict:
         """Sends the model's probes to a server on the base path."""

@@ -13,6 +13,7 @@ from twin_tf.files import JsonDict, write_json, write_whole
 from twin_tf.markdown import plain, table
 from twin_tf.result_cache import unused_section
 from twin_tf.shipped_data import ShippedData
+from twin_tf.table_report import HEAD, table_rows, worthless_tables
 
 
 @dataclasses.dataclass
@@ -22,12 +23,14 @@ class Done:
     Attributes:
         steps: what was run.
         systems: key -> metrics of the test split.
+        nearest: well-known items and those that are nearest, of `nearest_items`.
         exported: what the export said.
         served: what the replay said.
     """
 
     steps: Steps
     systems: dict[str, JsonDict] = dataclasses.field(default_factory=dict)
+    nearest: JsonDict | None = None
     exported: JsonDict | None = None
     served: JsonDict | None = None
 
@@ -50,6 +53,8 @@ def build_report(data: ShippedData, done: Done, commit: str, failed: JsonDict | 
         "systems": {system["label"]: system for system in done.systems.values()},
         "findings": _findings(done),
         "figures": [dict(zip(("name", "value", "unit", "how"), row, strict=True)) for row in _figures(done)],
+        "tables": {} if twin is None else twin.get("tables", {}),
+        "nearest": done.nearest,
         "steps": done.steps.taken,
         "unused": [found._asdict() for found in done.steps.unused() if "auc" in found.result],
         "latencies_ms": [] if done.served is None else done.served["latencies_ms"],
@@ -173,6 +178,12 @@ def _markdown(report: Mapping[str, Any], drawn: set[str]) -> str:
         lines += ["## Quality on the test split", "", *_picture(drawn, "quality.png", "AUC and GAUC of each system")]
         lines += table(("system", "AUC", "GAUC", "log loss", "training seconds"), quality_table(report["systems"]))
         lines += ["", *_picture(drawn, "history_length.png", "GAUC by history length")]
+    if report["tables"]:
+        lines += ["## What TWIN's tables learned", "", _TABLES, ""]
+        lines += [*table(HEAD, table_rows(report["tables"])), ""]
+        lines += [f"* {sentence}" for sentence in worthless_tables(report["tables"])] + [""]
+    if report["nearest"]:
+        lines += _nearest_section(report["nearest"])
     if report["figures"]:
         lines += ["## Figures", "", *_picture(drawn, "latency.png", "Latency of a Predict call")]
         rows = [(f["name"], f"{f['value']:.6g}", f["unit"], f["how"]) for f in report["figures"]]
@@ -190,6 +201,34 @@ def _markdown(report: Mapping[str, Any], drawn: set[str]) -> str:
         lines += [""]
     lines += unused_section(report["unused"])
     return "\n".join([*lines, f"Code: {report['commit']}.", ""])
+
+
+_TABLES = (
+    "Moved: distance of a trained row from its random start, as a share of the rows' mean norm at the start. Worth: by "
+    "how much the log loss of validation records rises when the table is put back to its start, with its standard "
+    "error. Nothing is known of rows that were never trained: they keep their small start."
+)
+
+
+def _nearest_section(found: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (
+            plain(one["name"]),
+            f"{one['behaviours']:,}",
+            ", ".join(f"{plain(other['name'])} ({other['cosine']:.2f})" for other in one["nearest"]),
+        )
+        for one in found["items"]
+    ]
+    quantile = "" if found["cosine_p99"] is None else f" 99 % of all pairs are below {found['cosine_p99']:.2f}."
+    return [
+        "### The nearest items of well-known ones",
+        "",
+        f"By cosine of TWIN's item embeddings, among {found['candidates']:,} items that were met often; items of the "
+        f"same name are left out.{quantile}",
+        "",
+        *table(("item", "behaviours", "nearest (cosine)"), rows),
+        "",
+    ]
 
 
 def _picture(drawn: set[str], name: str, text: str) -> list[str]:

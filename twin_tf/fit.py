@@ -31,7 +31,9 @@ LOG_STEPS = 50
 OVERLAP_STEPS = 97
 """Steps between two measurements of the GSU's overlap; a prime, so that they meet a cached table at every age.
 
-Each epoch ends with one more, before any refresh."""
+Each epoch ends with one more, before any refresh. The true finalists are those of the latest `history_length`
+behaviours. The batches of a search that sees less hold less, so it is measured at the end of an epoch alone.
+"""
 
 
 @dataclasses.dataclass
@@ -126,6 +128,7 @@ class Fit:
         self._store = store
         self._log = log
         self.evaluator = Evaluator(trainer.model)
+        self._history_length = config.model.history_length
         self._epoch_records = sum(shard.records for shard in manifest.splits["train"])
         self._can_validate = any(shard.records for shard in manifest.splits.get("valid", ()))
         self._portions: PortionTrainer | None = None
@@ -185,7 +188,8 @@ class Fit:
         if not progress.stopped_early and (not progress.valid or progress.valid[-1]["steps"] != progress.steps):
             self._evaluate()
         with self._aside():
-            self._measure_overlap(next(iter(self._read(progress.epoch, settings.batch_records))))
+            whole = self._read(progress.epoch, settings.batch_records, window=self._history_length)
+            self._measure_overlap(next(iter(whole)))
         progress.end_epoch()
         progress.ended = progress.stopped_early or progress.epoch == settings.epochs
         self._save()
@@ -203,7 +207,7 @@ class Fit:
             self._log.wait(time.monotonic() - asked)
             if batch is None:
                 return
-            if progress.steps % OVERLAP_STEPS == 0:
+            if progress.steps % OVERLAP_STEPS == 0 and self._trainer.model.window >= self._history_length:
                 self._measure_overlap(local_batch(strategy, batch))
             self._prepare_step()
             yield self._trainer.step(batch)
@@ -224,12 +228,14 @@ class Fit:
         self._rates = self._trainer.prepare_step(progress.steps, self._share_done(), progress.prepared)
         progress.prepared = progress.steps
 
-    def _read(self, epoch: int, batch_records: int, share: Share = (0, 1), skip: int = 0) -> tf.data.Dataset:
-        """Batches of a share of the training records."""
+    def _read(
+        self, epoch: int, batch_records: int, share: Share = (0, 1), skip: int = 0, window: int | None = None
+    ) -> tf.data.Dataset:
+        """Batches of a share of the training records, with as much history as the network sees, or `window`."""
         return make_dataset(
             self._manifest,
             "train",
-            self._trainer.model.window,
+            self._trainer.model.window if window is None else window,
             batch_records,
             shuffle_seed=self._config.training.seed,
             epoch=epoch,

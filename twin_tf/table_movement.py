@@ -5,7 +5,8 @@ with a look at each table (`report.json`, `tables.<feature>`):
 
 * `start_norm`: mean L2 norm of a row at the start, over the sampled rows: up to 10,000 of those that training updated.
 * `moved_median`, `moved_p90`: L2 distance of a sampled row from its start, as a share of `start_norm`.
-* `never_updated`: share of all rows, but padding's, whose AdaGrad accumulators are at their start.
+* `never_updated`: share of all rows, but padding's, whose AdaGrad accumulators are at their start; `updated_rows`: the
+  number of the others.
 * `worth`: log loss of validation records with the table put back to its start, less that of the trained one; above 0
   the table helps. `worth_error` is its standard error: differences are paired by target and summed by user.
 
@@ -15,8 +16,7 @@ feature's name, the second one of `decoupled_embeddings` is `relevance.<feature>
 `auxiliary.`.
 """
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,12 +36,6 @@ from twin_tf.trainer import Trainer
 from twin_tf.transfer import EarlierWeights
 
 SAMPLED_ROWS = 10_000
-WORTHLESS_ROWS = 1000
-"""A table with more updated rows than this is expected to be worth something."""
-
-WORTHLESS = 1e-4
-"""Nats of log loss per target: a table whose worth is certainly less is worth nothing."""
-
 COST = 0.06
 """Records that are scored for all tables together, as a share of those trained on. So few records make small batches,
 in which scoring one takes nearly as long as training on it does in large ones."""
@@ -108,24 +102,6 @@ def measure_tables(
     return found
 
 
-def warn_of_worthless_tables(tables: Mapping[str, Mapping[str, Any]], rows: Mapping[str, int]) -> None:
-    """Names on stderr each table with many updated rows that is worth nothing, beyond the noise.
-
-    Args:
-        tables: of `measure_tables`.
-        rows: name -> rows of the table but padding's.
-    """
-    for name, figures in tables.items():
-        updated, worth = round(rows[name] * (1 - figures["never_updated"])), figures["worth"]
-        if worth is not None and updated > WORTHLESS_ROWS and worth + 2 * figures["worth_error"] < WORTHLESS:
-            print(
-                f"warning: the table {name} is worth nothing: with its {updated:,} trained rows put back to their "
-                f"start, the validation log loss changes by {worth:+.5f}; rows moved by {figures['moved_median']:.2%} "
-                "of their norm (median). Look at training.embedding_learning_rate and training.table_gradient",
-                file=sys.stderr,
-            )
-
-
 class _Movement:
     """One table, as it is and as it started."""
 
@@ -178,6 +154,7 @@ class _Movement:
             "moved_median": float(np.median(share)) if len(updated) else 0.0,
             "moved_p90": float(np.quantile(share, 0.9)) if len(updated) else 0.0,
             "never_updated": 1 - len(updated) / rows,
+            "updated_rows": len(updated),
         }
 
     def worth(self, losses: "_Losses") -> tuple[float, float]:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +22,8 @@ from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, keep_search_
 from twin_tf.seen_items import save_seen_items
 from twin_tf.strategies import is_chief, lost_processes_named
 from twin_tf.strict_yaml import ConfigError
-from twin_tf.table_movement import measure_tables, named_tables, warn_of_worthless_tables
+from twin_tf.table_movement import measure_tables
+from twin_tf.table_report import worthless_tables
 from twin_tf.trainer import Trainer
 from twin_tf.training_log import TrainingLog
 from twin_tf.transfer import EarlierWeights, Transfer, apply_transfer, plan_transfer
@@ -114,7 +116,8 @@ def _train(
                 tables = measure_tables(trainer, manifest, fit.evaluator, fit.progress.records, earlier)
                 report["tables"] = tables
                 log.tables(report["kept"]["steps"], tables)
-                warn_of_worthless_tables(tables, {t.name: t.variable.shape[0] - 1 for t in named_tables(model)})
+                for sentence in worthless_tables(tables):
+                    print(f"warning: {sentence}", file=sys.stderr)
         finally:
             log.flush()
         if plan is not None:

@@ -15,8 +15,8 @@ from tests.twin_tf.small_run import small_config
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = [
-    "simulate", "preprocess", "train twin", "evaluate twin", "train din", "evaluate din", "export", "validate",
-    "publish", "serve (start)", "predict", "count (baseline)",
+    "simulate", "preprocess", "train twin", "evaluate twin", "train din", "evaluate din", "inspect", "export",
+    "validate", "publish", "serve (start)", "predict", "count (baseline)",
 ]  # fmt: skip
 TAKES = {"train_seconds", "examples_per_s", "train_peak_rss_mb", "run", "prepared", "trained_at_once"}
 TIMED = {"seconds_total", "peak_rss_mb", "p50_ms", "p99_ms", "examples_per_s", "export_mb"}

@@ -94,6 +94,17 @@ def test_a_comparison_that_has_just_begun_says_so(tmp_path: Path) -> None:
     assert "Not finished (0 of 7 trainings done)" in (tmp_path / "report.md").read_text()
 
 
+def test_the_page_says_which_systems_have_evidence(tmp_path: Path) -> None:
+    def page(*have: str) -> str:
+        results = {key: [{**one, "evidence": key in have} for one in found] for key, found in RESULTS.items()}
+        write_comparison(tmp_path, report_of(results))
+        return (tmp_path / "report.md").read_text()
+
+    assert "(`model.evidence`) are on in all." in page(*RESULTS)
+    assert "(`model.evidence`) are off in all." in page()
+    assert "(`model.evidence`) are on in DIN, TWIN." in page("twin", "din")
+
+
 def test_a_comparison_of_twin_alone_says_what_it_is_worth(tmp_path: Path) -> None:
     alone = report_of({"twin": RESULTS["twin"]}, trainings=2, labels={"twin": "TWIN"})
     (tmp_path / "consistency.png").write_bytes(b"of an earlier comparison")

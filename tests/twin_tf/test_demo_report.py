@@ -34,6 +34,38 @@ REPORT = {
     ],
     "commit": "abc",
     "unused": [],
+    "tables": {
+        "video": {
+            "start_norm": 0.2,
+            "moved_median": 0.05,
+            "moved_p90": 0.4,
+            "never_updated": 0.25,
+            "updated_rows": 3000,
+            "worth": -0.0001,
+            "worth_error": 0.00004,
+        },
+        "topic": {
+            "start_norm": 0.2,
+            "moved_median": 1.5,
+            "moved_p90": 2.5,
+            "never_updated": 0.0,
+            "updated_rows": 40,
+            "worth": 0.0123,
+            "worth_error": 0.0011,
+        },
+    },
+    "nearest": {
+        "candidates": 1234,
+        "cosine_p99": 0.31,
+        "items": [
+            {
+                "item": 7,
+                "name": "BEEF / GROCERY",
+                "behaviours": 5000,
+                "nearest": [{"item": 8, "name": "PORK | FRESH", "cosine": 0.75}],
+            },
+        ],
+    },
     "latencies_ms": [float(i % 17 + 1) for i in range(500)],
 }
 PLOTS = ("quality.png", "history_length.png", "latency.png", "seconds.png")
@@ -60,6 +92,13 @@ def test_the_page_holds_the_findings_the_tables_and_every_plot(workdir):
     assert "| p99_ms | 12.3457 | ms | 1,000 calls |" in lines
     assert "| train twin | 61.4 | 812 |  |" in lines
     assert "| export | 3.0 | 500 | kept from an earlier call |" in lines
+    rows = [line for line in lines if line.startswith(("| topic |", "| video |"))]
+    assert rows == [
+        "| topic | 40 | 0% | 150.0% | 250.0% | +0.01230 ± 0.00110 |",
+        "| video | 3,000 | 25% | 5.0% | 40.0% | -0.00010 ± 0.00004 |",
+    ]
+    assert any(line.startswith("* the table video is worth nothing: with its 3,000 trained rows") for line in lines)
+    assert r"| BEEF / GROCERY | 5,000 | PORK \| FRESH (0.75) |" in lines
     for plot in PLOTS:
         assert any(f"]({plot})" in line for line in lines), plot
 

@@ -14,7 +14,8 @@ from twin_tf.evaluate import Evaluator
 from twin_tf.keras_api import tf
 from twin_tf.layers.table_initializer import BLOCK_ROWS, TableInitializer
 from twin_tf.runs import build_model, load_info, load_run
-from twin_tf.table_movement import measure_tables, named_tables, warn_of_worthless_tables
+from twin_tf.table_movement import measure_tables, named_tables
+from twin_tf.table_report import table_rows, worthless_tables
 from twin_tf.train import train
 from twin_tf.trainer import Trainer
 
@@ -91,10 +92,13 @@ def test_a_table_that_does_not_learn_is_named(planted, tmp_path, capsys):
         (5000, None, None, False),  # no validation records
     ],
 )
-def test_only_large_tables_are_named_and_only_beyond_the_noise(rows, worth, error, named, capsys):
-    figures = {"moved_median": 0.1, "never_updated": 0.2, "worth": worth, "worth_error": error}
-    warn_of_worthless_tables({"video": figures}, {"video": round(rows / 0.8)})
-    assert ("the table video is worth nothing" in capsys.readouterr().err) == named
+def test_only_large_tables_are_named_and_only_beyond_the_noise(rows, worth, error, named):
+    figures = {"moved_median": 0.1, "moved_p90": 0.2, "never_updated": 0.2, "updated_rows": rows}
+    tables = {"video": {**figures, "worth": worth, "worth_error": error}}
+    assert bool(worthless_tables(tables)) == named
+    assert all("the table video is worth nothing" in sentence for sentence in worthless_tables(tables))
+    shown = "-" if worth is None else f"{worth:+.5f} ± {error:.5f}"
+    assert table_rows(tables) == [("video", f"{rows:,}", "20%", "10.0%", "20.0%", shown)]
 
 
 def test_movement_of_a_run_from_a_run_counts_from_what_that_one_gave(learned, planted, tmp_path):

@@ -178,3 +178,17 @@ def test_a_damaged_run_is_refused_in_one_sentence(run, tmp_path):
         ConfigError, match=r"cannot be used: the checkpoint file \S+ is damaged or missing; train it again$"
     ):
         load_run(copy)
+
+
+def test_what_a_short_search_finds_is_a_share_of_the_whole_history(tmp_path, prepared, manifest):
+    """Batches are cut to what the network sees; the true finalists may lie beyond."""
+    config = small_config("model.search=recent", "model.retrieved=20", "training.epochs=1")
+    (reported,) = train(prepared, tmp_path / "run", config)["gsu_overlap@20"]
+    model = load_run(tmp_path / "run").model
+
+    def found(window):
+        first = make_dataset(manifest, "train", window, 4, shuffle_seed=config.training.seed, epoch=0)
+        return float(model.gsu_overlap(next(iter(first))))
+
+    assert reported == pytest.approx(found(config.model.history_length))
+    assert reported < found(model.window) - 0.2

@@ -165,6 +165,7 @@ def _page(report: Plain, drawn: set[str]) -> str:
         f"sees the same records, the latest {report['history_length']:,} behaviours; only the search differs, "
         "ablations and systems of --also apart. What a search does not see, such as all but the latest behaviours in "
         "DIN, its network does not count either. "
+        f"{_evidence(report)} "
         f"{_budget(report['rates'])}",
         "",
         f"Code: {_code(report)}; {report['machine']['cpus']} processors; the command took {report['seconds'] / 60:.0f} "
@@ -256,6 +257,14 @@ def _planted_rows(report: Plain) -> list[tuple[str, ...]]:
         (report["labels"][key], *(f"{shares[name]:.1%}" if shares["targets"] else "-" for name in names))
         for key, shares in report["planted"].items()
     ]
+
+
+def _evidence(report: Plain) -> str:
+    """Which systems show the mixer the evidence features."""
+    shown = {report["labels"][key]: found[0].get("evidence", False) for key, found in report["results"].items()}
+    if len(set(shown.values())) < 2:
+        return f"The evidence features (`model.evidence`) are {'on' if any(shown.values()) else 'off'} in all."
+    return f"The evidence features (`model.evidence`) are on in {', '.join(name for name, on in shown.items() if on)}."
 
 
 def _budget(rates: Plain) -> str:

@@ -1,0 +1,122 @@
+"""What a run has learned about items, for a look: well-known items and those whose embeddings are nearest.
+
+Items are named by the values of their inherent features that are text, such as a category or a brand. Of several items
+of one name the nearest alone is shown, and none of the name of the item itself: that its own kind is near says little.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twin_tf import records
+from twin_tf.data import load_item_features
+from twin_tf.encoders import FeatureEncoder
+from twin_tf.files import JsonDict
+from twin_tf.keras_api import tf
+from twin_tf.packing import unpack
+from twin_tf.records import Manifest
+from twin_tf.runs import load_run
+from twin_tf.schema import FIRST_KNOWN
+
+FEWEST = 20
+"""Behaviours of an item, from which on it can be named as near: of rarer ones little was learned."""
+
+Floats = npt.NDArray[np.float32]
+
+
+def nearest_items(run: str | Path, prepared: str | Path | None = None, items: int = 6, nearest: int = 4) -> JsonDict:
+    """The nearest of some well-known items.
+
+    Args:
+        run: a finished run.
+        prepared: its data, to count behaviours in; where the run was trained if left out.
+        items: how many well-known ones: the most frequent, each of another name.
+        nearest: how many near ones each.
+
+    Returns:
+        `candidates`: how many items had behaviours enough; `cosine_p99`: 99 % of all pairs of candidates are less near
+        than this; `items`: a list of `item` (raw id), `name`, `behaviours` and `nearest`, a list of `item`, `name` and
+        `cosine` of the embeddings, the nearest first.
+
+    Raises:
+        ConfigError: not a finished run, or no such data.
+    """
+    loaded = load_run(run)
+    manifest = Manifest.load(prepared if prepared is not None else loaded.info.prepared)
+    count = _behaviours(manifest, len(loaded.item_ids))
+    known = np.flatnonzero(count >= FEWEST)
+    known = known[np.argsort(-count[known], kind="stable")]
+    names = _names(loaded.directory, known)
+    vectors = loaded.model.item_embedding(tf.constant(known, tf.int32)).numpy()
+    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    shown: list[JsonDict] = []
+    for place, name in enumerate(names):
+        if len(shown) == items:
+            break
+        if name not in {one["name"] for one in shown}:
+            own = {"item": int(loaded.item_ids[known[place]]), "name": name, "behaviours": int(count[known[place]])}
+            shown.append({**own, "nearest": _near(place, vectors, names, loaded.item_ids[known], nearest)})
+    return {"candidates": len(known), "cosine_p99": _cosine_quantile(vectors, 0.99), "items": shown}
+
+
+def _near(place: int, vectors: Floats, names: list[str], ids: npt.NDArray[np.int64], nearest: int) -> list[JsonDict]:
+    cosine = vectors @ vectors[place]
+    found: dict[str, JsonDict] = {}
+    for other in np.argsort(-cosine, kind="stable"):
+        if len(found) == nearest:
+            break
+        if names[other] != names[place] and names[other] not in found:
+            found[names[other]] = {
+                "item": int(ids[other]), "name": names[other], "cosine": float(cosine[other]),
+            }  # fmt: skip
+    return list(found.values())
+
+
+def _behaviours(manifest: Manifest, items: int) -> npt.NDArray[np.int64]:
+    """How many behaviours of the latest histories each item row has."""
+    count = np.zeros(items, np.int64)
+    spec = {records.HISTORY_ITEM: tf.io.FixedLenFeature([], tf.string)}
+    dataset = tf.data.TFRecordDataset([str(path) for path in manifest.shard_paths("histories")]).batch(64)
+    for batch in dataset.map(lambda serialized: tf.io.parse_example(serialized, spec)).as_numpy_iterator():
+        rows = unpack(b"".join(batch[records.HISTORY_ITEM]), manifest.widths[records.HISTORY_ITEM])
+        count += np.bincount(rows[rows < items], minlength=items)
+    count[:FIRST_KNOWN] = 0
+    return count
+
+
+def _names(run: Path, rows: npt.NDArray[np.int64]) -> list[str]:
+    """The values of the items' text features, in the order of the schema, a slash between."""
+    encoder = FeatureEncoder.load(run)
+    schema = encoder.schema
+    features, ids = load_item_features(run, schema)
+    texts: list[list[str]] = [[] for _ in rows]
+    for feature in schema.inherent:
+        if feature.encoding_or_fail.kind != "vocabulary" or feature.type == "int":
+            continue
+        values: list[Any] = encoder.fitted[feature.name]
+        column = features[rows, schema.inherent_slices[feature.name].start]
+        for text, index in zip(texts, column.tolist(), strict=True):
+            if index >= FIRST_KNOWN and str(values[index - FIRST_KNOWN]) not in text:
+                text.append(str(values[index - FIRST_KNOWN]))
+    return [" / ".join(text) or f"item {ids[row]}" for text, row in zip(texts, rows, strict=True)]
+
+
+def _cosine_quantile(vectors: Floats, share: float) -> float | None:
+    """Of the cosines of pairs, drawn at random; None for less than two vectors."""
+    if len(vectors) < 2:
+        return None
+    generator = np.random.default_rng(1)
+    first, second = generator.integers(0, len(vectors), (2, 100_000))
+    different = first != second
+    return float(np.quantile(np.einsum("nd,nd->n", vectors[first[different]], vectors[second[different]]), share))
+
+
+def nearest_text(found: JsonDict) -> str:
+    """The same for people."""
+    lines = [f"{found['candidates']:,} items with at least {FEWEST} behaviours"]
+    for one in found["items"]:
+        near = ", ".join(f"{other['name']} ({other['cosine']:.2f})" for other in one["nearest"])
+        lines.append(f"{one['name']} ({one['behaviours']:,} behaviours): {near}")
+    return "\n".join(lines)
