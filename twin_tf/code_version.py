@@ -29,6 +29,8 @@ LIBRARIES = (
 )
 """The libraries that compute results: another version is other code."""
 
+_asked: dict[tuple[str, ...], str] = {}
+
 
 def commit() -> str:
     """This checkout's commit, `+changes` behind it where the working tree differs; the version if it is no checkout."""
@@ -61,6 +63,18 @@ def code_digest(*modules: str) -> str:
     Raises:
         ModuleNotFoundError: one of them is not of this project.
     """
+    digest = _digest(modules)
+    _asked[modules] = digest
+    return digest
+
+
+def code_changed() -> bool:
+    """Whether any code has changed since this process asked for its digest: what ran since may be of either."""
+    _parsed.cache_clear()
+    return any(_digest(modules) != digest for modules, digest in list(_asked.items()))
+
+
+def _digest(modules: tuple[str, ...]) -> str:
     digest = hashlib.sha256(f"python {sys.version_info.major}.{sys.version_info.minor}\n".encode())
     for library in LIBRARIES:
         digest.update(f"{library} {_library_version(library)}\n".encode())

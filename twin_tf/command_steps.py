@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 
+from twin_tf.code_version import code_changed
 from twin_tf.end_with_parent import ending_with_this_process
 from twin_tf.files import JsonDict
 from twin_tf.result_cache import Provenance, ResultCache, Unused
@@ -140,6 +141,9 @@ class Steps:
 
         Returns:
             What `work` returned, and the `commit` of the code that did it.
+
+        Raises:
+            StepFailedError: the code was changed meanwhile.
         """
         if self._cache is None:
             raise ValueError("steps that are done once need a cache")
@@ -154,6 +158,8 @@ class Steps:
         self.current = name
         before = len(self.taken)
         result = work()
+        if code_changed():
+            raise StepFailedError(name, "the code was changed while it ran, so its result is of neither; run it again")
         mine = [step for step in self.taken[before:] if self._at_once == 1 or step["name"] == name]
         return self._cache.write(stem, provenance, {**result, "steps": mine})
 

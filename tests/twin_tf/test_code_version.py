@@ -15,6 +15,7 @@ def nothing_remembered() -> Iterator[None]:
     yield
     code_version.code_digest.cache_clear()
     code_version._parsed.cache_clear()
+    code_version._asked.clear()
 
 
 @pytest.fixture
@@ -50,6 +51,14 @@ def test_what_computes_counts_and_texts_do_not(project: Path, name: str, text: s
     before = digest("twin_tf.a")
     (project / name).write_text(text)
     assert (digest("twin_tf.a") == before) is same
+
+
+def test_a_change_since_is_noticed(project: Path) -> None:
+    digest("twin_tf.a")
+    (project / "c.py").write_text("x = 2\n")  # of no interest
+    assert not code_version.code_changed()
+    (project / "b.py").write_text("def g():\n    return 3\n")
+    assert code_version.code_changed()
 
 
 def test_another_version_of_a_library_is_other_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,16 @@ def test_a_step_is_done_once_while_its_output_is_there(tmp_path: Path) -> None:
     assert steps.once("make", other, work, [output])["number"] == 3
 
 
+def test_a_result_of_code_that_changed_while_it_ran_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Steps(cache=ResultCache(tmp_path))
+    monkeypatch.setattr("twin_tf.command_steps.code_changed", lambda: True)
+    with pytest.raises(StepFailedError, match="the code was changed while it ran"):
+        steps.once("make", MADE, lambda: {"number": 1})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_result_is_made_anew(tmp_path: Path) -> None:
     cache = ResultCache(tmp_path)
     cache.write("make", MADE, {"number": 1})
