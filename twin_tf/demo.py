@@ -125,15 +125,14 @@ class _Job:
         done.nearest = self._nearest(Path(done.systems["twin"]["run"]), prepared)
         model, serving = workdir / "model", workdir / "serving"
         run = Path(done.systems["twin"]["run"])
-        done.exported = self._step("export", {}, digest_of_files([run / "run.json"]), [model], "export.exporter",
-                                   ("--run", str(run), "--output", str(model)))  # fmt: skip
+        asked = ("--run", str(run), "--prepared", str(prepared), "--output", str(model))
+        done.exported = self._step("export", {}, digest_of_files([run / "run.json"]), [model], "export.exporter", asked)
         exported = digest_of_files(path for path in model.rglob("*") if path.is_file())
         self._step("validate", {}, exported, [], "export.validate", (str(model),))
         self._step("publish", {}, exported, [serving], "export.publisher", (str(model), "--base-path", str(serving)))
         done.served = self._replay(model, serving, exported)
-        done.systems |= self._count(
-            prepared
-        )  # last: it loads TensorFlow here, and a child's memory counts its parent's
+        # Counting comes last: it loads TensorFlow here, and a child's peak memory counts its parent's.
+        done.systems |= self._count(prepared)
 
     def _step(
         self,
