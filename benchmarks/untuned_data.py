@@ -8,8 +8,8 @@ train, evaluate, with `benchmarks/untuned/<name>.yaml`, which holds nothing but 
 (`--set model.search=recent`) beside what needs no model (`benchmarks.untuned_yardsticks`). Seed 1 is the default's
 own; more seeds are set. A package that cannot be had is named in the report.
 
-Killed, it goes on where it was when the same command is run again; runs and results carry the commit in their names, so
-that another version of this code trains anew. Writes `report.json` and `report.md`.
+Killed, it goes on where it was when the same command is run again; runs lie in a directory of their commit, so that another
+version of this code trains anew. Writes `report.json` and `report.md`.
 """
 
 import argparse
@@ -69,15 +69,15 @@ def study(workdir: Path, packages: Path | None, seeds: Sequence[int], chosen: Se
             )
             say(report["left_out"][-1])
             continue
-        report["datasets"][source.name] = _one(source, wheel, workdir / source.name, seeds)
+        report["datasets"][source.name] = _one(source, wheel, workdir / source.name, seeds, report["commit"])
         write_report(workdir, report)
     write_report(workdir, report)
     return report
 
 
-def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int]) -> Plain:
-    """All that is reported of one data set."""
-    config, steps = SCHEMAS / f"{source.name}.yaml", Steps()
+def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int], code: str) -> Plain:
+    """All that is reported of one data set; `code` is the commit."""
+    config, steps, runs = SCHEMAS / f"{source.name}.yaml", Steps(), workdir / "runs"
     made = hashlib.sha256(config.read_bytes() + wheel.name.encode()).hexdigest()[:8]
     raw, prepared = workdir / f"raw-{made}", workdir / f"prepared-{made}"
     if not (raw / "written").exists():
@@ -108,8 +108,7 @@ def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int]) -> Pl
         "test_click_share": test.clicks / test.targets,
         "counted": source.counted,
         "systems": {
-            name: [_trained(steps, workdir / "runs", name, config, prepared, seed) for seed in seeds]
-            for name in SYSTEMS
+            name: [_trained(steps, runs / code, name, config, prepared, seed) for seed in seeds] for name in SYSTEMS
         },
         "yardsticks": {
             **{name: found.to_plain() for name, found in without.items()},
@@ -135,8 +134,7 @@ def shown_targets(events: pa.Table, schema: FeatureSchema) -> ShownTargets:
 
 def _trained(steps: Steps, runs: Path, system: str, config: Path, prepared: Path, seed: int) -> Plain:
     """Test metrics of one trained run with their slices, and its `tables`."""
-    code = commit().replace("+", "-")
-    run = runs / f"{system}-seed{seed}-{prepared.name.removeprefix('prepared-')}-{code}"
+    run = runs / f"{system}-seed{seed}-{prepared.name.removeprefix('prepared-')}"
     kept = run.with_name(f"{run.name}.json")
     if not kept.is_file():
         settings = [*SYSTEMS[system], *([f"training.seed={seed}"] if seed != 1 else [])]
