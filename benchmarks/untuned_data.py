@@ -8,8 +8,8 @@ train, evaluate, with `benchmarks/untuned/<name>.yaml`, which holds nothing but 
 (`--set model.search=recent`) beside what needs no model (`benchmarks.untuned_yardsticks`). Seed 1 is the default's
 own; more seeds are set. A package that cannot be had is named in the report.
 
-Killed, it goes on where it was when the same command is run again; runs lie in a directory of their commit, so that another
-version of this code trains anew. Writes `report.json` and `report.md`.
+Killed, it goes on where it was when the same command is run again; runs lie in a directory of their commit, so that
+another version of this code trains anew. Writes `report.json` and `report.md`.
 """
 
 import argparse

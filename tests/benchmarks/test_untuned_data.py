@@ -151,7 +151,10 @@ def test_orders_of_one_day_keep_their_sequence() -> None:
     assert times.tolist() == [first, first + 1, LAST_DAY * DAY + 8 * HOUR]
 
 
-HEAD = '"TRANSACTION_DT","CUSTOMER_ID","AGE_GROUP","PIN_CODE","PRODUCT_SUBCLASS","PRODUCT_ID","AMOUNT","ASSET","SALES_PRICE"'
+HEAD = (
+    '"TRANSACTION_DT","CUSTOMER_ID","AGE_GROUP","PIN_CODE","PRODUCT_SUBCLASS","PRODUCT_ID","AMOUNT","ASSET",'
+    '"SALES_PRICE"'
+)
 
 
 def ta_feng(rows: list[str]) -> zipfile.ZipFile:
