@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,9 @@ LIBRARIES = (
 """The libraries that compute results: another version is other code."""
 
 _asked: dict[tuple[str, ...], str] = {}
+
+_parsing = threading.Lock()
+"""Python 3.11 fails when two threads parse at once."""
 
 
 def commit() -> str:
@@ -70,7 +74,6 @@ def code_digest(*modules: str) -> str:
 
 def code_changed() -> bool:
     """Whether any code has changed since this process asked for its digest: what ran since may be of either."""
-    _parsed.cache_clear()
     return any(_digest(modules) != digest for modules, digest in list(_asked.items()))
 
 
@@ -106,11 +109,18 @@ def _source(module: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
-@functools.cache
 def _parsed(module: str) -> tuple[str, tuple[str, ...]]:
     """A module's source without what does not count, as a digest, and the names that it imports."""
     source = _source(module)
-    tree = ast.parse(source.read_bytes() if source is not None else b"")
+    content = source.read_bytes() if source is not None else b""
+    with _parsing:
+        return _parsed_source(content)
+
+
+@functools.cache
+def _parsed_source(content: bytes) -> tuple[str, tuple[str, ...]]:
+    """`_parsed` of a source; the same source is parsed once."""
+    tree = ast.parse(content)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):

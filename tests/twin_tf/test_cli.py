@@ -17,7 +17,7 @@ from twin_tf import __version__
 from twin_tf.cli import main
 
 COMMANDS = (
-    "simulate", "import", "preprocess", "cluster", "item-embeddings", "train", "evaluate",
+    "simulate", "import", "preprocess", "cluster", "item-embeddings", "train", "evaluate", "inspect",
     "compare", "export", "validate", "publish", "refresh",
     "rollback", "serve", "predict",
 )  # fmt: skip

@@ -1,7 +1,9 @@
 """The digest that ties results to code."""
 
 import ast
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,6 @@ from twin_tf.code_version import code_digest
 def nothing_remembered() -> Iterator[None]:
     yield
     code_version.code_digest.cache_clear()
-    code_version._parsed.cache_clear()
     code_version._asked.clear()
 
 
@@ -33,7 +34,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def digest(*modules: str) -> str:
     code_version.code_digest.cache_clear()
-    code_version._parsed.cache_clear()
     return code_digest(*modules)
 
 
@@ -59,6 +59,24 @@ def test_a_change_since_is_noticed(project: Path) -> None:
     assert not code_version.code_changed()
     (project / "b.py").write_text("def g():\n    return 3\n")
     assert code_version.code_changed()
+
+
+def test_only_one_thread_parses_at_a_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11 sometimes fails with a SystemError when two do."""
+    parse, inside, most = ast.parse, [], []
+
+    def slow_parse(content: bytes) -> ast.Module:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return parse(content)
+
+    monkeypatch.setattr(ast, "parse", slow_parse)
+    code_version._parsed_source.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: code_version._digest(("twin_tf.a", "twin_tf.c")), range(8)))
+    assert len(found) == 1 and max(most) == 1
 
 
 def test_another_version_of_a_library_is_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
