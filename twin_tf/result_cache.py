@@ -88,7 +88,7 @@ class ResultCache:
     def unused(self) -> list[Unused]:
         """The results of the names that were asked for, made by anything else; without those that cannot be read."""
         found = []
-        for name, provenance in self._asked.items():
+        for name, provenance in list(self._asked.items()):  # other threads may ask meanwhile
             mine = self.path(name, provenance)
             for path in sorted(self._directory.glob(f"{name}-{'[0-9a-f]' * KEY_DIGITS}.json")):
                 if path == mine:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ def test_a_damaged_result_is_made_anew(tmp_path: Path) -> None:
         cache.path("make", MADE).write_text(damage)
         assert cache.read("make", MADE) is None
         assert cache.unused() == []
+
+
+def test_several_threads_may_use_a_cache(tmp_path: Path) -> None:
+    cache = ResultCache(tmp_path)
+    old = MADE._replace(code="old")
+    for number in range(30):
+        cache.write(f"make-{number}", old, {"auc": 0.5})
+
+    def ask(number: int) -> int:
+        cache.read(f"make-{number}", MADE)
+        return len(cache.unused())
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, range(30)))
+    assert max(found) == 30 == len(cache.unused())
 
 
 CHILD = "import time; time.sleep(600)"
