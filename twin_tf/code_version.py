@@ -91,14 +91,14 @@ def _imported(modules: tuple[str, ...]) -> set[str]:
     for module in modules:
         if _source(module) is None:
             raise ModuleNotFoundError(f"{module} is no module of {', '.join(PACKAGES)}")
-    found: set[str] = set()
+    found: set[str] = {__name__}  # it computes nothing
     left = list(modules)
     while left:
         module = left.pop()
         if module not in found and _source(module) is not None:
             found.add(module)
             left += [module.rpartition(".")[0], *_parsed(module)[1]]
-    return found
+    return found - {__name__}
 
 
 def _source(module: str) -> Path | None:
