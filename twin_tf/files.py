@@ -58,7 +58,7 @@ def full_disk(error: BaseException) -> str:
             return _full(str(found.filename or ""))
         text = os.strerror(errno.ENOSPC)
         if text in str(found):
-            return _full(next(iter(re.findall(rf"(/[^\s;:']+)[^\n]*{text}", str(found))), ""))
+            return _full(next(iter(re.findall(rf"(/[^\s;:']+)[^/\n]*{text}", str(found))), ""))
         found = found.__cause__ or found.__context__
     return ""
 

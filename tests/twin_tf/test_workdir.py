@@ -91,7 +91,10 @@ def chained(error: Exception, cause: Exception) -> Exception:
             RuntimeError("RESOURCE: /data/m/saved_model.pb.tmp7; No space left on device"),
             "full: /data/m/saved_model.pb.tmp7",
         ),
-        (RuntimeError("{{node f}} /data/e.v2; No space left on device\n\tFailed to flush"), "full: /data/e.v2 cannot"),
+        (
+            RuntimeError("{{node f_device_/job:host/task:0}} /data/e.v2; No space left on device\n\tFailed to flush"),
+            "full: /data/e.v2 cannot",
+        ),
         (chained(RuntimeError("a step broke"), OSError(errno.ENOSPC, "", "/data/y")), "full: /data/y cannot"),
         (OSError(errno.EACCES, "Permission denied", "/data/x"), ""),
         (RuntimeError("anything else"), ""),
