@@ -1,28 +1,23 @@
 """A comparison of systems: what it chooses, what it keeps, what it reports."""
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.twin_tf.recorded_steps import HALVED, Recorded
 from tests.twin_tf.small_run import shared_root, small_config, small_data
-from twin_tf import arms as arms_module
-from twin_tf.arms import Arm, Arms
-from twin_tf.command_steps import Steps
 from twin_tf.comparison.measurements import Measurements
 from twin_tf.comparison.rates import Rates, at_the_edge, further, read_rates, shared_settings, untried
 from twin_tf.comparison.report import findings, paired, quality_rows, summary, write_comparison
 from twin_tf.comparison.run import Comparison
 from twin_tf.comparison.systems import SYSTEMS, Factors, System, chosen_systems, own_system
-from twin_tf.config import TrainingConfig, load_config
+from twin_tf.config import load_config
 from twin_tf.item_embeddings import make_item_embeddings
 from twin_tf.records import Manifest
-from twin_tf.result_cache import ResultCache, unused_section
 from twin_tf.search import STRATEGIES, make_search
 from twin_tf.strict_yaml import ConfigError
 
@@ -152,117 +147,6 @@ def test_every_system_is_made_of_the_shipped_configurations(name: str) -> None:
         assert config.schema is not None
         assert make_search(config.model, config.schema, 8, 1).name == system.search
         assert (config.training.item_embeddings == "embeddings") == system.needs_embeddings
-
-
-HALVED, UNCHANGED = "training.embedding_learning_rate=0.05", "training.embedding_learning_rate=0.1"
-
-
-class Recorded(Steps):
-    """Writes what the commands would leave behind, and what was asked."""
-
-    def __init__(self, cache: ResultCache | None = None, stop_at: str = "") -> None:
-        super().__init__(cache=cache)
-        self.asked: list[str] = []
-        self.settings: list[str] = []
-        self._stop_at = stop_at
-
-    def run(self, name: str, *arguments: str) -> dict[str, Any]:
-        self.asked.append(arguments[0])
-        self.settings.append(" ".join(arguments))
-        run = Path(arguments[arguments.index("--run") + 1])
-        if arguments[0] == self._stop_at:
-            raise KeyboardInterrupt
-        self.add(name, 1.0, 500.0)
-        if arguments[0] == "train":
-            run.mkdir(parents=True, exist_ok=True)
-            rates = [part for part in arguments if part.startswith("training.embedding_learning_rate=")]
-            rate, best = (rates or [UNCHANGED])[0], HALVED if "model.search=recent" in arguments else UNCHANGED
-            valid = {"gauc": 0.8 if rate == best else 0.6 if "0.2" in rate else 0.7}
-            valid |= {"gauc_error": 0.0123, "targets": 50, "users": 5}
-            trained = {
-                "peak_rss_mb": 500.0,
-                "at_once": 2,
-                "train_seconds": 1.0,
-                "examples_per_s": 5.0,
-                "epochs": 1,
-                "valid": [],
-                "kept": {"valid": valid},
-            }
-            (run / "run.json").write_text(json.dumps({"weights_version": 7}))
-            (run / "report.json").write_text(json.dumps(trained))
-            return trained
-        return {"metrics": {"auc": 0.7, "gauc": 0.6, "logloss": 0.5}, "by_history_length": []}
-
-
-def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
-    prepared = prepared_of(tmp_path, "{}")
-    arm = Arm("din", "DIN", ("model.search=recent",))
-    stopped, first = asked(tmp_path, stop_at="evaluate")
-    with pytest.raises(KeyboardInterrupt):
-        first((1, 2)).run(arm, prepared)
-    assert stopped.asked == ["train", "evaluate"]
-    steps, second = asked(tmp_path)
-    found = second((1, 2)).run(arm, prepared)
-    assert steps.asked == ["evaluate", "train", "evaluate"]
-    assert [one["seed"] for one in found] == [1, 2] and found[0]["run"] != found[1]["run"]
-    idle, third = asked(tmp_path)
-    assert third((1, 2)).run(arm, prepared) == found == third((1, 2)).kept(arm, prepared)
-    assert idle.asked == [] and [step["reused"] for step in idle.taken] == [True] * 4
-    assert [step["seconds"] for step in idle.taken] == [1.0] * 4
-    for path in (tmp_path / "results").glob("din-seed1*.json"):
-        path.unlink()
-    (Path(found[0]["run"]) / "run.json").write_text("{}")  # killed before it had trained to the end
-    killed, fourth = asked(tmp_path)
-    fourth((1,)).run(arm, prepared)
-    assert killed.asked == ["train", "evaluate"]
-
-
-def prepared_of(root: Path, manifest: str) -> Path:
-    prepared = root / "prepared"
-    prepared.mkdir(exist_ok=True)
-    (prepared / arms_module.MANIFEST).write_text(manifest)
-    return prepared
-
-
-def asked(workdir: Path, **given: Any) -> tuple[Recorded, Callable[[Sequence[int]], Arms]]:
-    """Commands that are only recorded, and who asks for them with some seeds."""
-    cache = ResultCache(workdir / "results")
-    steps = Recorded(cache, **given)
-    return steps, lambda seeds: Arms(workdir, "simulated", seeds, steps, cache)
-
-
-@pytest.mark.parametrize("changed", ["settings", "a new default", "data", "code"])
-def test_results_of_other_settings_data_or_code_are_not_reused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
-) -> None:
-    arm, prepared = Arm("din", "DIN", ("model.search=recent",)), prepared_of(tmp_path, "{}")
-    _, first = asked(tmp_path)
-    (before,) = first((1,)).run(arm, prepared)
-    if changed == "settings":
-        arm = arm._replace(overrides=(*arm.overrides, "model.heads=2"))
-    elif changed == "a new default":
-        monkeypatch.setattr(TrainingConfig, "clip_norm", 5.0)
-        monkeypatch.setattr(TrainingConfig.__init__, "__defaults__", defaults_with(TrainingConfig, clip_norm=5.0))
-    elif changed == "data":
-        prepared_of(tmp_path, '{"of": "another day"}')
-    else:
-        monkeypatch.setattr(arms_module, "code_digest", lambda *_: "of another commit")
-    steps, again = asked(tmp_path)
-    (after,) = again((1,)).run(arm, prepared)
-    assert steps.asked == ["train", "evaluate"] and after["run"] != before["run"]
-    (unused,) = [found for found in steps.unused() if "auc" in found.result]
-    assert unused.why == ("other settings" if changed == "a new default" else f"other {changed}")
-    assert unused.result["gauc"] == before["gauc"]
-    page = "\n".join(unused_section([unused._asdict()]))
-    assert "No table above holds them" in page and f"| din-seed1 | {unused.why} | " in page
-    _, third = asked(tmp_path)
-    assert third((1,)).kept(arm, prepared) == [after]
-
-
-def defaults_with(kind: type, **changes: Any) -> tuple[Any, ...]:
-    """The defaults of a dataclass's arguments, some of them changed."""
-    fields = [field for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING]
-    return tuple(changes.get(field.name, field.default) for field in fields)
 
 
 class Told(Comparison):

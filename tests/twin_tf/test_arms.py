@@ -1,0 +1,85 @@
+"""Results of trainings are kept, and found again by the same settings, data and code alone."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.twin_tf.recorded_steps import Recorded
+from twin_tf import arms as arms_module
+from twin_tf.arms import Arm, Arms
+from twin_tf.config import TrainingConfig
+from twin_tf.result_cache import ResultCache, unused_section
+
+
+def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
+    prepared = prepared_of(tmp_path, "{}")
+    arm = Arm("din", "DIN", ("model.search=recent",))
+    stopped, first = asked(tmp_path, stop_at="evaluate")
+    with pytest.raises(KeyboardInterrupt):
+        first((1, 2)).run(arm, prepared)
+    assert stopped.asked == ["train", "evaluate"]
+    steps, second = asked(tmp_path)
+    found = second((1, 2)).run(arm, prepared)
+    assert steps.asked == ["evaluate", "train", "evaluate"]
+    assert [one["seed"] for one in found] == [1, 2] and found[0]["run"] != found[1]["run"]
+    idle, third = asked(tmp_path)
+    assert third((1, 2)).run(arm, prepared) == found == third((1, 2)).kept(arm, prepared)
+    assert idle.asked == [] and [step["reused"] for step in idle.taken] == [True] * 4
+    assert [step["seconds"] for step in idle.taken] == [1.0] * 4
+    for path in (tmp_path / "results").glob("din-seed1*.json"):
+        path.unlink()
+    (Path(found[0]["run"]) / "run.json").write_text("{}")  # killed before it had trained to the end
+    killed, fourth = asked(tmp_path)
+    fourth((1,)).run(arm, prepared)
+    assert killed.asked == ["train", "evaluate"]
+
+
+def prepared_of(root: Path, manifest: str) -> Path:
+    prepared = root / "prepared"
+    prepared.mkdir(exist_ok=True)
+    (prepared / arms_module.MANIFEST).write_text(manifest)
+    return prepared
+
+
+def asked(workdir: Path, **given: Any) -> tuple[Recorded, Callable[[Sequence[int]], Arms]]:
+    """Commands that are only recorded, and who asks for them with some seeds."""
+    cache = ResultCache(workdir / "results")
+    steps = Recorded(cache, **given)
+    return steps, lambda seeds: Arms(workdir, "simulated", seeds, steps, cache)
+
+
+@pytest.mark.parametrize("changed", ["settings", "a new default", "data", "code"])
+def test_results_of_other_settings_data_or_code_are_not_reused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    arm, prepared = Arm("din", "DIN", ("model.search=recent",)), prepared_of(tmp_path, "{}")
+    _, first = asked(tmp_path)
+    (before,) = first((1,)).run(arm, prepared)
+    if changed == "settings":
+        arm = arm._replace(overrides=(*arm.overrides, "model.heads=2"))
+    elif changed == "a new default":
+        monkeypatch.setattr(TrainingConfig, "clip_norm", 5.0)
+        monkeypatch.setattr(TrainingConfig.__init__, "__defaults__", defaults_with(TrainingConfig, clip_norm=5.0))
+    elif changed == "data":
+        prepared_of(tmp_path, '{"of": "another day"}')
+    else:
+        monkeypatch.setattr(arms_module, "code_digest", lambda *_: "of another commit")
+    steps, again = asked(tmp_path)
+    (after,) = again((1,)).run(arm, prepared)
+    assert steps.asked == ["train", "evaluate"] and after["run"] != before["run"]
+    (unused,) = [found for found in steps.unused() if "auc" in found.result]
+    assert unused.why == ("other settings" if changed == "a new default" else f"other {changed}")
+    assert unused.result["gauc"] == before["gauc"]
+    page = "\n".join(unused_section([unused._asdict()]))
+    assert "No table above holds them" in page and f"| din-seed1 | {unused.why} | " in page
+    _, third = asked(tmp_path)
+    assert third((1,)).kept(arm, prepared) == [after]
+
+
+def defaults_with(kind: type, **changes: Any) -> tuple[Any, ...]:
+    """The defaults of a dataclass's arguments, some of them changed."""
+    fields = [field for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING]
+    return tuple(changes.get(field.name, field.default) for field in fields)
