@@ -5,8 +5,9 @@ with a look at each table (`report.json`, `tables.<feature>`):
 
 * `start_norm`: mean L2 norm of a row at the start, over the sampled rows: up to 10,000 of those that training updated.
 * `moved_median`, `moved_p90`: L2 distance of a sampled row from its start, as a share of `start_norm`.
-* `never_updated`: share of all rows, but padding's, whose AdaGrad accumulators are at their start; `updated_rows`: the
-  number of the others.
+* `never_updated`: share of all rows, but padding's, that are at their start, their AdaGrad accumulators too;
+  `updated_rows`: the number of the others. Both are looked at: a square of a small gradient is lost in the rounding of
+  an accumulator of .1, and a gradient of a new row may be lost in the rounding of the row.
 * `worth`: log loss of validation records with the table put back to its start, less that of the trained one; above 0
   the table helps. `worth_error` is its standard error: differences are paired by target and summed by user.
 
@@ -131,10 +132,7 @@ class _Movement:
 
     def figures(self, generator: np.random.Generator) -> dict[str, float]:
         """Norm, movement and share of rows never updated."""
-        updated = np.concatenate(
-            [first + np.flatnonzero((now != self._accumulator(first, last)).any(axis=1))
-             for first, last, now in self._blocks(self._slots)]
-        )  # fmt: skip
+        updated = np.union1d(self._changed(self._slots, self._accumulator), self._changed(self._shards, self._start))
         updated = updated[updated >= UNKNOWN]
         rows = self._rows - UNKNOWN
         sampled = updated if len(updated) else np.arange(UNKNOWN, self._rows)
@@ -156,6 +154,13 @@ class _Movement:
             "never_updated": 1 - len(updated) / rows,
             "updated_rows": len(updated),
         }
+
+    def _changed(self, variables: list[Any], start: Rows) -> npt.NDArray[np.int64]:
+        """The rows in which any number is not as it started."""
+        blocks = self._blocks(variables)
+        return np.concatenate(
+            [first + np.flatnonzero((now != start(first, last)).any(axis=1)) for first, last, now in blocks]
+        )
 
     def worth(self, losses: "_Losses") -> tuple[float, float]:
         """What the table is worth, and the standard error."""
