@@ -52,6 +52,8 @@ class Progress:
         loss: mean of each finished epoch.
         overlaps: shares that the GSU found, measured in the current epoch.
         overlap: mean of each finished epoch; None where none was measured.
+        entropies: of the long-term attention, measured in the current epoch with the overlaps.
+        entropy: mean of each finished epoch, in nats.
         valid: one mapping an evaluation: `steps`, and the metrics.
         best: place in `valid` of the highest GAUC.
         stopped_early: patience has run out.
@@ -70,6 +72,8 @@ class Progress:
     loss: list[float] = dataclasses.field(default_factory=list)
     overlaps: list[float] = dataclasses.field(default_factory=list)
     overlap: list[float | None] = dataclasses.field(default_factory=list)
+    entropies: list[float] = dataclasses.field(default_factory=list)
+    entropy: list[float | None] = dataclasses.field(default_factory=list)
     valid: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best: int | None = None
     stopped_early: bool = False
@@ -98,9 +102,10 @@ class Progress:
     def end_epoch(self) -> None:
         """Closes the current epoch."""
         self.loss.append(self.loss_sum / self.weight if self.weight else 0.0)
-        self.overlap.append(sum(self.overlaps) / len(self.overlaps) if self.overlaps else None)
+        self.overlap.append(_mean(self.overlaps))
+        self.entropy.append(_mean(self.entropies))
         self.epoch, self.epoch_parts = self.epoch + 1, 0
-        self.loss_sum, self.weight, self.overlaps = 0.0, 0.0, []
+        self.loss_sum, self.weight, self.overlaps, self.entropies = 0.0, 0.0, [], []
 
 
 class Fit:
@@ -189,7 +194,7 @@ class Fit:
             self._evaluate()
         with self._aside():
             whole = self._read(progress.epoch, settings.batch_records, window=self._history_length)
-            self._measure_overlap(next(iter(whole)))
+            self._measure_attention(next(iter(whole)))
         progress.end_epoch()
         progress.ended = progress.stopped_early or progress.epoch == settings.epochs
         self._save()
@@ -208,7 +213,7 @@ class Fit:
             if batch is None:
                 return
             if progress.steps % OVERLAP_STEPS == 0 and self._trainer.model.window >= self._history_length:
-                self._measure_overlap(local_batch(strategy, batch))
+                self._measure_attention(local_batch(strategy, batch))
             self._prepare_step()
             yield self._trainer.step(batch)
 
@@ -246,11 +251,16 @@ class Fit:
     def _share_done(self) -> float:
         return self.progress.records / (self._epoch_records * self._config.training.epochs)
 
-    def _measure_overlap(self, batch: Batch) -> None:
-        overlap = self._trainer.overlap(batch)
+    def _measure_attention(self, batch: Batch) -> None:
+        overlap, entropy = self._trainer.attention_figures(batch)
+        figures = {}
         if overlap is not None:
             self.progress.overlaps.append(overlap)
-            self._log.scalars(self.progress.steps, {overlap_name(self._config): overlap})
+            figures[overlap_name(self._config)] = overlap
+        if entropy is not None:
+            self.progress.entropies.append(entropy)
+            figures["attention_entropy"] = entropy
+        self._log.scalars(self.progress.steps, figures)
 
     def _count(self, learned: Learned, advance: Advance) -> None:
         progress = self.progress
@@ -332,3 +342,7 @@ class Fit:
 def overlap_name(config: Config) -> str:
     """The figure's name: the share of the behaviours with the highest relevance in the ESU that the GSU finds."""
     return f"gsu_overlap@{config.model.retrieved}"
+
+
+def _mean(figures: list[float]) -> float | None:
+    return sum(figures) / len(figures) if figures else None

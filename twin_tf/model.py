@@ -18,9 +18,10 @@ from twin_tf.layers.attention_block import AttentionBlock
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
 from twin_tf.layers.esu import TargetAttention
-from twin_tf.layers.gsu import share_found
+from twin_tf.layers.gsu import Finalists, share_found
 from twin_tf.layers.items import Items
 from twin_tf.layers.looking import Attended
+from twin_tf.layers.masking import masked_attention
 from twin_tf.layers.mixer import Mixer
 from twin_tf.layers.raw_attention import RawRelevance
 from twin_tf.layers.relevance import Relevance
@@ -269,9 +270,28 @@ class TwinModel(tfrs.Model):
         1 with fresh parameters; less with an old table (`cache_projections`), an auxiliary twin or another search.
         NaN if no target of the batch has any history, or if the search chooses no behaviours at all.
         """
+        return self.attention_figures(batch)[0]
+
+    def attention_figures(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """`gsu_overlap`, and the entropy of the long-term attention in nats, two scalars.
+
+        The entropy is the mean over targets with history and over heads; ln K where all K finalists have equal weight,
+        0 where one has all. It falls as relevance sharpens: the norms of rows grow, and relevance with their square.
+        NaN if no target of the batch has any history.
+        """
+        attended = self.score(batch, self.projection_cache, exact=False).long_term
+        return self._overlap(attended.finalists, batch), self._entropy(attended, batch)
+
+    def _entropy(self, attended: Attended, batch: Batch) -> tf.Tensor:
+        valid = attended.finalists.valid[:, :, None]
+        weights, total, _ = masked_attention(attended.relevance, valid)
+        entropy = tf.reduce_mean(total - tf.reduce_sum(weights * attended.relevance, axis=-1), axis=-1)
+        counts = tf.sequence_mask(batch.targets.count, tf.shape(entropy)[1]) & tf.reduce_any(valid, axis=[2, 3])
+        return tf.reduce_mean(tf.boolean_mask(entropy, counts))
+
+    def _overlap(self, found: Finalists, batch: Batch) -> tf.Tensor:
         if isinstance(self.long_term.search, MadeSearch):
             return tf.constant(float("nan"))
-        found = self.score(batch, self.projection_cache, exact=False).long_term.finalists
         cross, items, queries = self._looked_up(batch, None, True)
         best = ConsistentSearch(self.config.retrieved, self.config.history_length)
         true = self.long_term.find(best, items, queries, batch.history, cross, batch.targets)

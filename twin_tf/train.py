@@ -159,6 +159,7 @@ def _report(config: Config, fit: Fit, kept: str) -> dict[str, Any]:
         "examples_per_s": progress.targets / progress.train_seconds,
         "loss": progress.loss,
         overlap_name(config): progress.overlap,
+        "attention_entropy": progress.entropy,
         "valid": progress.valid,
         "stopped_early": progress.stopped_early,
         "kept": {"which": kept, "steps": valid["steps"] if valid else progress.steps, "valid": valid},

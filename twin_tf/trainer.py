@@ -55,6 +55,18 @@ class Learned(NamedTuple):
         return float(self.loss_sum) / float(self.weight) if float(self.weight) else 0.0
 
 
+class AttentionFigures(NamedTuple):
+    """How the long-term attention of a batch does, see `TwinModel.attention_figures`; None without history.
+
+    Attributes:
+        overlap: of the behaviours that are most relevant to the ESU, the share that the GSU finds.
+        entropy: in nats.
+    """
+
+    overlap: float | None
+    entropy: float | None
+
+
 class Trainer:
     """One model and its two optimisers.
 
@@ -89,7 +101,7 @@ class Trainer:
             )
         self._spec = batch_spec(model.schema)
         self._step = graph(self.global_step, self._spec)
-        self._overlap = graph(model.gsu_overlap, self._spec)
+        self._attention = graph(model.attention_figures, self._spec)
 
     def _scaled(self, start: float) -> Callable[[], tf.Tensor]:
         @tf.autograph.experimental.do_not_convert
@@ -152,10 +164,10 @@ class Trainer:
             self.model.refresh_projections()
         return self.set_rates(steps, progress)
 
-    def overlap(self, batch: Batch) -> float | None:
-        """Of the behaviours that are most relevant to the ESU, the share that the GSU finds; None without history."""
-        share = float(self._overlap(batch))
-        return None if math.isnan(share) else share
+    def attention_figures(self, batch: Batch) -> AttentionFigures:
+        """How the long-term attention of a batch does."""
+        overlap, entropy = (float(figure) for figure in self._attention(batch))
+        return AttentionFigures(*(None if math.isnan(figure) else figure for figure in (overlap, entropy)))
 
     def global_step(self, batch: Batch) -> Learned:
         """One update from the replicas' batches; a graph."""

@@ -101,6 +101,19 @@ def test_another_search_finds_what_a_loop_says(changes):
     assert overlap == pytest.approx(overlap_in_a_loop(model, batch, true_finalists(model, batch)))
 
 
+def test_entropy_is_that_of_each_target_with_history_by_the_definition():
+    model, batch = long_model(), long_batch([300, 150, 40, 0])
+    batch = batch._replace(targets=batch.targets._replace(count=tf.constant([2, 1, 2, 2])))
+    arrays, found = tf.nest.map_structure(np.asarray, batch), []
+    for (user, target), places in true_finalists(model, batch).items():
+        if target < batch.targets.count[user] and places:
+            for alpha in network.alpha_of(model, model.long_term, arrays, user, target)[:, list(places)]:
+                share = np.exp(alpha - alpha.max()) / np.exp(alpha - alpha.max()).sum()
+                found.append(-np.sum(share * np.log(np.maximum(share, 1e-300))))
+    assert len(found) == 5 * model.config.heads
+    assert float(model.attention_figures(batch)[1]) == pytest.approx(np.mean(found), rel=1e-5)
+
+
 def test_recent_search_finds_the_latest_of_the_true_finalists():
     model, batch = long_model(search="recent", retrieved=10), long_batch([200], 1)
     true = true_finalists(model, batch)[0, 0]
@@ -108,7 +121,8 @@ def test_recent_search_finds_the_latest_of_the_true_finalists():
 
 
 def test_without_any_history_there_is_no_overlap():
-    assert np.isnan(float(make_model().gsu_overlap(make_batch(np.random.default_rng(1), [0, 0]))))
+    figures = make_model().attention_figures(make_batch(np.random.default_rng(1), [0, 0]))
+    assert np.isnan([float(figure) for figure in figures]).all()
 
 
 def test_the_auxiliary_twin_learns_beside_and_lends_its_search_alone():

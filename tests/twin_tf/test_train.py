@@ -38,7 +38,13 @@ def test_a_run_holds_everything_that_export_needs(run, manifest, prepared):
     valid = {"valid/auc", "valid/gauc", "valid/logloss", "valid/calibration"}
     tables = {f"tables/{name}/{key}" for name, figures in report["tables"].items() for key in figures}
     assert "tables/video/worth" in tables
-    assert tags == {"loss", "examples_per_s", "input_bound_share", "gsu_overlap@40"} | rates | valid | tables
+    assert (
+        tags
+        == {"loss", "examples_per_s", "input_bound_share", "gsu_overlap@40", "attention_entropy"}
+        | rates
+        | valid
+        | tables
+    )
     assert report["gsu_overlap@40"] == [1.0, 1.0]
 
 

@@ -184,16 +184,16 @@ def test_the_first_step_of_adam_is_as_long_as_its_rate(model, batch):
 
 
 def test_overlap_is_whole_with_live_weights(model, batch):
-    assert Trainer(model, settings()).overlap(batch) == 1.0
+    assert Trainer(model, settings()).attention_figures(batch).overlap == 1.0
 
 
 def test_a_cached_table_ages_until_it_is_refreshed(model, batch):
     trainer = Trainer(model, settings(projections="cached", refresh_steps=3))
     found = []
     for steps in range(4):
-        found.append(trainer.overlap(batch))
+        found.append(trainer.attention_figures(batch).overlap)
         trainer.prepare_step(steps, 0.0, steps - 1)
-        found.append(trainer.overlap(batch))
+        found.append(trainer.attention_figures(batch).overlap)
         trainer.step(batch)
     fresh = [found[0], found[1], found[7]]
     assert fresh == [1.0, 1.0, 1.0]
@@ -205,4 +205,4 @@ def test_a_round_of_several_steps_passes_no_refresh_by(steps, before, fresh, mod
     trainer = Trainer(model, settings(projections="cached", refresh_steps=3))
     trainer.step(batch)
     trainer.prepare_step(steps, 0.0, before)
-    assert (trainer.overlap(batch) == 1.0) == fresh
+    assert (trainer.attention_figures(batch).overlap == 1.0) == fresh
