@@ -123,6 +123,10 @@ class TrainingConfig:
             row learns from its own targets as if they were alone. `mean` divides by all targets of the step: the
             accumulators' start of 0.1 then outweighs the gradient, and rows hardly move. Dense weights have the mean.
         dense_learning_rate: Adam's rate for everything else (paper: 5e-6 on a warm model; 1e-3 suits public data).
+        redraw_tables: put every table back to its start before each epoch but the first; dense weights stay. Rows then
+            meet every target once, so several epochs overfit them no more than one does.
+        id_dropout: share of the items of a batch whose own id is trained as unknown, so that the network learns what to
+            do with new items: from their other features and the unknown row.
         schedule: `cosine` lets both rates fall to 2 % over the run; `constant` keeps them.
         warmup_steps: both rates rise from zero over as many steps.
         clip_norm: gradients of the mean loss whose global norm, over all weights, is larger are scaled down to it; null
@@ -150,6 +154,8 @@ class TrainingConfig:
     embedding_learning_rate: float = 0.05
     dense_learning_rate: float = 1e-3
     table_gradient: Literal["sum", "mean"] = "sum"
+    redraw_tables: bool = False
+    id_dropout: float = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 0
     clip_norm: float | None = None
@@ -181,6 +187,8 @@ class TrainingConfig:
                 raise ConfigError(f"{name} must be at least 1, not {value}")
         if self.warmup_steps < 0:
             raise ConfigError(f"warmup_steps must not be negative, not {self.warmup_steps}")
+        if not 0 <= self.id_dropout < 1:
+            raise ConfigError(f"id_dropout must be at least 0 and less than 1, not {self.id_dropout}")
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing must be at least 0 and less than 1, not {self.label_smoothing}")
         if self.class_weights is not None and not _class_weights(self.class_weights):

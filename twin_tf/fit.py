@@ -180,6 +180,8 @@ class Fit:
     def _run_epoch(self, advance: Advance) -> None:
         settings, progress = self._config.training, self.progress
         self._since = time.monotonic()
+        if settings.redraw_tables and progress.epoch and not progress.epoch_parts:
+            self._trainer.redraw_tables()
         self._log.restart()
         for learned in self._rounds() if self._portions is not None else self._steps():
             before = progress.steps

@@ -4,8 +4,9 @@ Only `model.search` differs between systems. Training, evaluation and serving ca
 the projection table.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Finalists, share_found
+from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.layers.items import Items
 from twin_tf.layers.looking import Attended
 from twin_tf.layers.masking import masked_attention
@@ -102,6 +104,8 @@ class TwinModel(tfrs.Model):
         self.schema = schema
         self.config = config
         self._cardinalities, self._seed, self._training = dict(cardinalities), seed, training
+        if training is not None and training.id_dropout and not schema.item_ids:
+            raise ConfigError("training.id_dropout needs an inherent feature of the item's id, and the schema has none")
         keras.utils.set_random_seed(seed)
         norm = config.embedding_scale * config.head_size**0.25
         self.item_embedding = ItemEmbedding(schema.inherent, cardinalities, item_features, norm, seed)
@@ -335,12 +339,25 @@ class TwinModel(tfrs.Model):
 
     def loss_sums(self, inputs: Batch, training: bool = False) -> LossSums:
         """The loss's numerators and denominator; what is trained in parts divides their sums."""
-        scores = self.score(inputs, self.projection_cache if training else None, exact=False)
+        rate = self._training.id_dropout if training and self._training is not None else 0.0
+        dropout = IdDropout.of_batch(rate, inputs.targets.item, inputs.user_id)
+        with self._dropping(dropout) if rate else contextlib.nullcontext():
+            scores = self.score(inputs, self.projection_cache if training else None, exact=False)
         own, weight = self.click_loss(scores.logit, inputs.label, inputs.weight, inputs.targets.count)
         auxiliary = tf.zeros_like(own)
         if scores.auxiliary_logit is not None:
             auxiliary, _ = self.click_loss(scores.auxiliary_logit, inputs.label, inputs.weight, inputs.targets.count)
         return LossSums(own, weight, auxiliary)
+
+    @contextlib.contextmanager
+    def _dropping(self, dropout: IdDropout) -> Iterator[None]:
+        """Within it, all parts of the network take the same items' ids for unknown."""
+        with contextlib.ExitStack() as stack:
+            for model in (self, self.auxiliary):
+                layers = [] if model is None else [model.item_embedding, model.relevance_embedding]
+                for layer in {id(layer): layer for layer in layers}.values():
+                    stack.enter_context(layer.dropping(self.schema.item_ids, dropout))
+            yield
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same model; of the catalogue its shape alone, for its content is a variable."""

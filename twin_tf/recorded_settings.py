@@ -17,6 +17,8 @@ CONFIG = "config.yaml"
 EARLIER_DEFAULTS: Mapping[str, Any] = {
     "model.embedding_scale": 2.0,
     "model.relevance_scale": 1.0,
+    "training.id_dropout": 0.0,
+    "training.redraw_tables": False,
     "training.table_gradient": "mean",
 }
 """`section.key` -> what its absence from recorded settings means, where that is not the default of today.

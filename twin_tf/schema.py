@@ -257,6 +257,12 @@ class FeatureSchema:
         return self.of_role("inherent")
 
     @cached_property
+    def item_ids(self) -> tuple[str, ...]:
+        """Inherent features made of the item's id; they tell an item from all others."""
+        columns = {column.column for column in (self.items, self.events.item) if column is not None}
+        return tuple(f.name for f in self.inherent if f.column in columns)
+
+    @cached_property
     def cross(self) -> tuple[Feature, ...]:
         """All cross features, the J columns of K_c: stored, derived from the behaviour's time, and relative."""
         return self.of_role("cross")

@@ -17,8 +17,8 @@ feature's name, the second one of `decoupled_embeddings` is `relevance.<feature>
 `auxiliary.`.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,10 @@ import numpy.typing as npt
 from twin_tf.config import TrainingConfig
 from twin_tf.data import make_dataset
 from twin_tf.evaluate import Evaluator
-from twin_tf.keras_api import tf
-from twin_tf.layers.embeddings import table_variables
-from twin_tf.layers.table_initializer import BLOCK_ROWS, TableInitializer
 from twin_tf.metrics import PROBABILITY_FLOOR
-from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.schema import UNKNOWN
+from twin_tf.tables import Floats, Rows, Table, TableRows, named_tables
 from twin_tf.trainer import Trainer
 from twin_tf.transfer import EarlierWeights
 
@@ -43,37 +40,6 @@ in which scoring one takes nearly as long as training on it does in large ones."
 
 FEWEST_RECORDS, MOST_RECORDS = 24, 500
 """Of the validation records that a table's worth is measured with; they are held in memory."""
-
-Floats = npt.NDArray[np.float32]
-Rows = Callable[[int, int], Floats]
-"""`(first, last)` -> float32 `(last - first, dim)`."""
-
-
-class Table(NamedTuple):
-    """An embedding table: its name in reports, the variable or sharded variable, and how it was drawn."""
-
-    name: str
-    variable: Any
-    initializer: TableInitializer
-
-
-def named_tables(model: TwinModel, prefix: str = "") -> Iterator[Table]:
-    """Every embedding table of a model."""
-    schema, items, relevance = model.schema, model.item_embedding, model.relevance_embedding
-    for feature, table in zip(schema.inherent, items.tables, strict=True):
-        yield Table(prefix + feature.name, table, items.initializer(feature))
-    if relevance is not items:
-        for feature, table in zip(relevance.features, relevance.tables, strict=True):
-            yield Table(f"{prefix}relevance.{feature.name}", table, relevance.initializer(feature))
-    for feature in schema.cross:
-        cross = model.cross_embedding
-        yield Table(prefix + feature.name, cross.tables[feature.name], cross.initializer(feature))
-    for feature in (*schema.user, *schema.context):
-        layers = model.user_embeddings if feature.name in model.user_embeddings else model.context_embeddings
-        layer = layers[feature.name]
-        yield Table(prefix + feature.name, layer.table, layer.initializer(feature))
-    if model.auxiliary is not None:
-        yield from named_tables(model.auxiliary, f"{prefix}auxiliary.")
 
 
 def measure_tables(
@@ -107,39 +73,26 @@ class _Movement:
     """One table, as it is and as it started."""
 
     def __init__(self, trainer: Trainer, table: Table, earlier: EarlierWeights | None) -> None:
-        self._local = trainer.strategy.experimental_local_results
-        self._table = table.variable
-        self._rows, self._dim = (int(size) for size in table.variable.shape)
-        adagrad = trainer.optimizer.optimizers[0]
-        self._shards = table_variables(table.variable)
-        self._slots = [adagrad.get_slot(shard, "accumulator") for shard in self._shards]
-        empty = adagrad._initial_accumulator_value
-
-        def start(first: int, last: int) -> Floats:
-            drawn: Floats = table.initializer.rows(first, last, self._dim).numpy()
-            return drawn
-
-        def accumulator(first: int, last: int) -> Floats:
-            return np.full((last - first, self._dim), empty, np.float32)
-
-        self._start: Rows = start
-        self._accumulator: Rows = accumulator
+        self._table = TableRows(table, trainer.strategy, trainer.optimizer.optimizers[0])
+        self._start, self._accumulator = self._table.start, self._table.empty
         if earlier is not None:
-            before = earlier.table(table.variable, start(0, self._rows))
-            held = earlier.accumulator(table.variable, accumulator(0, self._rows))
+            rows = self._table.rows
+            before = earlier.table(table.variable, self._start(0, rows))
+            held = earlier.accumulator(table.variable, self._accumulator(0, rows))
             self._start = lambda first, last: before[first:last]
             self._accumulator = lambda first, last: held[first:last]
 
     def figures(self, generator: np.random.Generator) -> dict[str, float]:
         """Norm, movement and share of rows never updated."""
-        updated = np.union1d(self._changed(self._slots, self._accumulator), self._changed(self._shards, self._start))
+        table = self._table
+        updated = np.union1d(_changed(table.accumulators(), self._accumulator), _changed(table.blocks(), self._start))
         updated = updated[updated >= UNKNOWN]
-        rows = self._rows - UNKNOWN
-        sampled = updated if len(updated) else np.arange(UNKNOWN, self._rows)
+        rows = table.rows - UNKNOWN
+        sampled = updated if len(updated) else np.arange(UNKNOWN, table.rows)
         if len(sampled) > SAMPLED_ROWS:
             sampled = np.sort(generator.choice(sampled, SAMPLED_ROWS, replace=False))
         norms, moved = [np.zeros(0)], [np.zeros(0)]
-        for first, last, now in self._blocks(self._shards):
+        for first, last, now in table.blocks():
             inside = sampled[(sampled >= first) & (sampled < last)] - first
             if len(inside):
                 start = self._start(first, last)[inside]
@@ -155,44 +108,22 @@ class _Movement:
             "updated_rows": len(updated),
         }
 
-    def _changed(self, variables: list[Any], start: Rows) -> npt.NDArray[np.int64]:
-        """The rows in which any number is not as it started."""
-        blocks = self._blocks(variables)
-        return np.concatenate(
-            [first + np.flatnonzero((now != start(first, last)).any(axis=1)) for first, last, now in blocks]
-        )
-
     def worth(self, losses: "_Losses") -> tuple[float, float]:
         """What the table is worth, and the standard error."""
-        trained = [now for _, _, now in self._blocks(self._shards)]
+        trained = [now for _, _, now in self._table.blocks()]
         try:
-            self._write(self._start)
+            self._table.write(self._start)
             return losses.rise()
         finally:
             pieces = iter(trained)
-            self._write(lambda *_: next(pieces))
+            self._table.write(lambda *_: next(pieces))
 
-    def _spans(self) -> Iterator[tuple[int, int, int, int]]:
-        """Shard, its first row in the table, and the first and last row of a block within it."""
-        offset = 0
-        for place, shard in enumerate(self._shards):
-            size = int(shard.shape[0])
-            for first in range(0, size, BLOCK_ROWS):
-                yield place, offset, first, min(first + BLOCK_ROWS, size)
-            offset += size
 
-    def _blocks(self, variables: list[Any]) -> Iterator[tuple[int, int, Floats]]:
-        """First and last row of each block of the table, and what the shards' variables hold there."""
-        for place, offset, first, last in self._spans():
-            rows = tf.gather(self._local(variables[place])[0], tf.range(first, last))
-            yield offset + first, offset + last, rows.numpy()
-
-    def _write(self, rows: Rows) -> None:
-        """Sets the table, on every replica of this process."""
-        for place, offset, first, last in self._spans():
-            values = tf.IndexedSlices(tf.constant(rows(offset + first, offset + last)), tf.range(first, last))
-            for copy in self._local(self._shards[place]):
-                copy.scatter_update(values)
+def _changed(blocks: Iterator[tuple[int, int, Floats]], start: Rows) -> npt.NDArray[np.int64]:
+    """The rows in which any number is not as it started."""
+    return np.concatenate(
+        [first + np.flatnonzero((now != start(first, last)).any(axis=1)) for first, last, now in blocks]
+    )
 
 
 class _Losses:

@@ -68,6 +68,8 @@ def train(
     config = dataclasses.replace(config, schema=manifest.schema)
     source, directory = Path(manifest.directory).resolve(), Path(run)
     digest = hashlib.sha256(manifest.to_json().encode()).hexdigest()
+    if config.training.redraw_tables and init_from is not None:
+        raise ConfigError("training.redraw_tables would forget what the tables of the earlier run have learned")
     earlier = None if init_from is None else str(Path(init_from).resolve())
     plan = None if earlier is None else plan_transfer(earlier, manifest, config.model)
     info = RunInfo(

@@ -22,6 +22,7 @@ from twin_tf.config import TrainingConfig
 from twin_tf.data import batch_spec
 from twin_tf.keras_api import graph, keras, tf, tfrs
 from twin_tf.model import TwinModel
+from twin_tf.tables import TableRows, named_tables
 
 FINAL_RATE = 0.02
 """Where the cosine schedule ends, as a share of the starting rates."""
@@ -163,6 +164,13 @@ class Trainer:
         if self.config.projections == "cached" and steps // every > before // every:
             self.model.refresh_projections()
         return self.set_rates(steps, progress)
+
+    def redraw_tables(self) -> None:
+        """Puts every embedding table and its accumulators back to their start; dense weights stay."""
+        for table in named_tables(self.model):
+            TableRows(table, self.strategy, self.optimizer.optimizers[0]).reset()
+        if self.model.projection_cache is not None:
+            self.model.refresh_projections()
 
     def attention_figures(self, batch: Batch) -> AttentionFigures:
         """How the long-term attention of a batch does."""

@@ -29,6 +29,8 @@ SETTINGS = (
     "training.keep=best",
     "training.projections=cached",
     "training.refresh_steps=5",
+    "training.id_dropout=0.1",
+    "training.redraw_tables=true",
     "model.heads=1",
     "model.evidence=false",
 )

@@ -48,7 +48,13 @@ def make_schema(
             "users": {"column": "user"},
             "history": {"clustered": clustered},
             "features": [
-                {"name": "video", "role": "inherent", "dim": 6, "encoding": {"kind": "identity", "size": ITEMS}},
+                {
+                    "name": "video",
+                    "role": "inherent",
+                    "column": "item",
+                    "dim": 6,
+                    "encoding": {"kind": "identity", "size": ITEMS},
+                },
                 {"name": "author", "role": "inherent", "dim": 4, "encoding": {"kind": "identity", "size": 9}},
                 *[CROSS[name] for name in cross],
                 {"name": "sex", "role": "user", "dim": 2, "encoding": {"kind": "identity", "size": 2}},

@@ -5,8 +5,9 @@ machines. So tables are read by `gather_rows` alone: it fetches the rows of the 
 gradient holds those rows and no others. Only `CrossEmbedding.compact` reads tables whole, and small ones alone.
 """
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from twin_tf.batch import History
 from twin_tf.keras_api import keras, tf
 from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.layers.steps import age_cuts
 from twin_tf.layers.table_initializer import TableInitializer
 from twin_tf.schema import FIRST_KNOWN, PADDING, UNKNOWN, Feature, TimeColumn
@@ -103,6 +105,7 @@ class ItemEmbedding(keras.layers.Layer):
         self.features = tuple(features)
         self.width = sum(feature.dim for feature in features)
         self._cardinalities, self._norm, self._seed = cardinalities, norm, seed
+        self._dropout: IdDropout | None = None
         self.item_features = tf.Variable(item_features, trainable=False, name="item_features", dtype=tf.int32)
         self.tables = [
             self.add_weight(
@@ -119,7 +122,26 @@ class ItemEmbedding(keras.layers.Layer):
 
     def call(self, rows: tf.Tensor) -> tf.Tensor:
         """Item rows, int `(...)`, -> float `(..., H)`; rows out of range are the unknown item."""
-        return self.embed_features(gather_rows(self.item_features, rows))
+        index = gather_rows(self.item_features, rows)
+        if self._dropout is not None:
+            ids = tf.constant(self._ids)
+            index = tf.where(ids, self._dropout.apply(rows, index), index)
+        return self.embed_features(index)
+
+    @contextlib.contextmanager
+    def dropping(self, ids: Collection[str], dropout: IdDropout) -> Iterator[None]:
+        """Within it, called with rows, the layer takes the dropped items' ids for unknown.
+
+        Args:
+            ids: the features that tell an item from all others.
+            dropout: of which items.
+        """
+        self._dropout = dropout
+        self._ids = [feature.name in ids for feature in self.features for _ in range(feature.max_values)]
+        try:
+            yield
+        finally:
+            self._dropout = None
 
     def embed_features(self, index: tf.Tensor) -> tf.Tensor:
         """Rows as `item_features` has them, int `(..., columns)`, -> float `(..., H)`, of any item."""
