@@ -19,6 +19,7 @@ from apache_beam.io.filesystems import FileSystems
 from beam_pipelines import data_summary
 from beam_pipelines.data_summary import REPORT, SPLITS, DataSummary, number, percent
 from beam_pipelines.record_writer import write_file
+from twin_tf.core.errors import UserError
 from twin_tf.markdown import plain, table
 from twin_tf.records import SCHEMA
 from twin_tf.schema import schema_from_mapping
@@ -187,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("directory", help=f"a prepared directory that holds {REPORT}; local, or any that Beam knows")
     try:
         written = write_report(parser.parse_args(arguments).directory)
-    except ConfigError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print("\n".join(written))

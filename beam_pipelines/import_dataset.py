@@ -29,6 +29,7 @@ from beam_pipelines.datasets.public_dataset import PublicDataset
 from beam_pipelines.datasets.source_files import Source
 from beam_pipelines.progress import progress_line
 from twin_tf.code_version import code_digest
+from twin_tf.core.errors import UserError
 from twin_tf.strict_yaml import ConfigError, nearest
 
 REPORT = "import.json"
@@ -211,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         report = import_dataset(options.dataset, options.output, options.seed, options.source)
-    except ConfigError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     state = "already imported" if report.reused else "imported"

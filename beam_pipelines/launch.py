@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, 
 from apache_beam.runners.runner import create_runner
 
 from beam_pipelines.record_writer import FAILED, PipelineStoppedError, read_file
+from twin_tf.core.errors import UserError
 from twin_tf.strict_yaml import ConfigError
 
 LOCAL_RUNNER = "FnApiRunner"
@@ -120,7 +121,7 @@ def exit_code(job: Callable[[], str]) -> int:
     """Runs what a pipeline's command line asks for, and prints what it says: 0 if it is done or built, else 1."""
     try:
         print(job())
-    except ConfigError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except JobOnlyBuilt as built:
@@ -130,6 +131,6 @@ def exit_code(job: Callable[[], str]) -> int:
 
 class _NotStopped(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return "PipelineStoppedError" not in record.getMessage() and not (
+        return PipelineStoppedError.__name__ not in record.getMessage() and not (
             record.exc_info and isinstance(record.exc_info[1], PipelineStoppedError)
         )

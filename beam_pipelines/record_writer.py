@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from twin_tf.core.errors import UserError
 from twin_tf.records import Shard
 from twin_tf.tfrecord import frame
 
@@ -36,7 +37,7 @@ def example(features: Mapping[str, int | bytes]) -> bytes:
 FAILED = "_FAILED"
 
 
-class PipelineStoppedError(Exception):
+class PipelineStoppedError(UserError):
     """The whole job cannot go on; the sentence for the user lies in the output as `_FAILED`."""
 
 

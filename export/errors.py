@@ -8,8 +8,10 @@ Example:
 
 from typing import ClassVar
 
+from twin_tf.core.errors import UserError
 
-class ServingError(RuntimeError):
+
+class ServingError(UserError, RuntimeError):
     """A failed load, run or call.
 
     Attributes:

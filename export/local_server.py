@@ -35,6 +35,7 @@ from export.rest_server import RestServer
 from export.served_models import ServedModels, read_model_config, single_model
 from export.stall_watch import StallWatch
 from export.version_manager import version_numbers
+from twin_tf.core.errors import UserError
 from twin_tf.end_with_parent import ending_with_this_process
 
 _log = logging.getLogger("twin local_server (stand-in for tensorflow_model_server)")
@@ -315,7 +316,7 @@ def main(
             inter_op_threads=inter,
             labels_before_load=labels_before_load,
         )
-    except ValueError as error:
+    except (UserError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     server.start()
     names = ", ".join(model.name for model in config.model_config_list.config)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from export.file_manifest import fault
 from export.version_manager import version_numbers
+from twin_tf.core.errors import UserError
 from twin_tf.file_lock import file_lock
 
 KEPT = 3
@@ -25,7 +26,7 @@ _OUTGOING = ".outgoing-"
 _HIDDEN = ".rolled-back-"
 
 
-class PublishError(ValueError):
+class PublishError(UserError, ValueError):
     """A version that was not published; the message is one sentence that says why."""
 
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from twin_tf.core.errors import UserError
 from twin_tf.keras_api import tf
 
 _PREFIX = "ckpt-"
@@ -113,7 +114,7 @@ class CheckpointStore:
             _delete(path)
 
 
-class DamagedCheckpointError(Exception):
+class DamagedCheckpointError(UserError):
     """A checkpoint whose files are not what they were when it was written."""
 
 

@@ -17,6 +17,7 @@ from twin_tf import __version__
 from twin_tf.cli_data import cluster, import_command, item_embeddings, preprocess, simulate
 from twin_tf.cli_options import config_options, json_option, named, show
 from twin_tf.cli_serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
+from twin_tf.core.errors import UserError, is_users
 from twin_tf.files import full_disk
 from twin_tf.strict_yaml import ConfigError
 
@@ -31,21 +32,13 @@ def _one_sentence() -> Iterator[None]:
     """Turns what a user can mend into one sentence and an exit code; a fault of ours shows whole."""
     try:
         yield
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from error
-    except (ValueError, FloatingPointError, OSError, TimeoutError) as error:
-        if full_disk(error):
-            raise CommandFailedError(full_disk(error)) from error
-        if type(error).__module__ not in ("builtins", "export.version_store") or isinstance(error, UnicodeError):
-            raise
-        raise CommandFailedError(str(error)) from error
     except Exception as error:
+        if isinstance(error, UserError) and error.exit_code == click.UsageError.exit_code:
+            raise click.UsageError(str(error)) from error
         full = full_disk(error)
-        if full:
-            raise CommandFailedError(full) from error
-        if type(error).__module__ != "export.errors":
+        if not full and not is_users(error):
             raise
-        raise CommandFailedError(str(error)) from error
+        raise CommandFailedError(full or str(error)) from error
 
 
 class _Group(click.Group):

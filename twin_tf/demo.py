@@ -21,12 +21,12 @@ import click
 from twin_tf.arms import Arm, Arms
 from twin_tf.code_version import code_digest, commit
 from twin_tf.command_steps import StepFailedError, Steps
+from twin_tf.core.errors import UserError
 from twin_tf.demo_report import Done, build_report, quality_table, write_report
 from twin_tf.files import JsonDict, digest_of_files, full_disk
 from twin_tf.records import MANIFEST, Manifest
 from twin_tf.result_cache import Provenance, ResultCache
 from twin_tf.shipped_data import SHIPPED, ShippedData, make_prepared
-from twin_tf.strict_yaml import ConfigError
 from twin_tf.workdir import RESULTS, claimed_workdir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what matters comes as an exception
@@ -77,7 +77,7 @@ def run_demo(demo: Demo, workdir: Path, again: Sequence[str], fresh: bool = Fals
             job.run()
         except BaseException as error:
             failed = _failure(job, error, again)
-            if not isinstance(error, (StepFailedError, ValueError, OSError, RuntimeError)):
+            if not isinstance(error, (UserError, ValueError, OSError, RuntimeError)):
                 raise
         finally:
             report = build_report(demo.data, job.done, commit(), failed)
@@ -222,7 +222,7 @@ def main(name: str, workdir: Path, fresh: bool) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the report is written, and what it began ends
     try:
         report = run_demo(DEMOS[name], workdir, again, fresh)
-    except (ConfigError, OSError) as error:
+    except (UserError, OSError) as error:
         raise click.ClickException(_why(error)) from error
     console = Console()
     if report["systems"]:

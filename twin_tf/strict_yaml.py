@@ -14,11 +14,15 @@ from typing import Any, TypeVar
 
 import yaml
 
+from twin_tf.core.errors import UserError
+
 T = TypeVar("T")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A schema or configuration that breaks a rule; the message is one sentence for the person who wrote it."""
+
+    exit_code = 2
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:

@@ -9,12 +9,14 @@ from typing import BinaryIO
 
 import google_crc32c
 
+from twin_tf.core.errors import UserError
+
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
 
 
-class CorruptRecordError(ValueError):
+class CorruptRecordError(UserError, ValueError):
     """A file is cut short, or a checksum is wrong."""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from twin_tf.batch import Batch
 from twin_tf.config import Stages
+from twin_tf.core.errors import UserError
 from twin_tf.data import batch_spec, make_dataset
 from twin_tf.keras_api import graph, tf
 from twin_tf.layers.gsu import Finalists, share_found
@@ -149,5 +150,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ConfigError as error:
+    except UserError as error:
         sys.exit(str(error))

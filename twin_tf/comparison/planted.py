@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from twin_tf.batch import Batch
+from twin_tf.core.errors import UserError
 from twin_tf.data import make_dataset
 from twin_tf.files import JsonDict
 from twin_tf.keras_api import graph
@@ -29,7 +30,6 @@ from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import Run, load_run
 from twin_tf.search.protocol import MadeSearch
-from twin_tf.strict_yaml import ConfigError
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -162,5 +162,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ConfigError as error:
+    except UserError as error:
         sys.exit(str(error))
