@@ -46,9 +46,9 @@ from beam_pipelines.raw_logs.raw_columns import LogName
 from beam_pipelines.raw_logs.read_logs import match_files
 from beam_pipelines.record_writer import read_file
 from twin_tf.config import load_config
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records import Manifest
 from twin_tf.schema import FeatureSchema
-from twin_tf.strict_yaml import ConfigError
 
 DEFAULT_SHARDS = 8
 DEFAULT_MAX_DEAD_SHARE = 0.005

@@ -46,11 +46,11 @@ from beam_pipelines.progress import progress_line, report_progress
 from beam_pipelines.record_writer import ShardWriter, example, open_file, parse_example, read_file, stop_job, write_file
 from twin_tf import records as keys
 from twin_tf.config import ClusterConfig, load_config
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.tfrecord import CorruptRecordError, read_records
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.records import ClusterSource, Manifest, Shard, SplitName
 from twin_tf.schema import FeatureSchema
-from twin_tf.strict_yaml import ConfigError
-from twin_tf.tfrecord import CorruptRecordError, read_records
 
 VECTORS = "item_vectors.npy"
 """The items' embeddings while the job runs; gone from the result."""

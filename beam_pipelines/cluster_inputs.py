@@ -11,9 +11,9 @@ from beam_pipelines.cluster_user import Floats
 from beam_pipelines.record_writer import read_file
 from twin_tf import records as keys
 from twin_tf.config import ClusterConfig
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records import Manifest
 from twin_tf.schema import FeatureSchema
-from twin_tf.strict_yaml import ConfigError
 
 
 def read_metadata(prepared: str, scratch: Path) -> tuple[dict[str, bytes], Manifest]:
@@ -64,7 +64,7 @@ def item_embeddings(run: Path, manifest: Manifest) -> tuple[dict[str, Any], Floa
     Raises:
         ConfigError: the run does not go with the data, or was trained on what validation is to show.
     """
-    from twin_tf.keras_api import tf  # here, not above: workers do without
+    from twin_tf.core.keras_api import tf  # here, not above: workers do without
     from twin_tf.model import PROJECTION_BLOCK
     from twin_tf.projections import run_with_catalogue
     from twin_tf.runs import finished_checkpoint

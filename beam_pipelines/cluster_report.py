@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from beam_pipelines.record_writer import read_file, write_file
 from twin_tf import records as keys
-from twin_tf.markdown import plain, table
+from twin_tf.core.markdown import plain, table
 from twin_tf.packing import unpack
 from twin_tf.records import ClusterSource
 
@@ -148,7 +148,7 @@ def _draw(latest: Plain) -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    from twin_tf.figures import COLOURS, DPI
+    from twin_tf.core.plots import COLOURS, DPI
 
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from beam_pipelines.data_summary import LOGS, SPLITS, DataSummary, Day, HistoryLengths, number, percent
-from twin_tf.figures import COLOURS, new_figure, png
+from twin_tf.core.plots import COLOURS, new_figure, png
 
 WIDTH, HEIGHT = 9.6, 5.4
 SPLIT_COLOURS = dict(zip(SPLITS, (COLOURS[2], COLOURS[1], COLOURS[0]), strict=True))

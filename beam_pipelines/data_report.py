@@ -19,11 +19,11 @@ from apache_beam.io.filesystems import FileSystems
 from beam_pipelines import data_summary
 from beam_pipelines.data_summary import REPORT, SPLITS, DataSummary, number, percent
 from beam_pipelines.record_writer import write_file
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
-from twin_tf.markdown import plain, table
+from twin_tf.core.markdown import plain, table
 from twin_tf.records import SCHEMA
 from twin_tf.schema import schema_from_mapping
-from twin_tf.strict_yaml import ConfigError
 
 PAGE = "report.md"
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from twin_tf.markdown import code
+from twin_tf.core.dataclass_yaml import ConfigError, build
+from twin_tf.core.markdown import code
 from twin_tf.records import Counts, SplitTimes
-from twin_tf.strict_yaml import ConfigError, build
 
 REPORT = "report.json"
 SPLITS = ("train", "valid", "test")

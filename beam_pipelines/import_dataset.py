@@ -28,9 +28,9 @@ from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.public_dataset import PublicDataset
 from beam_pipelines.datasets.source_files import Source
 from beam_pipelines.progress import progress_line
-from twin_tf.code_version import code_digest
+from twin_tf.core.code_version import code_digest
+from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.errors import UserError
-from twin_tf.strict_yaml import ConfigError, nearest
 
 REPORT = "import.json"
 DATASETS: dict[str, PublicDataset] = {

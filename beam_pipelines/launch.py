@@ -13,8 +13,8 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, 
 from apache_beam.runners.runner import create_runner
 
 from beam_pipelines.record_writer import FAILED, PipelineStoppedError, read_file
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
-from twin_tf.strict_yaml import ConfigError
 
 LOCAL_RUNNER = "FnApiRunner"
 CLOCK_TOLERANCE_SECONDS = 86_400

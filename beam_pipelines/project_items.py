@@ -25,13 +25,13 @@ from apache_beam.pvalue import AsList
 from beam_pipelines.launch import LOCAL_RUNNER, add_runner_options, beam_options, exit_code, quiet_failures
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.record_writer import write_file
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.keras_api import tf
 from twin_tf.data import load_item_ids
-from twin_tf.keras_api import tf
 from twin_tf.model import PROJECTION_BLOCK
 from twin_tf.projections import ProjectionManifest, ProjectionShard, catalogue_digest, run_with_catalogue
 from twin_tf.records import MANIFEST, SUCCESS
 from twin_tf.runs import Run, finished_checkpoint
-from twin_tf.strict_yaml import ConfigError
 
 
 @functools.lru_cache(maxsize=1)

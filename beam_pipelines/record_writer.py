@@ -16,8 +16,8 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from twin_tf.core.errors import UserError
+from twin_tf.core.tfrecord import frame
 from twin_tf.records import Shard
-from twin_tf.tfrecord import frame
 
 _LENGTH_DELIMITED = 2
 

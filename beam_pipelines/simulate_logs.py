@@ -44,7 +44,7 @@ from beam_pipelines.video_app import (
     make_users,
     make_videos,
 )
-from twin_tf.strict_yaml import ConfigError, build
+from twin_tf.core.dataclass_yaml import ConfigError, build
 
 START_MS = 1_704_067_200_000  # 2024-01-01
 _ROWS_PER_FILE = 20_000_000

@@ -25,13 +25,13 @@ from beam_pipelines.record_writer import parse_example
 from twin_tf import records as keys
 from twin_tf.comparison.planted import NONE, Shares, Truth, interests, look
 from twin_tf.config import ClusterConfig
+from twin_tf.core.dataclass_yaml import build
+from twin_tf.core.progress import progress_bar
+from twin_tf.core.tfrecord import read_records
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.packing import unpack
-from twin_tf.progress import progress_bar
 from twin_tf.records import Manifest
 from twin_tf.runs import Run, load_run
-from twin_tf.strict_yaml import build
-from twin_tf.tfrecord import read_records
 
 Ints = npt.NDArray[np.int64]
 

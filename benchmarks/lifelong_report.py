@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twin_tf.figures import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
-from twin_tf.markdown import table
+from twin_tf.core.markdown import table
+from twin_tf.core.plots import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 
 Plain = Mapping[str, Any]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.narrow import narrow_config
 from export.servable import Servable
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.schema import FIRST_KNOWN, FeatureSchema
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from twin_tf.batch import Batch
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.model import TwinModel
 
 FLOAT_BYTES = 4

@@ -29,16 +29,16 @@ from benchmarks.harness import machine, say
 from benchmarks.untuned_sources import SOURCES, Source, find_wheel
 from benchmarks.untuned_yardsticks import ShownTargets, yardsticks
 from twin_tf.arms import Arm, Arms
-from twin_tf.code_version import code_digest, commit
 from twin_tf.command_steps import Steps
 from twin_tf.config import load_config
+from twin_tf.core.code_version import code_digest, commit
+from twin_tf.core.files import JsonDict, digest_of_files, write_json, write_whole
+from twin_tf.core.markdown import table
+from twin_tf.core.result_cache import Provenance, ResultCache
+from twin_tf.core.workdir import RESULTS, claimed_workdir
 from twin_tf.counting import evaluate_counting
-from twin_tf.files import JsonDict, digest_of_files, write_json, write_whole
-from twin_tf.markdown import table
 from twin_tf.records import Manifest
-from twin_tf.result_cache import Provenance, ResultCache
 from twin_tf.schema import FeatureSchema
-from twin_tf.workdir import RESULTS, claimed_workdir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 

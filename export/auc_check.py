@@ -14,8 +14,8 @@ from export.loaded_version import LoadedVersion
 from export.probe_file import Probes, served_scores
 from export.signatures import request_contract
 from export.tensors import Array
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.encoders import FeatureEncoder
-from twin_tf.strict_yaml import ConfigError
 
 EPSILON = 0.002
 CHANCE = 2.0

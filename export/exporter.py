@@ -13,12 +13,12 @@ from export.servable import Servable
 from export.signatures import expected_signatures
 from export.table_report import table_report
 from export.warmup import write_warmup
+from twin_tf.core.dataclass_yaml import ConfigError, to_plain
+from twin_tf.core.keras_api import tf
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.growth import check_same_encoding
-from twin_tf.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.runs import Run, load_run
-from twin_tf.strict_yaml import ConfigError, to_plain
 
 EXTRA = "assets.extra"
 EXPORT = "export.json"

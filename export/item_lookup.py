@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.served_weights import free_rows
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN
 
 BUCKETS_PER_ITEM = 2

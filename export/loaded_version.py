@@ -19,7 +19,7 @@ from export.errors import (
 )
 from export.protos import graph_pb2, serving_pb2
 from export.tensors import Array, decode, encode
-from twin_tf.tfrecord import CorruptRecordError, read_records
+from twin_tf.core.tfrecord import CorruptRecordError, read_records
 
 DEFAULT_SIGNATURE = "serving_default"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"

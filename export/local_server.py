@@ -35,8 +35,8 @@ from export.rest_server import RestServer
 from export.served_models import ServedModels, read_model_config, single_model
 from export.stall_watch import StallWatch
 from export.version_manager import version_numbers
+from twin_tf.core.end_with_parent import ending_with_this_process
 from twin_tf.core.errors import UserError
-from twin_tf.end_with_parent import ending_with_this_process
 
 _log = logging.getLogger("twin local_server (stand-in for tensorflow_model_server)")
 _READY, _REST_READY = "serving on ", "REST on "

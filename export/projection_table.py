@@ -5,9 +5,9 @@ import numpy.typing as npt
 
 from export.served_weights import free_rows
 from export.signatures import WHOLE_TABLE
-from twin_tf.keras_api import tf
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.keras_api import tf
 from twin_tf.model import TwinModel
-from twin_tf.strict_yaml import ConfigError
 
 BLOCK = 65_536
 TOLERANCE = 1e-4

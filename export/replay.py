@@ -9,7 +9,7 @@ import numpy as np
 from export.client import TwinClient
 from export.probe_file import PROBES_FILE, load_probe_file
 from export.tensors import Array
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 WARM_REQUESTS = 20
 

@@ -7,7 +7,7 @@ INVALID_ARGUMENT.
 from collections.abc import Mapping
 
 from export.signatures import TensorContract
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 
 Tensors = dict[str, tf.Tensor]
 

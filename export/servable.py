@@ -15,10 +15,10 @@ from export.request_checks import Tensors, checked
 from export.served_weights import ServedWeights
 from export.signatures import SignatureContract, TensorContract, expected_signatures, request_contract
 from twin_tf.batch import Batch, History, Targets
-from twin_tf.keras_api import graph, tf
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.keras_api import graph, tf
 from twin_tf.model import TwinModel
 from twin_tf.schema import LONGEST_HISTORY, PADDING, UNKNOWN, FeatureSchema
-from twin_tf.strict_yaml import ConfigError
 
 _VERSIONS = ("weights_version", "table_version")
 VARIABLES = Path("variables/variables")

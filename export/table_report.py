@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.servable import Servable
-from twin_tf.keras_api import graph, tf
+from twin_tf.core.keras_api import graph, tf
 from twin_tf.layers import embeddings
 from twin_tf.layers.gsu import share_found
 from twin_tf.model import TwinModel

@@ -17,7 +17,7 @@ from pathlib import Path
 from export.file_manifest import fault
 from export.version_manager import version_numbers
 from twin_tf.core.errors import UserError
-from twin_tf.file_lock import file_lock
+from twin_tf.core.file_lock import file_lock
 
 KEPT = 3
 _LOCK = ".publish.lock"

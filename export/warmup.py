@@ -12,7 +12,7 @@ import numpy.typing as npt
 from export.servable import request_spec
 from export.signatures import WHOLE_TABLE, feature_contract
 from twin_tf.config import ServingConfig
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.schema import FeatureSchema
 
 MODEL_NAME = "twin"

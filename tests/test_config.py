@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from twin_tf.config import Config, ModelConfig, ServingConfig, TrainingConfig, config_from_mapping, load_config
-from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
+from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
 
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[1] / "twin_tf" / "configs").glob("*.yaml"))
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.schema import Encoding, Feature, FeatureSchema, load_schema, schema_from_mapping
-from twin_tf.strict_yaml import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "twin_tf" / "configs"
 

@@ -6,7 +6,7 @@ in serving, their dimension may be 1 instead of C.
 
 from typing import NamedTuple
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 
 
 class History(NamedTuple):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.core.errors import UserError
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 
 _PREFIX = "ckpt-"
 _STATE_FILE = "checkpoint"

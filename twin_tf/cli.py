@@ -17,9 +17,9 @@ from twin_tf import __version__
 from twin_tf.cli_data import cluster, import_command, item_embeddings, preprocess, simulate
 from twin_tf.cli_options import config_options, json_option, named, show
 from twin_tf.cli_serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError, is_users
-from twin_tf.files import full_disk
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.files import full_disk
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what matters as exceptions
 
@@ -202,8 +202,8 @@ def compare(
     from twin_tf.comparison.run import OWN, Comparison
     from twin_tf.comparison.systems import chosen_systems
     from twin_tf.config import load_config
+    from twin_tf.core.workdir import claimed_workdir
     from twin_tf.shipped_data import prepare_shipped
-    from twin_tf.workdir import claimed_workdir
 
     if seeds < 1 or jobs < 1:
         raise ConfigError(f"--seeds {seeds} and --jobs {jobs} must be at least 1")

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from twin_tf.strict_yaml import ConfigError, nearest
+from twin_tf.core.dataclass_yaml import ConfigError, nearest
 
 StrategyName = Literal["single", "mirrored", "multi_worker", "parameter_server"]
 

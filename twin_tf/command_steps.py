@@ -21,11 +21,11 @@ from typing import Any
 
 import click
 
-from twin_tf.code_version import code_changed
+from twin_tf.core.code_version import code_changed
+from twin_tf.core.end_with_parent import ending_with_this_process
 from twin_tf.core.errors import UserError
-from twin_tf.end_with_parent import ending_with_this_process
-from twin_tf.files import JsonDict
-from twin_tf.result_cache import Provenance, ResultCache, Unused
+from twin_tf.core.files import JsonDict
+from twin_tf.core.result_cache import Provenance, ResultCache, Unused
 
 
 class StepFailedError(UserError, ChildProcessError):

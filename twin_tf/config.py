@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import yaml
 
+from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
 from twin_tf.schema import LONGEST_HISTORY, FeatureSchema, schema_from_mapping
-from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
 
 LARGEST_EXPONENT = 0.7
 """Of delta(V): with more, a split of 10^5 behaviours would hold more numbers than a machine has."""

@@ -19,15 +19,15 @@ from typing import NamedTuple
 import click
 
 from twin_tf.arms import Arm, Arms
-from twin_tf.code_version import code_digest, commit
 from twin_tf.command_steps import StepFailedError, Steps
+from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.errors import UserError
+from twin_tf.core.files import JsonDict, digest_of_files, full_disk
+from twin_tf.core.result_cache import Provenance, ResultCache
+from twin_tf.core.workdir import RESULTS, claimed_workdir
 from twin_tf.demo_report import Done, build_report, quality_table, write_report
-from twin_tf.files import JsonDict, digest_of_files, full_disk
 from twin_tf.records import MANIFEST, Manifest
-from twin_tf.result_cache import Provenance, ResultCache
 from twin_tf.shipped_data import SHIPPED, ShippedData, make_prepared
-from twin_tf.workdir import RESULTS, claimed_workdir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what matters comes as an exception
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 PADDING = 0
 UNKNOWN = 1

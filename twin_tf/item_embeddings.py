@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from twin_tf.core.dataclass_yaml import ConfigError, build
+from twin_tf.core.progress import progress_bar
 from twin_tf.data import load_item_ids, make_dataset
-from twin_tf.progress import progress_bar
 from twin_tf.records import MANIFEST, SUCCESS, Manifest
 from twin_tf.schema import FIRST_KNOWN
-from twin_tf.strict_yaml import ConfigError, build
 
 Vectors = npt.NDArray[np.float32]
 

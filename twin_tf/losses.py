@@ -7,7 +7,7 @@ of the other; a mean of means would be another loss. Metrics know no weights: ev
 """
 
 from twin_tf.config import TrainingConfig
-from twin_tf.keras_api import keras, tf, tfrs
+from twin_tf.core.keras_api import keras, tf, tfrs
 
 
 class ClickLoss(tf.Module):

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from twin_tf.batch import Batch
 from twin_tf.config import ModelConfig, TrainingConfig
-from twin_tf.keras_api import keras, tf, tfrs
+from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
+from twin_tf.core.keras_api import keras, tf, tfrs
 from twin_tf.layers.attention_block import AttentionBlock
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
@@ -33,7 +34,6 @@ from twin_tf.search import SearchStrategy, make_search
 from twin_tf.search.consistent import ConsistentSearch
 from twin_tf.search.protocol import MadeSearch, Vectors
 from twin_tf.search.recent import RecentSearch
-from twin_tf.strict_yaml import ConfigError, build, to_plain
 
 EVIDENCE_SCALE = 0.3
 """Brings the evidence, whose numbers start at a few units, to the scale of the mixer's other inputs."""

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf import records
+from twin_tf.core.files import JsonDict
+from twin_tf.core.keras_api import tf
 from twin_tf.data import load_item_features
 from twin_tf.encoders import FeatureEncoder
-from twin_tf.files import JsonDict
-from twin_tf.keras_api import tf
 from twin_tf.packing import unpack
 from twin_tf.records import Manifest
 from twin_tf.runs import load_run

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from twin_tf.core.dataclass_yaml import ConfigError, build
 from twin_tf.data import load_item_ids
 from twin_tf.growth import check_same_encoding, use_catalogue
 from twin_tf.records import MANIFEST, SUCCESS, Manifest
 from twin_tf.runs import Run, load_run
-from twin_tf.strict_yaml import ConfigError, build
 
 Projections = npt.NDArray[np.float32]
 

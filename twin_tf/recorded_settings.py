@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.config import Config, ModelConfig, config_from_mapping
-from twin_tf.strict_yaml import ConfigError, build, read_yaml
+from twin_tf.core.dataclass_yaml import ConfigError, build, read_yaml
 
 CONFIG = "config.yaml"
 """In a run directory."""

@@ -42,8 +42,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from twin_tf.core.dataclass_yaml import ConfigError, build, nearest
 from twin_tf.schema import FeatureSchema, load_schema
-from twin_tf.strict_yaml import ConfigError, build, nearest
 
 FORMAT = 2
 

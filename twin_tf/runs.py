@@ -23,17 +23,17 @@ import numpy.typing as npt
 from twin_tf import records
 from twin_tf.checkpoints import DamagedCheckpointError, sound_state
 from twin_tf.config import Config
+from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
+from twin_tf.core.keras_api import tf
 from twin_tf.data import load_item_features
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.item_embeddings import load_item_embeddings
-from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.recorded_settings import CONFIG, load_run_config
 from twin_tf.records import Manifest
 from twin_tf.schema import FeatureSchema
 from twin_tf.search import find_strategy
 from twin_tf.search.protocol import Vectors
-from twin_tf.strict_yaml import ConfigError, build, to_plain
 
 RUN = "run.json"
 REPORT = "report.json"

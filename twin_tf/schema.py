@@ -20,6 +20,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
+from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
 from twin_tf.feature import (
     FIRST_KNOWN,
     ID_DIM,
@@ -32,7 +33,6 @@ from twin_tf.feature import (
     Role,
     ValueType,
 )
-from twin_tf.strict_yaml import ConfigError, build, nearest, read_yaml, to_plain
 
 LONGEST_HISTORY = 1_000_000
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf import records
+from twin_tf.core.keras_api import tf
 from twin_tf.data import load_item_ids
-from twin_tf.keras_api import tf
 from twin_tf.packing import unpack
 from twin_tf.records import Manifest
 from twin_tf.schema import FIRST_KNOWN

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 
 from twin_tf.batch import Batch
 from twin_tf.cluster import StrategyName, Task
-from twin_tf.keras_api import tf
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.keras_api import tf
 
 MIN_SHARD_BYTES = 256 << 10
 """A table is cut into shards of at least this many bytes, at most one a parameter server."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.embeddings import table_variables
 from twin_tf.layers.table_initializer import BLOCK_ROWS, TableInitializer
 from twin_tf.model import TwinModel

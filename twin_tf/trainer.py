@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from twin_tf.batch import Batch
 from twin_tf.config import TrainingConfig
+from twin_tf.core.keras_api import graph, keras, tf, tfrs
 from twin_tf.data import batch_spec
-from twin_tf.keras_api import graph, keras, tf, tfrs
 from twin_tf.model import TwinModel
 from twin_tf.tables import TableRows, named_tables
 

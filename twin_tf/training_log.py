@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 
 VALID = ("auc", "gauc", "logloss", "calibration")
 

@@ -20,7 +20,7 @@ from beam_pipelines.datasets.negatives import draw_unseen
 from beam_pipelines.datasets.public_dataset import PublicDataset
 from beam_pipelines.datasets.source_files import SourceFile
 from beam_pipelines.raw_logs.raw_columns import LogName
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 TARGET_SHARE = 0.25
 _ROUNDS = 200

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from beam_pipelines.progress import report_progress
 from beam_pipelines.raw_logs.raw_columns import LogName
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 ROW_GROUP = 1 << 18
 FILE_ROWS = 32 * ROW_GROUP

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.negatives import draw_unseen
 from beam_pipelines.datasets.public_dataset import PublicDataset
 from beam_pipelines.datasets.source_files import SourceFile
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 FIRST_SECOND = 1_511_539_200  # 2017-11-25 00:00 in Beijing
 END_SECOND = 1_512_316_800  # 2017-12-04 00:00 in Beijing

@@ -22,7 +22,7 @@ import pyarrow as pa
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk, LogFile
 from beam_pipelines.raw_logs.parquet_log import BATCH_ROWS, rows_block
 from beam_pipelines.raw_logs.raw_columns import LogColumns
-from twin_tf.strict_yaml import ConfigError, nearest
+from twin_tf.core.dataclass_yaml import ConfigError, nearest
 
 PREFIX = "bigquery://"
 _ADDRESS = re.compile(r"(?P<project>[^/?.]+(?:\.[^/?.:]+:[^/?.]+)?)\.(?P<dataset>\w+)\.(?P<table>[^/?.]+)")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk
 from beam_pipelines.raw_logs.raw_columns import LogColumns
-from twin_tf.strict_yaml import nearest
+from twin_tf.core.dataclass_yaml import nearest
 
 _EXAMPLES = 3
 _DAMAGED = 20

@@ -26,7 +26,7 @@ from beam_pipelines.raw_logs.log_blocks import Block, Chunk, Dead, LogFile, empt
 from beam_pipelines.raw_logs.parquet_log import BATCH_ROWS, plan_row_groups, read_row_group, without
 from beam_pipelines.raw_logs.raw_columns import LogColumns, conform, empty_table
 from beam_pipelines.raw_logs.text_lines import LONGEST_LINE, plain_pieces, whole_lines
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 __all__ = ["BATCH_ROWS", "Block", "Chunk", "Dead", "LogFile", "format_of", "match_files", "plan_chunks", "read_chunk"]
 

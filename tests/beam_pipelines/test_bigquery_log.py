@@ -19,7 +19,7 @@ from beam_pipelines.raw_logs import bigquery_log, read_logs
 from beam_pipelines.raw_logs.log_blocks import LogFile
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.raw_logs.raw_columns import LogColumns, log_columns
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 ADDRESS = "bigquery://shop.logs.events"
 WANTED = LogColumns(

@@ -24,10 +24,10 @@ from tests.twin_tf.small_run import (
     small_run,
 )
 from twin_tf.config import ClusterConfig
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.evaluate import evaluate
 from twin_tf.records import Manifest
 from twin_tf.runs import RUN, load_info, save_info
-from twin_tf.strict_yaml import ConfigError
 from twin_tf.train import train
 
 SETTINGS = ClusterConfig(completion="completion", gamma=8, recent=10, period_days=4.0)

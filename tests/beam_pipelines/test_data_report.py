@@ -20,7 +20,7 @@ from small_logs import schema
 from beam_pipelines import data_figures, data_summary
 from beam_pipelines.data_report import main, page, write_report
 from beam_pipelines.data_summary import DataSummary, parse, percent
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 FIGURES = ["history_lengths.png", "label_rate.png", "unknown_rate.png", "coverage.png"]
 
@@ -219,7 +219,7 @@ def test_the_offset_comes_from_the_schema_beside_the_report(tmp_path: Path) -> N
 
 
 def _png(figure: Any) -> bytes:
-    from twin_tf.figures import png
+    from twin_tf.core.plots import png
 
     return png(figure)
 

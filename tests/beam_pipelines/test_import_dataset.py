@@ -10,7 +10,7 @@ import pytest
 
 from beam_pipelines.datasets import complete_journey as module
 from beam_pipelines.import_dataset import import_complete_journey, import_dataset, main
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 BASKETS = 120
 

@@ -12,7 +12,7 @@ from public_files import LOG_HEADER, USER_HEADER, VIDEO_HEADER, taobao, unpacked
 from beam_pipelines.datasets.negatives import draw_unseen
 from beam_pipelines.datasets.taobao import PART_BYTES, ItemCounts
 from beam_pipelines.import_dataset import ImportReport, import_dataset
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 NONE = None
 

@@ -27,7 +27,7 @@ from beam_pipelines.datasets import delimited_text
 from beam_pipelines.datasets.log_writer import ROW_GROUP, RawLogs
 from beam_pipelines.import_dataset import DATASETS, import_dataset, main
 from twin_tf.cli import main as cli
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 
 def run(name: str, source: Path | None, output: Path) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from small_logs import random_logs, schema, write_logs
 from test_build_examples import build, digest
 
 from beam_pipelines.output_directory import STARTED, OutputDirectory
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.schema import load_schema
-from twin_tf.strict_yaml import ConfigError
 
 
 def command(tmp_path: Path, arguments: dict[str, str], output: str) -> list[str]:

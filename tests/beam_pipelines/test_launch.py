@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 import pytest
 
 from beam_pipelines.launch import beam_options, latest_moment
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 
 @pytest.mark.parametrize(

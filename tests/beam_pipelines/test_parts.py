@@ -15,9 +15,9 @@ from beam_pipelines.count_values import Histogram, ValueCounts, quantiles, sorta
 from beam_pipelines.event_pieces import shard_of
 from beam_pipelines.record_writer import ShardWriter, example, parse_example
 from beam_pipelines.survey import Survey
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.packing import pack, unpack, width_of
 from twin_tf.records import Counts, Manifest, Shard, SplitTimes
-from twin_tf.strict_yaml import ConfigError
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 

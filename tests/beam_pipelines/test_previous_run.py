@@ -10,10 +10,10 @@ from small_logs import Row, random_logs, read_back, schema, with_text_ids, write
 from test_build_examples import build
 
 from beam_pipelines import previous_run
+from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.encoders import FeatureEncoder
 from twin_tf.records import Manifest
 from twin_tf.schema import FeatureSchema, schema_from_mapping
-from twin_tf.strict_yaml import ConfigError
 
 YESTERDAY = {"valid_from": 40, "test_from": 45}
 TODAY = {"valid_from": 80, "test_from": 90}

@@ -9,7 +9,7 @@ from beam_pipelines.raw_logs import read_logs
 from beam_pipelines.raw_logs.log_blocks import Chunk, LogFile
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.raw_logs.raw_columns import LogColumns
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 WANTED = LogColumns("items", {"u": "int", "s": "string"}, ("u",))
 

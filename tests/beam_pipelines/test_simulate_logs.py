@@ -12,7 +12,7 @@ import pytest
 
 from beam_pipelines.simulate_logs import Simulation, history_lengths, simulate_logs
 from twin_tf.config import load_config
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 SMALL = {"users": 12, "days": 30, "items": 800, "topics": 40, "median_history": 60, "max_history": 200, "targets": 500}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from twin_tf.core.tfrecord import read_records as framed
 from twin_tf.packing import unpack
 from twin_tf.records import Manifest
-from twin_tf.tfrecord import read_records as framed
 
 
 def decoded(record: bytes, manifest: Manifest | None) -> dict[str, Any]:

@@ -283,9 +283,9 @@ def test_a_raw_request_is_answered_with_probabilities(published, shop):
 def test_a_request_made_from_the_raw_logs_gets_the_trainer_s_probability(published, shop):
     """From raw rows to the served score, by the client's encoder alone, against the score of the prepared records."""
     from export.json_request import encode_request, load_encoder
+    from twin_tf.core.keras_api import tf
     from twin_tf.data import make_dataset
     from twin_tf.encoders import hash_id
-    from twin_tf.keras_api import tf
     from twin_tf.runs import load_run
 
     logs, run, manifest = tables(), load_run(shop / "run"), Manifest.load(shop / "prepared")

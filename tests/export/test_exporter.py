@@ -14,10 +14,10 @@ from export.signatures import request_contract
 from tests.export.toy_servable import in_cpp
 from tests.twin_tf import small_run
 from twin_tf.batch import Batch, History, Targets
-from twin_tf.keras_api import tf
+from twin_tf.core.dataclass_yaml import ConfigError, to_plain
+from twin_tf.core.keras_api import tf
 from twin_tf.records import Manifest
 from twin_tf.runs import load_run
-from twin_tf.strict_yaml import ConfigError, to_plain
 
 UNKNOWN_IDS = (0, -1, 7, 2**62, -(2**63))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from export.item_lookup import ItemLookup
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.schema import FIRST_KNOWN, UNKNOWN
 
 GENERATOR = np.random.default_rng(3)

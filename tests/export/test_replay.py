@@ -10,7 +10,7 @@ from export.errors import UnavailableError
 from export.local_server import start_local_server
 from export.replay import load_probes, replay
 from tests.twin_tf import small_run
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from export.servable import Servable
 from tests.export.toy_servable import as_trained, in_cpp, make_requests, make_toy
 from tests.twin_tf.searching import SETTINGS, item_state
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.search import STRATEGIES
 
 ITEMS = 62  # of the toys' catalogue, padding and unknown included

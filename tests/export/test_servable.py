@@ -10,9 +10,9 @@ from export.projection_table import ProjectionTable
 from export.servable import Servable
 from tests.export.toy_servable import as_trained, in_cpp, make_requests, make_toy
 from tests.twin_tf import small_run
-from twin_tf.keras_api import tf
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.keras_api import tf
 from twin_tf.runs import load_run
-from twin_tf.strict_yaml import ConfigError
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 EVERYTHING = {

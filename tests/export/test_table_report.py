@@ -6,7 +6,7 @@ import pytest
 from export.servable import Servable
 from export.table_report import ProjectionWork, projection_work, rounding_loss
 from tests.export.toy_servable import as_trained, make_requests, make_toy
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers import embeddings
 
 HEADS, HEAD_SIZE, WIDTH = 3, 4, 10

@@ -9,7 +9,7 @@ from typing import Any
 import promql_parser
 import yaml
 
-from twin_tf.strict_yaml import nearest
+from twin_tf.core.dataclass_yaml import nearest
 
 _TARGET_LABELS = {"job": "any", "instance": "any"}  # set by Prometheus on every series
 _GRAFANA = {"$__rate_interval": "5m", "$instance": ".*"}

@@ -12,7 +12,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from twin_tf.strict_yaml import nearest
+from twin_tf.core.dataclass_yaml import nearest
 
 _FOLDER = Path(__file__).parent / "schemas"
 

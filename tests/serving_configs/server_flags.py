@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from twin_tf.strict_yaml import nearest
+from twin_tf.core.dataclass_yaml import nearest
 
 _VALUES = {
     "int": r"-?\d+",

@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import Message
 from tensorflow_serving.config import model_server_config_pb2
 
-from twin_tf.strict_yaml import nearest
+from twin_tf.core.dataclass_yaml import nearest
 
 _PACKAGE = "twin_tests.serving"
 _INT64, _BOOL, _STRING, _MESSAGE = 3, 8, 9, 11  # FieldDescriptorProto.Type

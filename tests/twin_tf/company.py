@@ -15,8 +15,8 @@ from tests.twin_tf.toy import make_batch, make_model, make_schema, take_users
 from twin_tf.batch import Batch
 from twin_tf.cluster import Task
 from twin_tf.config import TrainingConfig
+from twin_tf.core.keras_api import tf
 from twin_tf.data import batch_spec
-from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.parameter_server import PortionTrainer
 from twin_tf.schema import FeatureSchema, schema_from_mapping

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from twin_tf import runs
 from twin_tf.config import load_config
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.train import train
 from twin_tf.trainer import Trainer
 

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from twin_tf.batch import Batch, History, Targets
 from twin_tf.config import ModelConfig, TrainingConfig
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.embeddings import LARGEST_WHOLE_TABLE
 from twin_tf.model import TwinModel
 from twin_tf.schema import FIRST_KNOWN, FeatureSchema, schema_from_mapping

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.command_steps import Steps
-from twin_tf.result_cache import ResultCache
+from twin_tf.core.result_cache import ResultCache
 
 HALVED, UNCHANGED = "training.embedding_learning_rate=0.05", "training.embedding_learning_rate=0.1"
 

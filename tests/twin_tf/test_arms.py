@@ -11,7 +11,7 @@ from tests.twin_tf.recorded_steps import Recorded
 from twin_tf import arms as arms_module
 from twin_tf.arms import Arm, Arms
 from twin_tf.config import TrainingConfig
-from twin_tf.result_cache import ResultCache, unused_section
+from twin_tf.core.result_cache import ResultCache, unused_section
 
 
 def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:

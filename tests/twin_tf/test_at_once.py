@@ -18,7 +18,7 @@ from twin_tf.comparison.measurements import Measurements
 from twin_tf.comparison.rates import Rates
 from twin_tf.comparison.run import Comparison
 from twin_tf.comparison.systems import SYSTEMS, chosen_systems
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 
 def test_after_a_failure_nothing_more_begins(tmp_path: Path) -> None:

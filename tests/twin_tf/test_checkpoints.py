@@ -6,7 +6,7 @@ import os
 import pytest
 
 from twin_tf.checkpoints import CheckpointStore, DamagedCheckpointError
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 
 
 @pytest.fixture

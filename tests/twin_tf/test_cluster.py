@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from twin_tf.cluster import read_task
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
 
 CLUSTER = {"chief": ["a:1"], "worker": ["b:2", "c:3"], "ps": ["d:4", "e:5"]}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from twin_tf import code_version
-from twin_tf.code_version import code_digest
+from twin_tf.core import code_version
+from twin_tf.core.code_version import code_digest
 
 
 @pytest.fixture(autouse=True)

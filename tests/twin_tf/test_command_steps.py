@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from twin_tf.command_steps import StepFailedError, Steps
-from twin_tf.end_with_parent import ending_with_this_process
-from twin_tf.result_cache import Provenance, ResultCache
+from twin_tf.core.end_with_parent import ending_with_this_process
+from twin_tf.core.result_cache import Provenance, ResultCache
 
 MADE = Provenance({"size": 1}, "data", "code")
 
@@ -96,7 +96,7 @@ def test_several_threads_may_use_a_cache(tmp_path: Path) -> None:
 CHILD = "import time; time.sleep(600)"
 PARENT = """
 import subprocess, sys, time
-from twin_tf.end_with_parent import ending_with_this_process
+from twin_tf.core.end_with_parent import ending_with_this_process
 child = subprocess.Popen(ending_with_this_process([sys.executable, "-c", {child!r}]))
 print(child.pid, flush=True)
 time.sleep(600)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.twin_tf.small_run import decode, small_config, with_splits
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.keras_api import tf
 from twin_tf.data import load_item_features, make_dataset
-from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
-from twin_tf.strict_yaml import ConfigError
 
 WHOLE = 400
 

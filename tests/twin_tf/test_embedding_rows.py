@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.twin_tf.toy import make_batch, make_model
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers import embeddings
 from twin_tf.layers.embeddings import gather_rows, table_variables
 

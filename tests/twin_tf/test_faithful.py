@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.reference import network
 from tests.twin_tf.searching import searching
 from tests.twin_tf.toy import CROSS, ITEMS, make_batch, make_model, make_schema
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.search import STRATEGIES
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

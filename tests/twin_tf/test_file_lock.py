@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from twin_tf.file_lock import file_lock
+from twin_tf.core.file_lock import file_lock
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from twin_tf.file_lock import file_lock
+from twin_tf.core.file_lock import file_lock
 
 with file_lock(Path(sys.argv[1])):
     if not os.fork():  # has not yet become the program that it is to be, so still holds what its parent holds

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.reference import attention as reference
 from tests.twin_tf.toy import make_batch, make_model
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers import gsu
 from twin_tf.layers.gsu import BLOCK, Finalists, merge_heads, share_found, top_columns, unite
 from twin_tf.layers.masking import MASKED_SCORE, masked_attention

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.twin_tf.searching import searching
 from tests.twin_tf.toy import DAY, ITEMS, NOW, make_batch, make_model, pad, take_users
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.search import STRATEGIES
 
 MODELS = {search: searching(search) for search in STRATEGIES}

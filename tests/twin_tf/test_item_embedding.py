@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.reference.pooling import mean_of_values
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.embeddings import ItemEmbedding, pooled
 from twin_tf.schema import Encoding, Feature, MultiValued
 

@@ -5,9 +5,9 @@ import pytest
 
 from tests.twin_tf.toy import make_batch, make_model
 from twin_tf.config import load_config
-from twin_tf.keras_api import keras, tf
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.keras_api import keras, tf
 from twin_tf.layers.mixer import Mixer
-from twin_tf.strict_yaml import ConfigError
 
 WIDTH = 6
 OPTIONS = [{}, {"crosses": 1}, {"crosses": 2}, {"crosses": 2, "cross_projection": 2}]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.twin_tf.toy import make_batch, make_model
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.relevance import Keys, Relevance
 

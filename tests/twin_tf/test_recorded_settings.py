@@ -10,11 +10,11 @@ import yaml
 from tests.twin_tf.small_run import small_config
 from twin_tf import recorded_settings
 from twin_tf.config import Config, load_config
-from twin_tf.files import read_json
+from twin_tf.core.dataclass_yaml import ConfigError, to_plain
+from twin_tf.core.files import read_json
 from twin_tf.recorded_settings import load_run_config, recorded_model
 from twin_tf.run_lock import claimed_run
 from twin_tf.runs import RunInfo
-from twin_tf.strict_yaml import ConfigError, to_plain
 from twin_tf.train import train
 
 # Every setting and its default when runs began to record all of them, 2026-11-29.

@@ -8,12 +8,12 @@ from tests.twin_tf.searching import SETTINGS, item_state, searching
 from tests.twin_tf.test_faithful import places
 from tests.twin_tf.toy import ITEMS, make_batch, make_model, make_schema
 from twin_tf.config import ModelConfig
-from twin_tf.keras_api import tf
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.schema import schema_from_mapping
 from twin_tf.search import STRATEGIES, find_strategy
 from twin_tf.search.protocol import LearnedSearch, MadeSearch
-from twin_tf.strict_yaml import ConfigError
 
 MADE = sorted(name for name, strategy in STRATEGIES.items() if issubclass(strategy, MadeSearch))
 LENGTHS = [30, 0, 1, 9, 60]

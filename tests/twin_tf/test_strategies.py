@@ -13,10 +13,10 @@ import pytest
 from tests.twin_tf.local_cluster import free_addresses, local_cluster, twin_tf
 from tests.twin_tf.small_run import decode, small_config
 from twin_tf.cluster import Task
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.keras_api import tf
 from twin_tf.data import make_dataset
-from twin_tf.keras_api import tf
 from twin_tf.strategies import distribute, is_chief, lost_processes_named, make_strategy
-from twin_tf.strict_yaml import ConfigError
 
 TWO_REPLICAS = Path(__file__).parent / "two_replicas.py"
 SERVE = """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from twin_tf.tfrecord import CorruptRecordError, frame, read_records
+from twin_tf.core.tfrecord import CorruptRecordError, frame, read_records
 
 RECORDS = [b"one", b"", b"three" * 1000]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from twin_tf.files import full_disk
-from twin_tf.strict_yaml import ConfigError
-from twin_tf.workdir import claimed_workdir
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.files import full_disk
+from twin_tf.core.workdir import claimed_workdir
 
 
 def test_one_process_at_a_time_works_in_it(tmp_path: Path) -> None:
-    again = "from pathlib import Path; from twin_tf.workdir import claimed_workdir\n"
+    again = "from pathlib import Path; from twin_tf.core.workdir import claimed_workdir\n"
     again += f"with claimed_workdir(Path({str(tmp_path / 'demo')!r}), 'demo'): print('mine')"
     with claimed_workdir(tmp_path / "demo", "demo"):
         done = subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, check=False)

@@ -6,7 +6,7 @@ import numpy as np
 
 from twin_tf.batch import Batch, History, Targets
 from twin_tf.config import ModelConfig, TrainingConfig
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.schema import FeatureSchema, schema_from_mapping
 

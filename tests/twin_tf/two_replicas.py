@@ -8,8 +8,8 @@ import numpy as np
 
 from twin_tf.batch import Batch
 from twin_tf.config import load_config
+from twin_tf.core.keras_api import tf
 from twin_tf.data import make_dataset
-from twin_tf.keras_api import tf
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import RunInfo, build_model

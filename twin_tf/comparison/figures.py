@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twin_tf.comparison.systems import SYSTEMS
+from twin_tf.core.plots import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 from twin_tf.counting import WHOLE
-from twin_tf.figures import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 
 JsonDict = Mapping[str, Any]
 Results = Mapping[str, Sequence[JsonDict]]

@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from twin_tf.code_version import code_digest
 from twin_tf.command_steps import Steps
 from twin_tf.comparison.latency import SIZES
 from twin_tf.comparison.systems import System
-from twin_tf.files import JsonDict
-from twin_tf.result_cache import KEY_DIGITS, Provenance, ResultCache
+from twin_tf.core.code_version import code_digest
+from twin_tf.core.files import JsonDict
+from twin_tf.core.result_cache import KEY_DIGITS, Provenance, ResultCache
 
 AGES = (0, 25, 50, 100, 200, 400)
 """Training steps that TWIN's projection table is old."""

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 
 from twin_tf.batch import Batch
 from twin_tf.core.errors import UserError
+from twin_tf.core.files import JsonDict
+from twin_tf.core.keras_api import graph
 from twin_tf.data import make_dataset
-from twin_tf.files import JsonDict
-from twin_tf.keras_api import graph
 from twin_tf.model import TwinModel
 from twin_tf.records import Manifest
 from twin_tf.runs import Run, load_run

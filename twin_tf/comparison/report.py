@@ -12,9 +12,9 @@ from typing import Any
 
 from twin_tf.comparison import figures
 from twin_tf.comparison.rates import at_the_edge, rate_rows
+from twin_tf.core.markdown import plain, table
+from twin_tf.core.result_cache import unused_section
 from twin_tf.counting import WHOLE
-from twin_tf.markdown import plain, table
-from twin_tf.result_cache import unused_section
 
 METRICS = ("auc", "gauc", "logloss")
 

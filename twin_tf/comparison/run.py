@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from twin_tf.arms import CODE, Arm, Arms
-from twin_tf.code_version import code_digest, commit
 from twin_tf.command_steps import Steps
 from twin_tf.comparison.measurements import MATCHES, Measurements
 from twin_tf.comparison.rates import Rates, check_origin, further, shared_settings, untried
 from twin_tf.comparison.report import write_comparison
 from twin_tf.comparison.systems import Factors, System
 from twin_tf.config import Config, load_config
-from twin_tf.files import JsonDict, read_json, write_json
+from twin_tf.core.code_version import code_digest, commit
+from twin_tf.core.dataclass_yaml import ConfigError, nearest
+from twin_tf.core.files import JsonDict, read_json, write_json
+from twin_tf.core.result_cache import Provenance, ResultCache
+from twin_tf.core.workdir import RESULTS
 from twin_tf.records import Manifest
-from twin_tf.result_cache import Provenance, ResultCache
 from twin_tf.search import make_search
-from twin_tf.strict_yaml import ConfigError, nearest
-from twin_tf.workdir import RESULTS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 

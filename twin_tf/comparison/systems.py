@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from twin_tf.arms import Arm
 from twin_tf.config import TrainingConfig
+from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.search import find_strategy
-from twin_tf.strict_yaml import ConfigError, nearest
 
 
 class Factors(NamedTuple):

@@ -4,7 +4,7 @@ from typing import Any
 
 from twin_tf.batch import History, Targets
 from twin_tf.config import Stages
-from twin_tf.keras_api import keras, tf
+from twin_tf.core.keras_api import keras, tf
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding
 from twin_tf.layers.esu import TargetAttention

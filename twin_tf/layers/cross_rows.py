@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 
 
 class CrossRows(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
-from twin_tf.keras_api import keras, tf
+from twin_tf.core.keras_api import keras, tf
 from twin_tf.layers.places import spread
 from twin_tf.layers.projection import Precision, multiply, project
 from twin_tf.layers.steps import passed, rises

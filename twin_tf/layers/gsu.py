@@ -7,7 +7,7 @@ suffices. Of equal scores the more recent behaviour ranks first.
 
 from typing import NamedTuple
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.masking import MASKED_SCORE
 
 FIRST_LOOK = 0.4

@@ -7,7 +7,7 @@ and embeds them itself, unless the table is `exact` (serving) and so already hol
 from collections.abc import Callable
 from typing import NamedTuple
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.embeddings import ItemEmbedding, gather_rows
 
 Projection = Callable[[tf.Tensor], tf.Tensor]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.items import Items

@@ -6,7 +6,7 @@ to it as to a behaviour.
 
 from collections.abc import Iterator
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.looking import Attended, Looking

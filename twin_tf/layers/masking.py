@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 
 MASKED_SCORE = -1e30
 """Below every real relevance and finite in float32, so that no NaN can arise from it."""

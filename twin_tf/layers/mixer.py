@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from twin_tf.keras_api import keras, tf, tfrs
+from twin_tf.core.keras_api import keras, tf, tfrs
 
 
 @keras.utils.register_keras_serializable("twin_tf")

@@ -7,7 +7,7 @@ gradients.
 
 from collections.abc import Callable
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 
 Gradient = Callable[[tf.Tensor], tuple[tf.Tensor, None]]
 

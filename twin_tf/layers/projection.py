@@ -6,7 +6,7 @@ the bias of eq. 6, masks, softmax and sums stay float32 (mixed precision).
 
 from typing import Literal
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 
 Precision = Literal["float32", "bfloat16"]
 

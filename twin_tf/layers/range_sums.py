@@ -5,7 +5,7 @@ and the columns of the cell that a range begins in are added one by one. From th
 what is taken off is then exactly zero. In float64, so that a range of little mass loses no digits beside one of much.
 """
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.sight import CELL
 
 

@@ -10,7 +10,7 @@ projected once, which is the same number.
 from collections.abc import Mapping
 from itertools import accumulate
 
-from twin_tf.keras_api import keras, tf
+from twin_tf.core.keras_api import keras, tf
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.items import Items
 from twin_tf.layers.projection import multiply, project

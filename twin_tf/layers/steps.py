@@ -7,7 +7,7 @@ search, and the rows are put together from ready-made cells of `CELL` values: no
 
 import functools
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.sight import CELL
 
 

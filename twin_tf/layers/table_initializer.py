@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from twin_tf.keras_api import keras, tf
+from twin_tf.core.keras_api import keras, tf
 
 BLOCK_ROWS = 4096
 """Rows that are drawn at a time; another number makes other rows."""

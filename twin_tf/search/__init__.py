@@ -6,6 +6,7 @@ Only the search differs between systems; the rest of the network is identical, a
 from typing import Any
 
 from twin_tf.config import ModelConfig
+from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.schema import FeatureSchema
 from twin_tf.search.average import AverageSearch
 from twin_tf.search.bm25 import BM25Search
@@ -19,7 +20,6 @@ from twin_tf.search.memory import MemorySearch
 from twin_tf.search.protocol import SearchInputs, SearchStrategy
 from twin_tf.search.recent import RecentSearch
 from twin_tf.search.simhash import SimHashSearch
-from twin_tf.strict_yaml import ConfigError, nearest
 
 STRATEGIES: dict[str, type[SearchStrategy]] = {
     strategy.name: strategy

@@ -1,6 +1,6 @@
 """Average pooling: no search, the mean of the whole history."""
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.search.protocol import MadeSearch, SearchInputs
 
 

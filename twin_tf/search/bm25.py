@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twin_tf.config import ModelConfig
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.masking import MASKED_SCORE
 from twin_tf.schema import FIRST_KNOWN, FeatureSchema
 from twin_tf.search.category import shares_value

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from twin_tf.config import ModelConfig
-from twin_tf.keras_api import tf
+from twin_tf.core.dataclass_yaml import ConfigError, nearest
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.masking import MASKED_SCORE
 from twin_tf.schema import FIRST_KNOWN, FeatureSchema
 from twin_tf.search.protocol import ScoredSearch, SearchInputs
-from twin_tf.strict_yaml import ConfigError, nearest
 
 
 class CategorySearch(ScoredSearch):

@@ -1,6 +1,6 @@
 """TWIN's own search (CP-GSU): the ESU's metric, merged over the heads. The stages are twins."""
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.gsu import Finalists, merge_heads
 from twin_tf.search.protocol import SearchInputs, SearchStrategy
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from twin_tf.config import ModelConfig
-from twin_tf.keras_api import tf
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.keras_api import tf
 from twin_tf.schema import FeatureSchema
 from twin_tf.search.protocol import ScoredSearch, SearchInputs
 from twin_tf.search.simhash import random_planes, signs
-from twin_tf.strict_yaml import ConfigError
 
 
 class HashRoundsSearch(ScoredSearch):

@@ -5,7 +5,7 @@ References:
 """
 
 from twin_tf.config import ModelConfig
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.search.protocol import ScoredSearch, SearchInputs, Vectors
 
 

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 
 from twin_tf.config import ModelConfig
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.masking import MASKED_SCORE
 from twin_tf.search.protocol import ScoredSearch, SearchInputs, Vectors
 

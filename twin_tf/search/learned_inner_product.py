@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twin_tf.config import ModelConfig
-from twin_tf.keras_api import keras, tf
+from twin_tf.core.keras_api import keras, tf
 from twin_tf.layers.projection import project
 from twin_tf.schema import FeatureSchema
 from twin_tf.search.protocol import LearnedSearch, SearchInputs

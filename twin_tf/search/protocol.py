@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.keras_api import keras, tf
+from twin_tf.core.keras_api import keras, tf
 from twin_tf.layers.gsu import Finalists, top_columns
 from twin_tf.layers.masking import MASKED_SCORE
 

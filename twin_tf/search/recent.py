@@ -1,6 +1,6 @@
 """DIN's choice: the latest behaviours, whatever the target."""
 
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.gsu import Finalists
 from twin_tf.search.protocol import SearchInputs, SearchStrategy
 

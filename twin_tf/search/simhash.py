@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from twin_tf.config import ModelConfig
-from twin_tf.keras_api import tf
+from twin_tf.core.keras_api import tf
 from twin_tf.layers.projection import project
 from twin_tf.schema import FeatureSchema
 from twin_tf.search.protocol import ScoredSearch, SearchInputs, Vectors

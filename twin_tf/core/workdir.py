@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from twin_tf.file_lock import file_lock
-from twin_tf.strict_yaml import ConfigError
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.file_lock import file_lock
 
 LOCK = ".lock"
 RESULTS = "results"

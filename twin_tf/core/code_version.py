@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twin_tf import __version__
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 PACKAGES = ("twin_tf", "beam_pipelines", "export", "benchmarks")
 """The packages whose source `code_digest` follows."""

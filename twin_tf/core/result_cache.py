@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twin_tf.code_version import commit
-from twin_tf.files import JsonDict, read_json, write_json
-from twin_tf.markdown import table
+from twin_tf.core.code_version import commit
+from twin_tf.core.files import JsonDict, read_json, write_json
+from twin_tf.core.markdown import table
 
 KEY_DIGITS = 10
 

@@ -1,6 +1,6 @@
 """Runs a command that ends when the process that asked for it does, even by `kill -9`.
 
-    python -m twin_tf.end_with_parent <parent's pid> command argument ...
+    python -m twin_tf.core.end_with_parent <parent's pid> command argument ...
 
 Becomes the command. On Linux the kernel sends it SIGTERM when its parent is gone; elsewhere it is an ordinary child.
 """
@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 
 def ending_with_this_process(command: Sequence[str]) -> list[str]:
     """The command to run in place of `command`; this module must be importable by it."""
-    return [sys.executable, "-m", "twin_tf.end_with_parent", str(os.getpid()), *command]
+    return [sys.executable, "-m", "twin_tf.core.end_with_parent", str(os.getpid()), *command]
 
 
 def main() -> None:
