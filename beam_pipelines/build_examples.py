@@ -47,8 +47,8 @@ from beam_pipelines.raw_logs.read_logs import match_files
 from beam_pipelines.record_writer import read_file
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import Manifest
-from twin_tf.schema import FeatureSchema
 
 DEFAULT_SHARDS = 8
 DEFAULT_MAX_DEAD_SHARE = 0.005

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from beam_pipelines.count_values import Histogram, Ints, ValueCounts, quantiles, sortable
 from beam_pipelines.raw_logs.raw_columns import empty_table, log_columns
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.encoders import FeatureEncoder, encode_ids, owners, places_in_lists
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn
+from twin_tf.features.encoders import FeatureEncoder, encode_ids, owners, places_in_lists
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn
 
 RAW = "raw/"
 

@@ -48,9 +48,9 @@ from twin_tf import records as keys
 from twin_tf.config import ClusterConfig, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
-from twin_tf.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import ClusterSource, Manifest, Shard, SplitName
-from twin_tf.schema import FeatureSchema
 
 VECTORS = "item_vectors.npy"
 """The items' embeddings while the job runs; gone from the result."""

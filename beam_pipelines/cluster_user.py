@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from beam_pipelines.recursive_kmeans import split_recursively
 from twin_tf.config import ClusterConfig
-from twin_tf.encoders import FeatureEncoder
-from twin_tf.schema import UNKNOWN
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.schema import UNKNOWN
 
 _BLOCK = 16_384  # behaviours whose distances are computed at a time
 _DECIMALS = 9  # of distances between vectors of length 1: what differs less is equal

@@ -22,8 +22,8 @@ from beam_pipelines.record_writer import write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
 from twin_tf.core.markdown import plain, table
+from twin_tf.features.schema import schema_from_mapping
 from twin_tf.records import SCHEMA
-from twin_tf.schema import schema_from_mapping
 
 PAGE = "report.md"
 

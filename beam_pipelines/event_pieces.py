@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipelines.raw_logs.raw_columns import matches
-from twin_tf.encoders import FeatureEncoder, encode_ids
-from twin_tf.schema import Feature, FeatureSchema
+from twin_tf.features.encoders import FeatureEncoder, encode_ids
+from twin_tf.features.schema import Feature, FeatureSchema
 
 Kind = Literal["events", "previous", "users", "previous_users", "items"]
 Piece = bytes

@@ -25,7 +25,8 @@ from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.record_writer import write_file, write_parquet
 from beam_pipelines.survey import Survey
 from beam_pipelines.user_histories import Layout
-from twin_tf.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 from twin_tf.records import (
     ITEMS,
     MANIFEST,
@@ -39,7 +40,6 @@ from twin_tf.records import (
     SplitName,
     SplitTimes,
 )
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 
 Part = TypeVar("Part")
 

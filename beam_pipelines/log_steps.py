@@ -19,9 +19,9 @@ from beam_pipelines.raw_logs.raw_columns import LogName, log_columns
 from beam_pipelines.raw_logs.read_logs import BATCH_ROWS, Chunk, Dead, LogFile, match_files, plan_chunks, read_chunk
 from beam_pipelines.record_writer import stop_job, write_file
 from beam_pipelines.survey import Survey, find_split
-from twin_tf.encoders import encode_ids
+from twin_tf.features.encoders import encode_ids
+from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import SplitTimes
-from twin_tf.schema import FeatureSchema
 
 
 class MatchFiles(beam.DoFn):

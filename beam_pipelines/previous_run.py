@@ -26,9 +26,9 @@ from beam_pipelines.record_writer import open_file, parse_example, read_file, st
 from twin_tf import records as keys
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.packing import from_bits, unpack
 from twin_tf.records import Manifest
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, schema_from_mapping
 
 _BATCH_BYTES = 4 << 20
 

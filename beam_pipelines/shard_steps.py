@@ -33,10 +33,10 @@ from beam_pipelines.progress import NAMESPACE, report_progress
 from beam_pipelines.record_writer import ShardWriter, example, write_parquet
 from beam_pipelines.survey import Survey
 from beam_pipelines.user_histories import ORDER, build_records, features_of_users
-from twin_tf.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 from twin_tf.packing import float_bits
 from twin_tf.records import SPLITS, SplitTimes, value_key
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 
 Grouped = tuple[int, Iterable[Piece]]
 

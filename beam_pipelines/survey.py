@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from beam_pipelines.count_values import Histogram
 from beam_pipelines.event_pieces import BEHAVIOUR, TARGET
+from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import Manifest, SplitTimes
-from twin_tf.schema import FeatureSchema
 
 
 @dataclasses.dataclass

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from beam_pipelines.event_pieces import BEHAVIOUR, LABEL, TARGET, WEIGHT
 from twin_tf import records as keys
+from twin_tf.features.schema import UNKNOWN, FeatureSchema
 from twin_tf.packing import FLOAT_WIDTH, float_bits, pack, width_of
 from twin_tf.records import SPLITS, SplitName, SplitTimes
-from twin_tf.schema import UNKNOWN, FeatureSchema
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]

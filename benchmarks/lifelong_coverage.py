@@ -28,7 +28,7 @@ from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import build
 from twin_tf.core.progress import progress_bar
 from twin_tf.core.tfrecord import read_records
-from twin_tf.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.packing import unpack
 from twin_tf.records import Manifest
 from twin_tf.runs import Run, load_run

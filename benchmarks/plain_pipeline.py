@@ -24,8 +24,8 @@ from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 
 from beam_pipelines.record_writer import example
 from benchmarks.pipeline_loads import SCHEMA
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, schema_from_mapping
 from twin_tf.records import SPLITS, SplitTimes
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN, schema_from_mapping
 
 Row = dict[str, Any]
 Counted = tuple[tuple[str, Any], int]

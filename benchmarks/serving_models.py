@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.narrow import narrow_config
 from export.servable import Servable
 from twin_tf.core.keras_api import tf
+from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema
 from twin_tf.model import TwinModel
-from twin_tf.schema import FIRST_KNOWN, FeatureSchema
 
 FIRST_ID = 1_000
 """Raw id of the first item; the others follow."""

@@ -15,7 +15,7 @@ from export.probe_file import Probes, served_scores
 from export.signatures import request_contract
 from export.tensors import Array
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder
 
 EPSILON = 0.002
 CHANCE = 2.0

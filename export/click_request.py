@@ -12,7 +12,7 @@ import numpy as np
 from export.tensors import Array
 
 if TYPE_CHECKING:
-    from twin_tf.schema import FeatureSchema
+    from twin_tf.features.schema import FeatureSchema
 
 _WIDE = frozenset({"history_item", "history_time", "request_time", "candidate_item"})
 _REQUIRED = ("history_item", "history_time", "request_time", "candidate_item")
@@ -135,7 +135,7 @@ def _hashed(name: str, value: Any, schema: "FeatureSchema | None") -> Any:
         raise ValueError(f"{name} holds text; give the client the model's schema, which says how ids are hashed")
     if schema.events.item.type == "int":
         raise ValueError(f"{name} holds text, but the schema's item ids are whole numbers; send them as numbers")
-    from twin_tf.encoders import encode_ids  # not at the top: a client of whole numbers does without
+    from twin_tf.features.encoders import encode_ids  # not at the top: a client of whole numbers does without
 
     return encode_ids(schema.events.item, array.ravel().tolist()).reshape(array.shape)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from export.served_weights import free_rows
 from twin_tf.core.keras_api import tf
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN
 
 BUCKETS_PER_ITEM = 2
 ATTEMPTS = 16

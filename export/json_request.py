@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from export.click_request import ClickRequest, ClickResponse
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
-from twin_tf.encoders import FeatureEncoder, encode_ids
-from twin_tf.schema import LONGEST_HISTORY, IdColumn
+from twin_tf.features.encoders import FeatureEncoder, encode_ids
+from twin_tf.features.schema import LONGEST_HISTORY, IdColumn
 
 _CLUSTER_SIZE = "cluster_size"
 _KEYS = ("history", "user", "context", "request_time", "candidates")

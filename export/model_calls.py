@@ -17,7 +17,7 @@ from export.protos import serving_pb2
 from export.tensors import Array, decode, encode
 
 if TYPE_CHECKING:
-    from twin_tf.schema import FeatureSchema
+    from twin_tf.features.schema import FeatureSchema
 
 _STATES = {value: name for name, value in serving_pb2.ModelVersionStatus.State.items()}
 _ANSWERS = ("probability", "weights_version", "table_version", "unknown_items")

@@ -17,8 +17,8 @@ from export.signatures import SignatureContract, TensorContract, expected_signat
 from twin_tf.batch import Batch, History, Targets
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import graph, tf
+from twin_tf.features.schema import LONGEST_HISTORY, PADDING, UNKNOWN, FeatureSchema
 from twin_tf.model import TwinModel
-from twin_tf.schema import LONGEST_HISTORY, PADDING, UNKNOWN, FeatureSchema
 
 _VERSIONS = ("weights_version", "table_version")
 VARIABLES = Path("variables/variables")
@@ -30,7 +30,7 @@ def request_spec(schema: FeatureSchema) -> dict[str, tf.TensorSpec]:
     """Inputs of `serving_default` and `retrieve`, by name.
 
     `B` users, `L` behaviours oldest first, `C` candidates. `history_<cross>`, `user_<feature>` and
-    `context_<feature>` are indices as `twin_tf.encoders.FeatureEncoder` gives them; times are in the unit of the logs.
+    `context_<feature>` are indices as `twin_tf.features.encoders.FeatureEncoder` gives them; times are in the unit of the logs.
     """
     return _specs(request_contract(schema))
 

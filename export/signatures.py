@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from twin_tf.schema import FeatureSchema
+    from twin_tf.features.schema import FeatureSchema
 
 WHOLE_TABLE = -1  # the probe that makes `self_check` compare every row
 

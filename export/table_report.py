@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from export.servable import Servable
 from twin_tf.core.keras_api import graph, tf
+from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.layers import embeddings
 from twin_tf.layers.gsu import share_found
 from twin_tf.model import TwinModel
 from twin_tf.runs import Run
-from twin_tf.schema import FIRST_KNOWN
 
 Request = Mapping[str, npt.NDArray[Any]]
 

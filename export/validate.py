@@ -30,7 +30,7 @@ from export.protos import graph_pb2
 from export.signatures import WHOLE_TABLE, SignatureContract, TensorContract, expected_signatures
 from export.tensors import Array
 from export.version_manager import version_numbers
-from twin_tf.schema import FeatureSchema, load_schema
+from twin_tf.features.schema import FeatureSchema, load_schema
 
 EXTRA = "assets.extra"
 SCHEMA_FILE = f"{EXTRA}/schema.yaml"

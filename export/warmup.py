@@ -13,7 +13,7 @@ from export.servable import request_spec
 from export.signatures import WHOLE_TABLE, feature_contract
 from twin_tf.config import ServingConfig
 from twin_tf.core.keras_api import tf
-from twin_tf.schema import FeatureSchema
+from twin_tf.features.schema import FeatureSchema
 
 MODEL_NAME = "twin"
 

@@ -211,7 +211,7 @@ def test_importing_schema_encoders_and_config_costs_no_tensorflow() -> None:
     import sys
 
     program = (
-        "import sys, os, twin_tf, twin_tf.schema, twin_tf.encoders, twin_tf.config;"
+        "import sys, os, twin_tf, twin_tf.features.schema, twin_tf.features.encoders, twin_tf.config;"
         "print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'tf_keras', 'pyarrow')],"
         " os.environ['TF_USE_LEGACY_KERAS'])"
     )

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.encoders import FeatureEncoder, encode_ids, hash_id
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN, IdColumn, schema_from_mapping
+from twin_tf.features.encoders import FeatureEncoder, encode_ids, hash_id
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, IdColumn, schema_from_mapping
 
 BUCKETS = 7
 BOUNDARIES = [-1.0, 0.0, 2.5]

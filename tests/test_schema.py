@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.schema import Encoding, Feature, FeatureSchema, load_schema, schema_from_mapping
+from twin_tf.features.schema import Encoding, Feature, FeatureSchema, load_schema, schema_from_mapping
 
 CONFIGS = Path(__file__).parents[1] / "twin_tf" / "configs"
 

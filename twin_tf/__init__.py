@@ -13,9 +13,9 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "FeatureSchema": "twin_tf.schema",
-    "load_schema": "twin_tf.schema",
-    "FeatureEncoder": "twin_tf.encoders",
+    "FeatureSchema": "twin_tf.features.schema",
+    "load_schema": "twin_tf.features.schema",
+    "FeatureEncoder": "twin_tf.features.encoders",
     "Config": "twin_tf.config",
     "load_config": "twin_tf.config",
     "TwinModel": "twin_tf.model",

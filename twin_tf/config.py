@@ -1,6 +1,6 @@
 """Model, training and serving settings: frozen dataclasses, read from YAML, changed by `--set a.b=c`.
 
-A configuration file has up to five sections, each with defaults: `schema` (see `twin_tf.schema`), `model`, `clusters`,
+A configuration file has up to five sections, each with defaults: `schema` (see `twin_tf.features.schema`), `model`, `clusters`,
 `training` and `serving`.
 
 Example:
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
-from twin_tf.schema import LONGEST_HISTORY, FeatureSchema, schema_from_mapping
+from twin_tf.features.schema import LONGEST_HISTORY, FeatureSchema, schema_from_mapping
 
 LARGEST_EXPONENT = 0.7
 """Of delta(V): with more, a split of 10^5 behaviours would hold more numbers than a machine has."""

@@ -15,9 +15,9 @@ from twin_tf import records
 from twin_tf.batch import Batch, History, Targets
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.encoders import places_in_lists
+from twin_tf.features.encoders import places_in_lists
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
 from twin_tf.records import Manifest, SplitName
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
 
 SHUFFLE_RECORDS = 4096
 BUCKETS_PER_DOUBLING = 4

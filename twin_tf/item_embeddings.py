@@ -25,8 +25,8 @@ import numpy.typing as npt
 from twin_tf.core.dataclass_yaml import ConfigError, build
 from twin_tf.core.progress import progress_bar
 from twin_tf.data import load_item_ids, make_dataset
+from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.records import MANIFEST, SUCCESS, Manifest
-from twin_tf.schema import FIRST_KNOWN
 
 Vectors = npt.NDArray[np.float32]
 

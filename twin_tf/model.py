@@ -16,6 +16,7 @@ from twin_tf.batch import Batch
 from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.keras_api import keras, tf, tfrs
+from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.layers.attention_block import AttentionBlock
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
@@ -29,7 +30,6 @@ from twin_tf.layers.mixer import Mixer
 from twin_tf.layers.raw_attention import RawRelevance
 from twin_tf.layers.relevance import Relevance
 from twin_tf.losses import ClickLoss
-from twin_tf.schema import FeatureSchema, schema_from_mapping
 from twin_tf.search import SearchStrategy, make_search
 from twin_tf.search.consistent import ConsistentSearch
 from twin_tf.search.protocol import MadeSearch, Vectors

@@ -14,11 +14,11 @@ from twin_tf import records
 from twin_tf.core.files import JsonDict
 from twin_tf.core.keras_api import tf
 from twin_tf.data import load_item_features
-from twin_tf.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.packing import unpack
 from twin_tf.records import Manifest
 from twin_tf.runs import load_run
-from twin_tf.schema import FIRST_KNOWN
 
 FEWEST = 20
 """Behaviours of an item, from which on it can be named as near: of rarer ones little was learned."""

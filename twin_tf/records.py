@@ -43,7 +43,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest
-from twin_tf.schema import FeatureSchema, load_schema
+from twin_tf.features.schema import FeatureSchema, load_schema
 
 FORMAT = 2
 

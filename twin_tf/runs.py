@@ -26,12 +26,12 @@ from twin_tf.config import Config
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.keras_api import tf
 from twin_tf.data import load_item_features
-from twin_tf.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.schema import FeatureSchema
 from twin_tf.item_embeddings import load_item_embeddings
 from twin_tf.model import TwinModel
 from twin_tf.recorded_settings import CONFIG, load_run_config
 from twin_tf.records import Manifest
-from twin_tf.schema import FeatureSchema
 from twin_tf.search import find_strategy
 from twin_tf.search.protocol import Vectors
 

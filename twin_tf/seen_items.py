@@ -12,9 +12,9 @@ import numpy.typing as npt
 from twin_tf import records
 from twin_tf.core.keras_api import tf
 from twin_tf.data import load_item_ids
+from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.packing import unpack
 from twin_tf.records import Manifest
-from twin_tf.schema import FIRST_KNOWN
 
 SEEN_ITEMS = "items/seen.npy"
 RECORDS_AT_ONCE = 256

@@ -22,13 +22,13 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import keras, tf
-from twin_tf.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.schema import FIRST_KNOWN, Feature
 from twin_tf.layers.embeddings import table_variables
 from twin_tf.model import TwinModel
 from twin_tf.recorded_settings import load_run_config
 from twin_tf.records import Manifest
 from twin_tf.runs import finished_checkpoint, schema_of
-from twin_tf.schema import FIRST_KNOWN, Feature
 from twin_tf.search import find_strategy
 
 FREE_SETTINGS = (

@@ -22,7 +22,7 @@ from beam_pipelines.datasets.log_writer import MALFORMED, RawLogs
 from beam_pipelines.datasets.source_files import SourceFile
 from beam_pipelines.raw_logs.raw_columns import ARROW, WANTED, to_type
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
-from twin_tf.schema import ValueType
+from twin_tf.features.schema import ValueType
 
 BLOCK_BYTES = 16 << 20
 MAX_LINE_BYTES = 1 << 20

@@ -19,7 +19,7 @@ from beam_pipelines.datasets.delimited_text import Layout, read_rows
 from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.public_dataset import PublicDataset
 from beam_pipelines.datasets.source_files import SourceFile
-from twin_tf.schema import ValueType
+from twin_tf.features.schema import ValueType
 
 _SIGNALS = ("is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view", "is_profile_enter")
 _AMOUNTS = ("play_time_ms", "duration_ms", "profile_stay_time", "comment_stay_time")

@@ -20,7 +20,7 @@ from beam_pipelines.datasets.delimited_text import Layout, read_rows
 from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.public_dataset import PublicDataset, Write
 from beam_pipelines.datasets.source_files import SourceFile
-from twin_tf.schema import ValueType
+from twin_tf.features.schema import ValueType
 
 CLICK_FROM = 4.0
 NO_GENRES = "(no genres listed)"

@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from twin_tf.encoders import owners
-from twin_tf.schema import FeatureSchema, MultiValued, ValueType
+from twin_tf.features.encoders import owners
+from twin_tf.features.schema import FeatureSchema, MultiValued, ValueType
 
 LogName = Literal["events", "items", "users"]
 Mask = npt.NDArray[np.bool_]

@@ -6,8 +6,8 @@ from typing import Any
 
 from small_logs import Row
 
-from twin_tf.encoders import hash_id
-from twin_tf.schema import Feature, FeatureSchema
+from twin_tf.features.encoders import hash_id
+from twin_tf.features.schema import Feature, FeatureSchema
 
 
 class Expected:

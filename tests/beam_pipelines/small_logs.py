@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
+from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.packing import unpack
 from twin_tf.records import Manifest
-from twin_tf.schema import FeatureSchema, schema_from_mapping
 
 Row = dict[str, Any]
 

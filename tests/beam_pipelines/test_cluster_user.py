@@ -8,8 +8,8 @@ import pytest
 
 from beam_pipelines.cluster_user import Behaviours, HistoryClusterer, unit_vectors
 from twin_tf.config import ClusterConfig
-from twin_tf.encoders import FeatureEncoder
-from twin_tf.schema import UNKNOWN, FeatureSchema, schema_from_mapping
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.schema import UNKNOWN, FeatureSchema, schema_from_mapping
 
 ITEMS, WIDTH, BOUNDARIES = 60, 8, [0.1, 0.3, 0.7]
 

@@ -9,7 +9,7 @@ from public_files import PUBLIC_FILES, as_shipped
 from beam_pipelines.build_examples import build_examples
 from beam_pipelines.import_dataset import DATASETS, import_dataset
 from twin_tf.config import load_config
-from twin_tf.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder
 
 SEVERAL_VALUES = {"movielens": ["genres"], "kuairand": ["tags"]}
 

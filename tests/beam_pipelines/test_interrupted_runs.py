@@ -14,7 +14,7 @@ from test_build_examples import build, digest
 
 from beam_pipelines.output_directory import STARTED, OutputDirectory
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.schema import load_schema
+from twin_tf.features.schema import load_schema
 
 
 def command(tmp_path: Path, arguments: dict[str, str], output: str) -> list[str]:

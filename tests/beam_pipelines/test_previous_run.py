@@ -11,9 +11,9 @@ from test_build_examples import build
 
 from beam_pipelines import previous_run
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.records import Manifest
-from twin_tf.schema import FeatureSchema, schema_from_mapping
 
 YESTERDAY = {"valid_from": 40, "test_from": 45}
 TODAY = {"valid_from": 80, "test_from": 90}

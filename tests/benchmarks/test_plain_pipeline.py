@@ -10,8 +10,8 @@ from decoded_records import read_records
 from beam_pipelines.build_examples import build_examples
 from benchmarks import plain_pipeline
 from benchmarks.pipeline_loads import SCHEMA, write_load
+from twin_tf.features.schema import schema_from_mapping
 from twin_tf.records import SPLITS
-from twin_tf.schema import schema_from_mapping
 
 
 @pytest.fixture(scope="module")

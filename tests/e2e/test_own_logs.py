@@ -189,7 +189,7 @@ def test_malformed_lines_are_kept_with_their_reasons(shop):
 def test_books_have_their_genres_and_targets_their_weights(shop):
     """What the trainer reads is what the raw rows say."""
     from twin_tf.data import load_item_features, make_dataset
-    from twin_tf.encoders import FeatureEncoder, hash_id
+    from twin_tf.features.encoders import FeatureEncoder, hash_id
 
     logs, manifest = tables(), Manifest.load(shop / "prepared")
     known = [None, None, *FeatureEncoder.load(shop / "prepared").fitted["genres"]]
@@ -285,7 +285,7 @@ def test_a_request_made_from_the_raw_logs_gets_the_trainer_s_probability(publish
     from export.json_request import encode_request, load_encoder
     from twin_tf.core.keras_api import tf
     from twin_tf.data import make_dataset
-    from twin_tf.encoders import hash_id
+    from twin_tf.features.encoders import hash_id
     from twin_tf.runs import load_run
 
     logs, run, manifest = tables(), load_run(shop / "run"), Manifest.load(shop / "prepared")

@@ -9,8 +9,8 @@ from export import errors
 from export.async_client import AsyncTwinClient
 from export.client import TwinClient
 from export.local_server import start_local_server
-from twin_tf.encoders import hash_id
-from twin_tf.schema import load_schema
+from twin_tf.features.encoders import hash_id
+from twin_tf.features.schema import load_schema
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 
 from export.item_lookup import ItemLookup
 from twin_tf.core.keras_api import tf
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN
 
 GENERATOR = np.random.default_rng(3)
 LIKELY = {

@@ -9,8 +9,8 @@ import pytest
 from export.click_request import ClickResponse, normalise
 from export.json_request import answer_as_json, encode_request, load_encoder, read_request
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.encoders import FeatureEncoder, hash_id
-from twin_tf.schema import schema_from_mapping
+from twin_tf.features.encoders import FeatureEncoder, hash_id
+from twin_tf.features.schema import schema_from_mapping
 
 VOCABULARY = {"kind": "vocabulary"}
 

@@ -12,8 +12,8 @@ import numpy as np
 from twin_tf.batch import Batch, History, Targets
 from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.core.keras_api import tf
+from twin_tf.features.schema import FIRST_KNOWN, schema_from_mapping
 from twin_tf.model import TwinModel
-from twin_tf.schema import FIRST_KNOWN, schema_from_mapping
 from twin_tf.trainer import Trainer
 
 ITEMS, GROUPS, LIKED, LENGTH, TARGETS = 400, 20, 4, 200, 64

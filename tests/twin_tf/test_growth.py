@@ -16,8 +16,8 @@ from export.local_server import child_environment
 from tests.twin_tf import small_run, two_days
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.data import load_item_features, load_item_ids
-from twin_tf.encoders import FeatureEncoder
 from twin_tf.evaluate import evaluate
+from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.growth import check_same_encoding, use_catalogue
 from twin_tf.records import Manifest
 from twin_tf.runs import RunInfo, build_model, load_run

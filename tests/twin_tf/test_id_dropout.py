@@ -10,8 +10,8 @@ from tests.twin_tf.toy import ITEMS, make_batch, make_model, make_schema
 from twin_tf.config import TrainingConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN
 from twin_tf.layers.id_dropout import IdDropout
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN
 from twin_tf.train import train
 from twin_tf.trainer import Trainer
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from tests.reference.pooling import mean_of_values
 from twin_tf.core.keras_api import tf
+from twin_tf.features.schema import Encoding, Feature, MultiValued
 from twin_tf.layers.embeddings import ItemEmbedding, pooled
-from twin_tf.schema import Encoding, Feature, MultiValued
 
 FEATURES = (
     Feature("video", "inherent", encoding=Encoding("identity", size=30), dim=6),

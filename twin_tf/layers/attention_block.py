@@ -5,6 +5,7 @@ from typing import Any
 from twin_tf.batch import History, Targets
 from twin_tf.config import Stages
 from twin_tf.core.keras_api import keras, tf
+from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding
 from twin_tf.layers.esu import TargetAttention
@@ -17,7 +18,6 @@ from twin_tf.layers.places import pick
 from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.sight import Sight, in_sight
 from twin_tf.layers.steps import climb, merge_steps, spread_steps, stairs
-from twin_tf.schema import FIRST_KNOWN
 from twin_tf.search import SearchInputs, SearchStrategy, search_from_config
 from twin_tf.search.protocol import LearnedSearch, MadeSearch
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from twin_tf.core.keras_api import tf
-from twin_tf.schema import PADDING, UNKNOWN
+from twin_tf.features.schema import PADDING, UNKNOWN
 
 _MIX = 0x5851F42D4C957F2D
 """Odd, with bits all over; a product with it moves low bits up."""

@@ -7,13 +7,13 @@ to it as to a behaviour.
 from collections.abc import Iterator
 
 from twin_tf.core.keras_api import tf
+from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.looking import Attended, Looking
 from twin_tf.layers.masking import masked_attention
 from twin_tf.layers.range_sums import range_masses, range_sums
 from twin_tf.layers.relevance import Relevance
-from twin_tf.schema import FIRST_KNOWN
 
 LEAST_MASS = 1e-9
 """An entry with less is empty."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
-from twin_tf.schema import FeatureSchema
+from twin_tf.features.schema import FeatureSchema
 from twin_tf.search.average import AverageSearch
 from twin_tf.search.bm25 import BM25Search
 from twin_tf.search.category import CategorySearch

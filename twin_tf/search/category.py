@@ -10,8 +10,8 @@ from typing import Any
 from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.keras_api import tf
+from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema
 from twin_tf.layers.masking import MASKED_SCORE
-from twin_tf.schema import FIRST_KNOWN, FeatureSchema
 from twin_tf.search.protocol import ScoredSearch, SearchInputs
 
 

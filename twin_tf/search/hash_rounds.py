@@ -13,7 +13,7 @@ from typing import Any
 from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.schema import FeatureSchema
+from twin_tf.features.schema import FeatureSchema
 from twin_tf.search.protocol import ScoredSearch, SearchInputs
 from twin_tf.search.simhash import random_planes, signs
 

@@ -17,7 +17,7 @@ from twin_tf.layers.masking import MASKED_SCORE
 
 if TYPE_CHECKING:
     from twin_tf.config import ModelConfig
-    from twin_tf.schema import FeatureSchema
+    from twin_tf.features.schema import FeatureSchema
 
 Vectors = npt.NDArray[np.float32]
 

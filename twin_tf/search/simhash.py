@@ -13,8 +13,8 @@ import numpy as np
 
 from twin_tf.config import ModelConfig
 from twin_tf.core.keras_api import tf
+from twin_tf.features.schema import FeatureSchema
 from twin_tf.layers.projection import project
-from twin_tf.schema import FeatureSchema
 from twin_tf.search.protocol import ScoredSearch, SearchInputs, Vectors
 
 

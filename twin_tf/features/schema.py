@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
-from twin_tf.feature import (
+from twin_tf.features.feature import (
     FIRST_KNOWN,
     ID_DIM,
     PADDING,
@@ -60,7 +60,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class IdColumn:
-    """A column of ids. `string` ids become int64 by `twin_tf.encoders.hash_id`, in the pipeline and in the client."""
+    """A column of ids. `string` ids become int64 by `twin_tf.features.encoders.hash_id`, in the pipeline and in the client."""
 
     column: str
     type: Literal["int", "string"] = "int"

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn, load_schema
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn, load_schema
 
 IntArray = npt.NDArray[np.int32]
 IdArray = npt.NDArray[np.int64]
