@@ -4,7 +4,7 @@
         --items=raw/items.parquet --users=raw/users.parquet --output=prepared
 
 reads logs (JSON Lines, CSV, Parquet; the first two may be gzipped; several patterns separated by commas) and writes a
-directory of `twin_tf.records`: records, vocabularies, catalogue, latest histories, dead letters, report, manifest. It
+directory of `twin_tf.records.format`: records, vocabularies, catalogue, latest histories, dead letters, report, manifest. It
 runs locally (`--runner=FnApiRunner`, the default) or anywhere Beam runs (docs/dataflow.md, docs/flink.md):
 
     python -m beam_pipelines.build_examples --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp \
@@ -48,7 +48,7 @@ from beam_pipelines.record_writer import read_file
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
 
 DEFAULT_SHARDS = 8
 DEFAULT_MAX_DEAD_SHARE = 0.005

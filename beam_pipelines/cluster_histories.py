@@ -44,13 +44,13 @@ from beam_pipelines.launch import (
 from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.progress import progress_line, report_progress
 from beam_pipelines.record_writer import ShardWriter, example, open_file, parse_example, read_file, stop_job, write_file
-from twin_tf import records as keys
 from twin_tf.config import ClusterConfig, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.records import ClusterSource, Manifest, Shard, SplitName
+from twin_tf.records import format as keys
+from twin_tf.records.format import ClusterSource, Manifest, Shard, SplitName
 
 VECTORS = "item_vectors.npy"
 """The items' embeddings while the job runs; gone from the result."""

@@ -9,11 +9,11 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.cluster_user import Floats
 from beam_pipelines.record_writer import read_file
-from twin_tf import records as keys
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.records import Manifest
+from twin_tf.records import format as keys
+from twin_tf.records.format import Manifest
 
 
 def read_metadata(prepared: str, scratch: Path) -> tuple[dict[str, bytes], Manifest]:

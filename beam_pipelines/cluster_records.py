@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_pipelines.cluster_user import Behaviours, HistoryClusterer, joined
-from twin_tf import records as keys
 from twin_tf.config import ClusterConfig
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.packing import from_bits, pack, unpack, width_of
-from twin_tf.records import Manifest
+from twin_tf.records import format as keys
+from twin_tf.records.format import Manifest
+from twin_tf.records.packing import from_bits, pack, unpack, width_of
 
 Ints = npt.NDArray[np.int64]
 Example = Mapping[str, int | bytes]

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_pipelines.record_writer import read_file, write_file
-from twin_tf import records as keys
 from twin_tf.core.markdown import plain, table
-from twin_tf.packing import unpack
-from twin_tf.records import ClusterSource
+from twin_tf.records import format as keys
+from twin_tf.records.format import ClusterSource
+from twin_tf.records.packing import unpack
 
 REPORT, PAGE, FIGURE = "clusters.json", "report.md", "compression.png"
 

@@ -23,7 +23,7 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
 from twin_tf.core.markdown import plain, table
 from twin_tf.features.schema import schema_from_mapping
-from twin_tf.records import SCHEMA
+from twin_tf.records.format import SCHEMA
 
 PAGE = "report.md"
 

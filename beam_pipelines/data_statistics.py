@@ -14,7 +14,7 @@ from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.raw_logs.raw_columns import log_columns
 from beam_pipelines.user_histories import earlier_behaviours
 from twin_tf.features.schema import UNKNOWN, FeatureSchema
-from twin_tf.records import SPLITS, Manifest, SplitTimes
+from twin_tf.records.format import SPLITS, Manifest, SplitTimes
 
 _DAY = 86_400
 _DEAD_SHARE_TO_MENTION = 0.0005

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
 from twin_tf.core.markdown import code
-from twin_tf.records import Counts, SplitTimes
+from twin_tf.records.format import Counts, SplitTimes
 
 REPORT = "report.json"
 SPLITS = ("train", "valid", "test")

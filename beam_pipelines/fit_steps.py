@@ -27,7 +27,7 @@ from beam_pipelines.survey import Survey
 from beam_pipelines.user_histories import Layout
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
-from twin_tf.records import (
+from twin_tf.records.format import (
     ITEMS,
     MANIFEST,
     PENDING,

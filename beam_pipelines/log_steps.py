@@ -21,7 +21,7 @@ from beam_pipelines.record_writer import stop_job, write_file
 from beam_pipelines.survey import Survey, find_split
 from twin_tf.features.encoders import encode_ids
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.records import SplitTimes
+from twin_tf.records.format import SplitTimes
 
 
 class MatchFiles(beam.DoFn):

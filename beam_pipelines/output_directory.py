@@ -17,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.record_writer import read_file, write_file
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.records import MANIFEST, SUCCESS, Manifest
+from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
 
 try:
     import fcntl

@@ -23,12 +23,12 @@ from apache_beam.io.filesystems import FileSystems
 from beam_pipelines.count_values import ValueCounts
 from beam_pipelines.event_pieces import BEHAVIOUR, VALUE, Piece, cut_by_shard, number_column
 from beam_pipelines.record_writer import open_file, parse_example, read_file, stop_job
-from twin_tf import records as keys
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, schema_from_mapping
-from twin_tf.packing import from_bits, unpack
-from twin_tf.records import Manifest
+from twin_tf.records import format as keys
+from twin_tf.records.format import Manifest
+from twin_tf.records.packing import from_bits, unpack
 
 _BATCH_BYTES = 4 << 20
 

@@ -17,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from twin_tf.core.errors import UserError
 from twin_tf.core.tfrecord import frame
-from twin_tf.records import Shard
+from twin_tf.records.format import Shard
 
 _LENGTH_DELIMITED = 2
 

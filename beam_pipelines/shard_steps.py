@@ -35,8 +35,8 @@ from beam_pipelines.survey import Survey
 from beam_pipelines.user_histories import ORDER, build_records, features_of_users
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
-from twin_tf.packing import float_bits
-from twin_tf.records import SPLITS, SplitTimes, value_key
+from twin_tf.records.format import SPLITS, SplitTimes, value_key
+from twin_tf.records.packing import float_bits
 
 Grouped = tuple[int, Iterable[Piece]]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from beam_pipelines.count_values import Histogram
 from beam_pipelines.event_pieces import BEHAVIOUR, TARGET
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.records import Manifest, SplitTimes
+from twin_tf.records.format import Manifest, SplitTimes
 
 
 @dataclasses.dataclass

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_pipelines.event_pieces import BEHAVIOUR, LABEL, TARGET, WEIGHT
-from twin_tf import records as keys
 from twin_tf.features.schema import UNKNOWN, FeatureSchema
-from twin_tf.packing import FLOAT_WIDTH, float_bits, pack, width_of
-from twin_tf.records import SPLITS, SplitName, SplitTimes
+from twin_tf.records import format as keys
+from twin_tf.records.format import SPLITS, SplitName, SplitTimes
+from twin_tf.records.packing import FLOAT_WIDTH, float_bits, pack, width_of
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]

@@ -22,15 +22,15 @@ from beam_pipelines.cluster_inputs import item_embeddings
 from beam_pipelines.cluster_records import Example, RecordClusterer
 from beam_pipelines.cluster_user import HistoryClusterer, unit_vectors
 from beam_pipelines.record_writer import parse_example
-from twin_tf import records as keys
 from twin_tf.comparison.planted import NONE, Shares, Truth, interests, look
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import build
 from twin_tf.core.progress import progress_bar
 from twin_tf.core.tfrecord import read_records
 from twin_tf.features.encoders import FeatureEncoder
-from twin_tf.packing import unpack
-from twin_tf.records import Manifest
+from twin_tf.records import format as keys
+from twin_tf.records.format import Manifest
+from twin_tf.records.packing import unpack
 from twin_tf.runs import Run, load_run
 
 Ints = npt.NDArray[np.int64]

@@ -34,7 +34,7 @@ from twin_tf.core.dataclass_yaml import to_plain
 from twin_tf.core.files import JsonDict, digest_of_files
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
-from twin_tf.records import MANIFEST
+from twin_tf.records.format import MANIFEST
 from twin_tf.shipped_data import SHIPPED, make_prepared
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception

@@ -25,7 +25,7 @@ from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 from beam_pipelines.record_writer import example
 from benchmarks.pipeline_loads import SCHEMA
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, schema_from_mapping
-from twin_tf.records import SPLITS, SplitTimes
+from twin_tf.records.format import SPLITS, SplitTimes
 
 Row = dict[str, Any]
 Counted = tuple[tuple[str, Any], int]

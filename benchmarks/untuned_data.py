@@ -38,7 +38,7 @@ from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
 from twin_tf.counting import evaluate_counting
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
 from twin_tf.metrics import Metrics, compute_metrics
-from twin_tf.records import SplitTimes
+from twin_tf.records.format import SplitTimes
 
 PRIOR_TARGETS = 10.0
 """How many targets at the overall rate a rate starts with."""

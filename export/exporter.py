@@ -17,7 +17,7 @@ from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.growth import check_same_encoding
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
 from twin_tf.runs import Run, load_run
 
 EXTRA = "assets.extra"

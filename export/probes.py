@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from export.probe_file import Probes, batches
 from export.servable import Servable, request_spec
-from twin_tf.batch import Batch
 from twin_tf.core.keras_api import graph, tf
-from twin_tf.data import batch_spec, load_item_ids, make_dataset
-from twin_tf.records import Manifest
+from twin_tf.records.batch import Batch
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import batch_spec, load_item_ids, make_dataset
 from twin_tf.runs import Run
 
 Array = npt.NDArray[np.generic]

@@ -14,11 +14,11 @@ from export.projection_table import TOLERANCE, ProjectionTable
 from export.request_checks import Tensors, checked
 from export.served_weights import ServedWeights
 from export.signatures import SignatureContract, TensorContract, expected_signatures, request_contract
-from twin_tf.batch import Batch, History, Targets
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.features.schema import LONGEST_HISTORY, PADDING, UNKNOWN, FeatureSchema
 from twin_tf.model import TwinModel
+from twin_tf.records.batch import Batch, History, Targets
 
 _VERSIONS = ("weights_version", "table_version")
 VARIABLES = Path("variables/variables")

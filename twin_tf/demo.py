@@ -26,7 +26,7 @@ from twin_tf.core.files import JsonDict, digest_of_files, full_disk
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
 from twin_tf.demo_report import Done, build_report, quality_table, write_report
-from twin_tf.records import MANIFEST, Manifest
+from twin_tf.records.format import MANIFEST, Manifest
 from twin_tf.shipped_data import SHIPPED, ShippedData, make_prepared
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what matters comes as an exception

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.batch import Batch
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.core.progress import progress_bar
-from twin_tf.data import batch_spec, make_dataset
 from twin_tf.growth import check_same_encoding, use_catalogue
 from twin_tf.metrics import Metrics, MetricsAccumulator
 from twin_tf.model import TwinModel
-from twin_tf.records import Manifest, SplitName
+from twin_tf.records.batch import Batch
+from twin_tf.records.format import Manifest, SplitName
+from twin_tf.records.input_pipeline import batch_spec, make_dataset
+from twin_tf.records.seen_items import load_seen_items
 from twin_tf.runs import load_run
-from twin_tf.seen_items import load_seen_items
 
 LENGTH_EDGES = (0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102400)
 COLUMNS = ("targets", "users", "auc", "gauc", "logloss", "calibration")

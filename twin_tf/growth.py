@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from twin_tf import records
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.data import load_item_features, load_item_ids
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.layers.embeddings import ItemEmbedding
 from twin_tf.model import TwinModel
 from twin_tf.recorded_settings import load_run_config
-from twin_tf.records import Manifest
+from twin_tf.records import format as records
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import load_item_features, load_item_ids
 from twin_tf.runs import schema_of
 
 

@@ -24,9 +24,9 @@ import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
 from twin_tf.core.progress import progress_bar
-from twin_tf.data import load_item_ids, make_dataset
 from twin_tf.features.schema import FIRST_KNOWN
-from twin_tf.records import MANIFEST, SUCCESS, Manifest
+from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
+from twin_tf.records.input_pipeline import load_item_ids, make_dataset
 
 Vectors = npt.NDArray[np.float32]
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.batch import Batch
 from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.keras_api import keras, tf, tfrs
@@ -30,6 +29,7 @@ from twin_tf.layers.mixer import Mixer
 from twin_tf.layers.raw_attention import RawRelevance
 from twin_tf.layers.relevance import Relevance
 from twin_tf.losses import ClickLoss
+from twin_tf.records.batch import Batch
 from twin_tf.search import SearchStrategy, make_search
 from twin_tf.search.consistent import ConsistentSearch
 from twin_tf.search.protocol import MadeSearch, Vectors

@@ -10,10 +10,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from twin_tf.batch import Batch
 from twin_tf.cluster import Task
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
+from twin_tf.records.batch import Batch
 from twin_tf.strategies import Share, resolver
 from twin_tf.trainer import Learned, finite_or_stop
 

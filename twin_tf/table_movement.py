@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.config import TrainingConfig
-from twin_tf.data import make_dataset
 from twin_tf.evaluate import Evaluator
 from twin_tf.features.schema import UNKNOWN
 from twin_tf.metrics import PROBABILITY_FLOOR
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.tables import Floats, Rows, Table, TableRows, named_tables
 from twin_tf.trainer import Trainer
 from twin_tf.transfer import EarlierWeights

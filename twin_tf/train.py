@@ -15,12 +15,12 @@ from twin_tf.config import Config
 from twin_tf.core.code_version import commit
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.data import make_dataset
 from twin_tf.fit import Fit, overlap_name
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import make_dataset
+from twin_tf.records.seen_items import save_seen_items
 from twin_tf.run_lock import claimed_run
 from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, keep_search_state, save_info, schema_of
-from twin_tf.seen_items import save_seen_items
 from twin_tf.strategies import is_chief, lost_processes_named
 from twin_tf.table_movement import measure_tables
 from twin_tf.table_report import worthless_tables

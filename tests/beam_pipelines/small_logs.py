@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
-from twin_tf.packing import unpack
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
+from twin_tf.records.packing import unpack
 
 Row = dict[str, Any]
 

@@ -17,7 +17,7 @@ from small_logs import logs, random_logs, read_back, schema, with_text_ids, writ
 from beam_pipelines.build_examples import BuildExamples, build_examples, main
 from beam_pipelines.progress import NAMESPACE
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
 
 SUFFIXES = [".parquet", ".jsonl", ".csv", ".jsonl.gz", ".csv.gz"]
 

@@ -26,7 +26,7 @@ from tests.twin_tf.small_run import (
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.evaluate import evaluate
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
 from twin_tf.runs import RUN, load_info, save_info
 from twin_tf.train import train
 

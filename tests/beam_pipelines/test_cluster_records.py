@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from test_cluster_user import ITEMS, behaviours, clusterer, schema
 
 from beam_pipelines.cluster_records import RecordClusterer, clustered_widths, clustering_moments
-from twin_tf import records as keys
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.packing import float_bits, pack, unpack
-from twin_tf.records import Counts, Manifest, SplitTimes
+from twin_tf.records import format as keys
+from twin_tf.records.format import Counts, Manifest, SplitTimes
+from twin_tf.records.packing import float_bits, pack, unpack
 
 ORIGIN, LAST, DAY = 1_700_000_000, 1_702_592_000, 86_400
 SCHEMA = schema()

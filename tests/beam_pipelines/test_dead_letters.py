@@ -13,7 +13,7 @@ from test_build_examples import build, digest
 from beam_pipelines.raw_logs import parquet_log, read_logs
 from beam_pipelines.raw_logs.raw_columns import LogColumns, log_columns
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
 
 GOOD = {
     "u": 1,

@@ -11,7 +11,7 @@ from test_build_examples import build, digest
 
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
-from twin_tf.packing import float_bits, from_bits
+from twin_tf.records.packing import float_bits, from_bits
 
 
 def keeping(split: dict[str, int] | None = None, length: int = 6) -> FeatureSchema:

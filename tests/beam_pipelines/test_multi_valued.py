@@ -13,10 +13,10 @@ from test_build_examples import build, digest
 
 from beam_pipelines.raw_logs.raw_columns import conform, log_columns
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.data import load_item_features
 from twin_tf.features.encoders import FeatureEncoder, hash_id
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import load_item_features
 
 TOPICS = [" crime |poetry", "poetry|poetry||travel", "", None, " | ", "a|b|c|poetry|crime", "rare", "travel"]
 DAYS = ({"valid_from": 40, "test_from": 45}, {"valid_from": 80, "test_from": 90})

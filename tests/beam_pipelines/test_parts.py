@@ -16,8 +16,8 @@ from beam_pipelines.event_pieces import shard_of
 from beam_pipelines.record_writer import ShardWriter, example, parse_example
 from beam_pipelines.survey import Survey
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.packing import pack, unpack, width_of
-from twin_tf.records import Counts, Manifest, Shard, SplitTimes
+from twin_tf.records.format import Counts, Manifest, Shard, SplitTimes
+from twin_tf.records.packing import pack, unpack, width_of
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 

@@ -13,7 +13,7 @@ from beam_pipelines import previous_run
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
 
 YESTERDAY = {"valid_from": 40, "test_from": 45}
 TODAY = {"valid_from": 80, "test_from": 90}

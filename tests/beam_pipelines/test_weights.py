@@ -11,8 +11,8 @@ from small_logs import Row, random_logs, read_back, schema, write_logs
 from test_build_examples import build, digest
 
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.packing import FLOAT_WIDTH, float_bits, pack, unpack
-from twin_tf.records import TARGET_WEIGHT
+from twin_tf.records.format import TARGET_WEIGHT
+from twin_tf.records.packing import FLOAT_WIDTH, float_bits, pack, unpack
 
 LARGEST = float(np.finfo(np.float32).max)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from twin_tf.core.tfrecord import read_records as framed
-from twin_tf.packing import unpack
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
+from twin_tf.records.packing import unpack
 
 
 def decoded(record: bytes, manifest: Manifest | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from beam_pipelines.build_examples import build_examples
 from benchmarks import plain_pipeline
 from benchmarks.pipeline_loads import SCHEMA, write_load
 from twin_tf.features.schema import schema_from_mapping
-from twin_tf.records import SPLITS
+from twin_tf.records.format import SPLITS
 
 
 @pytest.fixture(scope="module")

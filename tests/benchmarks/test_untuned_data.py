@@ -30,7 +30,7 @@ from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import read_yaml
 from twin_tf.features.schema import load_schema
 from twin_tf.metrics import compute_metrics
-from twin_tf.records import SplitTimes
+from twin_tf.records.format import SplitTimes
 
 
 def shown(count: int = 400, seed: int = 3) -> ShownTargets:

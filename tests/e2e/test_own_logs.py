@@ -14,7 +14,7 @@ import pytest
 
 from export.client import TwinClient
 from export.local_server import child_environment, start_local_server
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
 
 CONFIG = """
 schema:
@@ -188,8 +188,8 @@ def test_malformed_lines_are_kept_with_their_reasons(shop):
 
 def test_books_have_their_genres_and_targets_their_weights(shop):
     """What the trainer reads is what the raw rows say."""
-    from twin_tf.data import load_item_features, make_dataset
     from twin_tf.features.encoders import FeatureEncoder, hash_id
+    from twin_tf.records.input_pipeline import load_item_features, make_dataset
 
     logs, manifest = tables(), Manifest.load(shop / "prepared")
     known = [None, None, *FeatureEncoder.load(shop / "prepared").fitted["genres"]]
@@ -284,8 +284,8 @@ def test_a_request_made_from_the_raw_logs_gets_the_trainer_s_probability(publish
     """From raw rows to the served score, by the client's encoder alone, against the score of the prepared records."""
     from export.json_request import encode_request, load_encoder
     from twin_tf.core.keras_api import tf
-    from twin_tf.data import make_dataset
     from twin_tf.features.encoders import hash_id
+    from twin_tf.records.input_pipeline import make_dataset
     from twin_tf.runs import load_run
 
     logs, run, manifest = tables(), load_run(shop / "run"), Manifest.load(shop / "prepared")

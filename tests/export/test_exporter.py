@@ -13,10 +13,10 @@ from export.local_server import child_environment
 from export.signatures import request_contract
 from tests.export.toy_servable import in_cpp
 from tests.twin_tf import small_run
-from twin_tf.batch import Batch, History, Targets
 from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.keras_api import tf
-from twin_tf.records import Manifest
+from twin_tf.records.batch import Batch, History, Targets
+from twin_tf.records.format import Manifest
 from twin_tf.runs import load_run
 
 UNKNOWN_IDS = (0, -1, 7, 2**62, -(2**63))

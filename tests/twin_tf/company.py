@@ -12,14 +12,14 @@ import numpy as np
 
 from tests.twin_tf.local_cluster import free_addresses
 from tests.twin_tf.toy import make_batch, make_model, make_schema, take_users
-from twin_tf.batch import Batch
 from twin_tf.cluster import Task
 from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import tf
-from twin_tf.data import batch_spec
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.model import TwinModel
 from twin_tf.parameter_server import PortionTrainer
+from twin_tf.records.batch import Batch
+from twin_tf.records.input_pipeline import batch_spec
 from twin_tf.strategies import distribute, make_strategy
 from twin_tf.trainer import Trainer
 from twin_tf.transfer import embedding_tables

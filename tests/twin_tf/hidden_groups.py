@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from twin_tf.batch import Batch, History, Targets
 from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, schema_from_mapping
 from twin_tf.model import TwinModel
+from twin_tf.records.batch import Batch, History, Targets
 from twin_tf.trainer import Trainer
 
 ITEMS, GROUPS, LIKED, LENGTH, TARGETS = 400, 20, 4, 200, 64

@@ -10,7 +10,7 @@ import yaml
 
 from beam_pipelines.build_examples import build_examples
 from twin_tf.config import Config, config_from_mapping
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
 
 ITEMS, USERS, EVENTS = 1500, 300, 128
 SHOWN = 1400

@@ -5,8 +5,8 @@ import pytest
 
 from tests.twin_tf.small_run import decode
 from twin_tf.counting import _counts, evaluate_counting
-from twin_tf.data import load_item_features
 from twin_tf.metrics import compute_metrics
+from twin_tf.records.input_pipeline import load_item_features
 
 
 @pytest.mark.parametrize("window", [1, 25, 400])

@@ -10,9 +10,9 @@ import pytest
 from tests.twin_tf.small_run import decode, small_config, with_splits
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.data import load_item_features, make_dataset
 from twin_tf.model import TwinModel
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import load_item_features, make_dataset
 
 WHOLE = 400
 

@@ -10,10 +10,10 @@ from twin_tf.config import config_from_mapping, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.core.progress import progress_bar
-from twin_tf.data import make_dataset
 from twin_tf.evaluate import Evaluator
 from twin_tf.fit import Progress
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs import load_run
 from twin_tf.train import train
 from twin_tf.trainer import Trainer

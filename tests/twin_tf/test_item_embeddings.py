@@ -10,9 +10,9 @@ import pytest
 
 from tests.twin_tf.small_run import decode, shared_root, small_config, small_data
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.data import load_item_ids
 from twin_tf.evaluate import evaluate
 from twin_tf.item_embeddings import load_item_embeddings, make_item_embeddings
+from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs import SEARCH_STATE, load_run
 from twin_tf.train import train
 
@@ -62,7 +62,7 @@ def test_the_seed_decides_and_similar_items_are_near(root: Path, embeddings: Pat
 
 
 def load_topics(root: Path) -> np.ndarray:
-    from twin_tf.data import load_item_features
+    from twin_tf.records.input_pipeline import load_item_features
 
     manifest = small_data(root)
     features, _ = load_item_features(root / "prepared", manifest.schema)

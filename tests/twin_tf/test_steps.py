@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twin_tf.batch import History, Targets
 from twin_tf.core.keras_api import tf
 from twin_tf.layers.sight import CELL, in_sight
 from twin_tf.layers.steps import age_cuts, climb, merge_steps, spread_steps, stairs
+from twin_tf.records.batch import History, Targets
 
 SPREAD = tf.function(
     spread_steps,

@@ -15,7 +15,7 @@ from tests.twin_tf.small_run import decode, small_config
 from twin_tf.cluster import Task
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.data import make_dataset
+from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.strategies import distribute, is_chief, lost_processes_named, make_strategy
 
 TWO_REPLICAS = Path(__file__).parent / "two_replicas.py"

@@ -10,9 +10,9 @@ from tests.twin_tf import small_run
 from tests.twin_tf.small_run import read_json, small_config, with_splits
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.data import make_dataset
 from twin_tf.evaluate import Evaluator, evaluate
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs import load_run
 from twin_tf.train import train
 

@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from twin_tf.batch import Batch, History, Targets
 from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.model import TwinModel
+from twin_tf.records.batch import Batch, History, Targets
 
 ITEMS = 40
 DAY = 86_400

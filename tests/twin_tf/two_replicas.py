@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 
-from twin_tf.batch import Batch
 from twin_tf.config import load_config
 from twin_tf.core.keras_api import tf
-from twin_tf.data import make_dataset
 from twin_tf.model import TwinModel
-from twin_tf.records import Manifest
+from twin_tf.records.batch import Batch
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs import RunInfo, build_model
 from twin_tf.strategies import distribute, make_strategy
 from twin_tf.train import Trainer

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from twin_tf.batch import Batch
 from twin_tf.config import Stages
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
 from twin_tf.core.keras_api import graph, tf
-from twin_tf.data import batch_spec, make_dataset
 from twin_tf.layers.gsu import Finalists, share_found
 from twin_tf.model import TwinModel
-from twin_tf.records import Manifest
+from twin_tf.records.batch import Batch
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import batch_spec, make_dataset
 from twin_tf.runs import build_model, load_run
 from twin_tf.search.consistent import ConsistentSearch
 from twin_tf.search.protocol import MadeSearch, SearchStrategy

@@ -21,13 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from twin_tf.batch import Batch
 from twin_tf.core.errors import UserError
 from twin_tf.core.files import JsonDict
 from twin_tf.core.keras_api import graph
-from twin_tf.data import make_dataset
 from twin_tf.model import TwinModel
-from twin_tf.records import Manifest
+from twin_tf.records.batch import Batch
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs import Run, load_run
 from twin_tf.search.protocol import MadeSearch
 

@@ -25,7 +25,7 @@ from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.files import JsonDict, read_json, write_json
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS
-from twin_tf.records import Manifest
+from twin_tf.records.format import Manifest
 from twin_tf.search import make_search
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from twin_tf.batch import History, Targets
 from twin_tf.config import Stages
 from twin_tf.core.keras_api import keras, tf
 from twin_tf.features.schema import FIRST_KNOWN
@@ -18,6 +17,7 @@ from twin_tf.layers.places import pick
 from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.sight import Sight, in_sight
 from twin_tf.layers.steps import climb, merge_steps, spread_steps, stairs
+from twin_tf.records.batch import History, Targets
 from twin_tf.search import SearchInputs, SearchStrategy, search_from_config
 from twin_tf.search.protocol import LearnedSearch, MadeSearch
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.batch import History
 from twin_tf.core.dataclass_yaml import build, to_plain
 from twin_tf.core.keras_api import keras, tf
 from twin_tf.features.schema import FIRST_KNOWN, PADDING, UNKNOWN, Feature, TimeColumn
@@ -21,6 +20,7 @@ from twin_tf.layers.cross_rows import CrossRows
 from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.layers.steps import age_cuts
 from twin_tf.layers.table_initializer import TableInitializer
+from twin_tf.records.batch import History
 
 CROSS_STDDEV = 0.05
 LARGEST_WHOLE_TABLE = 4096

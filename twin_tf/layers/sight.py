@@ -6,8 +6,8 @@ to three times faster than one that meets them last.
 
 from typing import NamedTuple
 
-from twin_tf.batch import History, Targets
 from twin_tf.core.keras_api import tf
+from twin_tf.records.batch import History, Targets
 
 CELL = 16
 """Columns come in multiples of this, see `twin_tf.layers.steps`."""

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf import records
 from twin_tf.core.keras_api import tf
-from twin_tf.data import load_item_ids
 from twin_tf.features.schema import FIRST_KNOWN
-from twin_tf.packing import unpack
-from twin_tf.records import Manifest
+from twin_tf.records import format as records
+from twin_tf.records.format import Manifest
+from twin_tf.records.input_pipeline import load_item_ids
+from twin_tf.records.packing import unpack
 
 SEEN_ITEMS = "items/seen.npy"
 RECORDS_AT_ONCE = 256

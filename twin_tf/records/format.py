@@ -4,7 +4,7 @@ Shared by `beam_pipelines`, which writes them, and by the trainer, which reads t
 what the manifest lists, never a glob.
 
 A record is a `tf.train.Example` for one stretch of one user's history and the targets that look back on it. Arrays are
-packed whole numbers (`twin_tf.packing`), oldest first; the manifest's `widths` say how many bytes a value takes. With n
+packed whole numbers (`twin_tf.records.packing`), oldest first; the manifest's `widths` say how many bytes a value takes. With n
 behaviours and m targets:
 
 | key | content |
@@ -217,7 +217,7 @@ class Manifest:
         counts: rows in, rows out.
         splits: split (`histories` too) -> its shards, in order.
         cardinalities: feature -> rows of its embedding table, padding and unknown included; derived features too.
-        widths: packed key -> bytes a value, see `twin_tf.packing`.
+        widths: packed key -> bytes a value, see `twin_tf.records.packing`.
         time_origin: what times in records count from.
         last_time: of the latest event.
         files: every other file that the run wrote, `_SUCCESS` and this one apart -> sha256.

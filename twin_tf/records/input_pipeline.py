@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from twin_tf import records
-from twin_tf.batch import Batch, History, Targets
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import places_in_lists
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
-from twin_tf.records import Manifest, SplitName
+from twin_tf.records import format as records
+from twin_tf.records.batch import Batch, History, Targets
+from twin_tf.records.format import Manifest, SplitName
 
 SHUFFLE_RECORDS = 4096
 BUCKETS_PER_DOUBLING = 4
@@ -182,7 +182,7 @@ def _parse(manifest: Manifest, window: int, serialized: tf.Tensor) -> dict[str, 
 
 
 def _unpack(packed: tf.Tensor, width: int, dtype: tf.DType, length: tf.Tensor | None = None) -> tf.Tensor:
-    """What `twin_tf.packing.unpack` does, in the graph: `(..., n)` of `dtype`, padded with zeros to `length`."""
+    """What `twin_tf.records.packing.unpack` does, in the graph: `(..., n)` of `dtype`, padded with zeros to `length`."""
     data = tf.io.decode_raw(packed, tf.uint8, fixed_length=None if length is None else length * width)
     data = tf.reshape(data, tf.concat([tf.shape(packed), [-1, width]], 0))
     parts = [tf.cast(data[..., place], dtype) * (1 << 8 * place) for place in range(width)]
