@@ -17,17 +17,17 @@ from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.keras_api import keras, tf, tfrs
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.layers.attention_block import AttentionBlock
-from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.block_inputs import Attended
+from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Finalists, share_found
 from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.layers.items import Items
-from twin_tf.layers.looking import Attended
 from twin_tf.layers.masking import masked_attention
 from twin_tf.layers.mixer import Mixer
-from twin_tf.layers.raw_attention import RawRelevance
 from twin_tf.layers.relevance import Relevance
+from twin_tf.layers.unsplit_relevance import RawRelevance
 from twin_tf.losses import ClickLoss
 from twin_tf.records.batch import Batch
 from twin_tf.search import SearchStrategy, make_search

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from twin_tf.core.keras_api import tf
-from twin_tf.layers.places import pick, spread
+from twin_tf.layers.gather_scatter import pick, spread
 
 HEADS, USERS, TARGETS, WIDTH, FINALISTS = 3, 2, 4, 9, 5
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twin_tf.core.keras_api import tf
-from twin_tf.layers.sight import CELL, in_sight
-from twin_tf.layers.steps import age_cuts, climb, merge_steps, spread_steps, stairs
+from twin_tf.layers.bucket_bias import age_cuts, climb, merge_steps, spread_steps, stairs
+from twin_tf.layers.visibility import CELL, in_sight
 from twin_tf.records.batch import History, Targets
 
 SPREAD = tf.function(

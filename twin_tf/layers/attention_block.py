@@ -5,18 +5,18 @@ from typing import Any
 from twin_tf.config import Stages
 from twin_tf.core.keras_api import keras, tf
 from twin_tf.features.schema import FIRST_KNOWN
-from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.block_inputs import Attended, Looking
+from twin_tf.layers.bucket_bias import climb, merge_steps, spread_steps, stairs
+from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding
 from twin_tf.layers.esu import TargetAttention
+from twin_tf.layers.gather_scatter import pick
 from twin_tf.layers.gsu import Finalists, unite
 from twin_tf.layers.items import Items
-from twin_tf.layers.looking import Attended, Looking
-from twin_tf.layers.made_entries import attend_to_made
 from twin_tf.layers.masking import MASKED_SCORE, masked_attention
-from twin_tf.layers.places import pick
+from twin_tf.layers.pooled_attention import attend_to_made
 from twin_tf.layers.relevance import Relevance
-from twin_tf.layers.sight import Sight, in_sight
-from twin_tf.layers.steps import climb, merge_steps, spread_steps, stairs
+from twin_tf.layers.visibility import Sight, in_sight
 from twin_tf.records.batch import History, Targets
 from twin_tf.search import SearchInputs, SearchStrategy, search_from_config
 from twin_tf.search.protocol import LearnedSearch, MadeSearch

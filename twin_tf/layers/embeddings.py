@@ -16,9 +16,9 @@ import numpy.typing as npt
 from twin_tf.core.dataclass_yaml import build, to_plain
 from twin_tf.core.keras_api import keras, tf
 from twin_tf.features.schema import FIRST_KNOWN, PADDING, UNKNOWN, Feature, TimeColumn
-from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.bucket_bias import age_cuts
+from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.id_dropout import IdDropout
-from twin_tf.layers.steps import age_cuts
 from twin_tf.layers.table_initializer import TableInitializer
 from twin_tf.records.batch import History
 

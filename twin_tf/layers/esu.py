@@ -10,9 +10,9 @@ from itertools import accumulate
 from typing import Any
 
 from twin_tf.core.keras_api import keras, tf
-from twin_tf.layers.places import spread
+from twin_tf.layers.bucket_bias import passed, rises
+from twin_tf.layers.gather_scatter import spread
 from twin_tf.layers.projection import Precision, multiply, project
-from twin_tf.layers.steps import passed, rises
 
 
 @keras.utils.register_keras_serializable("twin_tf")

@@ -6,7 +6,7 @@ what is taken off is then exactly zero. In float64, so that a range of little ma
 """
 
 from twin_tf.core.keras_api import tf
-from twin_tf.layers.sight import CELL
+from twin_tf.layers.visibility import CELL
 
 
 def range_sums(mass: tf.Tensor, values: tf.Tensor, first: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.keras_api import keras, tf
-from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.items import Items
 from twin_tf.layers.projection import Precision, multiply, project
 

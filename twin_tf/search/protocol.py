@@ -23,7 +23,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 class SearchInputs(NamedTuple):
-    """What a strategy may look at; behaviours are columns, newest first (`twin_tf.layers.sight`).
+    """What a strategy may look at; behaviours are columns, newest first (`twin_tf.layers.visibility`).
 
     Attributes:
         relevance: computes the ESU's own metric for every column, without gradient: float `(heads, B, C, W)`,

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from twin_tf.core.keras_api import tf
-from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.items import Items
-from twin_tf.layers.sight import Sight
+from twin_tf.layers.visibility import Sight
 
 
 class Attended(NamedTuple):

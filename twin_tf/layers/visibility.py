@@ -10,7 +10,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.records.batch import History, Targets
 
 CELL = 16
-"""Columns come in multiples of this, see `twin_tf.layers.steps`."""
+"""Columns come in multiples of this, see `twin_tf.layers.bucket_bias`."""
 
 
 class Sight(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 
 from twin_tf.core.keras_api import keras, tf
-from twin_tf.layers.cross_rows import CrossRows
+from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.items import Items
 from twin_tf.layers.projection import multiply, project
 from twin_tf.layers.relevance import Keys, Relevance

@@ -8,7 +8,7 @@ search, and the rows are put together from ready-made cells of `CELL` values: no
 import functools
 
 from twin_tf.core.keras_api import tf
-from twin_tf.layers.sight import CELL
+from twin_tf.layers.visibility import CELL
 
 
 def spread_steps(values: tf.Tensor, ends: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN
+from twin_tf.layers.block_inputs import Attended, Looking
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Finalists
-from twin_tf.layers.looking import Attended, Looking
 from twin_tf.layers.masking import masked_attention
 from twin_tf.layers.range_sums import range_masses, range_sums
 from twin_tf.layers.relevance import Relevance
