@@ -65,7 +65,7 @@ def item_embeddings(run: Path, manifest: Manifest) -> tuple[dict[str, Any], Floa
         ConfigError: the run does not go with the data, or was trained on what validation is to show.
     """
     from twin_tf.core.keras_api import tf  # here, not above: workers do without
-    from twin_tf.model import PROJECTION_BLOCK
+    from twin_tf.models.twin import PROJECTION_BLOCK
     from twin_tf.projections import run_with_catalogue
     from twin_tf.runs import finished_checkpoint
 

@@ -27,7 +27,7 @@ from beam_pipelines.output_directory import OutputDirectory
 from beam_pipelines.record_writer import write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.model import PROJECTION_BLOCK
+from twin_tf.models.twin import PROJECTION_BLOCK
 from twin_tf.projections import ProjectionManifest, ProjectionShard, catalogue_digest, run_with_catalogue
 from twin_tf.records.format import MANIFEST, SUCCESS
 from twin_tf.records.input_pipeline import load_item_ids

@@ -22,7 +22,7 @@ from benchmarks.narrow import narrow_config
 from export.servable import Servable
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 
 FIRST_ID = 1_000
 """Raw id of the first item; the others follow."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from twin_tf.core.keras_api import tf
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 
 FLOAT_BYTES = 4

@@ -22,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from benchmarks.narrow import narrow_config
 from benchmarks.training_floor import floor_of
 from twin_tf.core.keras_api import tf
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, make_dataset

@@ -7,7 +7,7 @@ from export.served_weights import free_rows
 from export.signatures import WHOLE_TABLE
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 
 BLOCK = 65_536
 TOLERANCE = 1e-4

@@ -17,7 +17,7 @@ from export.signatures import SignatureContract, TensorContract, expected_signat
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.features.schema import LONGEST_HISTORY, PADDING, UNKNOWN, FeatureSchema
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
 
 _VERSIONS = ("weights_version", "table_version")

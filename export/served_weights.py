@@ -10,7 +10,7 @@ from typing import Any
 
 from twin_tf.core.keras_api import tf
 from twin_tf.layers.embeddings import ItemEmbedding
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 
 _HOLDERS = ("item_features", "tables", "table")
 """The attributes in which layers hold what grows."""

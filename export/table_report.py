@@ -19,7 +19,7 @@ from twin_tf.core.keras_api import graph, tf
 from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.layers import embeddings
 from twin_tf.layers.gsu import share_found
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.runs import Run
 
 Request = Mapping[str, npt.NDArray[Any]]

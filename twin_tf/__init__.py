@@ -18,7 +18,7 @@ _PUBLIC = {
     "FeatureEncoder": "twin_tf.features.encoders",
     "Config": "twin_tf.config",
     "load_config": "twin_tf.config",
-    "TwinModel": "twin_tf.model",
+    "TwinModel": "twin_tf.models.twin",
     "train": "twin_tf.train",
     "evaluate": "twin_tf.evaluate",
 }

@@ -12,7 +12,7 @@ from twin_tf.core.keras_api import graph, tf
 from twin_tf.core.progress import progress_bar
 from twin_tf.growth import check_same_encoding, use_catalogue
 from twin_tf.metrics import Metrics, MetricsAccumulator
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest, SplitName
 from twin_tf.records.input_pipeline import batch_spec, make_dataset

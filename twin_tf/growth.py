@@ -15,7 +15,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.layers.embeddings import ItemEmbedding
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.recorded_settings import load_run_config
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest

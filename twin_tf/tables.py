@@ -9,7 +9,7 @@ import numpy.typing as npt
 from twin_tf.core.keras_api import tf
 from twin_tf.layers.embeddings import table_variables
 from twin_tf.layers.table_initializer import BLOCK_ROWS, TableInitializer
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 
 Floats = npt.NDArray[np.float32]
 Rows = Callable[[int, int], Floats]

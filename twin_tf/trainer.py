@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import graph, keras, tf, tfrs
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.input_pipeline import batch_spec
 from twin_tf.tables import TableRows, named_tables

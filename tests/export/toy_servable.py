@@ -13,7 +13,7 @@ from export.local_server import child_environment
 from tests.twin_tf.toy import CONFIG, make_schema
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
 
 TOPICS = {

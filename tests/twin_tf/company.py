@@ -16,7 +16,7 @@ from twin_tf.cluster import Task
 from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.parameter_server import PortionTrainer
 from twin_tf.records.batch import Batch
 from twin_tf.records.input_pipeline import batch_spec

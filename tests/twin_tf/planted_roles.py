@@ -15,7 +15,7 @@ from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.layers.embeddings import LARGEST_WHOLE_TABLE
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
 from twin_tf.trainer import Trainer
 

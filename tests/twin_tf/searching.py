@@ -7,7 +7,7 @@ import numpy as np
 from tests.twin_tf.toy import ITEMS, SCHEMA, make_model
 from twin_tf.config import ModelConfig
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.search import STRATEGIES
 
 SETTINGS: dict[str, dict[str, Any]] = {

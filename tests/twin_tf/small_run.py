@@ -12,7 +12,7 @@ import yaml
 from beam_pipelines.build_examples import build_examples
 from beam_pipelines.simulate_logs import simulate_logs
 from twin_tf.config import Config, config_from_mapping, load_config
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.packing import unpack
 from twin_tf.runs import build_model, load_info

@@ -10,7 +10,7 @@ import pytest
 from tests.twin_tf.small_run import decode, small_config, with_splits
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, make_dataset
 

@@ -8,7 +8,7 @@ import pytest
 from tests.twin_tf.searching import searching
 from tests.twin_tf.toy import make_batch, make_model
 from twin_tf.core.keras_api import keras, tf
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.search import STRATEGIES
 
 OPTIONS = [

@@ -8,7 +8,7 @@ from tests.twin_tf.toy import make_batch, make_model, pad
 from twin_tf.config import TrainingConfig, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.losses import ClickLoss
+from twin_tf.models.losses import ClickLoss
 
 
 def targets(users=5, columns=7):

@@ -11,7 +11,7 @@ from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import schema_from_mapping
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.search import STRATEGIES, find_strategy
 from twin_tf.search.protocol import LearnedSearch, MadeSearch
 

@@ -6,9 +6,9 @@ import pytest
 from tests.twin_tf.toy import CONFIG, make_batch, make_model
 from twin_tf.config import ModelConfig
 from twin_tf.core.keras_api import tf
-from twin_tf.layers.attention_block import AttentionBlock
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.relevance import Relevance, starting_kernels
+from twin_tf.models.attention_block import AttentionBlock
 from twin_tf.search.protocol import SearchInputs
 from twin_tf.search.recent import RecentSearch
 

@@ -14,7 +14,7 @@ from tests.twin_tf.small_run import shared_root, small_config, small_data, small
 from twin_tf.comparison.consistency import hits_by_age, hits_by_size
 from twin_tf.comparison.planted import Truth, planted
 from twin_tf.core.keras_api import tf
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs import build_model, load_run

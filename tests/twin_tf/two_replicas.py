@@ -8,7 +8,7 @@ import numpy as np
 
 from twin_tf.config import load_config
 from twin_tf.core.keras_api import tf
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset

@@ -20,7 +20,7 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.layers.gsu import Finalists, share_found
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import batch_spec, make_dataset

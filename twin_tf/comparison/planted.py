@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from twin_tf.core.errors import UserError
 from twin_tf.core.files import JsonDict
 from twin_tf.core.keras_api import graph
-from twin_tf.model import TwinModel
+from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset

@@ -16,7 +16,6 @@ from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.keras_api import keras, tf, tfrs
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
-from twin_tf.layers.attention_block import AttentionBlock
 from twin_tf.layers.block_inputs import Attended
 from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
@@ -28,7 +27,8 @@ from twin_tf.layers.masking import masked_attention
 from twin_tf.layers.mixer import Mixer
 from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.unsplit_relevance import RawRelevance
-from twin_tf.losses import ClickLoss
+from twin_tf.models.attention_block import AttentionBlock
+from twin_tf.models.losses import ClickLoss
 from twin_tf.records.batch import Batch
 from twin_tf.search import SearchStrategy, make_search
 from twin_tf.search.consistent import ConsistentSearch

@@ -1,0 +1,1 @@
+"""Layers, a search and features make a network."""
