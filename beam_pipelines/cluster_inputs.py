@@ -66,8 +66,8 @@ def item_embeddings(run: Path, manifest: Manifest) -> tuple[dict[str, Any], Floa
     """
     from twin_tf.core.keras_api import tf  # here, not above: workers do without
     from twin_tf.models.twin import PROJECTION_BLOCK
-    from twin_tf.projections import run_with_catalogue
-    from twin_tf.runs import finished_checkpoint
+    from twin_tf.runs.projections import run_with_catalogue
+    from twin_tf.runs.run import finished_checkpoint
 
     checkpoint = Path(finished_checkpoint(run)).name
     loaded = run_with_catalogue(run, manifest.directory, items_alone=True)

@@ -4,7 +4,7 @@
     python -m beam_pipelines.project_items --run=run --prepared=tuesday --output=projections --workers=2
 
 reads a trained run and, with `--prepared`, the catalogue of a later day, and writes the projections in shards
-(`twin_tf.projections`), for `twin-tf refresh --projections`. The same run and catalogue give the same bytes, whatever
+(`twin_tf.runs.projections`), for `twin-tf refresh --projections`. The same run and catalogue give the same bytes, whatever
 the runner and its workers. Workers load the run's weights, so they need TensorFlow and the run's directory under the
 same path.
 """
@@ -28,10 +28,10 @@ from beam_pipelines.record_writer import write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import PROJECTION_BLOCK
-from twin_tf.projections import ProjectionManifest, ProjectionShard, catalogue_digest, run_with_catalogue
 from twin_tf.records.format import MANIFEST, SUCCESS
 from twin_tf.records.input_pipeline import load_item_ids
-from twin_tf.runs import Run, finished_checkpoint
+from twin_tf.runs.projections import ProjectionManifest, ProjectionShard, catalogue_digest, run_with_catalogue
+from twin_tf.runs.run import Run, finished_checkpoint
 
 
 @functools.lru_cache(maxsize=1)

@@ -31,7 +31,7 @@ from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.records import format as keys
 from twin_tf.records.format import Manifest
 from twin_tf.records.packing import unpack
-from twin_tf.runs import Run, load_run
+from twin_tf.runs.run import Run, load_run
 
 Ints = npt.NDArray[np.int64]
 

@@ -16,9 +16,9 @@ from export.warmup import write_warmup
 from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
-from twin_tf.growth import check_same_encoding
 from twin_tf.records.format import Manifest
-from twin_tf.runs import Run, load_run
+from twin_tf.runs.compatibility import check_same_encoding
+from twin_tf.runs.run import Run, load_run
 
 EXTRA = "assets.extra"
 EXPORT = "export.json"

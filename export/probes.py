@@ -16,7 +16,7 @@ from twin_tf.core.keras_api import graph, tf
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import batch_spec, load_item_ids, make_dataset
-from twin_tf.runs import Run
+from twin_tf.runs.run import Run
 
 Array = npt.NDArray[np.generic]
 Request = dict[str, Array]

@@ -34,10 +34,10 @@ from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import load_schema
-from twin_tf.projections import load_projections, run_with_catalogue
-from twin_tf.recorded_settings import load_run_config, recorded_model
 from twin_tf.records.format import Manifest
-from twin_tf.runs import Run, finished_checkpoint, schema_of
+from twin_tf.runs.projections import load_projections, run_with_catalogue
+from twin_tf.runs.recorded_settings import load_run_config, recorded_model
+from twin_tf.runs.run import Run, finished_checkpoint, schema_of
 from twin_tf.search import find_strategy
 
 START_SETTINGS = ("projection_start", "relevance_scale", "embedding_scale")

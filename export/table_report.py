@@ -20,7 +20,7 @@ from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.layers import embeddings
 from twin_tf.layers.gsu import share_found
 from twin_tf.models.twin import TwinModel
-from twin_tf.runs import Run
+from twin_tf.runs.run import Run
 
 Request = Mapping[str, npt.NDArray[Any]]
 

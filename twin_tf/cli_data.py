@@ -215,7 +215,7 @@ def item_embeddings(prepared: str, output: str, width: int, seed: int, as_json: 
     twin-tf train --config my.yaml --set model.search=inner_product --set training.item_embeddings=embeddings \
         --prepared prepared --run run-sim-soft
     """
-    from twin_tf.item_embeddings import make_item_embeddings
+    from twin_tf.runs.item_embeddings import make_item_embeddings
 
     made = make_item_embeddings(prepared, output, width, seed)
     sentence = f"{output}: {made['items']:,} items, {made['width']} wide, from {made['behaviours']:,} behaviours"

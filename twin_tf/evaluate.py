@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.core.progress import progress_bar
-from twin_tf.growth import check_same_encoding, use_catalogue
 from twin_tf.metrics import Metrics, MetricsAccumulator
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest, SplitName
 from twin_tf.records.input_pipeline import batch_spec, make_dataset
 from twin_tf.records.seen_items import load_seen_items
-from twin_tf.runs import load_run
+from twin_tf.runs.compatibility import check_same_encoding, use_catalogue
+from twin_tf.runs.run import load_run
 
 LENGTH_EDGES = (0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102400)
 COLUMNS = ("targets", "users", "auc", "gauc", "logloss", "calibration")
@@ -155,7 +155,7 @@ class Evaluator:
 def evaluate(run: str | Path, prepared: str | Path, split: SplitName = "test") -> dict[str, Any]:
     """Evaluates a trained run on prepared data and writes `evaluation-<split>.json` into the run.
 
-    The data may be those of a later day, see `twin_tf.growth`. Their catalogue is used: a new item is scored by what
+    The data may be those of a later day, see `twin_tf.runs.compatibility`. Their catalogue is used: a new item is scored by what
     the run knows of it, for example its author, though its own id is unknown.
 
     Returns:

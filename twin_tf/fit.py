@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from twin_tf.checkpoints import CheckpointStore, DamagedCheckpointError, checkpoint_name
 from twin_tf.config import Config
 from twin_tf.core.keras_api import tf
 from twin_tf.core.progress import Advance, progress_bar
@@ -21,6 +20,7 @@ from twin_tf.parameter_server import PortionTrainer
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
+from twin_tf.runs.checkpoints import CheckpointStore, DamagedCheckpointError, checkpoint_name
 from twin_tf.strategies import Share, distribute, local_batch
 from twin_tf.trainer import Learned, Trainer
 from twin_tf.training_log import TrainingLog

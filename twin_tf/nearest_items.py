@@ -18,7 +18,7 @@ from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
 from twin_tf.records.packing import unpack
-from twin_tf.runs import load_run
+from twin_tf.runs.run import load_run
 
 FEWEST = 20
 """Behaviours of an item, from which on it can be named as near: of rarer ones little was learned."""

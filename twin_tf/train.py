@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from twin_tf.checkpoints import CheckpointStore
 from twin_tf.config import Config
 from twin_tf.core.code_version import commit
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -19,8 +18,9 @@ from twin_tf.fit import Fit, overlap_name
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.records.seen_items import save_seen_items
-from twin_tf.run_lock import claimed_run
-from twin_tf.runs import CHECKPOINTS, REPORT, RunInfo, build_model, keep_search_state, save_info, schema_of
+from twin_tf.runs.checkpoints import CheckpointStore
+from twin_tf.runs.run import CHECKPOINTS, REPORT, RunInfo, build_model, keep_search_state, save_info, schema_of
+from twin_tf.runs.run_lock import claimed_run
 from twin_tf.strategies import is_chief, lost_processes_named
 from twin_tf.table_movement import measure_tables
 from twin_tf.table_report import worthless_tables
@@ -41,7 +41,7 @@ def train(
 
     Args:
         prepared: directory of `build_examples`.
-        run: a directory for everything that training leaves behind, see `twin_tf.runs`: a new one, or that of an
+        run: a directory for everything that training leaves behind, see `twin_tf.runs.run`: a new one, or that of an
             unfinished run of the same settings and data.
         config: its schema section, if any, must be the one that the data were prepared with.
         strategy: where to train, of `strategies.make_strategy`; one replica on this machine if left out. Of several

@@ -26,9 +26,9 @@ from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN, Feature
 from twin_tf.layers.embeddings import table_variables
 from twin_tf.models.twin import TwinModel
-from twin_tf.recorded_settings import load_run_config
 from twin_tf.records.format import Manifest
-from twin_tf.runs import finished_checkpoint, schema_of
+from twin_tf.runs.recorded_settings import load_run_config
+from twin_tf.runs.run import finished_checkpoint, schema_of
 from twin_tf.search import find_strategy
 
 FREE_SETTINGS = (

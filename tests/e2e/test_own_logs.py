@@ -286,7 +286,7 @@ def test_a_request_made_from_the_raw_logs_gets_the_trainer_s_probability(publish
     from twin_tf.core.keras_api import tf
     from twin_tf.features.encoders import hash_id
     from twin_tf.records.input_pipeline import make_dataset
-    from twin_tf.runs import load_run
+    from twin_tf.runs.run import load_run
 
     logs, run, manifest = tables(), load_run(shop / "run"), Manifest.load(shop / "prepared")
     readers = {hash_id(row["reader"]): row["reader"] for row in logs["events"]}

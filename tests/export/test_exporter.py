@@ -17,7 +17,7 @@ from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.keras_api import tf
 from twin_tf.records.batch import Batch, History, Targets
 from twin_tf.records.format import Manifest
-from twin_tf.runs import load_run
+from twin_tf.runs.run import load_run
 
 UNKNOWN_IDS = (0, -1, 7, 2**62, -(2**63))
 

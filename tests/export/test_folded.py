@@ -6,7 +6,7 @@ import pytest
 from export.served_weights import ServedWeights
 from tests.export.toy_servable import in_cpp, with_variables
 from tests.twin_tf import small_run
-from twin_tf.runs import load_run
+from twin_tf.runs.run import load_run
 
 
 @pytest.fixture(scope="module")

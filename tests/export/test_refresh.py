@@ -29,9 +29,9 @@ from export.version_store import whole_versions
 from tests.twin_tf import small_run, two_days
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.projections import load_projections, run_with_catalogue
 from twin_tf.records.format import MANIFEST, SUCCESS
 from twin_tf.records.input_pipeline import load_item_ids
+from twin_tf.runs.projections import load_projections, run_with_catalogue
 from twin_tf.train import train
 
 FEW_TARGETS = Limits(auc_epsilon=0.5)

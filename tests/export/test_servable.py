@@ -12,7 +12,7 @@ from tests.export.toy_servable import as_trained, in_cpp, make_requests, make_to
 from tests.twin_tf import small_run
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.runs import load_run
+from twin_tf.runs.run import load_run
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 EVERYTHING = {

@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from twin_tf import runs
 from twin_tf.config import load_config
 from twin_tf.core.keras_api import tf
+from twin_tf.runs import run as runs
 from twin_tf.train import train
 from twin_tf.trainer import Trainer
 

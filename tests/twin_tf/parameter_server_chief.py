@@ -12,7 +12,7 @@ import numpy as np
 from twin_tf.cluster import read_task
 from twin_tf.config import load_config
 from twin_tf.core.keras_api import tf
-from twin_tf.runs import CHECKPOINTS, build_model, load_info
+from twin_tf.runs.run import CHECKPOINTS, build_model, load_info
 from twin_tf.strategies import make_strategy
 from twin_tf.train import Trainer, train
 

@@ -15,7 +15,7 @@ from twin_tf.config import Config, config_from_mapping, load_config
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.packing import unpack
-from twin_tf.runs import build_model, load_info
+from twin_tf.runs.run import build_model, load_info
 from twin_tf.train import train
 
 LOGS = {

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from twin_tf.checkpoints import CheckpointStore, DamagedCheckpointError
 from twin_tf.core.keras_api import tf
+from twin_tf.runs.checkpoints import CheckpointStore, DamagedCheckpointError
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from twin_tf.comparison.run import Comparison
 from twin_tf.comparison.systems import SYSTEMS, Factors, System, chosen_systems, own_system
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.item_embeddings import make_item_embeddings
 from twin_tf.records.format import Manifest
+from twin_tf.runs.item_embeddings import make_item_embeddings
 from twin_tf.search import STRATEGIES, make_search
 
 

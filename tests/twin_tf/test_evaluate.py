@@ -9,7 +9,7 @@ from tests.twin_tf.small_run import decode, read_json
 from twin_tf.evaluate import LENGTH_EDGES, Evaluation, Evaluator, Scored, evaluate, evaluation_text
 from twin_tf.metrics import compute_metrics
 from twin_tf.records.seen_items import load_seen_items, save_seen_items, seen_items
-from twin_tf.runs import load_run
+from twin_tf.runs.run import load_run
 
 
 def all_scores(run, manifest, split):

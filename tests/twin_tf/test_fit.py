@@ -14,7 +14,7 @@ from twin_tf.evaluate import Evaluator
 from twin_tf.fit import Progress
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
-from twin_tf.runs import load_run
+from twin_tf.runs.run import load_run
 from twin_tf.train import train
 from twin_tf.trainer import Trainer
 

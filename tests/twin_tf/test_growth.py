@@ -17,11 +17,11 @@ from tests.twin_tf import small_run, two_days
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.evaluate import evaluate
 from twin_tf.features.encoders import FeatureEncoder
-from twin_tf.growth import check_same_encoding, use_catalogue
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, load_item_ids
 from twin_tf.records.seen_items import load_seen_items
-from twin_tf.runs import RunInfo, build_model, load_run
+from twin_tf.runs.compatibility import check_same_encoding, use_catalogue
+from twin_tf.runs.run import RunInfo, build_model, load_run
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.nearest_items import nearest_items, nearest_text
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
-from twin_tf.runs import load_run
+from twin_tf.runs.run import load_run
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from tests.twin_tf.small_run import small_config
-from twin_tf import recorded_settings
 from twin_tf.config import Config, load_config
 from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.files import read_json
-from twin_tf.recorded_settings import load_run_config, recorded_model
-from twin_tf.run_lock import claimed_run
-from twin_tf.runs import RunInfo
+from twin_tf.runs import recorded_settings
+from twin_tf.runs.recorded_settings import load_run_config, recorded_model
+from twin_tf.runs.run import RunInfo
+from twin_tf.runs.run_lock import claimed_run
 from twin_tf.train import train
 
 # Every setting and its default when runs began to record all of them, 2026-11-29.
@@ -101,7 +101,7 @@ def test_a_finished_run_says_which_code_began_it(run: Path) -> None:
 def test_a_run_whose_network_is_of_an_earlier_form_is_loaded_in_it(
     tmp_path: Path, prepared: Path, younger: None
 ) -> None:
-    from twin_tf.runs import load_run
+    from twin_tf.runs.run import load_run
 
     config = small_config("model.heads=1", "training.epochs=1", "model.search=recent", "training.validation_records=1")
     train(prepared, tmp_path / "run", config)

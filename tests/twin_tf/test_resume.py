@@ -15,8 +15,8 @@ from tests.twin_tf.small_run import read_json, small_config, with_splits
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.records.format import Manifest
-from twin_tf.run_lock import claimed_run
-from twin_tf.runs import RunInfo, load_run
+from twin_tf.runs.run import RunInfo, load_run
+from twin_tf.runs.run_lock import claimed_run
 from twin_tf.train import train
 from twin_tf.trainer import Trainer
 

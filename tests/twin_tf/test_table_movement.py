@@ -13,7 +13,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.evaluate import Evaluator
 from twin_tf.layers.table_initializer import BLOCK_ROWS, TableInitializer
 from twin_tf.records.input_pipeline import load_item_ids
-from twin_tf.runs import build_model, load_info, load_run
+from twin_tf.runs.run import build_model, load_info, load_run
 from twin_tf.table_movement import measure_tables
 from twin_tf.table_report import table_rows, worthless_tables
 from twin_tf.tables import named_tables

@@ -13,7 +13,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.evaluate import Evaluator, evaluate
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
-from twin_tf.runs import load_run
+from twin_tf.runs.run import load_run
 from twin_tf.train import train
 
 

@@ -8,7 +8,7 @@ from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.input_pipeline import make_dataset
-from twin_tf.runs import RunInfo, build_model
+from twin_tf.runs.run import RunInfo, build_model
 from twin_tf.trainer import FINAL_RATE, Trainer
 
 

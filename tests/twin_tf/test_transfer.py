@@ -15,11 +15,11 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import load_schema
-from twin_tf.growth import use_catalogue
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_ids, make_dataset
 from twin_tf.records.seen_items import load_seen_items, seen_items
-from twin_tf.runs import RunInfo, build_model, load_run
+from twin_tf.runs.compatibility import use_catalogue
+from twin_tf.runs.run import RunInfo, build_model, load_run
 from twin_tf.train import Trainer, train
 from twin_tf.transfer import apply_transfer, embedding_tables, plan_transfer
 

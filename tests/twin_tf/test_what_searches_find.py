@@ -17,7 +17,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
-from twin_tf.runs import build_model, load_run
+from twin_tf.runs.run import build_model, load_run
 
 
 def test_planted_behaviours_that_a_search_finds_as_the_logs_tell_it() -> None:

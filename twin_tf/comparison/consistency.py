@@ -24,7 +24,7 @@ from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import batch_spec, make_dataset
-from twin_tf.runs import build_model, load_run
+from twin_tf.runs.run import build_model, load_run
 from twin_tf.search.consistent import ConsistentSearch
 from twin_tf.search.protocol import MadeSearch, SearchStrategy
 from twin_tf.trainer import Trainer

@@ -26,8 +26,8 @@ def export(run: str, output: str, length: int) -> None:
     """Writes the served model, and beside it what a request needs to know."""
     from export.servable import Servable
     from twin_tf.core.keras_api import tf
-    from twin_tf.recorded_settings import load_run_config
-    from twin_tf.runs import build_model, finished_checkpoint, load_info, schema_of
+    from twin_tf.runs.recorded_settings import load_run_config
+    from twin_tf.runs.run import build_model, finished_checkpoint, load_info, schema_of
 
     root = Path(run)
     config, info = load_run_config(root), load_info(root)

@@ -28,7 +28,7 @@ from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
-from twin_tf.runs import Run, load_run
+from twin_tf.runs.run import Run, load_run
 from twin_tf.search.protocol import MadeSearch
 
 Ints = npt.NDArray[np.int64]

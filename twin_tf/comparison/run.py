@@ -251,7 +251,7 @@ class Comparison:
         if self._config.training.item_embeddings:
             return self._config.training.item_embeddings
         settings = {"width": EMBEDDING_WIDTH, "seed": EMBEDDING_SEED}
-        made = Provenance(settings, self._digest, code_digest("twin_tf.item_embeddings"))
+        made = Provenance(settings, self._digest, code_digest("twin_tf.runs.item_embeddings"))
         output = self._workdir / f"item-embeddings-{made.key}"
         if any(system.needs_embeddings for system in self._systems):
             asked = ["item-embeddings", "--prepared", self._prepared, "--output", str(output)]

@@ -11,10 +11,10 @@ from pathlib import Path
 from twin_tf.config import Config
 from twin_tf.core.dataclass_yaml import ConfigError, first_difference
 from twin_tf.core.file_lock import file_lock
-from twin_tf.recorded_settings import CONFIG, earlier_forms, load_run_config
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
-from twin_tf.runs import CHECKPOINTS, RUN, RunInfo, create_run, load_info
+from twin_tf.runs.recorded_settings import CONFIG, earlier_forms, load_run_config
+from twin_tf.runs.run import CHECKPOINTS, RUN, RunInfo, create_run, load_info
 
 LOCK = ".lock"
 

@@ -16,11 +16,11 @@ from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.layers.embeddings import ItemEmbedding
 from twin_tf.models.twin import TwinModel
-from twin_tf.recorded_settings import load_run_config
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, load_item_ids
-from twin_tf.runs import schema_of
+from twin_tf.runs.recorded_settings import load_run_config
+from twin_tf.runs.run import schema_of
 
 
 def check_same_encoding(run: Path, manifest: Manifest, *, items_alone: bool = False) -> None:

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
-from twin_tf.growth import check_same_encoding, use_catalogue
 from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
 from twin_tf.records.input_pipeline import load_item_ids
-from twin_tf.runs import Run, load_run
+from twin_tf.runs.compatibility import check_same_encoding, use_catalogue
+from twin_tf.runs.run import Run, load_run
 
 Projections = npt.NDArray[np.float32]
 

@@ -5,7 +5,7 @@ run/config.yaml     model, training and serving settings, with the schema; every
     items/seen.npy  which items it was trained on, see `twin_tf.records.seen_items`
     items/search_state.npy  what the search keeps of each item, where it is one by frozen item embeddings
     run.json        cardinalities, fingerprint, weights version, where the data were
-    checkpoints/    tf.train.Checkpoint, see `twin_tf.checkpoints`; `checkpoint` in it names what the run hands on
+    checkpoints/    tf.train.Checkpoint, see `twin_tf.runs.checkpoints`; `checkpoint` in it names what the run hands on
     tensorboard/    summaries
     report.json     what training measured
     .lock           held by the process that trains
@@ -20,18 +20,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.checkpoints import DamagedCheckpointError, sound_state
 from twin_tf.config import Config
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.item_embeddings import load_item_embeddings
 from twin_tf.models.twin import TwinModel
-from twin_tf.recorded_settings import CONFIG, load_run_config
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
+from twin_tf.runs.checkpoints import DamagedCheckpointError, sound_state
+from twin_tf.runs.item_embeddings import load_item_embeddings
+from twin_tf.runs.recorded_settings import CONFIG, load_run_config
 from twin_tf.search import find_strategy
 from twin_tf.search.protocol import Vectors
 
