@@ -26,7 +26,7 @@ from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, make_dataset
-from twin_tf.trainer import Trainer
+from twin_tf.training.train_step import Trainer
 
 VARIANTS = {
     "user_major": (),

@@ -22,7 +22,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
-from twin_tf.trainer import Trainer
+from twin_tf.training.train_step import Trainer
 
 FEW, MANY = 50_000, 5_000_000
 LIMIT = 1.3

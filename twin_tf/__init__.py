@@ -19,7 +19,7 @@ _PUBLIC = {
     "Config": "twin_tf.config",
     "load_config": "twin_tf.config",
     "TwinModel": "twin_tf.models.twin",
-    "train": "twin_tf.train",
+    "train": "twin_tf.training.train",
     "evaluate": "twin_tf.evaluate",
 }
 

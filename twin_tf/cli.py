@@ -102,18 +102,18 @@ def train(
 
     Killed, it goes on from its last checkpoint when the same command is run again.
     """
-    from twin_tf.cluster import read_task
     from twin_tf.config import load_config
+    from twin_tf.training.tf_config import read_task
 
     task = read_task(strategy)
     if task is not None and task.serves(strategy):
-        from twin_tf.parameter_server import serve
+        from twin_tf.training.parameter_server import serve
 
         serve(task)
         return
     config = load_config(config_path, overrides)
-    from twin_tf.strategies import make_strategy
-    from twin_tf.train import train as train_run
+    from twin_tf.training.strategies import make_strategy
+    from twin_tf.training.train import train as train_run
 
     report = train_run(prepared, run_directory, config, strategy=make_strategy(strategy, task), init_from=init_from)
     kept = report["kept"]

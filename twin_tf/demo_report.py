@@ -13,7 +13,7 @@ from twin_tf.core.markdown import plain, table
 from twin_tf.core.plots import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 from twin_tf.core.result_cache import unused_section
 from twin_tf.shipped_data import ShippedData
-from twin_tf.table_report import HEAD, table_rows, worthless_tables
+from twin_tf.training.table_report import HEAD, table_rows, worthless_tables
 
 
 @dataclasses.dataclass

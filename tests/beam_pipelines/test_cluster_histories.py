@@ -28,7 +28,7 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.evaluate import evaluate
 from twin_tf.records.format import Manifest
 from twin_tf.runs.run import RUN, load_info, save_info
-from twin_tf.train import train
+from twin_tf.training.train import train
 
 SETTINGS = ClusterConfig(completion="completion", gamma=8, recent=10, period_days=4.0)
 

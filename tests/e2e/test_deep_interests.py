@@ -11,7 +11,7 @@ from beam_pipelines.simulate_logs import simulate_logs
 from twin_tf.config import load_config
 from twin_tf.counting import evaluate_counting
 from twin_tf.evaluate import evaluate
-from twin_tf.train import train
+from twin_tf.training.train import train
 
 SMALL = {
     "users": 150, "days": 60, "items": 1500, "topics": 60, "median_history": 400, "max_history": 1500,

@@ -18,7 +18,7 @@ from twin_tf.evaluate import evaluate
 from twin_tf.runs.item_embeddings import make_item_embeddings
 from twin_tf.search import STRATEGIES, find_strategy
 from twin_tf.search.protocol import MadeSearch
-from twin_tf.train import train
+from twin_tf.training.train import train
 
 
 @pytest.mark.parametrize("search", sorted(STRATEGIES))

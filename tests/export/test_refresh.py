@@ -32,7 +32,7 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import MANIFEST, SUCCESS
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.projections import load_projections, run_with_catalogue
-from twin_tf.train import train
+from twin_tf.training.train import train
 
 FEW_TARGETS = Limits(auc_epsilon=0.5)
 """Of two days' models on 30 targets, either may be the better one."""

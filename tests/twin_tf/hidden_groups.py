@@ -14,7 +14,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, schema_from_mapping
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
-from twin_tf.trainer import Trainer
+from twin_tf.training.train_step import Trainer
 
 ITEMS, GROUPS, LIKED, LENGTH, TARGETS = 400, 20, 4, 200, 64
 NOISE = 0.3

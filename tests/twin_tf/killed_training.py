@@ -15,8 +15,8 @@ from pathlib import Path
 from twin_tf.config import load_config
 from twin_tf.core.keras_api import tf
 from twin_tf.runs import run as runs
-from twin_tf.train import train
-from twin_tf.trainer import Trainer
+from twin_tf.training.train import train
+from twin_tf.training.train_step import Trainer
 
 
 def die(*_):

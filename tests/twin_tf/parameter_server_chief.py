@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from twin_tf.cluster import read_task
 from twin_tf.config import load_config
 from twin_tf.core.keras_api import tf
 from twin_tf.runs.run import CHECKPOINTS, build_model, load_info
-from twin_tf.strategies import make_strategy
-from twin_tf.train import Trainer, train
+from twin_tf.training.strategies import make_strategy
+from twin_tf.training.tf_config import read_task
+from twin_tf.training.train import Trainer, train
 
 
 def restored(other: Path, run: Path, strategy: tf.distribute.Strategy) -> dict[str, object]:

@@ -17,7 +17,7 @@ from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema, schema_from_mapp
 from twin_tf.layers.embeddings import LARGEST_WHOLE_TABLE
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
-from twin_tf.trainer import Trainer
+from twin_tf.training.train_step import Trainer
 
 ROLES = ("inherent", "small_cross", "large_cross", "user", "context", "relevance", "auxiliary")
 IDS = 400

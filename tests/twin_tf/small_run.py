@@ -16,7 +16,7 @@ from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.packing import unpack
 from twin_tf.runs.run import build_model, load_info
-from twin_tf.train import train
+from twin_tf.training.train import train
 
 LOGS = {
     "users": 60,

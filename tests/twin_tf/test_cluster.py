@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from twin_tf.cluster import read_task
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.training.tf_config import read_task
 
 CLUSTER = {"chief": ["a:1"], "worker": ["b:2", "c:3"], "ps": ["d:4", "e:5"]}
 
@@ -89,5 +89,5 @@ def test_the_process_own_environment_is_read(monkeypatch):
 
 
 def test_a_bad_cluster_costs_no_start_of_tensorflow():
-    code = "import sys, twin_tf.cluster; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, twin_tf.training.tf_config; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

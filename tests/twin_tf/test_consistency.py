@@ -7,7 +7,7 @@ from tests.reference import network
 from tests.twin_tf.toy import ITEMS, make_batch, make_model
 from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import tf
-from twin_tf.trainer import Trainer
+from twin_tf.training.train_step import Trainer
 
 LONG = {"heads": 4, "head_size": 8, "retrieved": 100, "history_length": 2000, "mixer": (4,)}
 LENGTHS = [1200, 1000, 700]

@@ -11,12 +11,12 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.core.progress import progress_bar
 from twin_tf.evaluate import Evaluator
-from twin_tf.fit import Progress
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import load_run
-from twin_tf.train import train
-from twin_tf.trainer import Trainer
+from twin_tf.training.loop import Progress
+from twin_tf.training.train import train
+from twin_tf.training.train_step import Trainer
 
 SMALL = ("training.batch_records=8", "model.search=recent", "model.heads=1")
 

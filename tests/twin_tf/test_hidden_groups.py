@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from tests.twin_tf.hidden_groups import group_similarity, make_trainer, make_users, scores, train
 from twin_tf.config import ModelConfig, TrainingConfig
-from twin_tf.trainer import Trainer
+from twin_tf.training.train_step import Trainer
 
 USERS, TEST_USERS, EPOCHS = 4000, 500, 2
 NETWORK = {"history_length": 200, "retrieved": 20, "short_term_length": 0, "evidence": True}

@@ -12,8 +12,8 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN
 from twin_tf.layers.id_dropout import IdDropout
-from twin_tf.train import train
-from twin_tf.trainer import Trainer
+from twin_tf.training.train import train
+from twin_tf.training.train_step import Trainer
 
 RATE = 0.3
 

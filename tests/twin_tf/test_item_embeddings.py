@@ -14,7 +14,7 @@ from twin_tf.evaluate import evaluate
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.item_embeddings import load_item_embeddings, make_item_embeddings
 from twin_tf.runs.run import SEARCH_STATE, load_run
-from twin_tf.train import train
+from twin_tf.training.train import train
 
 
 @pytest.fixture(scope="module")

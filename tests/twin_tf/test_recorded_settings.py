@@ -15,7 +15,7 @@ from twin_tf.runs import recorded_settings
 from twin_tf.runs.recorded_settings import load_run_config, recorded_model
 from twin_tf.runs.run import RunInfo
 from twin_tf.runs.run_lock import claimed_run
-from twin_tf.train import train
+from twin_tf.training.train import train
 
 # Every setting and its default when runs began to record all of them, 2026-11-29.
 FIRST = yaml.safe_load(Path(__file__).with_name("first_recorded_defaults.yaml").read_text(encoding="utf-8"))

@@ -17,8 +17,8 @@ from twin_tf.core.keras_api import tf
 from twin_tf.records.format import Manifest
 from twin_tf.runs.run import RunInfo, load_run
 from twin_tf.runs.run_lock import claimed_run
-from twin_tf.train import train
-from twin_tf.trainer import Trainer
+from twin_tf.training.train import train
+from twin_tf.training.train_step import Trainer
 
 SETTINGS = (
     "training.batch_records=8",

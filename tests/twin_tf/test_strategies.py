@@ -12,17 +12,17 @@ import pytest
 
 from tests.twin_tf.local_cluster import free_addresses, local_cluster, twin_tf
 from tests.twin_tf.small_run import decode, small_config
-from twin_tf.cluster import Task
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.records.input_pipeline import make_dataset
-from twin_tf.strategies import distribute, is_chief, lost_processes_named, make_strategy
+from twin_tf.training.strategies import distribute, is_chief, lost_processes_named, make_strategy
+from twin_tf.training.tf_config import Task
 
 TWO_REPLICAS = Path(__file__).parent / "two_replicas.py"
 SERVE = """
 import json, sys
-from twin_tf.cluster import Task
-from twin_tf.parameter_server import serve
+from twin_tf.training.tf_config import Task
+from twin_tf.training.parameter_server import serve
 cluster = json.loads(sys.argv[1])
 print("starts", flush=True)
 serve(Task("ps", 0, cluster), grace=1.0)

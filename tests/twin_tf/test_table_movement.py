@@ -14,11 +14,11 @@ from twin_tf.evaluate import Evaluator
 from twin_tf.layers.table_initializer import BLOCK_ROWS, TableInitializer
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.run import build_model, load_info, load_run
-from twin_tf.table_movement import measure_tables
-from twin_tf.table_report import table_rows, worthless_tables
-from twin_tf.tables import named_tables
-from twin_tf.train import train
-from twin_tf.trainer import Trainer
+from twin_tf.training.table_movement import measure_tables
+from twin_tf.training.table_report import table_rows, worthless_tables
+from twin_tf.training.table_rows import named_tables
+from twin_tf.training.train import train
+from twin_tf.training.train_step import Trainer
 
 ROOT = small_run.shared_root()
 

@@ -14,7 +14,7 @@ from twin_tf.evaluate import Evaluator, evaluate
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import load_run
-from twin_tf.train import train
+from twin_tf.training.train import train
 
 
 def test_a_run_holds_everything_that_export_needs(run, manifest, prepared):

@@ -9,7 +9,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import RunInfo, build_model
-from twin_tf.trainer import FINAL_RATE, Trainer
+from twin_tf.training.train_step import FINAL_RATE, Trainer
 
 
 @pytest.fixture

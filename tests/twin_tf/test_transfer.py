@@ -20,8 +20,8 @@ from twin_tf.records.input_pipeline import load_item_ids, make_dataset
 from twin_tf.records.seen_items import load_seen_items, seen_items
 from twin_tf.runs.compatibility import use_catalogue
 from twin_tf.runs.run import RunInfo, build_model, load_run
-from twin_tf.train import Trainer, train
-from twin_tf.transfer import apply_transfer, embedding_tables, plan_transfer
+from twin_tf.training.train import Trainer, train
+from twin_tf.training.warm_start import apply_transfer, embedding_tables, plan_transfer
 
 ROOT = small_run.shared_root()
 TABLES = {

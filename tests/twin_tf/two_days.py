@@ -16,7 +16,7 @@ from tests.twin_tf.small_run import small_config, small_logs
 from twin_tf.config import Config
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import Manifest
-from twin_tf.train import train
+from twin_tf.training.train import train
 
 FRESH_AGE_GROUP = "25-34"
 

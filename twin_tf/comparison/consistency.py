@@ -27,7 +27,7 @@ from twin_tf.records.input_pipeline import batch_spec, make_dataset
 from twin_tf.runs.run import build_model, load_run
 from twin_tf.search.consistent import ConsistentSearch
 from twin_tf.search.protocol import MadeSearch, SearchStrategy
-from twin_tf.trainer import Trainer
+from twin_tf.training.train_step import Trainer
 
 TRUE = 100
 """The true finalists that are counted."""

@@ -59,7 +59,7 @@ def code_digest(*modules: str) -> str:
     every text, and says nothing of changes that are not committed.
 
     Args:
-        modules: dotted names, for example `twin_tf.train`.
+        modules: dotted names, for example `twin_tf.training.train`.
 
     Returns:
         64 hexadecimal digits.

@@ -16,14 +16,14 @@ from twin_tf.config import Config
 from twin_tf.core.keras_api import tf
 from twin_tf.core.progress import Advance, progress_bar
 from twin_tf.evaluate import Evaluator
-from twin_tf.parameter_server import PortionTrainer
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.checkpoints import CheckpointStore, DamagedCheckpointError, checkpoint_name
-from twin_tf.strategies import Share, distribute, local_batch
-from twin_tf.trainer import Learned, Trainer
-from twin_tf.training_log import TrainingLog
+from twin_tf.training.parameter_server import PortionTrainer
+from twin_tf.training.strategies import Share, distribute, local_batch
+from twin_tf.training.train_step import Learned, Trainer
+from twin_tf.training.training_log import TrainingLog
 
 LOG_STEPS = 50
 """Steps between two looks at the loss; a look waits for the device."""

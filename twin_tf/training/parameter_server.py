@@ -10,12 +10,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from twin_tf.cluster import Task
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.records.batch import Batch
-from twin_tf.strategies import Share, resolver
-from twin_tf.trainer import Learned, finite_or_stop
+from twin_tf.training.strategies import Share, resolver
+from twin_tf.training.tf_config import Task
+from twin_tf.training.train_step import Learned, finite_or_stop
 
 CHIEF_GRACE_SECONDS = 30.0
 """How long workers and parameter servers wait for a chief that has gone, before they end."""

@@ -1,4 +1,4 @@
-"""What people read of the figures of `twin_tf.table_movement`. No TensorFlow."""
+"""What people read of the figures of `twin_tf.training.table_movement`. No TensorFlow."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -14,19 +14,19 @@ from twin_tf.config import Config
 from twin_tf.core.code_version import commit
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.fit import Fit, overlap_name
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.records.seen_items import save_seen_items
 from twin_tf.runs.checkpoints import CheckpointStore
 from twin_tf.runs.run import CHECKPOINTS, REPORT, RunInfo, build_model, keep_search_state, save_info, schema_of
 from twin_tf.runs.run_lock import claimed_run
-from twin_tf.strategies import is_chief, lost_processes_named
-from twin_tf.table_movement import measure_tables
-from twin_tf.table_report import worthless_tables
-from twin_tf.trainer import Trainer
-from twin_tf.training_log import TrainingLog
-from twin_tf.transfer import EarlierWeights, Transfer, apply_transfer, plan_transfer
+from twin_tf.training.loop import Fit, overlap_name
+from twin_tf.training.strategies import is_chief, lost_processes_named
+from twin_tf.training.table_movement import measure_tables
+from twin_tf.training.table_report import worthless_tables
+from twin_tf.training.train_step import Trainer
+from twin_tf.training.training_log import TrainingLog
+from twin_tf.training.warm_start import EarlierWeights, Transfer, apply_transfer, plan_transfer
 
 
 def train(
@@ -46,12 +46,12 @@ def train(
         config: its schema section, if any, must be the one that the data were prepared with.
         strategy: where to train, of `strategies.make_strategy`; one replica on this machine if left out. Of several
             processes the chief alone writes `run`.
-        init_from: an earlier run to start from, see `twin_tf.transfer`.
+        init_from: an earlier run to start from, see `twin_tf.training.warm_start`.
 
     Returns:
         What `report.json` holds: seconds, examples per second, losses and overlap of each epoch, the metrics of each
         evaluation on the valid split, `kept`: which weights the run hands on, and `tables`: how far each embedding
-        table has moved and what it is worth, see `twin_tf.table_movement`.
+        table has moved and what it is worth, see `twin_tf.training.table_movement`.
 
     Raises:
         ConfigError: bad prepared data, a run directory that holds anything else or is in use, a schema that differs

@@ -29,9 +29,9 @@ from twin_tf.features.schema import UNKNOWN
 from twin_tf.metrics import PROBABILITY_FLOOR
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
-from twin_tf.tables import Floats, Rows, Table, TableRows, named_tables
-from twin_tf.trainer import Trainer
-from twin_tf.transfer import EarlierWeights
+from twin_tf.training.table_rows import Floats, Rows, Table, TableRows, named_tables
+from twin_tf.training.train_step import Trainer
+from twin_tf.training.warm_start import EarlierWeights
 
 SAMPLED_ROWS = 10_000
 COST = 0.06

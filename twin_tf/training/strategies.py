@@ -14,10 +14,10 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 
-from twin_tf.cluster import StrategyName, Task
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.records.batch import Batch
+from twin_tf.training.tf_config import StrategyName, Task
 
 MIN_SHARD_BYTES = 256 << 10
 """A table is cut into shards of at least this many bytes, at most one a parameter server."""
