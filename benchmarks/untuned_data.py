@@ -36,7 +36,7 @@ from twin_tf.core.files import JsonDict, digest_of_files, write_json, write_whol
 from twin_tf.core.markdown import table
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
-from twin_tf.counting import evaluate_counting
+from twin_tf.evaluation.counting_baseline import evaluate_counting
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import Manifest
 

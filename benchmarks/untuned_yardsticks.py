@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from twin_tf.metrics import Metrics, compute_metrics
+from twin_tf.evaluation.metrics import Metrics, compute_metrics
 from twin_tf.records.format import SplitTimes
 
 PRIOR_TARGETS = 10.0

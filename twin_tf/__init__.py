@@ -20,7 +20,7 @@ _PUBLIC = {
     "load_config": "twin_tf.config",
     "TwinModel": "twin_tf.models.twin",
     "train": "twin_tf.training.train",
-    "evaluate": "twin_tf.evaluate",
+    "evaluate": "twin_tf.evaluation.evaluate",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -17,7 +17,7 @@ from twin_tf.core.files import JsonDict, read_json
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.records.format import MANIFEST
 
-CODE = ("twin_tf.training.train", "twin_tf.evaluate")
+CODE = ("twin_tf.training.train", "twin_tf.evaluation.evaluate")
 """The modules that make a result of a system."""
 
 

@@ -140,8 +140,8 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
     \b
     twin-tf evaluate --run run --prepared prepared --split test
     """
-    from twin_tf.evaluate import evaluate as evaluate_run
-    from twin_tf.evaluate import evaluation_text
+    from twin_tf.evaluation.evaluate import evaluate as evaluate_run
+    from twin_tf.evaluation.evaluate import evaluation_text
 
     result = evaluate_run(run_directory, prepared, split)
     show(result, as_json, evaluation_text(result))
@@ -259,7 +259,7 @@ def inspect(run_directory: str, prepared: str | None, items: int, nearest: int, 
     twin-tf inspect --run run
     twin-tf inspect --run run --items 20 --nearest 5 --json
     """
-    from twin_tf.nearest_items import nearest_items, nearest_text
+    from twin_tf.evaluation.nearest_items import nearest_items, nearest_text
 
     found = nearest_items(run_directory, prepared, items, nearest)
     show(found, as_json, nearest_text(found))

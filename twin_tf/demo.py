@@ -150,7 +150,7 @@ class _Job:
     def _nearest(self, run: Path, prepared: Path) -> JsonDict:
         """The nearest of some well-known items, by TWIN's embeddings."""
         steps = self.done.steps
-        made = Provenance({}, digest_of_files([run / "run.json"]), code_digest("twin_tf.nearest_items"))
+        made = Provenance({}, digest_of_files([run / "run.json"]), code_digest("twin_tf.evaluation.nearest_items"))
         asked = ("inspect", "--run", str(run), "--prepared", str(prepared))
         return steps.once("inspect", made, lambda: steps.run("inspect", *asked))
 
@@ -181,11 +181,13 @@ class _Job:
         """The counting baseline, over the latest 100 behaviours and over all."""
         steps, category = self.done.steps, self._demo.data.category
         made = Provenance(
-            {"category": category}, digest_of_files([prepared / MANIFEST]), code_digest("twin_tf.counting")
+            {"category": category},
+            digest_of_files([prepared / MANIFEST]),
+            code_digest("twin_tf.evaluation.counting_baseline"),
         )
 
         def counted() -> JsonDict:
-            from twin_tf.counting import counting_baselines
+            from twin_tf.evaluation.counting_baseline import counting_baselines
 
             begun = time.monotonic()
             found = counting_baselines(Manifest.load(prepared), category)

@@ -25,7 +25,7 @@ from tests.twin_tf.small_run import (
 )
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.evaluate import evaluate
+from twin_tf.evaluation.evaluate import evaluate
 from twin_tf.records.format import Manifest
 from twin_tf.runs.run import RUN, load_info, save_info
 from twin_tf.training.train import train

@@ -9,8 +9,8 @@ import pytest
 from beam_pipelines.build_examples import build_examples
 from beam_pipelines.simulate_logs import simulate_logs
 from twin_tf.config import load_config
-from twin_tf.counting import evaluate_counting
-from twin_tf.evaluate import evaluate
+from twin_tf.evaluation.counting_baseline import evaluate_counting
+from twin_tf.evaluation.evaluate import evaluate
 from twin_tf.training.train import train
 
 SMALL = {

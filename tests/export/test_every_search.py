@@ -14,7 +14,7 @@ from export.local_server import start_local_server
 from export.replay import replay
 from tests.twin_tf.searching import SETTINGS
 from tests.twin_tf.small_run import shared_root, small_config, small_data
-from twin_tf.evaluate import evaluate
+from twin_tf.evaluation.evaluate import evaluate
 from twin_tf.runs.item_embeddings import make_item_embeddings
 from twin_tf.search import STRATEGIES, find_strategy
 from twin_tf.search.protocol import MadeSearch

@@ -15,8 +15,8 @@ from export.protos import graph_pb2
 from export.signatures import expected_signatures
 from export.validate import validate
 from twin_tf.core.tfrecord import frame
+from twin_tf.evaluation.metrics import MetricsAccumulator
 from twin_tf.features.schema import load_schema
-from twin_tf.metrics import MetricsAccumulator
 
 
 def gate(directory, *options):

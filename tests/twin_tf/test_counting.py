@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.twin_tf.small_run import decode
-from twin_tf.counting import _counts, evaluate_counting
-from twin_tf.metrics import compute_metrics
+from twin_tf.evaluation.counting_baseline import _counts, evaluate_counting
+from twin_tf.evaluation.metrics import compute_metrics
 from twin_tf.records.input_pipeline import load_item_features
 
 

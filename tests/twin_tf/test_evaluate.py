@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.twin_tf.small_run import decode, read_json
-from twin_tf.evaluate import LENGTH_EDGES, Evaluation, Evaluator, Scored, evaluate, evaluation_text
-from twin_tf.metrics import compute_metrics
+from twin_tf.evaluation.evaluate import LENGTH_EDGES, Evaluation, Evaluator, Scored, evaluate, evaluation_text
+from twin_tf.evaluation.metrics import compute_metrics
 from twin_tf.records.seen_items import load_seen_items, save_seen_items, seen_items
 from twin_tf.runs.run import load_run
 

@@ -10,7 +10,7 @@ from twin_tf.config import config_from_mapping, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.core.progress import progress_bar
-from twin_tf.evaluate import Evaluator
+from twin_tf.evaluation.evaluate import Evaluator
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import load_run

@@ -15,7 +15,7 @@ from export.exporter import export_run
 from export.local_server import child_environment
 from tests.twin_tf import small_run, two_days
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.evaluate import evaluate
+from twin_tf.evaluation.evaluate import evaluate
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, load_item_ids

@@ -10,7 +10,7 @@ import pytest
 
 from tests.twin_tf.small_run import decode, shared_root, small_config, small_data
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.evaluate import evaluate
+from twin_tf.evaluation.evaluate import evaluate
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.item_embeddings import load_item_embeddings, make_item_embeddings
 from twin_tf.runs.run import SEARCH_STATE, load_run

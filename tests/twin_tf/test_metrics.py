@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from twin_tf import metrics as metrics_module
-from twin_tf.metrics import MetricsAccumulator, compute_metrics
+from twin_tf.evaluation import metrics as metrics_module
+from twin_tf.evaluation.metrics import MetricsAccumulator, compute_metrics
 
 few_scores = st.integers(0, 4).map(lambda n: n / 4)  # ties everywhere
 any_scores = st.floats(0, 1, width=32)

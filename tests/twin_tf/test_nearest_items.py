@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.twin_tf.small_run import decode
-from twin_tf import nearest_items as module
+from twin_tf.evaluation import nearest_items as module
+from twin_tf.evaluation.nearest_items import nearest_items, nearest_text
 from twin_tf.features.encoders import FeatureEncoder
-from twin_tf.nearest_items import nearest_items, nearest_text
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
 from twin_tf.runs.run import load_run

@@ -12,7 +12,7 @@ from export.exporter import export_run
 from tests.twin_tf.local_cluster import local_cluster, twin_tf
 from tests.twin_tf.small_run import read_json, small_config, untrained
 from twin_tf.core.keras_api import tf
-from twin_tf.evaluate import evaluate
+from twin_tf.evaluation.evaluate import evaluate
 from twin_tf.runs.run import load_run
 
 CHIEF = Path(__file__).parent / "parameter_server_chief.py"

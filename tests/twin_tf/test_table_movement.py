@@ -10,7 +10,7 @@ from tests.twin_tf.planted_items import ITEMS, SHOWN, planted_config, planted_da
 from tests.twin_tf.small_run import read_json
 from tests.twin_tf.toy import SCHEMA, make_model
 from twin_tf.core.keras_api import tf
-from twin_tf.evaluate import Evaluator
+from twin_tf.evaluation.evaluate import Evaluator
 from twin_tf.layers.table_initializer import BLOCK_ROWS, TableInitializer
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.run import build_model, load_info, load_run

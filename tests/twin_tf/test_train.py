@@ -10,7 +10,7 @@ from tests.twin_tf import small_run
 from tests.twin_tf.small_run import read_json, small_config, with_splits
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.evaluate import Evaluator, evaluate
+from twin_tf.evaluation.evaluate import Evaluator, evaluate
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import load_run

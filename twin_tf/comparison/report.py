@@ -14,7 +14,7 @@ from twin_tf.comparison import figures
 from twin_tf.comparison.rates import at_the_edge, rate_rows
 from twin_tf.core.markdown import plain, table
 from twin_tf.core.result_cache import unused_section
-from twin_tf.counting import WHOLE
+from twin_tf.evaluation.counting_baseline import WHOLE
 
 METRICS = ("auc", "gauc", "logloss")
 

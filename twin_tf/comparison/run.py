@@ -268,10 +268,10 @@ class Comparison:
         known = self._manifest.schema.inherent_slices
         for category in dict.fromkeys(name for name in categories if name is not None and name in known):
             name = f"counting-by-{category}"
-            made = Provenance({"category": category}, self._digest, code_digest("twin_tf.counting"))
+            made = Provenance({"category": category}, self._digest, code_digest("twin_tf.evaluation.counting_baseline"))
             found = self._cache.read(name, made)
             if found is None:
-                from twin_tf.counting import counting_baselines
+                from twin_tf.evaluation.counting_baseline import counting_baselines
 
                 baselines = counting_baselines(self._manifest, category)
                 metrics = {label: metrics.to_plain() for label, metrics in baselines.values()}

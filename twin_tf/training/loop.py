@@ -15,7 +15,7 @@ from typing import Any
 from twin_tf.config import Config
 from twin_tf.core.keras_api import tf
 from twin_tf.core.progress import Advance, progress_bar
-from twin_tf.evaluate import Evaluator
+from twin_tf.evaluation.evaluate import Evaluator
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset

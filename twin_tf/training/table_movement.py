@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.config import TrainingConfig
-from twin_tf.evaluate import Evaluator
+from twin_tf.evaluation.evaluate import Evaluator
+from twin_tf.evaluation.metrics import PROBABILITY_FLOOR
 from twin_tf.features.schema import UNKNOWN
-from twin_tf.metrics import PROBABILITY_FLOOR
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.training.table_rows import Floats, Rows, Table, TableRows, named_tables

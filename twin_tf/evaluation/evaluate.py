@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.core.progress import progress_bar
-from twin_tf.metrics import Metrics, MetricsAccumulator
+from twin_tf.evaluation.metrics import Metrics, MetricsAccumulator
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest, SplitName

@@ -8,7 +8,7 @@ A cluster counts as the behaviours that it stands for. Every learned system shou
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.metrics import Metrics, compute_metrics
+from twin_tf.evaluation.metrics import Metrics, compute_metrics
 from twin_tf.records.format import Manifest, SplitName
 from twin_tf.records.input_pipeline import load_item_features, make_dataset
 
