@@ -35,10 +35,10 @@ $(INSTALLED): requirements.lock setup.py
 	touch $@
 
 demo: $(INSTALLED) ## The main job on The Complete Journey, a year of real purchases: logs to served probabilities
-	$(PYTHON) -m twin_tf.demo --data complete-journey --workdir "$(RUNS)/demo" $(FRESH_OPTION)
+	$(PYTHON) -m twin_tf.experiments.demo --data complete-journey --workdir "$(RUNS)/demo" $(FRESH_OPTION)
 
 demo-simulated: $(INSTALLED) ## The same on simulated logs of a video app
-	$(PYTHON) -m twin_tf.demo --data simulated --workdir "$(RUNS)/demo-simulated" $(FRESH_OPTION)
+	$(PYTHON) -m twin_tf.experiments.demo --data simulated --workdir "$(RUNS)/demo-simulated" $(FRESH_OPTION)
 
 test: $(INSTALLED) ## All tests but the slow ones, a process a core
 	$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder

@@ -2,7 +2,7 @@
 
     python -m benchmarks.lifelong_coverage --run=run --prepared=clustered --raw=prepared --logs=raw --records=100
 
-As `twin_tf.comparison.planted`, but of all behaviours before a target, in the window or not, and a behaviour is handed
+As `twin_tf.experiments.comparison.planted`, but of all behaviours before a target, in the window or not, and a behaviour is handed
 over if it is a finalist or a member of one (a cluster).
 
 `--prepared` is what the run was trained on, `--raw` the same data before clustering: without clusters, the same again.
@@ -22,11 +22,11 @@ from beam_pipelines.cluster_inputs import item_embeddings
 from beam_pipelines.cluster_records import Example, RecordClusterer
 from beam_pipelines.cluster_user import HistoryClusterer, unit_vectors
 from beam_pipelines.record_writer import parse_example
-from twin_tf.comparison.planted import NONE, Shares, Truth, interests, look
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import build
 from twin_tf.core.progress import progress_bar
 from twin_tf.core.tfrecord import read_records
+from twin_tf.experiments.comparison.planted import NONE, Shares, Truth, interests, look
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.records import format as keys
 from twin_tf.records.format import Manifest

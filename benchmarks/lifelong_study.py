@@ -26,16 +26,16 @@ from typing import Any, NamedTuple
 from benchmarks.harness import ROOT, machine, say
 from benchmarks.lifelong_report import write_lifelong_report
 from benchmarks.narrow import narrow_config
-from twin_tf.arms import Arm, Arms
-from twin_tf.command_steps import Steps
 from twin_tf.config import load_config
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.dataclass_yaml import to_plain
 from twin_tf.core.files import JsonDict, digest_of_files
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
+from twin_tf.experiments.experiment import Arm, Arms
+from twin_tf.experiments.shipped_data import SHIPPED, make_prepared
+from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.records.format import MANIFEST
-from twin_tf.shipped_data import SHIPPED, make_prepared
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 

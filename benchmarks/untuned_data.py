@@ -28,8 +28,6 @@ import pyarrow.parquet as pq
 from benchmarks.harness import machine, say
 from benchmarks.untuned_sources import SOURCES, Source, find_wheel
 from benchmarks.untuned_yardsticks import ShownTargets, yardsticks
-from twin_tf.arms import Arm, Arms
-from twin_tf.command_steps import Steps
 from twin_tf.config import load_config
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.files import JsonDict, digest_of_files, write_json, write_whole
@@ -37,6 +35,8 @@ from twin_tf.core.markdown import table
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
 from twin_tf.evaluation.counting_baseline import evaluate_counting
+from twin_tf.experiments.experiment import Arm, Arms
+from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import Manifest
 

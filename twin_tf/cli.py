@@ -197,13 +197,13 @@ def compare(
     """
     from pathlib import Path
 
-    from twin_tf.comparison.rates import read_rates
-    from twin_tf.comparison.report import findings
-    from twin_tf.comparison.run import OWN, Comparison
-    from twin_tf.comparison.systems import chosen_systems
     from twin_tf.config import load_config
     from twin_tf.core.workdir import claimed_workdir
-    from twin_tf.shipped_data import prepare_shipped
+    from twin_tf.experiments.comparison.rates import read_rates
+    from twin_tf.experiments.comparison.report import findings
+    from twin_tf.experiments.comparison.run import OWN, Comparison
+    from twin_tf.experiments.comparison.systems import chosen_systems
+    from twin_tf.experiments.shipped_data import prepare_shipped
 
     if seeds < 1 or jobs < 1:
         raise ConfigError(f"--seeds {seeds} and --jobs {jobs} must be at least 1")

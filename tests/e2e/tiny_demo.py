@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from twin_tf import demo
-from twin_tf.shipped_data import ShippedData
+from twin_tf.experiments import demo
+from twin_tf.experiments.shipped_data import ShippedData
 
 SIMULATED = {
     "users": 30, "days": 40, "items": 400, "topics": 40, "median_history": 60, "max_history": 150, "targets": 1500,
@@ -24,7 +24,7 @@ def tiny(config: str) -> demo.Demo:
 
 
 def main() -> None:
-    """Runs it as `python -m twin_tf.demo` would."""
+    """Runs it as `python -m twin_tf.experiments.demo` would."""
     workdir, config = sys.argv[1:3]
     demo.DEMOS["tiny"] = tiny(config)
     demo.main.params[0].type.choices = ["tiny"]  # type: ignore[attr-defined]

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from twin_tf.command_steps import Steps
 from twin_tf.core.result_cache import ResultCache
+from twin_tf.experiments.subprocess_runner import Steps
 
 HALVED, UNCHANGED = "training.embedding_learning_rate=0.05", "training.embedding_learning_rate=0.1"
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.twin_tf.recorded_steps import Recorded
-from twin_tf import arms as arms_module
-from twin_tf.arms import Arm, Arms
 from twin_tf.config import TrainingConfig
 from twin_tf.core.result_cache import ResultCache, unused_section
+from twin_tf.experiments import experiment as arms_module
+from twin_tf.experiments.experiment import Arm, Arms
 
 
 def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from tests.twin_tf.small_run import shared_root, small_config, small_data
-from twin_tf.command_steps import Steps, processor_shares
-from twin_tf.comparison import measurements
-from twin_tf.comparison.latency import SIZES
-from twin_tf.comparison.measurements import Measurements
-from twin_tf.comparison.rates import Rates
-from twin_tf.comparison.run import Comparison
-from twin_tf.comparison.systems import SYSTEMS, chosen_systems
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.experiments.comparison import measurements
+from twin_tf.experiments.comparison.latency import SIZES
+from twin_tf.experiments.comparison.measurements import Measurements
+from twin_tf.experiments.comparison.rates import Rates
+from twin_tf.experiments.comparison.run import Comparison
+from twin_tf.experiments.comparison.systems import SYSTEMS, chosen_systems
+from twin_tf.experiments.subprocess_runner import Steps, processor_shares
 
 
 def test_after_a_failure_nothing_more_begins(tmp_path: Path) -> None:

@@ -80,15 +80,19 @@ def test_only_one_thread_parses_at_a_time(project: Path, monkeypatch: pytest.Mon
 
 
 def test_another_version_of_a_library_is_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = digest("twin_tf.arms")
+    before = digest("twin_tf.experiments.experiment")
     monkeypatch.setattr(code_version, "_library_version", lambda name: "99")
-    assert digest("twin_tf.arms") != before
+    assert digest("twin_tf.experiments.experiment") != before
 
 
 def test_a_training_depends_on_every_search_but_not_on_reports() -> None:
     found = code_version._imported(("twin_tf.training.train",))
     assert {"twin_tf.search.simhash", "twin_tf.layers.relevance", "twin_tf.config", "twin_tf"} <= found
-    assert not {name for name in found if name.startswith(("twin_tf.comparison", "twin_tf.demo", "export"))}
+    assert not {
+        name
+        for name in found
+        if name.startswith(("twin_tf.experiments.comparison", "twin_tf.experiments.demo", "export"))
+    }
 
 
 def test_no_module_of_the_project_is_imported_by_a_relative_name() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from twin_tf.command_steps import StepFailedError, Steps
 from twin_tf.core.end_with_parent import ending_with_this_process
 from twin_tf.core.result_cache import Provenance, ResultCache
+from twin_tf.experiments.subprocess_runner import StepFailedError, Steps
 
 MADE = Provenance({"size": 1}, "data", "code")
 
@@ -30,7 +30,7 @@ def test_bad_usage_is_a_reason_too() -> None:
 
 def test_a_killed_command_is_named_by_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     killed = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
-    monkeypatch.setattr("twin_tf.command_steps.ending_with_this_process", lambda command: killed)
+    monkeypatch.setattr("twin_tf.experiments.subprocess_runner.ending_with_this_process", lambda command: killed)
     with pytest.raises(StepFailedError, match="it was ended by SIGKILL"):
         Steps().run("look", "evaluate")
 
@@ -62,7 +62,7 @@ def test_a_result_of_code_that_changed_while_it_ran_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = Steps(cache=ResultCache(tmp_path))
-    monkeypatch.setattr("twin_tf.command_steps.code_changed", lambda: True)
+    monkeypatch.setattr("twin_tf.experiments.subprocess_runner.code_changed", lambda: True)
     with pytest.raises(StepFailedError, match="the code was changed while it ran"):
         steps.once("make", MADE, lambda: {"number": 1})
     assert not list(tmp_path.iterdir())

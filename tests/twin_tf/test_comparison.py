@@ -10,13 +10,13 @@ import pytest
 
 from tests.twin_tf.recorded_steps import HALVED, Recorded
 from tests.twin_tf.small_run import shared_root, small_config, small_data
-from twin_tf.comparison.measurements import Measurements
-from twin_tf.comparison.rates import Rates, at_the_edge, further, read_rates, shared_settings, untried
-from twin_tf.comparison.report import findings, paired, quality_rows, summary, write_comparison
-from twin_tf.comparison.run import Comparison
-from twin_tf.comparison.systems import SYSTEMS, Factors, System, chosen_systems, own_system
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.experiments.comparison.measurements import Measurements
+from twin_tf.experiments.comparison.rates import Rates, at_the_edge, further, read_rates, shared_settings, untried
+from twin_tf.experiments.comparison.report import findings, paired, quality_rows, summary, write_comparison
+from twin_tf.experiments.comparison.run import Comparison
+from twin_tf.experiments.comparison.systems import SYSTEMS, Factors, System, chosen_systems, own_system
 from twin_tf.records.format import Manifest
 from twin_tf.runs.item_embeddings import make_item_embeddings
 from twin_tf.search import STRATEGIES, make_search

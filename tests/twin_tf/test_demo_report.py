@@ -5,9 +5,9 @@ import struct
 
 import pytest
 
-from twin_tf.command_steps import Steps
-from twin_tf.demo_report import Done, build_report, quality_table, write_report
-from twin_tf.shipped_data import SHIPPED
+from twin_tf.experiments.demo_report import Done, build_report, quality_table, write_report
+from twin_tf.experiments.shipped_data import SHIPPED
+from twin_tf.experiments.subprocess_runner import Steps
 
 CLASSES = [
     {"from": 0, "to": 50, "auc": 0.6, "gauc": 0.61, "targets": 1200},

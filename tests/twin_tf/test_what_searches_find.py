@@ -11,9 +11,9 @@ import pytest
 
 from tests.reference import network
 from tests.twin_tf.small_run import shared_root, small_config, small_data, small_run
-from twin_tf.comparison.consistency import hits_by_age, hits_by_size
-from twin_tf.comparison.planted import Truth, planted
 from twin_tf.core.keras_api import tf
+from twin_tf.experiments.comparison.consistency import hits_by_age, hits_by_size
+from twin_tf.experiments.comparison.planted import Truth, planted
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from export.errors import DataLossError, UnavailableError, error_for
 from export.version_store import PublishError
 from twin_tf.cli import main
-from twin_tf.command_steps import StepFailedError
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError, is_users
 from twin_tf.core.tfrecord import CorruptRecordError
+from twin_tf.experiments.subprocess_runner import StepFailedError
 from twin_tf.runs.checkpoints import DamagedCheckpointError
 
 ROOT = Path(__file__).parents[3]

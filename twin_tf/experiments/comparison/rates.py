@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twin_tf.comparison.systems import Factors, System
 from twin_tf.config import Config
 from twin_tf.core.dataclass_yaml import ConfigError, first_difference, nearest
 from twin_tf.core.files import JsonDict
+from twin_tf.experiments.comparison.systems import Factors, System
 
 ORIGIN = ("data", "manifest_sha256", "seed", "settings", "code", "commit")
 """What `rates.json` says of where its trials were made."""

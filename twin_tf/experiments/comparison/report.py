@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twin_tf.comparison import figures
-from twin_tf.comparison.rates import at_the_edge, rate_rows
 from twin_tf.core.markdown import plain, table
 from twin_tf.core.result_cache import unused_section
 from twin_tf.evaluation.counting_baseline import WHOLE
+from twin_tf.experiments.comparison import figures
+from twin_tf.experiments.comparison.rates import at_the_edge, rate_rows
 
 METRICS = ("auc", "gauc", "logloss")
 

@@ -13,18 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twin_tf.arms import CODE, Arm, Arms
-from twin_tf.command_steps import Steps
-from twin_tf.comparison.measurements import MATCHES, Measurements
-from twin_tf.comparison.rates import Rates, check_origin, further, shared_settings, untried
-from twin_tf.comparison.report import write_comparison
-from twin_tf.comparison.systems import Factors, System
 from twin_tf.config import Config, load_config
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.files import JsonDict, read_json, write_json
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS
+from twin_tf.experiments.comparison.measurements import MATCHES, Measurements
+from twin_tf.experiments.comparison.rates import Rates, check_origin, further, shared_settings, untried
+from twin_tf.experiments.comparison.report import write_comparison
+from twin_tf.experiments.comparison.systems import Factors, System
+from twin_tf.experiments.experiment import CODE, Arm, Arms
+from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.records.format import Manifest
 from twin_tf.search import make_search
 
@@ -108,7 +108,7 @@ class Comparison:
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._commit = commit()
         taken = read_json(self._workdir / TAKEN) if (self._workdir / TAKEN).is_file() else {}
-        self._same = {"manifest_sha256": self._digest, "code": code_digest("twin_tf.comparison.run", *CODE)}
+        self._same = {"manifest_sha256": self._digest, "code": code_digest("twin_tf.experiments.comparison.run", *CODE)}
         same = {name: taken.get(name) for name in self._same} == self._same
         self._earlier = float(taken["seconds"]) if same else 0.0
         where = None if truth is None else str(Path(truth).absolute())

@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from twin_tf.arms import Arm
 from twin_tf.config import TrainingConfig
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
+from twin_tf.experiments.experiment import Arm
 from twin_tf.search import find_strategy
 
 

@@ -1,6 +1,6 @@
 """The main job from raw logs to served probabilities, step by step, with the same commands that a user types.
 
-    python -m twin_tf.demo --data complete-journey --workdir runs/demo
+    python -m twin_tf.experiments.demo --data complete-journey --workdir runs/demo
 
 Every step is a process of its own; its command is shown, its time and memory are measured. What is done is kept: called
 again after a kill or a failure, the demo goes on where it was, with what the same settings, data and code have made.
@@ -18,16 +18,16 @@ from typing import NamedTuple
 
 import click
 
-from twin_tf.arms import Arm, Arms
-from twin_tf.command_steps import StepFailedError, Steps
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.errors import UserError
 from twin_tf.core.files import JsonDict, digest_of_files, full_disk
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
-from twin_tf.demo_report import Done, build_report, quality_table, write_report
+from twin_tf.experiments.demo_report import Done, build_report, quality_table, write_report
+from twin_tf.experiments.experiment import Arm, Arms
+from twin_tf.experiments.shipped_data import SHIPPED, ShippedData, make_prepared
+from twin_tf.experiments.subprocess_runner import StepFailedError, Steps
 from twin_tf.records.format import MANIFEST, Manifest
-from twin_tf.shipped_data import SHIPPED, ShippedData, make_prepared
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what matters comes as an exception
 
@@ -220,7 +220,7 @@ def main(name: str, workdir: Path, fresh: bool) -> None:
 
     python = Path(sys.executable)
     shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-    again = [str(shown), "-m", "twin_tf.demo", "--data", name, "--workdir", str(workdir)]
+    again = [str(shown), "-m", "twin_tf.experiments.demo", "--data", name, "--workdir", str(workdir)]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the report is written, and what it began ends
     try:
         report = run_demo(DEMOS[name], workdir, again, fresh)

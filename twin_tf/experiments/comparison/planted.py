@@ -1,6 +1,6 @@
 """Which of the planted relevant behaviours a system's search hands over: simulated logs know, real ones do not.
 
-    python -m twin_tf.comparison.planted --run=run --prepared=prepared --truth=raw/truth --records=200
+    python -m twin_tf.experiments.comparison.planted --run=run --prepared=prepared --truth=raw/truth --records=200
 
 A behaviour is relevant to a target if the simulated user met both with the same interest. Of each target with an
 interest and a relevant behaviour among its latest `model.history_length`, whatever of them the search looks at:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from twin_tf.command_steps import Steps
 from twin_tf.config import load_config
 from twin_tf.core.code_version import code_digest
 from twin_tf.core.dataclass_yaml import ConfigError, nearest, to_plain
 from twin_tf.core.files import digest_of_files
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS
+from twin_tf.experiments.subprocess_runner import Steps
 
 
 class ShippedData(NamedTuple):

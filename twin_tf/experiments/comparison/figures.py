@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twin_tf.comparison.systems import SYSTEMS
 from twin_tf.core.plots import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 from twin_tf.evaluation.counting_baseline import WHOLE
+from twin_tf.experiments.comparison.systems import SYSTEMS
 
 JsonDict = Mapping[str, Any]
 Results = Mapping[str, Sequence[JsonDict]]

@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from twin_tf.command_steps import Steps
-from twin_tf.comparison.latency import SIZES
-from twin_tf.comparison.systems import System
 from twin_tf.core.code_version import code_digest
 from twin_tf.core.files import JsonDict
 from twin_tf.core.result_cache import KEY_DIGITS, Provenance, ResultCache
+from twin_tf.experiments.comparison.latency import SIZES
+from twin_tf.experiments.comparison.systems import System
+from twin_tf.experiments.subprocess_runner import Steps
 
 AGES = (0, 25, 50, 100, 200, 400)
 """Training steps that TWIN's projection table is old."""
@@ -124,12 +124,14 @@ class Measurements:
             "latency": {"length": LENGTH, "candidates": CANDIDATES},
         }
         name = Path(run).name
-        made = Provenance({"run": name, **settings[what]}, self._data, code_digest(f"twin_tf.comparison.{what}"))
+        made = Provenance(
+            {"run": name, **settings[what]}, self._data, code_digest(f"twin_tf.experiments.comparison.{what}")
+        )
         return f"{name}.{what}", made
 
     def _module(self, name: str, *arguments: str, alone: bool = False) -> JsonDict:
         """Runs a module of this package; returns what it prints."""
-        module = f"twin_tf.comparison.{name}"
+        module = f"twin_tf.experiments.comparison.{name}"
         print(f"$ python -m {module} {' '.join(arguments)}", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", module, *arguments]
         with self._steps.process(command, alone=alone, stdout=subprocess.PIPE) as process:

@@ -1,6 +1,6 @@
 """The paper's figure 4: of the 100 behaviours that the ESU would rank highest, how many the GSU hands over.
 
-    python -m twin_tf.comparison.consistency --run=run --prepared=prepared --records=40 [--ages=0,100,...]
+    python -m twin_tf.experiments.comparison.consistency --run=run --prepared=prepared --records=40 [--ages=0,100,...]
 
 The oracle is each system's own ESU: eq. 6 with its own parameters over every behaviour. With `--ages`, also how many
 the search finds when its projection table is so many training steps old.

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twin_tf.command_steps import Steps
 from twin_tf.core.files import JsonDict, write_json, write_whole
 from twin_tf.core.markdown import plain, table
 from twin_tf.core.plots import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 from twin_tf.core.result_cache import unused_section
-from twin_tf.shipped_data import ShippedData
+from twin_tf.experiments.shipped_data import ShippedData
+from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.training.table_report import HEAD, table_rows, worthless_tables
 
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from twin_tf.command_steps import Steps
 from twin_tf.config import load_config
 from twin_tf.core.code_version import code_digest
 from twin_tf.core.files import JsonDict, read_json
 from twin_tf.core.result_cache import Provenance, ResultCache
+from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.records.format import MANIFEST
 
 CODE = ("twin_tf.training.train", "twin_tf.evaluation.evaluate")

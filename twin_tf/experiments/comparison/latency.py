@@ -1,7 +1,7 @@
 """What one request costs each system: a whole network in TensorFlow Serving's session, without the wire.
 
-    python -m twin_tf.comparison.latency export --run=run --output=model --length=10000
-    python -m twin_tf.comparison.latency time --model=model --length=10000 --candidates=100
+    python -m twin_tf.experiments.comparison.latency export --run=run --output=model --length=10000
+    python -m twin_tf.experiments.comparison.latency time --model=model --length=10000 --candidates=100
 
 The first writes the run as a served model that looks at `length` behaviours, whatever it was trained on; the second, in
 a process that never imports TensorFlow, times random requests to it.

@@ -1,0 +1,1 @@
+"""Studies of several systems: the demo and the comparison."""
