@@ -81,5 +81,5 @@ setup(
     },
     install_requires=LIGHT + EXTRAS["beam"][1:] if for_beam_workers() else LIGHT + MODEL,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["twin-tf = twin_tf.cli:main"]},
+    entry_points={"console_scripts": ["twin-tf = twin_tf.cli.main:main"]},
 )

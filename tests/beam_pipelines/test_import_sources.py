@@ -26,7 +26,7 @@ from public_files import (
 from beam_pipelines.datasets import delimited_text
 from beam_pipelines.datasets.log_writer import ROW_GROUP, RawLogs
 from beam_pipelines.import_dataset import DATASETS, import_dataset, main
-from twin_tf.cli import main as cli
+from twin_tf.cli.main import main as cli
 from twin_tf.core.dataclass_yaml import ConfigError
 
 

@@ -37,7 +37,13 @@ def test_every_search_is_trained_evaluated_exported_and_served(search: str, tmp_
     metrics = evaluate(tmp_path / "run", root / "prepared")["metrics"]
     assert 0.4 < metrics["auc"] < 1
     export_run(tmp_path / "run", tmp_path / "model")
-    gate = [sys.executable, "-m", "twin_tf.cli", "validate", str(tmp_path / "model")]  # it must not import TensorFlow
+    gate = [
+        sys.executable,
+        "-m",
+        "twin_tf.cli",
+        "validate",
+        str(tmp_path / "model"),
+    ]  # it must not import TensorFlow
     assert subprocess.run(gate, check=False).returncode == 0
     base = tmp_path / "serving"
     shutil.copytree(tmp_path / "model", base / "1700000000")

@@ -280,7 +280,16 @@ def test_projections_of_other_weights_or_of_another_catalogue_are_refused(days, 
 def test_a_refresh_killed_in_the_middle_leaves_the_base_path_as_it_was(days, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(days / "model-1", base / "1")
-    command = [sys.executable, "-m", "twin_tf.cli", "refresh", "--base-path", str(base), "--run", str(days / "run-2")]
+    command = [
+        sys.executable,
+        "-m",
+        "twin_tf.cli",
+        "refresh",
+        "--base-path",
+        str(base),
+        "--run",
+        str(days / "run-2"),
+    ]
     command += ["--auc-epsilon", str(FEW_TARGETS.auc_epsilon)]
     for wait in (0.0, 0.5, 2.0, 6.0):  # while it writes the variables, asks the probes, waits for the gate
         killed = subprocess.Popen(command, env=child_environment(), stderr=subprocess.DEVNULL)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.serving_configs.test_serving_configs import FOLDER, REPOSITORY
-from twin_tf.cli import main
+from twin_tf.cli.main import main
 
 PLACES = [
     REPOSITORY / "docs" / "serving.md",

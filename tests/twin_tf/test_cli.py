@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from export.local_server import child_environment, start_local_server
 from tests.twin_tf import small_run
 from twin_tf import __version__
-from twin_tf.cli import main
+from twin_tf.cli.main import main
 
 COMMANDS = (
     "simulate", "import", "preprocess", "cluster", "item-embeddings", "train", "evaluate", "inspect",
@@ -24,7 +24,7 @@ COMMANDS = (
 
 PROBE = """
 import sys
-from twin_tf.cli import main
+from twin_tf.cli.main import main
 sys.argv[0] = "twin-tf"
 try:
     main()

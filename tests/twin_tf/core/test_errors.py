@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from export.errors import DataLossError, UnavailableError, error_for
 from export.version_store import PublishError
-from twin_tf.cli import main
+from twin_tf.cli.main import main
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError, is_users
 from twin_tf.core.tfrecord import CorruptRecordError

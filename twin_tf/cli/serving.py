@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from twin_tf.cli_options import Command, json_option, show
+from twin_tf.cli.options import Command, json_option, show
 
 if TYPE_CHECKING:
     from export.publisher import Watcher

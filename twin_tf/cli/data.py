@@ -4,7 +4,7 @@ import json
 
 import click
 
-from twin_tf.cli_options import config_options, json_option, show
+from twin_tf.cli.options import config_options, json_option, show
 from twin_tf.core.dataclass_yaml import ConfigError
 
 EVENTS = "Events: path or pattern of .jsonl, .csv or .parquet files, or bigquery://project.data.table; may be repeated."

@@ -14,16 +14,16 @@ from typing import Any
 import click
 
 from twin_tf import __version__
-from twin_tf.cli_data import cluster, import_command, item_embeddings, preprocess, simulate
-from twin_tf.cli_options import config_options, json_option, named, show
-from twin_tf.cli_serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
+from twin_tf.cli.data import cluster, import_command, item_embeddings, preprocess, simulate
+from twin_tf.cli.options import config_options, json_option, named, show
+from twin_tf.cli.serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError, is_users
 from twin_tf.core.files import full_disk
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what matters as exceptions
 
-_AS_JSON = "twin_tf.cli.as_json"
+_AS_JSON = "twin_tf.cli.main.as_json"
 STRATEGY = "single, mirrored (all devices here), multi_worker or parameter_server (a cluster, by TF_CONFIG)."
 
 
