@@ -28,10 +28,10 @@ import numpy.typing as npt
 
 from export.channel import channel_options, target_uri
 from export.click_request import normalise
+from export.contract.tensors import encode
 from export.model_calls import PREDICT
 from export.protos import serving_pb2
 from export.replay import one_request
-from export.tensors import encode
 
 _READY = "sending"
 _LEAD_SECONDS = 0.2

@@ -23,7 +23,7 @@ from benchmarks import harness
 from benchmarks.harness import Figure, Start, figure, report, say
 from benchmarks.load_generator import LoadResult, running_load
 from export.client import TwinClient
-from export.errors import ServingError
+from export.contract.errors import ServingError
 from export.local_server import ServerProcess, start_local_server
 
 SWAPS = 100

@@ -13,8 +13,8 @@ import grpc
 import grpc.aio
 
 from export.click_request import ClickRequest, ClickResponse
+from export.contract.tensors import Array
 from export.model_calls import ModelCalls, read_outputs, states_by_version
-from export.tensors import Array
 
 __all__ = ["AsyncTwinClient", "ClickRequest", "ClickResponse"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from export.errors import ServingError
+from export.contract.errors import ServingError
+from export.contract.probe_file import Probes, served_scores
+from export.contract.signatures import request_contract
+from export.contract.tensors import Array
 from export.loaded_version import LoadedVersion
-from export.probe_file import Probes, served_scores
-from export.signatures import request_contract
-from export.tensors import Array
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder
 

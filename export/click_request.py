@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.tensors import Array
+from export.contract.tensors import Array
 
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema

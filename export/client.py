@@ -16,8 +16,8 @@ from typing import Any
 import grpc
 
 from export.click_request import ClickRequest, ClickResponse
+from export.contract.tensors import Array
 from export.model_calls import ModelCalls, read_outputs, states_by_version
-from export.tensors import Array
 
 __all__ = ["ClickRequest", "ClickResponse", "TwinClient"]
 

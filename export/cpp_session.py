@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from export.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, error_for
+from export.contract.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, error_for
+from export.contract.tensors import STRING, Array, array_dtype_number, as_bytes, dtype_name, numpy_dtype
 from export.protos import graph_pb2
 from export.tensorflow_library import Output, library
-from export.tensors import STRING, Array, array_dtype_number, as_bytes, dtype_name, numpy_dtype
 
 _STRING_SIZE = 24  # bytes of a TF_TString
 _INTERNAL_SIGNATURES = "__saved_model"

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export.probe_file import Probes
+from export.contract.probe_file import Probes
+from export.contract.signatures import expected_signatures
 from export.probes import rescore_probes, write_probes
 from export.servable import Servable
-from export.signatures import expected_signatures
 from export.table_report import table_report
 from export.warmup import write_warmup
 from twin_tf.core.dataclass_yaml import ConfigError, to_plain

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from export.errors import InvalidArgumentError, ServingError
+from export.contract.errors import InvalidArgumentError, ServingError
 from export.protos import config_pb2, serving_pb2
 from export.served_models import ServedModels
 

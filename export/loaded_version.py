@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.cpp_session import CppSession
-from export.errors import (
+from export.contract.errors import (
     DataLossError,
     FailedPreconditionError,
     InternalError,
@@ -17,8 +16,9 @@ from export.errors import (
     ServingError,
     error_for,
 )
+from export.contract.tensors import Array, decode, encode
+from export.cpp_session import CppSession
 from export.protos import graph_pb2, serving_pb2
-from export.tensors import Array, decode, encode
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
 
 DEFAULT_SIGNATURE = "serving_default"

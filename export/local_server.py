@@ -28,7 +28,7 @@ from types import FrameType
 import click
 import grpc
 
-from export.errors import ServingError
+from export.contract.errors import ServingError
 from export.grpc_services import GrpcServices
 from export.protos import config_pb2
 from export.rest_server import RestServer

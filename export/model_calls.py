@@ -1,6 +1,6 @@
 """What the sync and the asyncio client share: every call but the waiting for its answer.
 
-Requests become messages, answers become arrays, and gRPC's errors the exceptions of `export.errors`, here alone.
+Requests become messages, answers become arrays, and gRPC's errors the exceptions of `export.contract.errors`, here alone.
 """
 
 import abc
@@ -12,9 +12,9 @@ import numpy as np
 
 from export.channel import MOST_RETRIES, channel_options, target_uri
 from export.click_request import ClickRequest, ClickResponse, normalise
-from export.errors import DataLossError, ServingError, error_for
+from export.contract.errors import DataLossError, ServingError, error_for
+from export.contract.tensors import Array, decode, encode
 from export.protos import serving_pb2
-from export.tensors import Array, decode, encode
 
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from export.probe_file import Probes, batches
+from export.contract.probe_file import Probes, batches
 from export.servable import Servable, request_spec
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.records.batch import Batch

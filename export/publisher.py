@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.client import TwinClient
-from export.errors import ServingError
-from export.file_manifest import fault, write_manifest
+from export.contract.errors import ServingError
+from export.contract.file_manifest import fault, write_manifest
 from export.local_server import child_environment
 from export.validate import Limits
 from export.version_manager import version_numbers

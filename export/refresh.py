@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from export.auc_check import incomparable
+from export.contract.file_manifest import fault
+from export.contract.probe_file import load_probe_file
 from export.exporter import EXPORT, EXTRA, write_extra
-from export.file_manifest import fault
-from export.probe_file import load_probe_file
 from export.publisher import Watcher, publish_written
 from export.servable import VARIABLES, Servable
 from export.validate import Limits

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from export.client import TwinClient
-from export.probe_file import PROBES_FILE, load_probe_file
-from export.tensors import Array
+from export.contract.probe_file import PROBES_FILE, load_probe_file
+from export.contract.tensors import Array
 from twin_tf.core.dataclass_yaml import ConfigError
 
 WARM_REQUESTS = 20
@@ -41,7 +41,7 @@ def replay(client: TwinClient, model: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: no probes.
-        export.errors.ServingError: the server does not answer.
+        export.contract.errors.ServingError: the server does not answer.
     """
     inputs, expected, finalists = load_probes(model)
     worst, hits, wanted = 0.0, 0, 0

@@ -6,7 +6,7 @@ INVALID_ARGUMENT.
 
 from collections.abc import Mapping
 
-from export.signatures import TensorContract
+from export.contract.signatures import TensorContract
 from twin_tf.core.keras_api import tf
 
 Tensors = dict[str, tf.Tensor]

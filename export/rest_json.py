@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from export.errors import InvalidArgumentError, ServingError, error_for
+from export.contract.errors import InvalidArgumentError, ServingError, error_for
+from export.contract.tensors import STRING, Array, dtype_name, encode, served_name
 from export.protos import graph_pb2, serving_pb2
-from export.tensors import STRING, Array, dtype_name, encode, served_name
 
 _ROW, _COLUMNS, _SIGNATURE, _BASE64 = "instances", "inputs", "signature_name", "b64"
 _INTEGERS = {"int8": 32, "int16": 32, "uint8": 32, "int32": 32, "int64": 64}

@@ -15,11 +15,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from export.errors import InvalidArgumentError, ServingError, error_for, status_name
+from export.contract.errors import InvalidArgumentError, ServingError, error_for, status_name
+from export.contract.tensors import decode, enum_name
 from export.protos import graph_pb2, serving_pb2
 from export.rest_json import predict_body, read_predict_body
 from export.served_models import ServedModels
-from export.tensors import decode, enum_name
 
 _log = logging.getLogger(__name__)
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from export.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
+from export.contract.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
 from export.loaded_version import LoadedVersion
 from export.protos import config_pb2, serving_pb2
 from export.version_manager import VersionManager

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from export.errors import NotFoundError
+from export.contract.errors import NotFoundError
 
 _NAMES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib")
 

@@ -21,14 +21,14 @@ import click
 import numpy as np
 
 from export import auc_check
+from export.contract.errors import ServingError
+from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file, served_scores
+from export.contract.signatures import WHOLE_TABLE, SignatureContract, TensorContract, expected_signatures
+from export.contract.tensors import Array
 from export.cpp_session import Signature, TensorSpecification
-from export.errors import ServingError
 from export.loaded_version import WARMUP_FILE, LoadedVersion
 from export.operations import operation_names, refused_operations
-from export.probe_file import PROBES_FILE, Probes, load_probe_file, served_scores
 from export.protos import graph_pb2
-from export.signatures import WHOLE_TABLE, SignatureContract, TensorContract, expected_signatures
-from export.tensors import Array
 from export.version_manager import version_numbers
 from twin_tf.features.schema import FeatureSchema, load_schema
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from export.errors import NotFoundError, ServingError
+from export.contract.errors import NotFoundError, ServingError
 from export.loaded_version import LoadedVersion
 from export.protos import config_pb2, serving_pb2
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from export.contract.signatures import WHOLE_TABLE, feature_contract
 from export.servable import request_spec
-from export.signatures import WHOLE_TABLE, feature_contract
 from twin_tf.config import ServingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FeatureSchema

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from export.contract.errors import ServingError
 from export.cpp_session import CppSession
-from export.errors import ServingError
 
 
 def main(directory: Path) -> None:

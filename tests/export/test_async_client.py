@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from export import errors
 from export.async_client import AsyncTwinClient
 from export.client import TwinClient
+from export.contract import errors
 from export.local_server import start_local_server
 from twin_tf.features.encoders import hash_id
 from twin_tf.features.schema import load_schema

@@ -11,8 +11,8 @@ import grpc
 import numpy as np
 import pytest
 
-from export import errors
 from export.client import TwinClient
+from export.contract import errors
 from export.local_server import child_environment, start_local_server
 
 PATIENCE_S = 60

@@ -7,9 +7,9 @@ import grpc
 import numpy as np
 import pytest
 
-from export import errors
 from export.async_client import AsyncTwinClient
 from export.client import TwinClient
+from export.contract import errors
 from export.protos import serving_pb2
 
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from export.contract.errors import NotFoundError
 from export.cpp_session import CppSession
-from export.errors import NotFoundError
 
 RUN = """
 import json, sys, threading
 import numpy as np
 from export.cpp_session import CppSession
-from export.errors import ServingError
+from export.contract.errors import ServingError
 from pathlib import Path
 root = Path(sys.argv[1])
 facts = {}

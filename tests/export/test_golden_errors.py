@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
+from export.contract.tensors import encode, numpy_dtype
 from export.local_server import start_local_server
 from export.protos import graph_pb2, serving_pb2
-from export.tensors import encode, numpy_dtype
 from tests.twin_tf.small_run import shared_root, small_model
 
 GOLDEN = yaml.safe_load((Path(__file__).parent / "golden_errors.yaml").read_text())

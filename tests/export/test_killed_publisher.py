@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from export.file_manifest import MANIFEST, fault
+from export.contract.file_manifest import MANIFEST, fault
 from export.local_server import child_environment
 from export.publisher import publish
 from export.version_manager import version_numbers

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from export.client import TwinClient
-from export.errors import ServingError
-from export.file_manifest import MANIFEST, fault
+from export.contract.errors import ServingError
+from export.contract.file_manifest import MANIFEST, fault
 from export.local_server import child_environment, start_local_server
 from export.publisher import PublishError, Watcher, publish, refusal, roll_back
 from export.version_manager import version_numbers

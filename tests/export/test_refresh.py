@@ -18,9 +18,9 @@ import yaml
 
 from beam_pipelines.project_items import main as project_command
 from beam_pipelines.project_items import project_items
+from export.contract.probe_file import load_probe_file
 from export.exporter import export_run
 from export.local_server import child_environment
-from export.probe_file import load_probe_file
 from export.publisher import PublishError
 from export.refresh import refresh
 from export.validate import Limits

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from export.client import TwinClient
-from export.errors import UnavailableError
+from export.contract.errors import UnavailableError
 from export.local_server import start_local_server
 from export.replay import load_probes, replay
 from tests.twin_tf import small_run

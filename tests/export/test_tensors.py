@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from export.contract.tensors import decode, encode
 from export.protos import graph_pb2
-from export.tensors import decode, encode
 
 NAMES = [
     "float32",

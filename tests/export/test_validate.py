@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from export.auc_check import Comparison, compare
+from export.contract.signatures import expected_signatures
 from export.local_server import child_environment
 from export.operations import LOADER, refused_operations, stock_operations
 from export.protos import graph_pb2
-from export.signatures import expected_signatures
 from export.validate import validate
 from twin_tf.core.tfrecord import frame
 from twin_tf.evaluation.metrics import MetricsAccumulator

@@ -4,9 +4,9 @@ RUN = """
 import json, shutil, sys, threading, time
 from pathlib import Path
 import numpy as np
-from export.errors import ServingError
+from export.contract.errors import ServingError
 from export.protos import serving_pb2
-from export.tensors import encode
+from export.contract.tensors import encode
 from export.version_manager import VersionManager
 
 toys, base = Path(sys.argv[1]), Path(sys.argv[2])

@@ -285,6 +285,3 @@ for _command in (
     *main.commands.values(),
 ):  # raw docstrings spell click's mark for "do not wrap" in two characters
     _command.help = (_command.help or "").replace("\\b", "\b")
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from export.errors import DataLossError, UnavailableError, error_for
+from export.contract.errors import DataLossError, UnavailableError, error_for
 from export.version_store import PublishError
 from twin_tf.cli.main import main
 from twin_tf.core.dataclass_yaml import ConfigError

@@ -54,7 +54,7 @@ _MOST_ELEMENTS = 1 << 31
 _MOST_FILLED = 1 << 27
 
 if sys.byteorder != "little":
-    raise ImportError("export.tensors packs tensors as little-endian bytes and needs a little-endian machine")
+    raise ImportError("export.contract.tensors packs tensors as little-endian bytes and needs a little-endian machine")
 
 
 def dtype_number(name: str) -> int:

@@ -3,7 +3,7 @@
 Example:
     >>> raise error_for(5, "Servable not found for request: Latest(twin)")
     Traceback (most recent call last):
-    export.errors.NotFoundError: Servable not found for request: Latest(twin)
+    export.contract.errors.NotFoundError: Servable not found for request: Latest(twin)
 """
 
 from typing import ClassVar

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from export.contract.tensors import Array
 from export.loaded_version import DEFAULT_SIGNATURE, LoadedVersion
-from export.tensors import Array
 
 PROBES_FILE = "assets.extra/probes.npz"
 _ROWS_A_CALL = 16

@@ -1,0 +1,1 @@
+"""What exporter, gate, server and client agree on."""
