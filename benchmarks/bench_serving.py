@@ -33,8 +33,8 @@ import numpy.typing as npt
 
 from benchmarks.harness import ROOT, Figure, Start, figure, ratio, report, say
 from export.client import TwinClient
-from export.cpp_session import CppSession
 from export.local_server import start_local_server
+from export.session.cpp_session import CppSession
 
 LENGTHS, CANDIDATES = (1_000, 10_000), (1, 100, 500)
 FLOORS = ((1_000, 100), (10_000, 100))

@@ -13,7 +13,7 @@ from export.contract.errors import ServingError
 from export.contract.probe_file import Probes, served_scores
 from export.contract.signatures import request_contract
 from export.contract.tensors import Array
-from export.loaded_version import LoadedVersion
+from export.session.loaded_version import LoadedVersion
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder
 

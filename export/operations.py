@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from export.protos import graph_pb2, ops_pb2
-from export.tensorflow_library import library
+from export.session.tensorflow_library import library
 
 STATEFUL = frozenset(
     (

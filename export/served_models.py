@@ -12,8 +12,8 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from export.contract.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
-from export.loaded_version import LoadedVersion
 from export.protos import config_pb2, serving_pb2
+from export.session.loaded_version import LoadedVersion
 from export.version_manager import VersionManager
 
 

@@ -25,10 +25,10 @@ from export.contract.errors import ServingError
 from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file, served_scores
 from export.contract.signatures import WHOLE_TABLE, SignatureContract, TensorContract, expected_signatures
 from export.contract.tensors import Array
-from export.cpp_session import Signature, TensorSpecification
-from export.loaded_version import WARMUP_FILE, LoadedVersion
 from export.operations import operation_names, refused_operations
 from export.protos import graph_pb2
+from export.session.cpp_session import Signature, TensorSpecification
+from export.session.loaded_version import WARMUP_FILE, LoadedVersion
 from export.version_manager import version_numbers
 from twin_tf.features.schema import FeatureSchema, load_schema
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from export.contract.errors import NotFoundError, ServingError
-from export.loaded_version import LoadedVersion
 from export.protos import config_pb2, serving_pb2
+from export.session.loaded_version import LoadedVersion
 
 _log = logging.getLogger(__name__)
 _State = serving_pb2.ModelVersionStatus

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from export.contract.tensors import Array
-from export.loaded_version import DEFAULT_SIGNATURE, LoadedVersion
+from export.session.loaded_version import DEFAULT_SIGNATURE, LoadedVersion
 
 PROBES_FILE = "assets.extra/probes.npz"
 _ROWS_A_CALL = 16

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from export.contract.errors import ServingError
-from export.cpp_session import CppSession
+from export.session.cpp_session import CppSession
 
 
 def main(directory: Path) -> None:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from export.contract.errors import NotFoundError
-from export.cpp_session import CppSession
+from export.session.cpp_session import CppSession
 
 RUN = """
 import json, sys, threading
 import numpy as np
-from export.cpp_session import CppSession
+from export.session.cpp_session import CppSession
 from export.contract.errors import ServingError
 from pathlib import Path
 root = Path(sys.argv[1])
@@ -132,7 +132,7 @@ def test_a_missing_tensorflow_is_one_sentence(toys, run_python):
 import importlib.util, json, sys
 find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "tensorflow" else find(name, *rest)
-from export.cpp_session import CppSession
+from export.session.cpp_session import CppSession
 try:
     CppSession(sys.argv[1])
 except Exception as error:
@@ -147,7 +147,7 @@ def test_shapes_of_outputs_follow_the_inputs(toys, run_python):
     code = """
 import json, sys
 import numpy as np
-from export.cpp_session import CppSession
+from export.session.cpp_session import CppSession
 with CppSession(sys.argv[1]) as session:
     shapes = [session.run("item_projection", {"item": np.zeros(s, np.int64)})["projection"].shape
               for s in ((1, 1), (3, 2), (0, 4), (2, 0))]

@@ -51,7 +51,7 @@ def export(run: str, output: str, length: int) -> None:
 
 def request_time(model: str, length: int, candidates: int, count: int) -> dict[str, float]:
     """Median and 99th percentile of a request, in milliseconds."""
-    from export.cpp_session import CppSession
+    from export.session.cpp_session import CppSession
 
     sizes = json.loads((Path(model) / SIZES).read_text(encoding="utf-8"))
     generator = np.random.default_rng(1)

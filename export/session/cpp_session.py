@@ -23,7 +23,7 @@ import numpy as np
 from export.contract.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, error_for
 from export.contract.tensors import STRING, Array, array_dtype_number, as_bytes, dtype_name, numpy_dtype
 from export.protos import graph_pb2
-from export.tensorflow_library import Output, library
+from export.session.tensorflow_library import Output, library
 
 _STRING_SIZE = 24  # bytes of a TF_TString
 _INTERNAL_SIGNATURES = "__saved_model"

@@ -17,8 +17,8 @@ from export.contract.errors import (
     error_for,
 )
 from export.contract.tensors import Array, decode, encode
-from export.cpp_session import CppSession
 from export.protos import graph_pb2, serving_pb2
+from export.session.cpp_session import CppSession
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
 
 DEFAULT_SIGNATURE = "serving_default"

@@ -1,0 +1,1 @@
+"""A version, loaded as the server loads it."""
