@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.narrow import narrow_config
-from export.servable import Servable
+from export.saved_model.servable import Servable
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema
 from twin_tf.models.twin import TwinModel

@@ -25,9 +25,9 @@ import numpy as np
 from export.auc_check import incomparable
 from export.contract.file_manifest import fault
 from export.contract.probe_file import load_probe_file
-from export.exporter import EXPORT, EXTRA, write_extra
 from export.publisher import Watcher, publish_written
-from export.servable import VARIABLES, Servable
+from export.saved_model.exporter import EXPORT, EXTRA, write_extra
+from export.saved_model.servable import VARIABLES, Servable
 from export.validate import Limits
 from export.version_store import KEPT, PublishError, whole_versions
 from twin_tf.config import ModelConfig

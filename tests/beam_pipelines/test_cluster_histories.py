@@ -14,7 +14,7 @@ import yaml
 from test_build_examples import digest
 
 from beam_pipelines.cluster_histories import cluster_histories, cluster_text, main
-from export.exporter import export_run
+from export.saved_model.exporter import export_run
 from tests.twin_tf.small_run import (
     decode,
     read_json,

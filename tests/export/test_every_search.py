@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from export.client import TwinClient
-from export.exporter import export_run
 from export.local_server import start_local_server
 from export.replay import replay
+from export.saved_model.exporter import export_run
 from tests.twin_tf.searching import SETTINGS
 from tests.twin_tf.small_run import shared_root, small_config, small_data
 from twin_tf.evaluation.evaluate import evaluate

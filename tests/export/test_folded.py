@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.served_weights import ServedWeights
+from export.saved_model.served_weights import ServedWeights
 from tests.export.toy_servable import in_cpp, with_variables
 from tests.twin_tf import small_run
 from twin_tf.runs.run import load_run

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.item_lookup import ItemLookup
+from export.saved_model.item_lookup import ItemLookup
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN
 

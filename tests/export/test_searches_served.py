@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.servable import Servable
+from export.saved_model.servable import Servable
 from tests.export.toy_servable import as_trained, in_cpp, make_requests, make_toy
 from tests.twin_tf.searching import SETTINGS, item_state
 from twin_tf.core.keras_api import tf

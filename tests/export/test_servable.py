@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from export.exporter import make_servable
-from export.projection_table import ProjectionTable
-from export.servable import Servable
+from export.saved_model.exporter import make_servable
+from export.saved_model.projection_table import ProjectionTable
+from export.saved_model.servable import Servable
 from tests.export.toy_servable import as_trained, in_cpp, make_requests, make_toy
 from tests.twin_tf import small_run
 from twin_tf.core.dataclass_yaml import ConfigError

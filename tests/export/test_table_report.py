@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from export.servable import Servable
-from export.table_report import ProjectionWork, projection_work, rounding_loss
+from export.saved_model.servable import Servable
+from export.saved_model.table_report import ProjectionWork, projection_work, rounding_loss
 from tests.export.toy_servable import as_trained, make_requests, make_toy
 from twin_tf.core.keras_api import tf
 from twin_tf.layers import embeddings

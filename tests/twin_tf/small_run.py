@@ -85,7 +85,7 @@ def untrained(run: Path) -> tuple[TwinModel, Any]:
 @functools.cache
 def small_model(root: Path) -> Path:
     """The run's exported model directory, `root/model`."""
-    from export.exporter import export_run
+    from export.saved_model.exporter import export_run
 
     export_run(small_run(root), root / "model")
     return root / "model"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.exporter import export_run
+from export.saved_model.exporter import export_run
 from export.session.cpp_session import CppSession
 from tests.twin_tf.local_cluster import local_cluster, twin_tf
 from tests.twin_tf.small_run import read_json, small_config, untrained

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from export.exporter import export_run
+from export.saved_model.exporter import export_run
 from tests.twin_tf import small_run, two_days
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf

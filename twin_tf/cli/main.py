@@ -240,7 +240,7 @@ def export(run_directory: str, output: str, prepared: str | None, table: str | N
     It says what the table is worth on the probes' requests: the share of their items that it knows, the share of the
     projections that it spares, and what a rounded one loses.
     """
-    from export.exporter import export_run, export_text
+    from export.saved_model.exporter import export_run, export_text
 
     result = export_run(run_directory, output, prepared, table)
     show(result, as_json, export_text(output, result))

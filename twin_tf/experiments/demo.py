@@ -126,7 +126,9 @@ class _Job:
         model, serving = workdir / "model", workdir / "serving"
         run = Path(done.systems["twin"]["run"])
         asked = ("--run", str(run), "--prepared", str(prepared), "--output", str(model))
-        done.exported = self._step("export", {}, digest_of_files([run / "run.json"]), [model], "export.exporter", asked)
+        done.exported = self._step(
+            "export", {}, digest_of_files([run / "run.json"]), [model], "export.saved_model.exporter", asked
+        )
         exported = digest_of_files(path for path in model.rglob("*") if path.is_file())
         self._step("validate", {}, exported, [], "export.validate", (str(model),))
         self._step("publish", {}, exported, [serving], "export.publisher", (str(model), "--base-path", str(serving)))

@@ -24,7 +24,7 @@ SIZES = "sizes.json"
 
 def export(run: str, output: str, length: int) -> None:
     """Writes the served model, and beside it what a request needs to know."""
-    from export.servable import Servable
+    from export.saved_model.servable import Servable
     from twin_tf.core.keras_api import tf
     from twin_tf.runs.recorded_settings import load_run_config
     from twin_tf.runs.run import build_model, finished_checkpoint, load_info, schema_of

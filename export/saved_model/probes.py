@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contract.probe_file import Probes, batches
-from export.servable import Servable, request_spec
+from export.saved_model.servable import Servable, request_spec
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest

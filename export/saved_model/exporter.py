@@ -9,10 +9,10 @@ from typing import Any
 
 from export.contract.probe_file import Probes
 from export.contract.signatures import expected_signatures
-from export.probes import rescore_probes, write_probes
-from export.servable import Servable
-from export.table_report import table_report
-from export.warmup import write_warmup
+from export.saved_model.probes import rescore_probes, write_probes
+from export.saved_model.servable import Servable
+from export.saved_model.table_report import table_report
+from export.saved_model.warmup import write_warmup
 from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder

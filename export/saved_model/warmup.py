@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contract.signatures import WHOLE_TABLE, feature_contract
-from export.servable import request_spec
+from export.saved_model.servable import request_spec
 from twin_tf.config import ServingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FeatureSchema

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contract.signatures import WHOLE_TABLE
-from export.served_weights import free_rows
+from export.saved_model.served_weights import free_rows
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import TwinModel

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.servable import Servable
+from export.saved_model.servable import Servable
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.layers import embeddings

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contract.signatures import SignatureContract, TensorContract, expected_signatures, request_contract
-from export.item_lookup import ItemLookup
-from export.projection_table import TOLERANCE, ProjectionTable
-from export.request_checks import Tensors, checked
-from export.served_weights import ServedWeights
+from export.saved_model.item_lookup import ItemLookup
+from export.saved_model.projection_table import TOLERANCE, ProjectionTable
+from export.saved_model.request_checks import Tensors, checked
+from export.saved_model.served_weights import ServedWeights
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.features.schema import LONGEST_HISTORY, PADDING, UNKNOWN, FeatureSchema

@@ -7,7 +7,7 @@ it was the slowest part. Here an id's bucket says where the few ids lie that it 
 import numpy as np
 import numpy.typing as npt
 
-from export.served_weights import free_rows
+from export.saved_model.served_weights import free_rows
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN
 
