@@ -24,8 +24,8 @@ from pathlib import Path
 from export.client import TwinClient
 from export.contract.errors import ServingError
 from export.contract.file_manifest import fault, write_manifest
+from export.gate.validate import Limits
 from export.local_server import child_environment
-from export.validate import Limits
 from export.version_manager import version_numbers
 from export.version_store import KEPT, PublishError, appear, hide, incoming, only_publisher, retire, whole_versions
 
@@ -162,7 +162,7 @@ def roll_back(base_path: str | Path, *, to: int | None = None, watcher: Watcher 
 
 
 def validate_apart(version_dir: str | Path, base_path: str | Path | None = None, limits: Limits | None = None) -> str:
-    """Runs `export.validate` in a process of its own.
+    """Runs `export.gate.validate` in a process of its own.
 
     Args:
         version_dir: the model directory.
@@ -172,7 +172,7 @@ def validate_apart(version_dir: str | Path, base_path: str | Path | None = None,
     Returns:
         Why the directory is unfit; empty if it is fit.
     """
-    command = [sys.executable, "-m", "export.validate", str(version_dir), "--json"]
+    command = [sys.executable, "-m", "export.gate.validate", str(version_dir), "--json"]
     if base_path is not None:
         command += ["--base-path", str(base_path)]
     for name, value in dataclasses.asdict(limits or Limits()).items():

@@ -1,6 +1,6 @@
 """A SavedModel in TensorFlow's C++ runtime, without TensorFlow's Python: the way TensorFlow Serving loads and runs it.
 
-A directory that `tf.saved_model.load` reads in Python may still fail in the server, so the gate (`export.validate`) and
+A directory that `tf.saved_model.load` reads in Python may still fail in the server, so the gate (`export.gate.validate`) and
 the local server use this.
 
 Example:

@@ -247,7 +247,7 @@ def test_item_projection_is_k_h_w_h_of_known_items_alone(model, run, tmp_path):
 
 
 def test_the_gate_lets_the_export_through(model):
-    command = [sys.executable, "-m", "export.validate", str(model), "--json"]
+    command = [sys.executable, "-m", "export.gate.validate", str(model), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
     report = json.loads(done.stdout)
     assert report["ok"], done.stderr

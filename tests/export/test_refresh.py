@@ -19,11 +19,11 @@ import yaml
 from beam_pipelines.project_items import main as project_command
 from beam_pipelines.project_items import project_items
 from export.contract.probe_file import load_probe_file
+from export.gate.validate import Limits
 from export.local_server import child_environment
 from export.publisher import PublishError
 from export.refresh import refresh
 from export.saved_model.exporter import export_run
-from export.validate import Limits
 from export.version_manager import version_numbers
 from export.version_store import whole_versions
 from tests.twin_tf import small_run, two_days

@@ -8,19 +8,19 @@ import sys
 import numpy as np
 import pytest
 
-from export.auc_check import Comparison, compare
 from export.contract.signatures import expected_signatures
+from export.gate.auc_check import Comparison, compare
+from export.gate.op_allowlist import LOADER, refused_operations, stock_operations
+from export.gate.validate import validate
 from export.local_server import child_environment
-from export.operations import LOADER, refused_operations, stock_operations
 from export.protos import graph_pb2
-from export.validate import validate
 from twin_tf.core.tfrecord import frame
 from twin_tf.evaluation.metrics import MetricsAccumulator
 from twin_tf.features.schema import load_schema
 
 
 def gate(directory, *options):
-    command = [sys.executable, "-m", "export.validate", str(directory), "--json", *map(str, options)]
+    command = [sys.executable, "-m", "export.gate.validate", str(directory), "--json", *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
     report = json.loads(done.stdout)
     assert done.returncode == (0 if report["ok"] else 1)
@@ -30,7 +30,7 @@ def gate(directory, *options):
 
 MANY = """
 import json, sys
-from export.validate import Limits, validate
+from export.gate.validate import Limits, validate
 for directory, base, limits in json.loads(sys.argv[1]):
     report = validate(directory, base_path=base, limits=Limits(**limits))
     print(json.dumps(report.to_plain()))

@@ -288,7 +288,7 @@ def test_a_fault_of_ours_shows_whole(monkeypatch):
     def broken(*_, **__):
         raise KeyError("inner")
 
-    monkeypatch.setattr("export.validate.validate", broken)
+    monkeypatch.setattr("export.gate.validate.validate", broken)
     with pytest.raises(KeyError, match="inner"):
         call("validate", "x")
 

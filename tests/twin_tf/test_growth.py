@@ -106,7 +106,7 @@ def test_an_export_with_a_later_day_s_probes_serves_what_the_run_says(first_run,
     real = np.arange(asked.shape[1])[None, :] < probes["input/candidate_count"][:, None]
     assert not np.isin(asked[real], load_item_ids(first_run)).all()
     assert np.isin(asked[real], load_item_ids(second.directory)).all()
-    command = [sys.executable, "-m", "export.validate", str(tmp_path / "model")]
+    command = [sys.executable, "-m", "export.gate.validate", str(tmp_path / "model")]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

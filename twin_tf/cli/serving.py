@@ -11,8 +11,8 @@ import click
 from twin_tf.cli.options import Command, json_option, show
 
 if TYPE_CHECKING:
+    from export.gate.validate import Limits
     from export.publisher import Watcher
-    from export.validate import Limits
 
 KEEP = "Versions that stay, the new one included."
 TIMEOUT_S, REPLAY_TIMEOUT_S = 5.0, 300.0
@@ -28,7 +28,7 @@ class CommandFailedError(click.ClickException):
 
 
 def limit_options(command: Command) -> Command:
-    """Adds what the gate tolerates, the fields of `export.validate.Limits`; left out, its defaults hold."""
+    """Adds what the gate tolerates, the fields of `export.gate.validate.Limits`; left out, its defaults hold."""
     for name, kind, text in (
         ("--auc-epsilon", float, "How far the AUC may fall below the published version's.  [default: 0.002]"),
         ("--max-bytes", int, "Size budget of the directory.  [default: 64 GiB]"),
@@ -46,7 +46,7 @@ def watcher_options(command: Command) -> Command:
 
 
 def _limits(auc_epsilon: float | None, max_bytes: int | None, tolerance: float | None) -> "Limits":
-    from export.validate import Limits
+    from export.gate.validate import Limits
 
     usual = Limits()
     return Limits(
@@ -81,8 +81,8 @@ def validate(
     twin-tf validate model
     twin-tf validate model --base-path serving/twin
     """
-    from export.validate import as_lines
-    from export.validate import validate as validate_model
+    from export.gate.validate import as_lines
+    from export.gate.validate import validate as validate_model
 
     report = validate_model(model, base_path=base_path, limits=_limits(auc_epsilon, max_bytes, tolerance))
     show(report.to_plain(), as_json, as_lines(report))

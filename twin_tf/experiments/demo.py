@@ -130,7 +130,7 @@ class _Job:
             "export", {}, digest_of_files([run / "run.json"]), [model], "export.saved_model.exporter", asked
         )
         exported = digest_of_files(path for path in model.rglob("*") if path.is_file())
-        self._step("validate", {}, exported, [], "export.validate", (str(model),))
+        self._step("validate", {}, exported, [], "export.gate.validate", (str(model),))
         self._step("publish", {}, exported, [serving], "export.publisher", (str(model), "--base-path", str(serving)))
         done.served = self._replay(model, serving, exported)
         # Counting comes last: it loads TensorFlow here, and a child's peak memory counts its parent's.

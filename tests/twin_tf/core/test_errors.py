@@ -126,5 +126,5 @@ def raised(monkeypatch, error):
     def failing(*_, **__):
         raise error
 
-    monkeypatch.setattr("export.validate.validate", failing)
+    monkeypatch.setattr("export.gate.validate.validate", failing)
     return CliRunner().invoke(main, ["validate", "x", "--json"])

@@ -1,7 +1,7 @@
 """The gate: is this model directory fit to be published? Loaded as the server loads it, without TensorFlow's Python.
 
-    python -m export.validate models/1700000000 --json
-    python -m export.validate models/1700000000 --base-path serving/twin
+    python -m export.gate.validate models/1700000000 --json
+    python -m export.gate.validate models/1700000000 --base-path serving/twin
 
 Checks, in order: the directory and its schema; its size; no XLA-only function; only operations of the stock server
 image; it loads in the C++ runtime; exactly the contract's signatures; `self_check` passes; the warm-up requests pass;
@@ -20,12 +20,12 @@ from typing import Any
 import click
 import numpy as np
 
-from export import auc_check
 from export.contract.errors import ServingError
 from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file, served_scores
 from export.contract.signatures import WHOLE_TABLE, SignatureContract, TensorContract, expected_signatures
 from export.contract.tensors import Array
-from export.operations import operation_names, refused_operations
+from export.gate import auc_check
+from export.gate.op_allowlist import operation_names, refused_operations
 from export.protos import graph_pb2
 from export.session.cpp_session import Signature, TensorSpecification
 from export.session.loaded_version import WARMUP_FILE, LoadedVersion
