@@ -10,7 +10,7 @@ publishing.
 import os
 import sys
 
-from export.publisher import publish
+from export.publish.publisher import publish
 
 
 def main(model: str, base: str) -> None:

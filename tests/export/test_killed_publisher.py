@@ -14,7 +14,7 @@ import pytest
 
 from export.contract.file_manifest import MANIFEST, fault
 from export.local_server import child_environment
-from export.publisher import publish
+from export.publish.publisher import publish
 from export.version_manager import version_numbers
 
 KILLS = 50

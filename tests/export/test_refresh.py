@@ -21,11 +21,11 @@ from beam_pipelines.project_items import project_items
 from export.contract.probe_file import load_probe_file
 from export.gate.validate import Limits
 from export.local_server import child_environment
-from export.publisher import PublishError
-from export.refresh import refresh
+from export.publish.publisher import PublishError
+from export.publish.refresh import refresh
+from export.publish.version_store import whole_versions
 from export.saved_model.exporter import export_run
 from export.version_manager import version_numbers
-from export.version_store import whole_versions
 from tests.twin_tf import small_run, two_days
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -246,7 +246,7 @@ def test_hyperplanes_of_another_seed_are_another_graph(days, tmp_path, monkeypat
     assert description["seed"] == seed
     description["model"]["search"] = "simhash"
     path.write_text(json.dumps(description))
-    monkeypatch.setattr("export.refresh.fault", lambda *_, **__: "")
+    monkeypatch.setattr("export.publish.refresh.fault", lambda *_, **__: "")
     other = with_setting(days / "run-2", tmp_path / "hashed", "model.search", "simhash")
     again = with_setting(other, tmp_path / "again", "training.seed", seed + 1)
     with pytest.raises(ConfigError, match=rf"seed is {seed + 1} in the run \S+, but {seed} in .* hyperplanes"):

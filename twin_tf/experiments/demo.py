@@ -131,7 +131,9 @@ class _Job:
         )
         exported = digest_of_files(path for path in model.rglob("*") if path.is_file())
         self._step("validate", {}, exported, [], "export.gate.validate", (str(model),))
-        self._step("publish", {}, exported, [serving], "export.publisher", (str(model), "--base-path", str(serving)))
+        self._step(
+            "publish", {}, exported, [serving], "export.publish.publisher", (str(model), "--base-path", str(serving))
+        )
         done.served = self._replay(model, serving, exported)
         # Counting comes last: it loads TensorFlow here, and a child's peak memory counts its parent's.
         done.systems |= self._count(prepared)

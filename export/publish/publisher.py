@@ -26,8 +26,17 @@ from export.contract.errors import ServingError
 from export.contract.file_manifest import fault, write_manifest
 from export.gate.validate import Limits
 from export.local_server import child_environment
+from export.publish.version_store import (
+    KEPT,
+    PublishError,
+    appear,
+    hide,
+    incoming,
+    only_publisher,
+    retire,
+    whole_versions,
+)
 from export.version_manager import version_numbers
-from export.version_store import KEPT, PublishError, appear, hide, incoming, only_publisher, retire, whole_versions
 
 _POLL_SECONDS = 0.2
 

@@ -26,10 +26,10 @@ from export.contract.file_manifest import fault
 from export.contract.probe_file import load_probe_file
 from export.gate.auc_check import incomparable
 from export.gate.validate import Limits
-from export.publisher import Watcher, publish_written
+from export.publish.publisher import Watcher, publish_written
+from export.publish.version_store import KEPT, PublishError, whole_versions
 from export.saved_model.exporter import EXPORT, EXTRA, write_extra
 from export.saved_model.servable import VARIABLES, Servable
-from export.version_store import KEPT, PublishError, whole_versions
 from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
