@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.harness import ROOT, Figure, Start, figure, ratio, report, say
-from export.client import TwinClient
+from export.client.client import TwinClient
 from export.local_server import start_local_server
 from export.session.cpp_session import CppSession
 

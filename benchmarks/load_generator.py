@@ -26,12 +26,12 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from export.channel import channel_options, target_uri
-from export.click_request import normalise
+from export.client.base_client import PREDICT
+from export.client.channel import channel_options, target_uri
+from export.client.replay import one_request
+from export.client.request import normalise
 from export.contract.tensors import encode
-from export.model_calls import PREDICT
 from export.protos import serving_pb2
-from export.replay import one_request
 
 _READY = "sending"
 _LEAD_SECONDS = 0.2

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.harness import Figure, Start, figure, report, say
 from benchmarks.load_generator import LoadResult, running_load
-from export.client import TwinClient
+from export.client.client import TwinClient
 from export.contract.errors import ServingError
 from export.local_server import ServerProcess, start_local_server
 
@@ -192,7 +192,7 @@ def corrupt_newest(model: Path, rate: float) -> list[Figure]:
 def client_start(runs: int = 5) -> list[Figure]:
     """Time and memory of importing the client in a fresh Python."""
     code = (  # VmHWM, not ru_maxrss: that one begins at the size of the process that started this one
-        "import time; s = time.perf_counter(); import export.client; s = time.perf_counter() - s;"
+        "import time; s = time.perf_counter(); import export.client.client; s = time.perf_counter() - s;"
         " peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'));"
         " print(s, int(peak.split()[1]) / 1024)"
     )
@@ -204,7 +204,10 @@ def client_start(runs: int = 5) -> list[Figure]:
         found.append(tuple(map(float, done.stdout.split())))
     return [
         figure(
-            "client_import_seconds", "s", "import export.client in a fresh Python", [seconds for seconds, _ in found]
+            "client_import_seconds",
+            "s",
+            "import export.client.client in a fresh Python",
+            [seconds for seconds, _ in found],
         ),
         figure("client_import_rss_mb", "MB", "peak memory of that process", [mb for _, mb in found]),
     ]

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from export.client import TwinClient
+from export.client.client import TwinClient
 from export.contract.errors import ServingError
 from export.contract.file_manifest import fault, write_manifest
 from export.gate.validate import Limits

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from export.client import TwinClient
+from export.client.client import TwinClient
 from export.local_server import child_environment, start_local_server
 from twin_tf.records.format import Manifest
 
@@ -282,7 +282,7 @@ def test_a_raw_request_is_answered_with_probabilities(published, shop):
 
 def test_a_request_made_from_the_raw_logs_gets_the_trainer_s_probability(published, shop):
     """From raw rows to the served score, by the client's encoder alone, against the score of the prepared records."""
-    from export.json_request import encode_request, load_encoder
+    from export.client.json_request import encode_request, load_encoder
     from twin_tf.core.keras_api import tf
     from twin_tf.features.encoders import hash_id
     from twin_tf.records.input_pipeline import make_dataset

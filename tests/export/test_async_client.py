@@ -5,8 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from export.async_client import AsyncTwinClient
-from export.client import TwinClient
+from export.client.async_client import AsyncTwinClient
+from export.client.client import TwinClient
 from export.contract import errors
 from export.local_server import start_local_server
 from twin_tf.features.encoders import hash_id

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from export.click_request import ClickRequest, normalise
+from export.client.request import ClickRequest, normalise
 from tests.twin_tf.toy import make_schema
 
 ONE = {"history_item": [5, 6], "history_time": [1, 2], "request_time": 9, "candidate_item": [7, 8, 9]}

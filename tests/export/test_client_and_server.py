@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
-from export.client import TwinClient
+from export.client.client import TwinClient
 from export.contract import errors
 from export.local_server import child_environment, start_local_server
 
@@ -141,7 +141,7 @@ def test_a_target_without_a_port_is_refused(target):
 def test_the_client_process_holds_no_tensorflow_and_nothing_else_heavy(run_python):
     code = """
 import json, sys
-import export.client, export.async_client
+import export.client.client, export.client.async_client
 heavy = {"tensorflow", "tf_keras", "keras", "pyarrow", "pandas", "scipy", "yaml", "click", "rich", "twin_tf"}
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} & heavy)))
 """
@@ -151,7 +151,7 @@ print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} & heavy)))
 STOCK = """
 import json, sys
 import grpc, numpy as np, tensorflow as tf
-import export.client  # both sets of messages live in one process
+import export.client.client  # both sets of messages live in one process
 from tensorflow_serving.apis import (get_model_metadata_pb2, get_model_status_pb2, model_service_pb2_grpc, predict_pb2,
                                      prediction_service_pb2_grpc)
 channel = grpc.insecure_channel(sys.argv[1])

@@ -7,8 +7,8 @@ import grpc
 import numpy as np
 import pytest
 
-from export.async_client import AsyncTwinClient
-from export.client import TwinClient
+from export.client.async_client import AsyncTwinClient
+from export.client.client import TwinClient
 from export.contract import errors
 from export.protos import serving_pb2
 

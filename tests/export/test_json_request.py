@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from export.click_request import ClickResponse, normalise
-from export.json_request import answer_as_json, encode_request, load_encoder, read_request
+from export.client.json_request import answer_as_json, encode_request, load_encoder, read_request
+from export.client.request import ClickResponse, normalise
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder, hash_id
 from twin_tf.features.schema import schema_from_mapping

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.client import TwinClient
+from export.client.client import TwinClient
 from export.contract.errors import ServingError
 from export.contract.file_manifest import MANIFEST, fault
 from export.local_server import child_environment, start_local_server

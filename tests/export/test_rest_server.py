@@ -7,7 +7,7 @@ import socket
 import numpy as np
 import pytest
 
-from export.client import TwinClient
+from export.client.client import TwinClient
 from export.local_server import start_local_server
 
 

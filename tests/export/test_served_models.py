@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from export.client import TwinClient
+from export.client.client import TwinClient
 from export.contract import errors
 from export.local_server import child_environment, start_local_server
 from export.protos import config_pb2

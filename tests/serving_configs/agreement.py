@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from export.client import TwinClient
+from export.client.client import TwinClient
 from tests.serving_configs.configs import SERVER, Configs
 from twin_tf import __version__
 

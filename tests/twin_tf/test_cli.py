@@ -250,7 +250,7 @@ def test_a_replay_has_the_deadline_of_a_batch_job(monkeypatch, model, asked, dea
             seen.append(timeout_s)
             raise ValueError("far enough")
 
-    monkeypatch.setattr("export.client.TwinClient", Client)
+    monkeypatch.setattr("export.client.client.TwinClient", Client)
     code, _, error = call("predict", "--model", model, *asked, *([] if given is None else ["--timeout", given]))
     assert code == 1 and "far enough" in error
     assert seen == [deadline if given is None else given]

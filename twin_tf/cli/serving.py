@@ -248,9 +248,9 @@ def predict(
     twin-tf predict --model model --replay
     twin-tf predict --server a:8500 --server b:8500 --version 1700000000 --model model --request request.json
     """
-    from export.client import TwinClient
-    from export.json_request import answer_as_json, encode_request, load_encoder, read_request
-    from export.replay import replay
+    from export.client.client import TwinClient
+    from export.client.json_request import answer_as_json, encode_request, load_encoder, read_request
+    from export.client.replay import replay
 
     if bool(request_path) == replays:
         raise click.UsageError("give either --request FILE or --replay")

@@ -161,7 +161,7 @@ class _Job:
     def _replay(self, model: Path, serving: Path, exported: str) -> JsonDict:
         """Sends the model's probes to a server on the base path."""
         steps = self.done.steps
-        made = Provenance({}, exported, code_digest("export.replay", "export.local_server"))
+        made = Provenance({}, exported, code_digest("export.client.replay", "export.local_server"))
 
         def served() -> JsonDict:
             with self._server(serving) as address:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from export.client import TwinClient
+from export.client.client import TwinClient
 from export.contract.probe_file import PROBES_FILE, load_probe_file
 from export.contract.tensors import Array
 from twin_tf.core.dataclass_yaml import ConfigError

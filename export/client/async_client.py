@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from export.click_request import ClickRequest, ClickResponse
+from export.client.base_client import ModelCalls, read_outputs, states_by_version
+from export.client.request import ClickRequest, ClickResponse
 from export.contract.tensors import Array
-from export.model_calls import ModelCalls, read_outputs, states_by_version
 
 __all__ = ["AsyncTwinClient", "ClickRequest", "ClickResponse"]
 

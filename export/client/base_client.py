@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 
-from export.channel import MOST_RETRIES, channel_options, target_uri
-from export.click_request import ClickRequest, ClickResponse, normalise
+from export.client.channel import MOST_RETRIES, channel_options, target_uri
+from export.client.request import ClickRequest, ClickResponse, normalise
 from export.contract.errors import DataLossError, ServingError, error_for
 from export.contract.tensors import Array, decode, encode
 from export.protos import serving_pb2

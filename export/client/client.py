@@ -1,6 +1,6 @@
 """The gRPC client of a served TWIN model: NumPy in, click probabilities out, no TensorFlow in the process.
 
-Works with stock TensorFlow Serving and with `export.local_server` alike. `export.async_client` is the same for asyncio.
+Works with stock TensorFlow Serving and with `export.local_server` alike. `export.client.async_client` is the same for asyncio.
 
 Example:
     >>> with TwinClient("127.0.0.1:8500") as client:
@@ -15,9 +15,9 @@ from typing import Any
 
 import grpc
 
-from export.click_request import ClickRequest, ClickResponse
+from export.client.base_client import ModelCalls, read_outputs, states_by_version
+from export.client.request import ClickRequest, ClickResponse
 from export.contract.tensors import Array
-from export.model_calls import ModelCalls, read_outputs, states_by_version
 
 __all__ = ["ClickRequest", "ClickResponse", "TwinClient"]
 
@@ -41,7 +41,7 @@ class TwinClient(ModelCalls):
         """Click probabilities of a request's candidates.
 
         Args:
-            request: a `ClickRequest`, or a mapping with `serving_default`'s input names (`export.click_request`).
+            request: a `ClickRequest`, or a mapping with `serving_default`'s input names (`export.client.request`).
             timeout_s: another deadline than the client's.
 
         Raises:

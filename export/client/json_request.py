@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.click_request import ClickRequest, ClickResponse
+from export.client.request import ClickRequest, ClickResponse
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.schema import LONGEST_HISTORY, IdColumn
