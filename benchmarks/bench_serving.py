@@ -4,7 +4,7 @@
     python -m benchmarks.bench_serving --quick    # 50,000 items and fewer requests, for a look
 
 4 heads of 32, 100 finalists, short-term block, 3 stored cross features; random weights, histories and candidates. One
-request at a time, over loopback, to `export.local_server` (TensorFlow Serving's own session) in a process of its own.
+request at a time, over loopback, to `export.local_server.server` (TensorFlow Serving's own session) in a process of its own.
 
 | figure | meaning |
 |---|---|
@@ -33,7 +33,7 @@ import numpy.typing as npt
 
 from benchmarks.harness import ROOT, Figure, Start, figure, ratio, report, say
 from export.client.client import TwinClient
-from export.local_server import start_local_server
+from export.local_server.server import start_local_server
 from export.session.cpp_session import CppSession
 
 LENGTHS, CANDIDATES = (1_000, 10_000), (1, 100, 500)

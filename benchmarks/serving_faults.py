@@ -24,7 +24,7 @@ from benchmarks.harness import Figure, Start, figure, report, say
 from benchmarks.load_generator import LoadResult, running_load
 from export.client.client import TwinClient
 from export.contract.errors import ServingError
-from export.local_server import ServerProcess, start_local_server
+from export.local_server.server import ServerProcess, start_local_server
 
 SWAPS = 100
 RATE = 20.0

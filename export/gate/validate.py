@@ -26,10 +26,10 @@ from export.contract.signatures import WHOLE_TABLE, SignatureContract, TensorCon
 from export.contract.tensors import Array
 from export.gate import auc_check
 from export.gate.op_allowlist import operation_names, refused_operations
+from export.local_server.version_manager import version_numbers
 from export.protos import graph_pb2
 from export.session.cpp_session import Signature, TensorSpecification
 from export.session.loaded_version import WARMUP_FILE, LoadedVersion
-from export.version_manager import version_numbers
 from twin_tf.features.schema import FeatureSchema, load_schema
 
 EXTRA = "assets.extra"

@@ -25,7 +25,8 @@ from export.client.client import TwinClient
 from export.contract.errors import ServingError
 from export.contract.file_manifest import fault, write_manifest
 from export.gate.validate import Limits
-from export.local_server import child_environment
+from export.local_server.server import child_environment
+from export.local_server.version_manager import version_numbers
 from export.publish.version_store import (
     KEPT,
     PublishError,
@@ -36,7 +37,6 @@ from export.publish.version_store import (
     retire,
     whole_versions,
 )
-from export.version_manager import version_numbers
 
 _POLL_SECONDS = 0.2
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from export.client.client import TwinClient
-from export.local_server import child_environment, start_local_server
+from export.local_server.server import child_environment, start_local_server
 from twin_tf.records.format import Manifest
 
 CONFIG = """

@@ -8,7 +8,7 @@ import pytest
 from export.client.async_client import AsyncTwinClient
 from export.client.client import TwinClient
 from export.contract import errors
-from export.local_server import start_local_server
+from export.local_server.server import start_local_server
 from twin_tf.features.encoders import hash_id
 from twin_tf.features.schema import load_schema
 

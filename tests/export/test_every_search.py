@@ -10,7 +10,7 @@ import pytest
 
 from export.client.client import TwinClient
 from export.client.replay import replay
-from export.local_server import start_local_server
+from export.local_server.server import start_local_server
 from export.saved_model.exporter import export_run
 from tests.twin_tf.searching import SETTINGS
 from tests.twin_tf.small_run import shared_root, small_config, small_data

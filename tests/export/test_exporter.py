@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from export.contract.signatures import request_contract
-from export.local_server import child_environment
+from export.local_server.server import child_environment
 from export.saved_model.exporter import export_run, export_text
 from tests.export.toy_servable import in_cpp
 from tests.twin_tf import small_run

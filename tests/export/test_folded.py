@@ -43,7 +43,7 @@ STATES = """
 import json, sys
 from pathlib import Path
 from export.protos import serving_pb2
-from export.version_manager import VersionManager
+from export.local_server.version_manager import VersionManager
 names = {value: name for name, value in serving_pb2.ModelVersionStatus.State.items()}
 found = {}
 for base in sorted(Path(sys.argv[1]).iterdir()):

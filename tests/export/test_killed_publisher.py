@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from export.contract.file_manifest import MANIFEST, fault
-from export.local_server import child_environment
+from export.local_server.server import child_environment
+from export.local_server.version_manager import version_numbers
 from export.publish.publisher import publish
-from export.version_manager import version_numbers
 
 KILLS = 50
 HIDDEN = (".incoming-", ".outgoing-")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from export.client.client import TwinClient
-from export.local_server import start_local_server
+from export.local_server.server import start_local_server
 from export.protos import graph_pb2, serving_pb2
 
 METHODS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from export.local_server import start_local_server
+from export.local_server.server import start_local_server
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "client.md").read_text()
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"

@@ -14,10 +14,10 @@ import pytest
 from export.client.client import TwinClient
 from export.contract.errors import ServingError
 from export.contract.file_manifest import MANIFEST, fault
-from export.local_server import child_environment, start_local_server
+from export.local_server.server import child_environment, start_local_server
+from export.local_server.version_manager import version_numbers
 from export.publish.publisher import PublishError, Watcher, publish, refusal, roll_back
 from export.publish.version_store import hidden_numbers
-from export.version_manager import version_numbers
 
 
 def contents(directory: Path):

@@ -20,12 +20,12 @@ from beam_pipelines.project_items import main as project_command
 from beam_pipelines.project_items import project_items
 from export.contract.probe_file import load_probe_file
 from export.gate.validate import Limits
-from export.local_server import child_environment
+from export.local_server.server import child_environment
+from export.local_server.version_manager import version_numbers
 from export.publish.publisher import PublishError
 from export.publish.refresh import refresh
 from export.publish.version_store import whole_versions
 from export.saved_model.exporter import export_run
-from export.version_manager import version_numbers
 from tests.twin_tf import small_run, two_days
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError

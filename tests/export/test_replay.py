@@ -8,7 +8,7 @@ import pytest
 from export.client.client import TwinClient
 from export.client.replay import load_probes, replay
 from export.contract.errors import UnavailableError
-from export.local_server import start_local_server
+from export.local_server.server import start_local_server
 from tests.twin_tf import small_run
 from twin_tf.core.dataclass_yaml import ConfigError
 

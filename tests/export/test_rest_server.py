@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from export.client.client import TwinClient
-from export.local_server import start_local_server
+from export.local_server.server import start_local_server
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from export.client.client import TwinClient
 from export.contract import errors
-from export.local_server import child_environment, start_local_server
+from export.local_server.server import child_environment, start_local_server
+from export.local_server.version_manager import chosen_versions
 from export.protos import config_pb2
-from export.version_manager import chosen_versions
 
 CONFIG = """
 model_config_list {{
@@ -78,7 +78,7 @@ def test_policies_labels_and_reloading(toys, place, tmp_path):
 
 
 def serve(*arguments):
-    command = [sys.executable, "-m", "export.local_server", "--port=0", *map(str, arguments)]
+    command = [sys.executable, "-m", "export.local_server.server", "--port=0", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=60, check=False)
 
 

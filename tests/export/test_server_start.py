@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from export.local_server import start_local_server
-from export.stall_watch import processor_ticks
+from export.local_server.server import start_local_server
+from export.local_server.stall_watch import processor_ticks
 
 SLOW = """
 import sys, time
-if sys.orig_argv[1:3] == ["-m", "export.local_server"]:
+if sys.orig_argv[1:3] == ["-m", "export.local_server.server"]:
     begun = time.monotonic()
     while time.monotonic() - begun < {seconds}:
         {does}

@@ -7,7 +7,7 @@ import numpy as np
 from export.contract.errors import ServingError
 from export.protos import serving_pb2
 from export.contract.tensors import encode
-from export.version_manager import VersionManager
+from export.local_server.version_manager import VersionManager
 
 toys, base = Path(sys.argv[1]), Path(sys.argv[2])
 names = {value: name for name, value in serving_pb2.ModelVersionStatus.State.items()}

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from export.local_server import child_environment, start_local_server
+from export.local_server.server import child_environment, start_local_server
 from tests.twin_tf import small_run
 from twin_tf import __version__
 from twin_tf.cli.main import main

@@ -161,7 +161,7 @@ class _Job:
     def _replay(self, model: Path, serving: Path, exported: str) -> JsonDict:
         """Sends the model's probes to a server on the base path."""
         steps = self.done.steps
-        made = Provenance({}, exported, code_digest("export.client.replay", "export.local_server"))
+        made = Provenance({}, exported, code_digest("export.client.replay", "export.local_server.server"))
 
         def served() -> JsonDict:
             with self._server(serving) as address:
@@ -171,7 +171,7 @@ class _Job:
 
     @contextlib.contextmanager
     def _server(self, serving: Path) -> Iterator[str]:
-        from export.local_server import start_local_server
+        from export.local_server.server import start_local_server
 
         steps = self.done.steps
         steps.current = "serve"

@@ -4,8 +4,8 @@ It runs TensorFlow's C++ session as the real server does (no TensorFlow Python i
 version under a base path (or others, by policy), replays its warm-up requests and swaps in newer versions while
 requests flow. It is not for production: no batching, no TLS, no monitoring.
 
-    python -m export.local_server --model_name twin --model_base_path models/twin --port 8500 --rest_api_port 8501
-    python -m export.local_server --model_config_file serving_configs/models.config --rest_api_port 8501
+    python -m export.local_server.server --model_name twin --model_base_path models/twin --port 8500 --rest_api_port 8501
+    python -m export.local_server.server --model_config_file serving_configs/models.config --rest_api_port 8501
 
 With `--port 0` it takes a free port; either way the line `serving on HOST:PORT` on stdout says that it is ready.
 """
@@ -29,12 +29,12 @@ import click
 import grpc
 
 from export.contract.errors import ServingError
-from export.grpc_services import GrpcServices
+from export.local_server.grpc_services import GrpcServices
+from export.local_server.rest_server import RestServer
+from export.local_server.served_models import ServedModels, read_model_config, single_model
+from export.local_server.stall_watch import StallWatch
+from export.local_server.version_manager import version_numbers
 from export.protos import config_pb2
-from export.rest_server import RestServer
-from export.served_models import ServedModels, read_model_config, single_model
-from export.stall_watch import StallWatch
-from export.version_manager import version_numbers
 from twin_tf.core.end_with_parent import ending_with_this_process
 from twin_tf.core.errors import UserError
 
@@ -48,7 +48,7 @@ class LocalServer:
     """The server in this process: load, `start`, `stop`.
 
     Args:
-        config: the models; `export.served_models.single_model` makes one of a name and a directory.
+        config: the models; `export.local_server.served_models.single_model` makes one of a name and a directory.
         host: the address to listen on.
         port: of gRPC; 0 takes a free one.
         rest_port: of REST; 0 takes a free one, None leaves REST out.
@@ -207,7 +207,7 @@ def start_local_server(
             log = Path(cleanup.enter_context(tempfile.TemporaryDirectory())) / "server.log"
         log = Path(log)
         sink = cleanup.enter_context(log.open("w", encoding="utf-8"))
-        command = [sys.executable, "-m", "export.local_server", f"--port={port}", "--rest_api_port=0"]
+        command = [sys.executable, "-m", "export.local_server.server", f"--port={port}", "--rest_api_port=0"]
         if base_path is not None:
             command += [f"--model_name={model_name}", f"--model_base_path={Path(base_path).resolve()}"]
         if config is not None:

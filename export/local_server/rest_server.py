@@ -17,9 +17,9 @@ from typing import Any
 
 from export.contract.errors import InvalidArgumentError, ServingError, error_for, status_name
 from export.contract.tensors import decode, enum_name
+from export.local_server.rest_json import predict_body, read_predict_body
+from export.local_server.served_models import ServedModels
 from export.protos import graph_pb2, serving_pb2
-from export.rest_json import predict_body, read_predict_body
-from export.served_models import ServedModels
 
 _log = logging.getLogger(__name__)
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"

@@ -7,8 +7,8 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from export.contract.errors import InvalidArgumentError, ServingError
+from export.local_server.served_models import ServedModels
 from export.protos import config_pb2, serving_pb2
-from export.served_models import ServedModels
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _LONGEST_MESSAGE = 1024  # as TensorFlow Serving: an error travels in the HTTP/2 trailers, which have a limit

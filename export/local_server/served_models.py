@@ -12,9 +12,9 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from export.contract.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
+from export.local_server.version_manager import VersionManager
 from export.protos import config_pb2, serving_pb2
 from export.session.loaded_version import LoadedVersion
-from export.version_manager import VersionManager
 
 
 def read_model_config(path: str | Path) -> config_pb2.ModelServerConfig:
