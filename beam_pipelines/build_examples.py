@@ -13,7 +13,7 @@ runs locally (`--runner=FnApiRunner`, the default) or anywhere Beam runs (docs/d
 The steps: read the logs into typed pieces of user shards and bring each shard together; check what was read and find
 the split times; count the training window; fit vocabularies, boundaries and the catalogue; encode and write each shard.
 The same logs give the same bytes, whatever the order of files and rows and the number of workers. With
-`--previous=DIR` the logs are what came after the prepared data in DIR (`beam_pipelines.previous_run`).
+`--previous=DIR` the logs are what came after the prepared data in DIR (`beam_pipelines.examples.previous_snapshot`).
 """
 
 import argparse
@@ -30,6 +30,7 @@ from apache_beam.pvalue import AsDict, AsList, AsSingleton
 from beam_pipelines import fit_steps, log_steps, previous_run, shard_steps
 from beam_pipelines.data_report import write_report
 from beam_pipelines.data_summary import REPORT
+from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.launch import (
     LOCAL_RUNNER,
     JobOnlyBuilt,
@@ -40,7 +41,6 @@ from beam_pipelines.launch import (
     quiet_failures,
 )
 from beam_pipelines.output_directory import OutputDirectory
-from beam_pipelines.previous_run import PreviousRun
 from beam_pipelines.progress import progress_line
 from beam_pipelines.raw_logs.raw_columns import LogName
 from beam_pipelines.raw_logs.read_logs import match_files

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_logs import Row, random_logs, read_back, schema, write_logs
 from test_build_examples import build, digest
 
-from beam_pipelines.event_pieces import LABEL, TARGET, first_of_duplicates
+from beam_pipelines.examples.event_batches import LABEL, TARGET, first_of_duplicates
 
 EVENTS = {**schema().to_plain()["events"], "deduplicate": True}
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_pipelines.count_values import Histogram, Ints, ValueCounts, quantiles, sortable
+from beam_pipelines.examples.value_counts import Histogram, Ints, ValueCounts, quantiles, sortable
 from beam_pipelines.raw_logs.raw_columns import empty_table, log_columns
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder, encode_ids, owners, places_in_lists

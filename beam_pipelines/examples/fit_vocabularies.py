@@ -14,17 +14,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_pipelines.catalogue import Cut, RawCatalogue, grown
-from beam_pipelines.count_values import ITEM_COUNTS, ITEM_NAMES, ValueCounts, quantiles
 from beam_pipelines.data_report import write_report
-from beam_pipelines.data_statistics import DataStatistics, report_content
 from beam_pipelines.data_summary import REPORT
-from beam_pipelines.event_pieces import Piece, from_pieces
-from beam_pipelines.previous_run import PreviousRun
+from beam_pipelines.examples.catalogue import Cut, RawCatalogue, grown
+from beam_pipelines.examples.event_batches import Piece, from_pieces
+from beam_pipelines.examples.log_survey import Survey
+from beam_pipelines.examples.previous_snapshot import PreviousRun
+from beam_pipelines.examples.statistics import DataStatistics, report_content
+from beam_pipelines.examples.user_histories import Layout
+from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_NAMES, ValueCounts, quantiles
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.record_writer import write_file, write_parquet
-from beam_pipelines.survey import Survey
-from beam_pipelines.user_histories import Layout
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 from twin_tf.records.format import (

@@ -14,10 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from beam_pipelines.catalogue import RAW, ItemRows
-from beam_pipelines.count_values import ITEM_COUNTS, Histogram, ValueCounts, sortable
-from beam_pipelines.data_statistics import DataStatistics
-from beam_pipelines.event_pieces import (
+from beam_pipelines.examples.catalogue import RAW, ItemRows
+from beam_pipelines.examples.event_batches import (
     BEHAVIOUR,
     TARGET,
     VALUE,
@@ -28,11 +26,13 @@ from beam_pipelines.event_pieces import (
     group_by_kind,
     number_column,
 )
-from beam_pipelines.fit_steps import Fitted, ShardResult
+from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
+from beam_pipelines.examples.log_survey import Survey
+from beam_pipelines.examples.statistics import DataStatistics
+from beam_pipelines.examples.user_histories import ORDER, build_records, features_of_users
+from beam_pipelines.examples.value_counts import ITEM_COUNTS, Histogram, ValueCounts, sortable
 from beam_pipelines.progress import NAMESPACE, report_progress
 from beam_pipelines.record_writer import ShardWriter, example, write_parquet
-from beam_pipelines.survey import Survey
-from beam_pipelines.user_histories import ORDER, build_records, features_of_users
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 from twin_tf.records.format import SPLITS, SplitTimes, value_key

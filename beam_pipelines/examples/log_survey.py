@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from beam_pipelines.count_values import Histogram
-from beam_pipelines.event_pieces import BEHAVIOUR, TARGET
+from beam_pipelines.examples.event_batches import BEHAVIOUR, TARGET
+from beam_pipelines.examples.value_counts import Histogram
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import Manifest, SplitTimes
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_pipelines.event_pieces import BEHAVIOUR, LABEL, TARGET, WEIGHT
+from beam_pipelines.examples.event_batches import BEHAVIOUR, LABEL, TARGET, WEIGHT
 from twin_tf.features.schema import UNKNOWN, FeatureSchema
 from twin_tf.records import format as keys
 from twin_tf.records.format import SPLITS, SplitName, SplitTimes

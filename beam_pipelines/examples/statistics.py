@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_pipelines.catalogue import Cut
-from beam_pipelines.count_values import Histogram
-from beam_pipelines.event_pieces import BEHAVIOUR, LABEL, TARGET
+from beam_pipelines.examples.catalogue import Cut
+from beam_pipelines.examples.event_batches import BEHAVIOUR, LABEL, TARGET
+from beam_pipelines.examples.user_histories import earlier_behaviours
+from beam_pipelines.examples.value_counts import Histogram
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.raw_logs.raw_columns import log_columns
-from beam_pipelines.user_histories import earlier_behaviours
 from twin_tf.features.schema import UNKNOWN, FeatureSchema
 from twin_tf.records.format import SPLITS, Manifest, SplitTimes
 
