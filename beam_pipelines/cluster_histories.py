@@ -4,7 +4,7 @@
     twin-tf cluster --prepared prepared --run run --config my.yaml --output clustered
 
 reads prepared data and the item embeddings of a trained run, and writes prepared data of the same users, targets and
-splits, in which the histories hold clusters (`beam_pipelines.cluster_user`): train, evaluate, export and serve from it
+splits, in which the histories hold clusters (`beam_pipelines.clustering.cluster_user`): train, evaluate, export and serve from it
 as from any other. The same input gives the same bytes, whatever the runner and its workers. Workers need no TensorFlow.
 """
 
@@ -29,10 +29,10 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, TestOptions
 from apache_beam.pvalue import AsList
 
-from beam_pipelines.cluster_inputs import check_schema, item_embeddings, read_metadata
-from beam_pipelines.cluster_records import RecordClusterer, clustered_widths, clustering_moments
-from beam_pipelines.cluster_report import ClusterStatistics, write_figures, write_page
-from beam_pipelines.cluster_user import Floats, HistoryClusterer, unit_vectors
+from beam_pipelines.clustering.cluster_inputs import check_schema, item_embeddings, read_metadata
+from beam_pipelines.clustering.cluster_records import RecordClusterer, clustered_widths, clustering_moments
+from beam_pipelines.clustering.cluster_report import ClusterStatistics, write_figures, write_page
+from beam_pipelines.clustering.cluster_user import Floats, HistoryClusterer, unit_vectors
 from beam_pipelines.launch import (
     LOCAL_RUNNER,
     JobOnlyBuilt,

@@ -57,7 +57,7 @@ def distortion(vectors: npt.NDArray[np.float32], cluster: npt.NDArray[np.int64])
 
 def recursive(count: int, compared: bool) -> Plain:
     """Clusters `count` behaviours in this process; peak memory is taken before anything is compared."""
-    from beam_pipelines.recursive_kmeans import split_recursively
+    from beam_pipelines.clustering.recursive_kmeans import split_recursively
 
     vectors = behaviours(count)
     started = time.perf_counter()

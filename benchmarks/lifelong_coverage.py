@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_pipelines.cluster_inputs import item_embeddings
-from beam_pipelines.cluster_records import Example, RecordClusterer
-from beam_pipelines.cluster_user import HistoryClusterer, unit_vectors
+from beam_pipelines.clustering.cluster_inputs import item_embeddings
+from beam_pipelines.clustering.cluster_records import Example, RecordClusterer
+from beam_pipelines.clustering.cluster_user import HistoryClusterer, unit_vectors
 from beam_pipelines.record_writer import parse_example
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import build

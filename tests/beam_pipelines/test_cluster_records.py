@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cluster_user import ITEMS, behaviours, clusterer, schema
 
-from beam_pipelines.cluster_records import RecordClusterer, clustered_widths, clustering_moments
+from beam_pipelines.clustering.cluster_records import RecordClusterer, clustered_widths, clustering_moments
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records import format as keys

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from beam_pipelines.cluster_user import Behaviours, HistoryClusterer, unit_vectors
+from beam_pipelines.clustering.cluster_user import Behaviours, HistoryClusterer, unit_vectors
 from twin_tf.config import ClusterConfig
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import UNKNOWN, FeatureSchema, schema_from_mapping

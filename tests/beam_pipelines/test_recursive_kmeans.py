@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from beam_pipelines.recursive_kmeans import split_recursively
+from beam_pipelines.clustering.recursive_kmeans import split_recursively
 
 
 def distortion(vectors, cluster):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines.cluster_user import Floats
+from beam_pipelines.clustering.cluster_user import Floats
 from beam_pipelines.record_writer import read_file
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from beam_pipelines.cluster_user import Behaviours, HistoryClusterer, joined
+from beam_pipelines.clustering.cluster_user import Behaviours, HistoryClusterer, joined
 from twin_tf.config import ClusterConfig
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import format as keys

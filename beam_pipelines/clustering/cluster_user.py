@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from beam_pipelines.recursive_kmeans import split_recursively
+from beam_pipelines.clustering.recursive_kmeans import split_recursively
 from twin_tf.config import ClusterConfig
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import UNKNOWN

@@ -1,0 +1,1 @@
+"""Histories become clusters (TWIN-V2)."""
