@@ -28,8 +28,8 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, TestOptions
 from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
 from beam_pipelines import fit_steps, log_steps, previous_run, shard_steps
-from beam_pipelines.data_report import write_report
-from beam_pipelines.data_summary import REPORT
+from beam_pipelines.data_report.report import write_report
+from beam_pipelines.data_report.summary import REPORT
 from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.launch import (
     LOCAL_RUNNER,

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_pipelines.data_report import write_report
-from beam_pipelines.data_summary import REPORT
+from beam_pipelines.data_report.report import write_report
+from beam_pipelines.data_report.summary import REPORT
 from beam_pipelines.examples.catalogue import Cut, RawCatalogue, grown
 from beam_pipelines.examples.event_batches import Piece, from_pieces
 from beam_pipelines.examples.log_survey import Survey

@@ -122,7 +122,7 @@ def report_content(
     items_unlisted: int | None,
     cut: Mapping[str, Cut],
 ) -> dict[str, Any]:
-    """The content of `report.json`; `beam_pipelines.data_report` says what each part means and draws it."""
+    """The content of `report.json`; `beam_pipelines.data_report.report` says what each part means and draws it."""
     counts = dataclasses.asdict(manifest.counts)
     logs = dict(sorted(logs.items()))
     stored = [f.name for f in (*schema.inherent, *schema.stored_cross, *schema.stored_context, *schema.user)]

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from small_logs import schema
 
 from beam_pipelines import data_figures, data_summary
-from beam_pipelines.data_report import main, page, write_report
-from beam_pipelines.data_summary import DataSummary, parse, percent
+from beam_pipelines.data_report.report import main, page, write_report
+from beam_pipelines.data_report.summary import DataSummary, parse, percent
 from twin_tf.core.dataclass_yaml import ConfigError
 
 FIGURES = ["history_lengths.png", "label_rate.png", "unknown_rate.png", "coverage.png"]
@@ -261,9 +261,7 @@ def test_without_matplotlib_the_page_says_so(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_page_needs_neither_matplotlib_nor_tensorflow() -> None:
-    code = (
-        "import sys, beam_pipelines.data_report; print([m for m in ('matplotlib', 'tensorflow') if m in sys.modules])"
-    )
+    code = "import sys, beam_pipelines.data_report.report; print([m for m in ('matplotlib', 'tensorflow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

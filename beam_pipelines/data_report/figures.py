@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from beam_pipelines.data_summary import LOGS, SPLITS, DataSummary, Day, HistoryLengths, number, percent
+from beam_pipelines.data_report.summary import LOGS, SPLITS, DataSummary, Day, HistoryLengths, number, percent
 from twin_tf.core.plots import COLOURS, new_figure, png
 
 WIDTH, HEIGHT = 9.6, 5.4

@@ -1,6 +1,6 @@
 """The data report: what people look at before they train.
 
-    python -m beam_pipelines.data_report prepared
+    python -m beam_pipelines.data_report.report prepared
 
 reads `report.json` of a prepared directory, anywhere Beam can read, and writes beside it `report.md` and its figures
 (history lengths, label rate a day, unknown values, coverage). The same `report.json` gives the same bytes. Workers are
@@ -16,8 +16,8 @@ from collections.abc import Callable
 import yaml
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines import data_summary
-from beam_pipelines.data_summary import REPORT, SPLITS, DataSummary, number, percent
+from beam_pipelines.data_report import summary as data_summary
+from beam_pipelines.data_report.summary import REPORT, SPLITS, DataSummary, number, percent
 from beam_pipelines.record_writer import write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
@@ -60,7 +60,7 @@ def write_report(directory: str) -> list[str]:
     offset_hours = _utc_offset_hours(directory)
     figures: dict[str, bytes] = {}
     if importlib.util.find_spec("matplotlib") is not None:
-        from beam_pipelines import data_figures
+        from beam_pipelines.data_report import figures as data_figures
 
         figures = data_figures.draw(summary, offset_hours)
     files = {PAGE: page(summary, bool(figures)).encode("utf-8"), **figures}
@@ -82,7 +82,7 @@ def page(summary: DataSummary, with_figures: bool = True) -> str:
     if not with_figures:
         lines += [
             "There are no figures, because matplotlib is not installed where this page was written. Where it is,",
-            "`python -m beam_pipelines.data_report <this directory>` adds them.",
+            "`python -m beam_pipelines.data_report.report <this directory>` adds them.",
             "",
         ]
     lines += ["## Summary", "", *table(("what", "how much"), _summary_rows(summary)), ""]
@@ -183,7 +183,8 @@ def _read(path: str) -> str | None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m beam_pipelines.data_report", description=f"Writes {PAGE} and its figures beside {REPORT}."
+        prog="python -m beam_pipelines.data_report.report",
+        description=f"Writes {PAGE} and its figures beside {REPORT}.",
     )
     parser.add_argument("directory", help=f"a prepared directory that holds {REPORT}; local, or any that Beam knows")
     try:

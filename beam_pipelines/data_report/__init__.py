@@ -1,0 +1,1 @@
+"""What the data are, for people."""
