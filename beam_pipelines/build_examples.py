@@ -31,7 +31,7 @@ from beam_pipelines import fit_steps, log_steps, previous_run, shard_steps
 from beam_pipelines.data_report.report import write_report
 from beam_pipelines.data_report.summary import REPORT
 from beam_pipelines.examples.previous_snapshot import PreviousRun
-from beam_pipelines.launch import (
+from beam_pipelines.io.launch import (
     LOCAL_RUNNER,
     JobOnlyBuilt,
     add_runner_options,
@@ -40,11 +40,11 @@ from beam_pipelines.launch import (
     latest_moment,
     quiet_failures,
 )
-from beam_pipelines.output_directory import OutputDirectory
-from beam_pipelines.progress import progress_line
+from beam_pipelines.io.output_directory import OutputDirectory
+from beam_pipelines.io.progress import progress_line
+from beam_pipelines.io.record_writer import read_file
 from beam_pipelines.raw_logs.raw_columns import LogName
 from beam_pipelines.raw_logs.read_logs import match_files
-from beam_pipelines.record_writer import read_file
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import FeatureSchema

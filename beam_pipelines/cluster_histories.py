@@ -33,7 +33,7 @@ from beam_pipelines.clustering.cluster_inputs import check_schema, item_embeddin
 from beam_pipelines.clustering.cluster_records import RecordClusterer, clustered_widths, clustering_moments
 from beam_pipelines.clustering.cluster_report import ClusterStatistics, write_figures, write_page
 from beam_pipelines.clustering.cluster_user import Floats, HistoryClusterer, unit_vectors
-from beam_pipelines.launch import (
+from beam_pipelines.io.launch import (
     LOCAL_RUNNER,
     JobOnlyBuilt,
     add_runner_options,
@@ -41,9 +41,17 @@ from beam_pipelines.launch import (
     exit_code,
     quiet_failures,
 )
-from beam_pipelines.output_directory import OutputDirectory
-from beam_pipelines.progress import progress_line, report_progress
-from beam_pipelines.record_writer import ShardWriter, example, open_file, parse_example, read_file, stop_job, write_file
+from beam_pipelines.io.output_directory import OutputDirectory
+from beam_pipelines.io.progress import progress_line, report_progress
+from beam_pipelines.io.record_writer import (
+    ShardWriter,
+    example,
+    open_file,
+    parse_example,
+    read_file,
+    stop_job,
+    write_file,
+)
 from twin_tf.config import ClusterConfig, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records

@@ -27,7 +27,7 @@ from beam_pipelines.datasets import complete_journey, kuairand, movielens, taoba
 from beam_pipelines.datasets.log_writer import RawLogs
 from beam_pipelines.datasets.public_dataset import PublicDataset
 from beam_pipelines.datasets.source_files import Source
-from beam_pipelines.progress import progress_line
+from beam_pipelines.io.progress import progress_line
 from twin_tf.core.code_version import code_digest
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.errors import UserError

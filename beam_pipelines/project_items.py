@@ -22,9 +22,9 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import AsList
 
-from beam_pipelines.launch import LOCAL_RUNNER, add_runner_options, beam_options, exit_code, quiet_failures
-from beam_pipelines.output_directory import OutputDirectory
-from beam_pipelines.record_writer import write_file
+from beam_pipelines.io.launch import LOCAL_RUNNER, add_runner_options, beam_options, exit_code, quiet_failures
+from beam_pipelines.io.output_directory import OutputDirectory
+from beam_pipelines.io.record_writer import write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import PROJECTION_BLOCK

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from beam_pipelines.clustering.cluster_inputs import item_embeddings
 from beam_pipelines.clustering.cluster_records import Example, RecordClusterer
 from beam_pipelines.clustering.cluster_user import HistoryClusterer, unit_vectors
-from beam_pipelines.record_writer import parse_example
+from beam_pipelines.io.record_writer import parse_example
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import build
 from twin_tf.core.progress import progress_bar

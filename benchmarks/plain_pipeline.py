@@ -22,7 +22,7 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
 
-from beam_pipelines.record_writer import example
+from beam_pipelines.io.record_writer import example
 from benchmarks.pipeline_loads import SCHEMA
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, schema_from_mapping
 from twin_tf.records.format import SPLITS, SplitTimes

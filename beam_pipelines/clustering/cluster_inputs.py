@@ -8,7 +8,7 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.clustering.cluster_user import Floats
-from beam_pipelines.record_writer import read_file
+from beam_pipelines.io.record_writer import read_file
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import FeatureSchema

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_pipelines.record_writer import read_file, write_file
+from beam_pipelines.io.record_writer import read_file, write_file
 from twin_tf.core.markdown import plain, table
 from twin_tf.records import format as keys
 from twin_tf.records.format import ClusterSource

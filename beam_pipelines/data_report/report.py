@@ -18,7 +18,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.data_report import summary as data_summary
 from beam_pipelines.data_report.summary import REPORT, SPLITS, DataSummary, number, percent
-from beam_pipelines.record_writer import write_file
+from beam_pipelines.io.record_writer import write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
 from twin_tf.core.markdown import plain, table

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_pipelines.progress import report_progress
+from beam_pipelines.io.progress import report_progress
 from beam_pipelines.raw_logs.raw_columns import LogName
 from twin_tf.core.dataclass_yaml import ConfigError
 

@@ -14,11 +14,11 @@ from beam_pipelines.examples.event_batches import EventReducer, cut_by_shard, to
 from beam_pipelines.examples.log_survey import Survey, find_split
 from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.examples.value_counts import ITEM_NAMES
-from beam_pipelines.progress import NAMESPACE, report_progress
+from beam_pipelines.io.progress import NAMESPACE, report_progress
+from beam_pipelines.io.record_writer import stop_job, write_file
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.raw_logs.raw_columns import LogName, log_columns
 from beam_pipelines.raw_logs.read_logs import BATCH_ROWS, Chunk, Dead, LogFile, match_files, plan_chunks, read_chunk
-from beam_pipelines.record_writer import stop_job, write_file
 from twin_tf.features.encoders import encode_ids
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import SplitTimes

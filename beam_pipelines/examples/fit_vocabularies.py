@@ -23,8 +23,8 @@ from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.examples.statistics import DataStatistics, report_content
 from beam_pipelines.examples.user_histories import Layout
 from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_NAMES, ValueCounts, quantiles
+from beam_pipelines.io.record_writer import write_file, write_parquet
 from beam_pipelines.raw_logs.log_report import LogReport
-from beam_pipelines.record_writer import write_file, write_parquet
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 from twin_tf.records.format import (

@@ -22,7 +22,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.examples.event_batches import BEHAVIOUR, VALUE, Piece, cut_by_shard, number_column
 from beam_pipelines.examples.value_counts import ValueCounts
-from beam_pipelines.record_writer import open_file, parse_example, read_file, stop_job
+from beam_pipelines.io.record_writer import open_file, parse_example, read_file, stop_job
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, schema_from_mapping

@@ -31,8 +31,8 @@ from beam_pipelines.examples.log_survey import Survey
 from beam_pipelines.examples.statistics import DataStatistics
 from beam_pipelines.examples.user_histories import ORDER, build_records, features_of_users
 from beam_pipelines.examples.value_counts import ITEM_COUNTS, Histogram, ValueCounts, sortable
-from beam_pipelines.progress import NAMESPACE, report_progress
-from beam_pipelines.record_writer import ShardWriter, example, write_parquet
+from beam_pipelines.io.progress import NAMESPACE, report_progress
+from beam_pipelines.io.record_writer import ShardWriter, example, write_parquet
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 from twin_tf.records.format import SPLITS, SplitTimes, value_key

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_logs import logs, random_logs, read_back, schema, with_text_ids, write, write_logs
 
 from beam_pipelines.build_examples import BuildExamples, build_examples, main
-from beam_pipelines.progress import NAMESPACE
+from beam_pipelines.io.progress import NAMESPACE
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import Manifest
 

@@ -12,7 +12,7 @@ import yaml
 from small_logs import random_logs, schema, write_logs
 from test_build_examples import build, digest
 
-from beam_pipelines.output_directory import STARTED, OutputDirectory
+from beam_pipelines.io.output_directory import STARTED, OutputDirectory
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import load_schema
 

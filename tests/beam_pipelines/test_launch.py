@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from beam_pipelines.launch import beam_options, latest_moment
+from beam_pipelines.io.launch import beam_options, latest_moment
 from twin_tf.core.dataclass_yaml import ConfigError
 
 

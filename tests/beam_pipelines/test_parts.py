@@ -14,7 +14,7 @@ from beam_pipelines.examples import value_counts as count_values
 from beam_pipelines.examples.event_batches import shard_of
 from beam_pipelines.examples.log_survey import Survey
 from beam_pipelines.examples.value_counts import Histogram, ValueCounts, quantiles, sortable, unsortable
-from beam_pipelines.record_writer import ShardWriter, example, parse_example
+from beam_pipelines.io.record_writer import ShardWriter, example, parse_example
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import Counts, Manifest, Shard, SplitTimes
 from twin_tf.records.packing import pack, unpack, width_of

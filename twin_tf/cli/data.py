@@ -120,7 +120,7 @@ def preprocess(
     twin-tf preprocess --config my.yaml --events logs/monday.parquet --items items.csv --previous sunday --output monday
     """
     from beam_pipelines.build_examples import build_examples
-    from beam_pipelines.launch import JobOnlyBuilt
+    from beam_pipelines.io.launch import JobOnlyBuilt
     from twin_tf.config import load_config
 
     config = load_config(config_path, overrides)
@@ -181,7 +181,7 @@ def cluster(
     twin-tf train --config my.yaml --prepared clustered --run run-v2
     """
     from beam_pipelines.cluster_histories import cluster_histories, cluster_text
-    from beam_pipelines.launch import JobOnlyBuilt
+    from beam_pipelines.io.launch import JobOnlyBuilt
     from twin_tf.config import load_config
 
     settings = load_config(config_path, overrides).clusters

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines.record_writer import read_file, write_file
+from beam_pipelines.io.record_writer import read_file, write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
 

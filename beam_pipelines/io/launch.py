@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, TestOptions
 from apache_beam.runners.runner import create_runner
 
-from beam_pipelines.record_writer import FAILED, PipelineStoppedError, read_file
+from beam_pipelines.io.record_writer import FAILED, PipelineStoppedError, read_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
 

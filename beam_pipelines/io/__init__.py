@@ -1,0 +1,1 @@
+"""How the pipelines start, write and report."""
