@@ -1,4 +1,4 @@
-"""Raw logs of a made-up video app, any size, with planted life-long interests (`beam_pipelines.video_app` tells how).
+"""Raw logs of a made-up video app, any size, with planted life-long interests (`beam_pipelines.datasets.simulated_video_app` tells how).
 
     twin-tf simulate --output runs/simulated/raw            # or simulate_logs("runs/simulated/raw") from Python
 
@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import Progress
 
-from beam_pipelines.video_app import (
+from beam_pipelines.datasets.simulated_video_app import (
     AGE_GROUPS,
     DAY,
     DEVICES,
