@@ -4,8 +4,8 @@
         --items=raw/items.parquet --users=raw/users.parquet --output=prepared
 
 reads logs (JSON Lines, CSV, Parquet; the first two may be gzipped; several patterns separated by commas) and writes a
-directory of `twin_tf.records.format`: records, vocabularies, catalogue, latest histories, dead letters, report, manifest. It
-runs locally (`--runner=FnApiRunner`, the default) or anywhere Beam runs (docs/dataflow.md, docs/flink.md):
+directory of `twin_tf.records.format`: records, vocabularies, catalogue, latest histories, dead letters, report,
+manifest. It runs locally (`--runner=FnApiRunner`, the default) or anywhere Beam runs (docs/dataflow.md, docs/flink.md):
 
     python -m beam_pipelines.build_examples --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp \
         --setup_file=./setup.py --schema=schema.yaml --events='gs://B/events/*.parquet' ... --output=gs://B/prepared
@@ -27,9 +27,9 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, TestOptions
 from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
-from beam_pipelines import fit_steps, log_steps, previous_run, shard_steps
 from beam_pipelines.data_report.report import write_report
 from beam_pipelines.data_report.summary import REPORT
+from beam_pipelines.examples import encode_logs, fit_vocabularies, previous_snapshot, user_shards
 from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.io.launch import (
     LOCAL_RUNNER,
@@ -102,58 +102,58 @@ class BuildExamples(beam.PTransform):
         reports = AsDict(
             [log.report for log in logs.values()]
             | "AllReports" >> beam.Flatten()
-            | "MergeReports" >> beam.CombinePerKey(fit_steps.Merge())
+            | "MergeReports" >> beam.CombinePerKey(fit_vocabularies.Merge())
         )
         dead = (
             [log.dead for log in logs.values()]
             | "AllDead" >> beam.Flatten()
-            | "WriteDeadLetters" >> beam.ParDo(log_steps.WriteDeadLetters(root), reports)
+            | "WriteDeadLetters" >> beam.ParDo(encode_logs.WriteDeadLetters(root), reports)
         )
         survey = AsSingleton(
             shards
             | "SurveyShard"
-            >> beam.ParDo(shard_steps.SurveyShard(schema, previous.manifest.last_time if previous else None))
-            | "MergeSurvey" >> beam.CombineGlobally(fit_steps.Merge())
+            >> beam.ParDo(user_shards.SurveyShard(schema, previous.manifest.last_time if previous else None))
+            | "MergeSurvey" >> beam.CombineGlobally(fit_vocabularies.Merge())
         )
-        check = log_steps.CheckLogs(schema, tuple(self._patterns), root, self._max_dead_share, previous)
+        check = encode_logs.CheckLogs(schema, tuple(self._patterns), root, self._max_dead_share, previous)
         split = AsSingleton(once | "CheckLogs" >> beam.ParDo(check, reports, survey, AsList(dead)))
         log_counts = (
             [log.counts for log in logs.values()]
             | "AllLogCounts" >> beam.Flatten()
-            | "MergeLogCounts" >> beam.CombinePerKey(fit_steps.Merge())
+            | "MergeLogCounts" >> beam.CombinePerKey(fit_vocabularies.Merge())
         )
         counts = (
             shards
-            | "CountShard" >> beam.ParDo(shard_steps.CountShard(schema), split)
-            | "MergeCounts" >> beam.CombinePerKey(fit_steps.Merge())
+            | "CountShard" >> beam.ParDo(user_shards.CountShard(schema), split)
+            | "MergeCounts" >> beam.CombinePerKey(fit_vocabularies.Merge())
         )
         item_pieces = logs["items"].pieces | "ItemPieces" >> beam.Values() if "items" in logs else nothing
-        fit = fit_steps.FitEncoders(schema, root, previous)
+        fit = fit_vocabularies.FitEncoders(schema, root, previous)
         figures = (AsDict(log_counts), AsDict(counts), AsList(item_pieces), survey, split)
         fitted = AsSingleton(once | "FitEncoders" >> beam.ParDo(fit, *figures))
-        results = shards | "WriteShard" >> beam.ParDo(shard_steps.WriteShard(schema, root, self._shards), split, fitted)
+        results = shards | "WriteShard" >> beam.ParDo(user_shards.WriteShard(schema, root, self._shards), split, fitted)
         return once | "Finish" >> beam.ParDo(
-            fit_steps.Finish(schema, root), reports, survey, split, fitted, AsList(results)
+            fit_vocabularies.Finish(schema, root), reports, survey, split, fitted, AsList(results)
         )
 
     def _read(self, pipeline: Any, log: LogName) -> Any:
-        read = log_steps.ReadChunk(self._schema, log, self._shards, self._latest)
+        read = encode_logs.ReadChunk(self._schema, log, self._shards, self._latest)
         return (
             pipeline
             | f"Patterns[{log}]" >> beam.Create([self._patterns[log]])
-            | f"MatchFiles[{log}]" >> beam.ParDo(log_steps.MatchFiles(log))
+            | f"MatchFiles[{log}]" >> beam.ParDo(encode_logs.MatchFiles(log))
             | f"SpreadFiles[{log}]" >> beam.Reshuffle()
-            | f"PlanChunks[{log}]" >> beam.ParDo(log_steps.PlanChunks(self._schema, log))
+            | f"PlanChunks[{log}]" >> beam.ParDo(encode_logs.PlanChunks(self._schema, log))
             | f"SpreadChunks[{log}]" >> beam.Reshuffle()
             | f"ReadChunk[{log}]" >> beam.ParDo(read).with_outputs("counts", "dead", "report", main="pieces")
         )
 
     def _read_previous(self, pipeline: Any, previous: PreviousRun) -> list[Any]:
-        histories = previous_run.ReadHistories(self._schema, previous, self._shards, self._root)
+        histories = previous_snapshot.ReadHistories(self._schema, previous, self._shards, self._root)
         found = []
         for name, paths, read in (
             ("Histories", previous.histories(), histories),
-            ("Users", previous.users(), previous_run.ReadUsers(self._shards)),
+            ("Users", previous.users(), previous_snapshot.ReadUsers(self._shards)),
         ):
             files = pipeline | f"Previous{name}" >> beam.Create(paths) | f"SpreadPrevious{name}" >> beam.Reshuffle()
             found.append(files | f"ReadPrevious{name}" >> beam.ParDo(read))

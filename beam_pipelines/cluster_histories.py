@@ -4,8 +4,9 @@
     twin-tf cluster --prepared prepared --run run --config my.yaml --output clustered
 
 reads prepared data and the item embeddings of a trained run, and writes prepared data of the same users, targets and
-splits, in which the histories hold clusters (`beam_pipelines.clustering.cluster_user`): train, evaluate, export and serve from it
-as from any other. The same input gives the same bytes, whatever the runner and its workers. Workers need no TensorFlow.
+splits, in which the histories hold clusters (`beam_pipelines.clustering.cluster_user`): train, evaluate, export and
+serve from it as from any other. The same input gives the same bytes, whatever the runner and its workers. Workers need
+no TensorFlow.
 """
 
 import argparse

@@ -4,9 +4,9 @@
     python -m beam_pipelines.project_items --run=run --prepared=tuesday --output=projections --workers=2
 
 reads a trained run and, with `--prepared`, the catalogue of a later day, and writes the projections in shards
-(`twin_tf.runs.projections`), for `twin-tf refresh --projections`. The same run and catalogue give the same bytes, whatever
-the runner and its workers. Workers load the run's weights, so they need TensorFlow and the run's directory under the
-same path.
+(`twin_tf.runs.projections`), for `twin-tf refresh --projections`. The same run and catalogue give the same bytes,
+whatever the runner and its workers. Workers load the run's weights, so they need TensorFlow and the run's directory
+under the same path.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Raw logs of a made-up video app, any size, with planted life-long interests (`beam_pipelines.datasets.simulated_video_app` tells how).
+"""Raw logs of a made-up video app, any size, with planted life-long interests: `simulated_video_app` tells how.
 
     twin-tf simulate --output runs/simulated/raw            # or simulate_logs("runs/simulated/raw") from Python
 

@@ -1,7 +1,7 @@
 """Model, training and serving settings: frozen dataclasses, read from YAML, changed by `--set a.b=c`.
 
-A configuration file has up to five sections, each with defaults: `schema` (see `twin_tf.features.schema`), `model`, `clusters`,
-`training` and `serving`.
+A configuration file has up to five sections, each with defaults: `schema` (see `twin_tf.features.schema`), `model`,
+`clusters`, `training` and `serving`.
 
 Example:
     >>> config = load_config("twin_tf/configs/complete_journey.yaml", ["model.heads=2", "training.epochs=1"])

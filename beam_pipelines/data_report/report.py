@@ -16,8 +16,18 @@ from collections.abc import Callable
 import yaml
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines.data_report import summary as data_summary
-from beam_pipelines.data_report.summary import REPORT, SPLITS, DataSummary, number, percent
+from beam_pipelines.data_report.summary import (
+    REPORT,
+    SPLITS,
+    DataSummary,
+    number,
+    parse,
+    percent,
+    reading_of_coverage,
+    reading_of_history_lengths,
+    reading_of_label_rate,
+    reading_of_unknown,
+)
 from beam_pipelines.io.record_writer import write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
@@ -32,11 +42,11 @@ _SECTIONS: tuple[tuple[str, str, str, Callable[[DataSummary], str]], ...] = (
         "History lengths",
         "history_lengths.png",
         "Users by the number of their behaviours",
-        data_summary.reading_of_history_lengths,
+        reading_of_history_lengths,
     ),
-    ("Label rate a day", "label_rate.png", "Share of clicked targets a day", data_summary.reading_of_label_rate),
-    ("Unknown values", "unknown_rate.png", "Share of unknown values by feature", data_summary.reading_of_unknown),
-    ("Coverage", "coverage.png", "Share of rows with a value by column", data_summary.reading_of_coverage),
+    ("Label rate a day", "label_rate.png", "Share of clicked targets a day", reading_of_label_rate),
+    ("Unknown values", "unknown_rate.png", "Share of unknown values by feature", reading_of_unknown),
+    ("Coverage", "coverage.png", "Share of rows with a value by column", reading_of_coverage),
 )
 
 
@@ -56,13 +66,13 @@ def write_report(directory: str) -> list[str]:
     text = _read(place)
     if text is None:
         raise ConfigError(f"{directory} has no {REPORT}, which `twin-tf preprocess` writes; preprocess again")
-    summary = data_summary.parse(text, place)
+    summary = parse(text, place)
     offset_hours = _utc_offset_hours(directory)
     figures: dict[str, bytes] = {}
     if importlib.util.find_spec("matplotlib") is not None:
-        from beam_pipelines.data_report import figures as data_figures
+        from beam_pipelines.data_report.figures import draw
 
-        figures = data_figures.draw(summary, offset_hours)
+        figures = draw(summary, offset_hours)
     files = {PAGE: page(summary, bool(figures)).encode("utf-8"), **figures}
     for name, content in files.items():
         write_file(directory, name, content)

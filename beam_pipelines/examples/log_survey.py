@@ -36,7 +36,7 @@ class Survey:
 
     @classmethod
     def of(cls, tables: Iterable[tuple[pa.Table, int]], last_time: int | None) -> "Survey":
-        """Looks at what `event_pieces.distinct_events` yields; `last_time` is of the previous run."""
+        """Looks at what `event_batches.distinct_events` yields; `last_time` is of the previous run."""
         parts = []
         for table, dropped in tables:
             times, flags = table["time"].to_numpy(), table["flags"].to_numpy()

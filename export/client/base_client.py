@@ -1,6 +1,7 @@
 """What the sync and the asyncio client share: every call but the waiting for its answer.
 
-Requests become messages, answers become arrays, and gRPC's errors the exceptions of `export.contract.errors`, here alone.
+Requests become messages, answers become arrays, and gRPC's errors the exceptions of `export.contract.errors`, here
+alone.
 """
 
 import abc

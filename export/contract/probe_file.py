@@ -1,4 +1,4 @@
-"""The probes of a model directory, as `export.saved_model.probes` wrote them, and how a loaded model scores them; no TensorFlow."""
+"""The probes of a model directory, and how a loaded model scores them. No TensorFlow; `saved_model.probes` writes them."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

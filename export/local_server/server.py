@@ -4,8 +4,8 @@ It runs TensorFlow's C++ session as the real server does (no TensorFlow Python i
 version under a base path (or others, by policy), replays its warm-up requests and swaps in newer versions while
 requests flow. It is not for production: no batching, no TLS, no monitoring.
 
-    python -m export.local_server.server --model_name twin --model_base_path models/twin --port 8500 --rest_api_port 8501
-    python -m export.local_server.server --model_config_file serving_configs/models.config --rest_api_port 8501
+    python -m export.local_server --model_name twin --model_base_path models/twin --port 8500 --rest_api_port 8501
+    python -m export.local_server --model_config_file serving_configs/models.config --rest_api_port 8501
 
 With `--port 0` it takes a free port; either way the line `serving on HOST:PORT` on stdout says that it is ready.
 """
@@ -207,7 +207,7 @@ def start_local_server(
             log = Path(cleanup.enter_context(tempfile.TemporaryDirectory())) / "server.log"
         log = Path(log)
         sink = cleanup.enter_context(log.open("w", encoding="utf-8"))
-        command = [sys.executable, "-m", "export.local_server.server", f"--port={port}", "--rest_api_port=0"]
+        command = [sys.executable, "-m", "export.local_server", f"--port={port}", "--rest_api_port=0"]
         if base_path is not None:
             command += [f"--model_name={model_name}", f"--model_base_path={Path(base_path).resolve()}"]
         if config is not None:
@@ -236,7 +236,7 @@ def start_local_server(
 
 def child_environment() -> dict[str, str]:
     """This process's environment with the project importable, for `python -m export...` from any directory."""
-    root = str(Path(__file__).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     existing = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{existing}" if existing else root}
 
@@ -340,7 +340,3 @@ def _policy(num_versions: int, versions: tuple[int, ...]) -> config_pb2.VersionP
     else:
         policy.all.SetInParent()
     return policy
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """A SavedModel in TensorFlow's C++ runtime, without TensorFlow's Python: the way TensorFlow Serving loads and runs it.
 
-A directory that `tf.saved_model.load` reads in Python may still fail in the server, so the gate (`export.gate.validate`) and
-the local server use this.
+A directory that `tf.saved_model.load` reads in Python may still fail in the server, so the gate
+(`export.gate.validate`) and the local server use this.
 
 Example:
     >>> with CppSession("models/1700000000") as session:

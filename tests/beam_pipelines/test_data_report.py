@@ -17,9 +17,17 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from small_logs import schema
 
-from beam_pipelines import data_figures, data_summary
+from beam_pipelines.data_report import figures
 from beam_pipelines.data_report.report import main, page, write_report
-from beam_pipelines.data_report.summary import DataSummary, parse, percent
+from beam_pipelines.data_report.summary import (
+    DataSummary,
+    parse,
+    percent,
+    reading_of_coverage,
+    reading_of_history_lengths,
+    reading_of_label_rate,
+    reading_of_unknown,
+)
 from twin_tf.core.dataclass_yaml import ConfigError
 
 FIGURES = ["history_lengths.png", "label_rate.png", "unknown_rate.png", "coverage.png"]
@@ -145,22 +153,20 @@ def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_what_is_all_zero_or_empty_is_said_so() -> None:
     empty, even, single = summary(nothing()), summary(flat()), summary(one_day())
-    assert data_summary.reading_of_history_lengths(empty) == "There are no users, so there are no histories."
-    assert data_summary.reading_of_label_rate(empty) == "There are no targets, so there is no label rate."
-    assert data_summary.reading_of_unknown(empty) == "There are no values to encode."
-    assert data_summary.reading_of_coverage(empty) == "There are no columns."
-    assert data_summary.reading_of_history_lengths(even).endswith(
+    assert reading_of_history_lengths(empty) == "There are no users, so there are no histories."
+    assert reading_of_label_rate(empty) == "There are no targets, so there is no label rate."
+    assert reading_of_unknown(empty) == "There are no values to encode."
+    assert reading_of_coverage(empty) == "There are no columns."
+    assert reading_of_history_lengths(even).endswith(
         "nobody has more than max_length = 30, so every history is whole."
     )
-    assert data_summary.reading_of_label_rate(even) == (
+    assert reading_of_label_rate(even) == (
         "0 % of the 100 targets of 3 days are clicked, the same share every day."
     )
-    assert data_summary.reading_of_unknown(even) == "Every value of every feature is known in every split."
-    assert data_summary.reading_of_coverage(even) == "Every one of the 3 columns has a value in every row."
-    assert data_summary.reading_of_label_rate(single) == (
-        "100 % of the 1 targets of 1 day are clicked, all on 1970-01-01."
-    )
-    assert data_summary.reading_of_unknown(single) == "`x` is unknown most often: 100 % of its values in train."
+    assert reading_of_unknown(even) == "Every value of every feature is known in every split."
+    assert reading_of_coverage(even) == "Every one of the 3 columns has a value in every row."
+    assert reading_of_label_rate(single) == ("100 % of the 1 targets of 1 day are clicked, all on 1970-01-01.")
+    assert reading_of_unknown(single) == "`x` is unknown most often: 100 % of its values in train."
 
 
 def test_a_share_that_is_not_zero_or_one_is_never_shown_as_such() -> None:
@@ -180,16 +186,16 @@ def texts(figure: Any) -> list[str]:
 
 
 def test_the_marks_of_the_history_lengths_lie_in_their_bins() -> None:
-    figure = data_figures.history_lengths(summary(small()).history_lengths)
+    figure = figures.history_lengths(summary(small()).history_lengths)
     places = {line.get_label(): line.get_xdata()[0] for line in figure.axes[0].lines}
     # [4, 8) is the fourth bar, [8, 16) the fifth, [16, 32) the sixth
     assert places == {"median 5": 3 + 1.5 / 4, "p90 13": 4 + 5.5 / 8, "max_length 30": 5 + 14.5 / 16}
-    beyond = data_figures.history_lengths(summary(one_day()).history_lengths)
+    beyond = figures.history_lengths(summary(one_day()).history_lengths)
     assert "max_length 10,000 (beyond the right end)" in texts(beyond)
 
 
 def split_lines(report: dict[str, Any], offset_hours: float) -> list[float]:
-    figure = data_figures.label_rate(summary(report), offset_hours)
+    figure = figures.label_rate(summary(report), offset_hours)
     return sorted({float(line.get_xdata()[0]) for line in figure.axes[0].lines if line.get_linestyle() == "--"})
 
 
@@ -200,9 +206,9 @@ def test_the_split_moments_stand_where_the_local_days_say() -> None:
     in_ms = small()
     in_ms.update(unit="ms", split={"valid_from": 1704240000000, "test_from": 1704283200000})
     assert split_lines(in_ms, 0) == [third, third + 0.5]
-    shown = texts(data_figures.label_rate(summary(small()), 0))
+    shown = texts(figures.label_rate(summary(small()), 0))
     assert {"train", "valid", "test", "40", "20"} <= set(shown)
-    out_of_sight = texts(data_figures.label_rate(summary(flat()), 0))
+    out_of_sight = texts(figures.label_rate(summary(flat()), 0))
     assert "train" in out_of_sight
     assert not {"valid", "test"} & set(out_of_sight)
 
@@ -214,8 +220,8 @@ def test_the_offset_comes_from_the_schema_beside_the_report(tmp_path: Path) -> N
     (with_offset / "schema.yaml").write_text(yaml.safe_dump(plain))
     write_report(str(without))
     write_report(str(with_offset))
-    assert (with_offset / "label_rate.png").read_bytes() == _png(data_figures.label_rate(summary(small()), 8.0))
-    assert (without / "label_rate.png").read_bytes() == _png(data_figures.label_rate(summary(small()), 0.0))
+    assert (with_offset / "label_rate.png").read_bytes() == _png(figures.label_rate(summary(small()), 8.0))
+    assert (without / "label_rate.png").read_bytes() == _png(figures.label_rate(summary(small()), 0.0))
 
 
 def _png(figure: Any) -> bytes:
@@ -225,7 +231,7 @@ def _png(figure: Any) -> bytes:
 
 
 def test_a_wrong_clock_does_not_crush_the_other_days() -> None:
-    figure = data_figures.label_rate(summary(stray_days()), 0)
+    figure = figures.label_rate(summary(stray_days()), 0)
     left, right = figure.axes[0].get_xlim()
     assert right - left < 45
     assert "Share of clicked targets a day (not shown: 1 day(s) far away, with 5 targets)" in texts(figure)
@@ -233,10 +239,10 @@ def test_a_wrong_clock_does_not_crush_the_other_days() -> None:
 
 def test_what_does_not_fit_is_left_out_and_said_so() -> None:
     many = summary(long_run(features=40))
-    unknown = texts(data_figures.unknown_rate(many))
+    unknown = texts(figures.unknown_rate(many))
     assert "Share of values that are unknown (10 of 40 features, most first; all are in report.md)" in unknown
     assert many.features[0] == max(many.unknown["test"], key=lambda name: many.unknown["test"][name] or 0)
-    coverage = texts(data_figures.coverage(many))
+    coverage = texts(figures.coverage(many))
     assert "Rows with a value (22 of 40 columns, the emptiest; all are in report.md)" in coverage
     text = page(many)
     assert sum(line.startswith("| events | ") or line.startswith("| items | ") for line in text.splitlines()) == 37
@@ -261,8 +267,8 @@ def test_without_matplotlib_the_page_says_so(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_page_needs_neither_matplotlib_nor_tensorflow() -> None:
-    code = "import sys, beam_pipelines.data_report.report; print([m for m in ('matplotlib', 'tensorflow') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    code = "import sys, beam_pipelines.data_report.report; print([m for m in ('matplotlib', 'tensorflow') if m in
+    sys.modules])" done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 

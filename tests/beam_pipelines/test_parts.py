@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_logs import framed
 
-from beam_pipelines.examples import value_counts as count_values
+from beam_pipelines.examples import value_counts
 from beam_pipelines.examples.event_batches import shard_of
 from beam_pipelines.examples.log_survey import Survey
 from beam_pipelines.examples.value_counts import Histogram, ValueCounts, quantiles, sortable, unsortable
@@ -48,7 +48,7 @@ def test_shard_writer_counts_what_it_wrote_and_creates_nothing_without_records(t
 @given(st.lists(st.lists(st.integers(-50, 50), max_size=30), min_size=1, max_size=5), st.integers(2, 40), st.randoms())
 def test_a_histogram_does_not_depend_on_how_it_was_merged(parts: list[list[int]], limit: int, order: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(count_values, "MAX_DISTINCT", limit)
+        patch.setattr(value_counts, "MAX_DISTINCT", limit)
         whole = Histogram.of(np.array([n for part in parts for n in part], np.int64))
         merged = Histogram.merge([Histogram.of(np.array(part, np.int64)) for part in parts])
         chained = Histogram.of(np.zeros(0, np.int64))

@@ -9,7 +9,7 @@ import pytest
 from small_logs import Row, random_logs, read_back, schema, with_text_ids, write_logs
 from test_build_examples import build
 
-from beam_pipelines.examples import previous_snapshot as previous_run
+from beam_pipelines.examples import previous_snapshot
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
@@ -112,7 +112,7 @@ def catalogue(manifest: Manifest) -> dict[int, dict[str, Any]]:
 def test_two_days_in_two_runs_are_two_days_in_one(
     tmp_path: Path, text_ids: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(previous_run, "_BATCH_BYTES", 1000)  # a few users each
+    monkeypatch.setattr(previous_snapshot, "_BATCH_BYTES", 1000)  # a few users each
     early, late, both = two_days(text_ids)
     ids = "string" if text_ids else "int"
     build(tmp_path, write_logs(tmp_path / "early", early), "first", schema=used(YESTERDAY, ids))

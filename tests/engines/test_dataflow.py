@@ -134,8 +134,8 @@ def test_workers_need_nothing_but_beam_and_the_sdist(launched: Launched, job: Sm
     found = json.loads(unpickled.stdout)
     assert found["tensorflow"] is False
     assert [name for name in found["classes"] if name.startswith("__main__")] == []
-    steps = {"log_steps.MatchFiles", "log_steps.ReadChunk", "fit_steps.Merge", "shard_steps.WriteShard"}
-    assert {f"beam_pipelines.{step}" for step in steps} <= set(found["classes"])
+    steps = {"encode_logs.MatchFiles", "encode_logs.ReadChunk", "fit_vocabularies.Merge", "user_shards.WriteShard"}
+    assert {f"beam_pipelines.examples.{step}" for step in steps} <= set(found["classes"])
 
     ran = subprocess.run(
         [str(python), "-I", "-m", "beam_pipelines.build_examples", *job.arguments(tmp_path / "prepared")],

@@ -286,7 +286,7 @@ def test_sigterm_ends_the_server_cleanly(toys, place, tmp_path):
 
 
 def serve(*arguments):
-    command = [sys.executable, "-m", "export.local_server.server", *map(str, arguments)]
+    command = [sys.executable, "-m", "export.local_server", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=60, check=False)
 
 

@@ -78,7 +78,7 @@ def test_policies_labels_and_reloading(toys, place, tmp_path):
 
 
 def serve(*arguments):
-    command = [sys.executable, "-m", "export.local_server.server", "--port=0", *map(str, arguments)]
+    command = [sys.executable, "-m", "export.local_server", "--port=0", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=60, check=False)
 
 

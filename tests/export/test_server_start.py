@@ -9,7 +9,7 @@ from export.local_server.stall_watch import processor_ticks
 
 SLOW = """
 import sys, time
-if sys.orig_argv[1:3] == ["-m", "export.local_server.server"]:
+if sys.orig_argv[1:3] == ["-m", "export.local_server"]:
     begun = time.monotonic()
     while time.monotonic() - begun < {seconds}:
         {does}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from twin_tf.config import load_config
 from twin_tf.core.keras_api import tf
-from twin_tf.runs import run as runs
+from twin_tf.runs import run
 from twin_tf.training.train import train
 from twin_tf.training.train_step import Trainer
 
@@ -47,7 +47,7 @@ def arm(kill):
     place = {
         "step": (Trainer, "step", die),
         "half": (tf.train.Checkpoint, "write", leave_half),
-        "creation": (runs, "save_info", die),
+        "creation": (run, "save_info", die),
     }
     if moment in place:
         owner, name, act = place[moment]

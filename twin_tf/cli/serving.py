@@ -206,7 +206,7 @@ def serve(base_path: str, port: int, rest_port: int | None, model_name: str) -> 
     arguments = ["--model_name", model_name, "--model_base_path", base_path, "--port", str(port)]
     if rest_port is not None:
         arguments += ["--rest_api_port", str(rest_port)]
-    os.execv(sys.executable, [sys.executable, "-m", "export.local_server.server", *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", "export.local_server", *arguments])
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """Frozen dataclasses from YAML mappings: every key is known, every value has the declared type.
 
-The one reader behind `twin_tf.features.schema` and `twin_tf.config`. A mistake is a `ConfigError` that names the key's place,
-the rule, the value received, and for an unknown key the nearest known one.
+The one reader behind `twin_tf.features.schema` and `twin_tf.config`. A mistake is a `ConfigError` that names the key's
+place, the rule, the value received, and for an unknown key the nearest known one.
 """
 
 import dataclasses

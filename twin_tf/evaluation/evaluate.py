@@ -155,8 +155,8 @@ class Evaluator:
 def evaluate(run: str | Path, prepared: str | Path, split: SplitName = "test") -> dict[str, Any]:
     """Evaluates a trained run on prepared data and writes `evaluation-<split>.json` into the run.
 
-    The data may be those of a later day, see `twin_tf.runs.compatibility`. Their catalogue is used: a new item is scored by what
-    the run knows of it, for example its author, though its own id is unknown.
+    The data may be those of a later day, see `twin_tf.runs.compatibility`. Their catalogue is used: a new item is
+    scored by what the run knows of it, for example its author, though its own id is unknown.
 
     Returns:
         The file's content: `metrics`, `by_history_length`, and `by_item`, null where the run does not say which items

@@ -60,7 +60,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class IdColumn:
-    """A column of ids. `string` ids become int64 by `twin_tf.features.encoders.hash_id`, in the pipeline and in the client."""
+    """A column of ids. `string` ids become int64 by `encoders.hash_id`, in the pipeline and in the client."""
 
     column: str
     type: Literal["int", "string"] = "int"

@@ -25,8 +25,8 @@ class Finalists(NamedTuple):
     """The behaviours that the GSU hands to the ESU, the same for all heads.
 
     Attributes:
-        position: int32 `(B, C, K)`: inside a block columns, newest first (`twin_tf.layers.visibility`); outside of it places
-            in the history. In the order of the walk; C may be 1 where all targets of a user share them.
+        position: int32 `(B, C, K)`: inside a block columns, newest first (`twin_tf.layers.visibility`); outside of it
+            places in the history. In the order of the walk; C may be 1 where all targets of a user share them.
         valid: bool `(B, C, K)`.
     """
 

@@ -4,8 +4,8 @@ Shared by `beam_pipelines`, which writes them, and by the trainer, which reads t
 what the manifest lists, never a glob.
 
 A record is a `tf.train.Example` for one stretch of one user's history and the targets that look back on it. Arrays are
-packed whole numbers (`twin_tf.records.packing`), oldest first; the manifest's `widths` say how many bytes a value takes. With n
-behaviours and m targets:
+packed whole numbers (`twin_tf.records.packing`), oldest first; the manifest's `widths` say how many bytes a value
+takes. With n behaviours and m targets:
 
 | key | content |
 |---|---|

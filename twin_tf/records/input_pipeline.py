@@ -182,7 +182,7 @@ def _parse(manifest: Manifest, window: int, serialized: tf.Tensor) -> dict[str, 
 
 
 def _unpack(packed: tf.Tensor, width: int, dtype: tf.DType, length: tf.Tensor | None = None) -> tf.Tensor:
-    """What `twin_tf.records.packing.unpack` does, in the graph: `(..., n)` of `dtype`, padded with zeros to `length`."""
+    """What `packing.unpack` does, in the graph: `(..., n)` of `dtype`, padded with zeros to `length`."""
     data = tf.io.decode_raw(packed, tf.uint8, fixed_length=None if length is None else length * width)
     data = tf.reshape(data, tf.concat([tf.shape(packed), [-1, width]], 0))
     parts = [tf.cast(data[..., place], dtype) * (1 << 8 * place) for place in range(width)]

@@ -1,7 +1,8 @@
 r"""Whole numbers packed into as few bytes as their range needs: how records hold the arrays of events and targets.
 
 A value takes `width` bytes (1 to 8), unsigned and little-endian, one value after another. The width of an array is the
-same in every record of a prepared directory; its manifest lists them. NumPy only: `twin_tf.records.input_pipeline` unpacks in the graph.
+same in every record of a prepared directory; its manifest lists them. NumPy only: `twin_tf.records.input_pipeline`
+unpacks in the graph.
 
 Example:
     >>> pack(np.array([1, 70_000]), 3)

@@ -113,7 +113,8 @@ class SearchStrategy(abc.ABC):
         """What the strategy keeps of each item, made of frozen item embeddings.
 
         Args:
-            vectors: float32 `(items, width)` by item row, zero where nothing is known; see `twin_tf.runs.item_embeddings`.
+            vectors: float32 `(items, width)` by item row, zero where nothing is known; see
+            `twin_tf.runs.item_embeddings`.
             config: the network's settings.
             seed: of random choices.
 
