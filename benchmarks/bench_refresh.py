@@ -33,7 +33,7 @@ DIMS = {"video": 64, "author": 64, "topic": 8, "category": 8, "duration": 8}
 PHASES = ("load", "project", "write", "probes", "publish")
 
 _SIMULATE = "import sys, json; from beam_pipelines.simulate_logs import simulate_logs"
-_REFRESH = "import sys, json; from export.publish.refresh import refresh; from pathlib import Path"
+_REFRESH = "import sys, json; from export.publishing.refresh import refresh; from pathlib import Path"
 
 
 def configuration(path: Path) -> None:

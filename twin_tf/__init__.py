@@ -13,14 +13,15 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "TwinModel": "twin_tf.models.twin",
     "FeatureSchema": "twin_tf.features.schema",
     "load_schema": "twin_tf.features.schema",
     "FeatureEncoder": "twin_tf.features.encoders",
     "Config": "twin_tf.config",
     "load_config": "twin_tf.config",
-    "TwinModel": "twin_tf.models.twin",
-    "train": "twin_tf.training.train",
-    "evaluate": "twin_tf.evaluation.evaluate",
+    "train_model": "twin_tf.training.train",
+    "evaluate_run": "twin_tf.evaluation.evaluate",
+    "load_run": "twin_tf.runs.run",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

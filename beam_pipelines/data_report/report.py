@@ -1,6 +1,6 @@
 """The data report: what people look at before they train.
 
-    python -m beam_pipelines.data_report.report prepared
+    python -m beam_pipelines.data_report prepared
 
 reads `report.json` of a prepared directory, anywhere Beam can read, and writes beside it `report.md` and its figures
 (history lengths, label rate a day, unknown values, coverage). The same `report.json` gives the same bytes. Workers are
@@ -92,7 +92,7 @@ def page(summary: DataSummary, with_figures: bool = True) -> str:
     if not with_figures:
         lines += [
             "There are no figures, because matplotlib is not installed where this page was written. Where it is,",
-            "`python -m beam_pipelines.data_report.report <this directory>` adds them.",
+            "`python -m beam_pipelines.data_report <this directory>` adds them.",
             "",
         ]
     lines += ["## Summary", "", *table(("what", "how much"), _summary_rows(summary)), ""]
@@ -193,7 +193,7 @@ def _read(path: str) -> str | None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m beam_pipelines.data_report.report",
+        prog="python -m beam_pipelines.data_report",
         description=f"Writes {PAGE} and its figures beside {REPORT}.",
     )
     parser.add_argument("directory", help=f"a prepared directory that holds {REPORT}; local, or any that Beam knows")
@@ -204,7 +204,3 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print("\n".join(written))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

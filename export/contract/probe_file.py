@@ -1,4 +1,4 @@
-"""The probes of a model directory, and how a loaded model scores them. No TensorFlow; `saved_model.probes` writes them."""
+"""The probes of a model directory, and how a loaded model scores them. No TensorFlow; `probes` writes them."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

@@ -25,10 +25,10 @@ from tests.twin_tf.small_run import (
 )
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.evaluation.evaluate import evaluate
+from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.records.format import Manifest
 from twin_tf.runs.run import RUN, load_info, save_info
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 
 SETTINGS = ClusterConfig(completion="completion", gamma=8, recent=10, period_days=4.0)
 
@@ -103,9 +103,9 @@ def test_clusters_are_trained_on_exported_and_served_with_the_trainers_scores(
     root: Path, clustered: Manifest, tmp_path: Path
 ) -> None:
     """The gate replays probes with clusters in the C++ session and compares the scores."""
-    report = train(root / "clustered", tmp_path / "run", small_config("training.epochs=1"))
+    report = train_model(root / "clustered", tmp_path / "run", small_config("training.epochs=1"))
     assert report["steps"] > 0
-    found = evaluate(tmp_path / "run", root / "clustered")
+    found = evaluate_run(tmp_path / "run", root / "clustered")
     assert found["metrics"]["targets"] == small_data(root).counts.targets["test"]
     lengths = [row["from"] for row in found["by_history_length"]]
     assert max(lengths) >= 200  # slices are of behaviours, not of the few entries that stand for them

@@ -157,12 +157,8 @@ def test_what_is_all_zero_or_empty_is_said_so() -> None:
     assert reading_of_label_rate(empty) == "There are no targets, so there is no label rate."
     assert reading_of_unknown(empty) == "There are no values to encode."
     assert reading_of_coverage(empty) == "There are no columns."
-    assert reading_of_history_lengths(even).endswith(
-        "nobody has more than max_length = 30, so every history is whole."
-    )
-    assert reading_of_label_rate(even) == (
-        "0 % of the 100 targets of 3 days are clicked, the same share every day."
-    )
+    assert reading_of_history_lengths(even).endswith("nobody has more than max_length = 30, so every history is whole.")
+    assert reading_of_label_rate(even) == ("0 % of the 100 targets of 3 days are clicked, the same share every day.")
     assert reading_of_unknown(even) == "Every value of every feature is known in every split."
     assert reading_of_coverage(even) == "Every one of the 3 columns has a value in every row."
     assert reading_of_label_rate(single) == ("100 % of the 1 targets of 1 day are clicked, all on 1970-01-01.")
@@ -267,8 +263,9 @@ def test_without_matplotlib_the_page_says_so(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_page_needs_neither_matplotlib_nor_tensorflow() -> None:
-    code = "import sys, beam_pipelines.data_report.report; print([m for m in ('matplotlib', 'tensorflow') if m in
-    sys.modules])" done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = "print([m for m in ('matplotlib', 'tensorflow') if m in sys.modules])"
+    code = f"import sys, beam_pipelines.data_report.report; {found}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 

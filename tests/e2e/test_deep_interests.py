@@ -10,8 +10,8 @@ from beam_pipelines.build_examples import build_examples
 from beam_pipelines.simulate_logs import simulate_logs
 from twin_tf.config import load_config
 from twin_tf.evaluation.counting_baseline import evaluate_counting
-from twin_tf.evaluation.evaluate import evaluate
-from twin_tf.training.train import train
+from twin_tf.evaluation.evaluate import evaluate_run
+from twin_tf.training.train import train_model
 
 SMALL = {
     "users": 150, "days": 60, "items": 1500, "topics": 60, "median_history": 400, "max_history": 1500,
@@ -39,8 +39,8 @@ def auc_on_test(root, logs, rate):
         config = load_config("simulated", (*settings, f"model.search={search}"))
         assert config.model.evidence
         assert config.model.retrieved == 100
-        train(root / "prepared", root / search, config)
-        auc[search] = evaluate(root / search, root / "prepared")["metrics"]["auc"]
+        train_model(root / "prepared", root / search, config)
+        auc[search] = evaluate_run(root / search, root / "prepared")["metrics"]["auc"]
     print(auc)
     return auc
 

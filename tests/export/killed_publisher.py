@@ -10,7 +10,7 @@ publishing.
 import os
 import sys
 
-from export.publish.publisher import publish
+from export.publishing.publisher import publish
 
 
 def main(model: str, base: str) -> None:

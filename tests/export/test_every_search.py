@@ -14,11 +14,11 @@ from export.local_server.server import start_local_server
 from export.saved_model.exporter import export_run
 from tests.twin_tf.searching import SETTINGS
 from tests.twin_tf.small_run import shared_root, small_config, small_data
-from twin_tf.evaluation.evaluate import evaluate
+from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.runs.item_embeddings import make_item_embeddings
 from twin_tf.search import STRATEGIES, find_strategy
 from twin_tf.search.protocol import MadeSearch
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 
 
 @pytest.mark.parametrize("search", sorted(STRATEGIES))
@@ -32,9 +32,9 @@ def test_every_search_is_trained_evaluated_exported_and_served(search: str, tmp_
             make_item_embeddings(root / "prepared", embeddings, width=12)
         settings.append(f"training.item_embeddings={embeddings}")
     config = small_config(f"model.search={search}", "training.epochs=1", "model.short_term_length=10", *settings)
-    report = train(root / "prepared", tmp_path / "run", config)
+    report = train_model(root / "prepared", tmp_path / "run", config)
     assert 0.3 < report["loss"][-1] < 0.75
-    metrics = evaluate(tmp_path / "run", root / "prepared")["metrics"]
+    metrics = evaluate_run(tmp_path / "run", root / "prepared")["metrics"]
     assert 0.4 < metrics["auc"] < 1
     export_run(tmp_path / "run", tmp_path / "model")
     gate = [

@@ -15,7 +15,7 @@ import pytest
 from export.contract.file_manifest import MANIFEST, fault
 from export.local_server.server import child_environment
 from export.local_server.version_manager import version_numbers
-from export.publish.publisher import publish
+from export.publishing.publisher import publish
 
 KILLS = 50
 HIDDEN = (".incoming-", ".outgoing-")

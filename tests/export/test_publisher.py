@@ -16,8 +16,8 @@ from export.contract.errors import ServingError
 from export.contract.file_manifest import MANIFEST, fault
 from export.local_server.server import child_environment, start_local_server
 from export.local_server.version_manager import version_numbers
-from export.publish.publisher import PublishError, Watcher, publish, refusal, roll_back
-from export.publish.version_store import hidden_numbers
+from export.publishing.publisher import PublishError, Watcher, publish, refusal, roll_back
+from export.publishing.version_store import hidden_numbers
 
 
 def contents(directory: Path):
@@ -170,7 +170,7 @@ def test_what_the_server_does_not_serve_is_taken_back(toys, place, tmp_path):
 
 
 def test_a_killed_publisher_leaves_no_partial_version_and_the_next_cleans_up(toys, tmp_path):
-    code = "import sys; from export.publish.publisher import publish; publish(sys.argv[1], sys.argv[2])"
+    code = "import sys; from export.publishing.publisher import publish; publish(sys.argv[1], sys.argv[2])"
     command = [sys.executable, "-c", code, str(toys / "good"), str(tmp_path)]
     killed = subprocess.Popen(command, env=child_environment())
     while not list(tmp_path.glob(".incoming-*")):

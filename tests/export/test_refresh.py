@@ -22,9 +22,9 @@ from export.contract.probe_file import load_probe_file
 from export.gate.validate import Limits
 from export.local_server.server import child_environment
 from export.local_server.version_manager import version_numbers
-from export.publish.publisher import PublishError
-from export.publish.refresh import refresh
-from export.publish.version_store import whole_versions
+from export.publishing.publisher import PublishError
+from export.publishing.refresh import refresh
+from export.publishing.version_store import whole_versions
 from export.saved_model.exporter import export_run
 from tests.twin_tf import small_run, two_days
 from twin_tf.config import load_config
@@ -32,7 +32,7 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import MANIFEST, SUCCESS
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.projections import load_projections, run_with_catalogue
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 
 FEW_TARGETS = Limits(auc_epsilon=0.5)
 """Of two days' models on 30 targets, either may be the better one."""
@@ -42,7 +42,9 @@ FEW_TARGETS = Limits(auc_epsilon=0.5)
 def second_run(root):
     """A run of the second day that starts from the first day's."""
     manifest = two_days.second_day(root)
-    train(manifest.directory, root / "days/run-2", two_days.config_of(manifest), init_from=two_days.first_run(root))
+    train_model(
+        manifest.directory, root / "days/run-2", two_days.config_of(manifest), init_from=two_days.first_run(root)
+    )
     return root / "days/run-2"
 
 
@@ -246,7 +248,7 @@ def test_hyperplanes_of_another_seed_are_another_graph(days, tmp_path, monkeypat
     assert description["seed"] == seed
     description["model"]["search"] = "simhash"
     path.write_text(json.dumps(description))
-    monkeypatch.setattr("export.publish.refresh.fault", lambda *_, **__: "")
+    monkeypatch.setattr("export.publishing.refresh.fault", lambda *_, **__: "")
     other = with_setting(days / "run-2", tmp_path / "hashed", "model.search", "simhash")
     again = with_setting(other, tmp_path / "again", "training.seed", seed + 1)
     with pytest.raises(ConfigError, match=rf"seed is {seed + 1} in the run \S+, but {seed} in .* hyperplanes"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from twin_tf.config import load_config
 from twin_tf.core.keras_api import tf
 from twin_tf.runs import run
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 from twin_tf.training.train_step import Trainer
 
 
@@ -61,7 +61,7 @@ def train_and_die(kill, prepared, run, config):
     if not child:
         arm(kill)
         before(Trainer, "prepare_step", 1, lambda original, *args: (os.write(stepped, b"."), original(*args))[1])
-        train(prepared, run, load_config(config))
+        train_model(prepared, run, load_config(config))
         os._exit(0)
     os.close(stepped)
     moment, _, number = kill.partition(":")

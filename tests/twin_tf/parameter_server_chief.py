@@ -14,7 +14,8 @@ from twin_tf.core.keras_api import tf
 from twin_tf.runs.run import CHECKPOINTS, build_model, load_info
 from twin_tf.training.strategies import make_strategy
 from twin_tf.training.tf_config import read_task
-from twin_tf.training.train import Trainer, train
+from twin_tf.training.train import train_model
+from twin_tf.training.train_step import Trainer
 
 
 def restored(other: Path, run: Path, strategy: tf.distribute.Strategy) -> dict[str, object]:
@@ -42,7 +43,7 @@ def main() -> None:
     prepared, run, config, other = map(Path, sys.argv[1:])
     strategy = make_strategy("parameter_server", read_task("parameter_server"), min_shard_bytes=2048)
     facts = restored(other, run, strategy)
-    report = train(prepared, run, load_config(config), strategy=strategy)
+    report = train_model(prepared, run, load_config(config), strategy=strategy)
     print(json.dumps({**facts, "report": report}))
 
 

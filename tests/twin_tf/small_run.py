@@ -16,7 +16,7 @@ from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.packing import unpack
 from twin_tf.runs.run import build_model, load_info
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 
 LOGS = {
     "users": 60,
@@ -73,7 +73,7 @@ def small_data(root: Path) -> Manifest:
 def small_run(root: Path) -> Path:
     """A trained run, `root/run`."""
     small_data(root)
-    train(root / "prepared", root / "run", small_config())
+    train_model(root / "prepared", root / "run", small_config())
     return root / "run"
 
 

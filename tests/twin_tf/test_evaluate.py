@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.twin_tf.small_run import decode, read_json
-from twin_tf.evaluation.evaluate import LENGTH_EDGES, Evaluation, Evaluator, Scored, evaluate, evaluation_text
+from twin_tf.evaluation.evaluate import LENGTH_EDGES, Evaluation, Evaluator, Scored, evaluate_run, evaluation_text
 from twin_tf.evaluation.metrics import compute_metrics
 from twin_tf.records.seen_items import load_seen_items, save_seen_items, seen_items
 from twin_tf.runs.run import load_run
@@ -24,7 +24,7 @@ def metrics_of(scored, inside):
 def test_slices_are_the_metrics_of_their_targets(run, manifest, prepared):
     scored = all_scores(run, manifest, "valid")
     assert len(scored.label) == manifest.counts.targets["valid"]
-    result = evaluate(run, prepared, "valid")
+    result = evaluate_run(run, prepared, "valid")
     assert read_json(run / "evaluation-valid.json") == result
     assert result["metrics"] == metrics_of(scored, slice(None))
     lengths = result["by_history_length"]
@@ -82,9 +82,9 @@ def test_what_an_earlier_run_has_seen_counts_by_item_not_by_row(run, manifest, t
 def test_a_run_that_does_not_say_what_it_has_seen_has_no_such_slices(run, prepared, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "items/seen.npy").unlink()
-    result = evaluate(copy, prepared, "valid")
+    result = evaluate_run(copy, prepared, "valid")
     assert result["by_item"] is None
-    assert result["by_history_length"] == evaluate(run, prepared, "valid")["by_history_length"]
+    assert result["by_history_length"] == evaluate_run(run, prepared, "valid")["by_history_length"]
     text = evaluation_text(result)
     assert text.endswith("the run does not say which items it was trained on")
     assert "new items  " not in text

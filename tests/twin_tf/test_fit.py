@@ -15,7 +15,7 @@ from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import load_run
 from twin_tf.training.loop import Progress
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 from twin_tf.training.train_step import Trainer
 
 SMALL = ("training.batch_records=8", "model.search=recent", "model.heads=1")
@@ -52,7 +52,7 @@ def test_patience_counts_the_evaluations_since_the_best(gaucs, patience, stopped
 def test_training_that_stands_still_stops_early_and_the_best_is_handed_on(prepared, manifest, tmp_path):
     still = ("training.embedding_learning_rate=1e-30", "training.dense_learning_rate=1e-30")
     chosen = ("training.patience=2", "training.evaluate_every_steps=3", "training.checkpoint_steps=2")
-    report = train(prepared, tmp_path / "run", small_config(*SMALL, *still, *chosen))
+    report = train_model(prepared, tmp_path / "run", small_config(*SMALL, *still, *chosen))
     assert [entry["steps"] for entry in report["valid"]] == [3, 6, 9]
     assert (report["stopped_early"], report["steps"], report["epochs"]) == (True, 9, 1)
     assert report["kept"] == {"which": "best", "steps": 3, "valid": report["valid"][0]}
@@ -64,7 +64,7 @@ def test_training_that_stands_still_stops_early_and_the_best_is_handed_on(prepar
 
 def test_the_best_weights_are_those_of_the_best_evaluation(prepared, manifest, tmp_path):
     steep = ("training.embedding_learning_rate=3.0", "training.schedule=constant", "training.epochs=3")
-    report = train(prepared, tmp_path / "run", small_config(*SMALL, *steep, "training.keep=best"))
+    report = train_model(prepared, tmp_path / "run", small_config(*SMALL, *steep, "training.keep=best"))
     best = max(report["valid"], key=lambda entry: entry["gauc"])
     assert best["steps"] < report["steps"]  # or it would show nothing
     assert report["kept"] == {"which": "best", "steps": best["steps"], "valid": best}
@@ -90,7 +90,7 @@ def test_an_update_that_spoils_the_weights_in_the_very_last_step_is_never_handed
 
     monkeypatch.setattr(Trainer, "step", spoiling)
     with pytest.raises(FloatingPointError, match=r"^a weight is no longer finite; lower training\."):
-        train(prepared, tmp_path / "run", config)
+        train_model(prepared, tmp_path / "run", config)
     assert calls == last > 5
     with pytest.raises(ConfigError, match="has no finished training"):
         load_run(tmp_path / "run")
@@ -105,7 +105,7 @@ def test_what_needs_a_valid_split_says_so(setting, prepared, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "prepared")
     (copy / "manifest.json").write_text(with_splits(Manifest.load(copy), valid=()).to_json())
     with pytest.raises(ConfigError, match=r"keep: best need a valid split, and that of \S+ has no records"):
-        train(copy, tmp_path / "run", small_config(f"training.{setting}"))
+        train_model(copy, tmp_path / "run", small_config(f"training.{setting}"))
     assert not (tmp_path / "run").exists()
 
 

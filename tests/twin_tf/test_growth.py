@@ -15,7 +15,7 @@ from export.local_server.server import child_environment
 from export.saved_model.exporter import export_run
 from tests.twin_tf import small_run, two_days
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.evaluation.evaluate import evaluate
+from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, load_item_ids
@@ -41,7 +41,7 @@ def first_run():
 
 def test_a_later_day_s_targets_are_all_scored_and_new_items_are_told_apart(first_run, first, second, tmp_path):
     run = shutil.copytree(first_run, tmp_path / "run")
-    result = evaluate(run, second.directory)
+    result = evaluate_run(run, second.directory)
     assert result["metrics"]["targets"] == second.counts.targets["test"]
     seen = set(load_item_ids(run)[load_seen_items(run)])
     ids = load_item_ids(second.directory)
@@ -93,7 +93,7 @@ def test_every_part_of_a_model_gets_the_catalogue(first, second):
 def test_the_run_s_own_day_scores_as_ever(first_run, first, tmp_path):
     """Looking items up in the catalogue of the data changes nothing where it is the run's own."""
     copy = shutil.copytree(first_run, tmp_path / "run")
-    result = evaluate(copy, first.directory, "valid")
+    result = evaluate_run(copy, first.directory, "valid")
     expected = small_run.read_json(first_run / "report.json")["valid"][-1]
     assert result["metrics"] == {name: expected[name] for name in result["metrics"]}
 

@@ -12,7 +12,7 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN
 from twin_tf.layers.id_dropout import IdDropout
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 from twin_tf.training.train_step import Trainer
 
 RATE = 0.3
@@ -122,7 +122,7 @@ def test_each_epoch_but_the_first_begins_with_tables_put_back(prepared, tmp_path
         seen.append(table.numpy())
 
     monkeypatch.setattr(Trainer, "redraw_tables", redrawn)
-    train(prepared, tmp_path / "run", small_config("training.redraw_tables=true"))
+    train_model(prepared, tmp_path / "run", small_config("training.redraw_tables=true"))
     before, after = seen
     np.testing.assert_array_equal(after, untrained(tmp_path / "run")[0].item_embedding.tables[0])
     assert (before != after).any()
@@ -130,4 +130,4 @@ def test_each_epoch_but_the_first_begins_with_tables_put_back(prepared, tmp_path
 
 def test_tables_of_an_earlier_run_are_not_put_back(prepared, tmp_path, run):
     with pytest.raises(ConfigError, match="redraw_tables would forget"):
-        train(prepared, tmp_path / "new", small_config("training.redraw_tables=true"), init_from=run)
+        train_model(prepared, tmp_path / "new", small_config("training.redraw_tables=true"), init_from=run)

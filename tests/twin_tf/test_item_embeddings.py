@@ -10,11 +10,11 @@ import pytest
 
 from tests.twin_tf.small_run import decode, shared_root, small_config, small_data
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.evaluation.evaluate import evaluate
+from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.item_embeddings import load_item_embeddings, make_item_embeddings
 from twin_tf.runs.run import SEARCH_STATE, load_run
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +75,12 @@ def test_a_run_holds_what_its_search_needs(root: Path, embeddings: Path, tmp_pat
     shutil.copytree(embeddings, mine)
     config = small_config("training.epochs=1", f"model.search={search}", "model.item_clusters=30")
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, item_embeddings=str(mine)))
-    train(root / "prepared", tmp_path / "run", config)
+    train_model(root / "prepared", tmp_path / "run", config)
     shutil.rmtree(mine)
     assert (tmp_path / "run" / SEARCH_STATE).is_file()
     state = load_run(tmp_path / "run").model.item_state
     assert state is not None and len(np.unique(state.numpy(), axis=0)) > 20
-    assert evaluate(tmp_path / "run", root / "prepared")["metrics"]["targets"] > 0
+    assert evaluate_run(tmp_path / "run", root / "prepared")["metrics"]["targets"] > 0
 
 
 def test_what_cannot_be_used_is_one_sentence(root: Path, embeddings: Path, tmp_path: Path) -> None:
@@ -102,5 +102,5 @@ def test_what_cannot_be_used_is_one_sentence(root: Path, embeddings: Path, tmp_p
     with pytest.raises(ConfigError, match="is not empty"):
         make_item_embeddings(root / "prepared", embeddings)
     with pytest.raises(ConfigError, match="needs training.item_embeddings"):
-        train(root / "prepared", tmp_path / "run", small_config("model.search=inner_product"))
+        train_model(root / "prepared", tmp_path / "run", small_config("model.search=inner_product"))
     assert not (tmp_path / "run").exists()

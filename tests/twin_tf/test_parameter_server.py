@@ -12,7 +12,7 @@ from export.session.cpp_session import CppSession
 from tests.twin_tf.local_cluster import local_cluster, twin_tf
 from tests.twin_tf.small_run import read_json, small_config, untrained
 from twin_tf.core.keras_api import tf
-from twin_tf.evaluation.evaluate import evaluate
+from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.runs.run import load_run
 
 CHIEF = Path(__file__).parent / "parameter_server_chief.py"
@@ -60,7 +60,7 @@ def test_the_cluster_knows_how_far_its_sharded_tables_moved(trained):
 
 def test_one_process_reads_what_the_cluster_wrote(trained, prepared):
     root, facts = trained
-    metrics = evaluate(root / "run", prepared, "valid")["metrics"]
+    metrics = evaluate_run(root / "run", prepared, "valid")["metrics"]
     valid = facts["report"]["valid"][-1]
     assert metrics == pytest.approx({name: valid[name] for name in metrics}, abs=1e-6)
 

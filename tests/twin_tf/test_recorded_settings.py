@@ -15,7 +15,7 @@ from twin_tf.runs import recorded_settings
 from twin_tf.runs.recorded_settings import load_run_config, recorded_model
 from twin_tf.runs.run import RunInfo
 from twin_tf.runs.run_lock import claimed_run
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 
 # Every setting and its default when runs began to record all of them, 2026-11-29.
 FIRST = yaml.safe_load(Path(__file__).with_name("first_recorded_defaults.yaml").read_text(encoding="utf-8"))
@@ -104,6 +104,6 @@ def test_a_run_whose_network_is_of_an_earlier_form_is_loaded_in_it(
     from twin_tf.runs.run import load_run
 
     config = small_config("model.heads=1", "training.epochs=1", "model.search=recent", "training.validation_records=1")
-    train(prepared, tmp_path / "run", config)
+    train_model(prepared, tmp_path / "run", config)
     without_heads(tmp_path / "run")
     assert load_run(tmp_path / "run").model.config.heads == 1

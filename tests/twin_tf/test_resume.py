@@ -17,7 +17,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.records.format import Manifest
 from twin_tf.runs.run import RunInfo, load_run
 from twin_tf.runs.run_lock import claimed_run
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 from twin_tf.training.train_step import Trainer
 
 SETTINGS = (
@@ -45,7 +45,7 @@ def config():
 def whole(prepared, tmp_path_factory):
     """The uninterrupted run."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    train(prepared, run, config())
+    train_model(prepared, run, config())
     return run
 
 
@@ -110,7 +110,7 @@ def stopped(prepared, tmp_path_factory):
     run = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(Interrupted):
         interrupt(monkeypatch, 23)
-        train(prepared, run, config())
+        train_model(prepared, run, config())
     assert {path.stem for path in (run / "checkpoints").glob("ckpt-*.json")} == {"ckpt-17", "ckpt-21"}
     with pytest.raises(ConfigError, match="has no finished training: train it to the end first"):
         load_run(run)
@@ -121,7 +121,7 @@ def test_a_truncated_newest_checkpoint_gives_way_to_the_one_before(stopped, whol
     run = shutil.copytree(stopped, tmp_path / "run")
     path = run / "checkpoints" / "ckpt-21.data-00000-of-00001"
     os.truncate(path, path.stat().st_size - 1)
-    train(prepared, run, config())
+    train_model(prepared, run, config())
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("warning", "resuming"))]
     damage = f"the checkpoint file {path} is damaged or missing"
     assert said == [f"warning: {damage}; going back to the one before", "resuming after 17 steps"]
@@ -135,7 +135,7 @@ def content(run):
 def refused(run, prepared, settings, match):
     before = content(run)
     with pytest.raises(ConfigError, match=match):
-        train(prepared, run, settings)
+        train_model(prepared, run, settings)
     assert content(run) == before
 
 

@@ -17,7 +17,7 @@ from twin_tf.runs.run import build_model, load_info, load_run
 from twin_tf.training.table_movement import measure_tables
 from twin_tf.training.table_report import table_rows, worthless_tables
 from twin_tf.training.table_rows import named_tables
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 from twin_tf.training.train_step import Trainer
 
 ROOT = small_run.shared_root()
@@ -31,7 +31,7 @@ def planted():
 @pytest.fixture(scope="module")
 def learned(planted):
     """A run whose item table has learned."""
-    train(ROOT / "planted", ROOT / "planted-run", planted_config())
+    train_model(ROOT / "planted", ROOT / "planted-run", planted_config())
     return ROOT / "planted-run"
 
 
@@ -73,7 +73,7 @@ def test_worth_is_the_rise_of_the_validation_log_loss(learned, planted):
 
 def test_a_table_that_does_not_learn_is_named(planted, tmp_path, capsys):
     config = planted_config("training.embedding_learning_rate=1e-9")
-    train(ROOT / "planted", tmp_path / "run", config)
+    train_model(ROOT / "planted", tmp_path / "run", config)
     product = tables_of(tmp_path / "run")["product"]
     assert product["moved_p90"] < 1e-6
     assert product["worth"] == pytest.approx(0, abs=1e-7)
@@ -104,7 +104,7 @@ def test_only_large_tables_are_named_and_only_beyond_the_noise(rows, worth, erro
 
 def test_movement_of_a_run_from_a_run_counts_from_what_that_one_gave(learned, planted, tmp_path):
     config = planted_config("training.embedding_learning_rate=1e-9")
-    train(ROOT / "planted", tmp_path / "run", config, init_from=learned)
+    train_model(ROOT / "planted", tmp_path / "run", config, init_from=learned)
     product = tables_of(tmp_path / "run")["product"]
     given = load_run(learned).model.item_embedding.tables[0].numpy()[2:]
     shown = load_item_ids(learned)[2:] < SHOWN

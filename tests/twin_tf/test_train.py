@@ -10,11 +10,11 @@ from tests.twin_tf import small_run
 from tests.twin_tf.small_run import read_json, small_config, with_splits
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.evaluation.evaluate import Evaluator, evaluate
+from twin_tf.evaluation.evaluate import Evaluator, evaluate_run
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import load_run
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 
 
 def test_a_run_holds_everything_that_export_needs(run, manifest, prepared):
@@ -60,7 +60,7 @@ def test_a_loaded_run_predicts_what_was_evaluated(run, manifest, prepared):
     again = Evaluator(loaded.model).run(manifest, "valid", 4)
     report = read_json(run / "report.json")
     assert {"steps": report["steps"], **again.metrics.to_plain()} == report["valid"][-1]
-    assert evaluate(run, prepared, "valid")["metrics"] == again.metrics.to_plain()
+    assert evaluate_run(run, prepared, "valid")["metrics"] == again.metrics.to_plain()
 
 
 def weights(directory):
@@ -68,12 +68,12 @@ def weights(directory):
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(run, prepared, tmp_path):
-    train(prepared, tmp_path / "again", small_config())
+    train_model(prepared, tmp_path / "again", small_config())
     expected, again = weights(run), weights(tmp_path / "again")
     assert expected.keys() == again.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(again[name], value, err_msg=name)
-    train(prepared, tmp_path / "other", small_config("training.seed=2", "training.epochs=1"))
+    train_model(prepared, tmp_path / "other", small_config("training.seed=2", "training.epochs=1"))
     other = weights(tmp_path / "other")
     assert not np.allclose(other["embedding_video:0"], expected["embedding_video:0"])
 
@@ -90,7 +90,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_for_good(prepared, tmp_path):
     with pytest.raises(
         FloatingPointError, match=r"^the (loss|gradient) is no longer finite; lower training\.dense_learning_rate"
     ):
-        train(prepared, tmp_path / "run", small_config("training.embedding_learning_rate=1e30"))
+        train_model(prepared, tmp_path / "run", small_config("training.embedding_learning_rate=1e30"))
     assert read_json(tmp_path / "run" / "run.json").get("weights_version", 0) == 0
     with pytest.raises(ConfigError, match="has no finished training: train it to the end first"):
         load_run(tmp_path / "run")
@@ -99,13 +99,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_for_good(prepared, tmp_path):
 def test_a_run_directory_in_use_is_left_alone(prepared, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"^the run directory \S+ exists; name a new one, or remove it first$"):
-        train(prepared, tmp_path, small_config())
+        train_model(prepared, tmp_path, small_config())
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_an_unknown_search_is_refused_before_a_run_exists(prepared, tmp_path):
     with pytest.raises(ConfigError, match="model.search 'consistnt' is not known; did you mean 'consistent'?"):
-        train(prepared, tmp_path / "run", small_config("model.search=consistnt"))
+        train_model(prepared, tmp_path / "run", small_config("model.search=consistnt"))
     assert not (tmp_path / "run").exists()
 
 
@@ -113,13 +113,13 @@ def test_data_of_another_schema_are_refused(prepared, tmp_path):
     config = small_config()
     other = dataclasses.replace(config, schema=dataclasses.replace(config.schema, name="another"))
     with pytest.raises(ConfigError, match="was prepared with another schema than the configuration holds"):
-        train(prepared, tmp_path / "run", other)
+        train_model(prepared, tmp_path / "run", other)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_configuration_without_schema_takes_the_data_s(prepared, manifest, tmp_path):
     config = dataclasses.replace(small_config("training.epochs=1", "model.search=recent"), schema=None)
-    report = train(prepared, tmp_path / "run", config)
+    report = train_model(prepared, tmp_path / "run", config)
     assert (report["search"], report["schema"]) == ("recent", "simulated")
     assert load_run(tmp_path / "run").schema == manifest.schema
 
@@ -129,10 +129,10 @@ def test_unfinished_or_damaged_data_are_refused_before_a_run_exists(prepared, tm
     shard = copy / Manifest.load(copy).splits["valid"][0].name
     shard.write_bytes(shard.read_bytes()[:-5])
     with pytest.raises(ConfigError, match=r"has \d+ bytes, manifest.json says \d+; preprocess again"):
-        train(copy, tmp_path / "run", small_config())
+        train_model(copy, tmp_path / "run", small_config())
     (copy / "_SUCCESS").unlink()
     with pytest.raises(ConfigError, match="is not finished: it has no _SUCCESS"):
-        train(copy, tmp_path / "run", small_config())
+        train_model(copy, tmp_path / "run", small_config())
     assert not (tmp_path / "run").exists()
 
 
@@ -141,23 +141,23 @@ def test_no_training_records_are_refused_before_a_run_exists(prepared, tmp_path)
     empty = with_splits(Manifest.load(copy), train=())
     (copy / "manifest.json").write_text(empty.to_json())
     with pytest.raises(ConfigError, match="the train split of .* has no records"):
-        train(copy, tmp_path / "run", small_config())
+        train_model(copy, tmp_path / "run", small_config())
     assert not (tmp_path / "run").exists()
 
 
 def test_no_validation_records_are_no_obstacle(prepared, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "prepared")
     (copy / "manifest.json").write_text(with_splits(Manifest.load(copy), valid=()).to_json())
-    report = train(copy, tmp_path / "run", small_config("training.epochs=1", "model.search=recent"))
+    report = train_model(copy, tmp_path / "run", small_config("training.epochs=1", "model.search=recent"))
     assert report["valid"] == []
     with pytest.raises(ConfigError, match="the valid split of .* has no records"):
-        evaluate(tmp_path / "run", copy, "valid")
+        evaluate_run(tmp_path / "run", copy, "valid")
 
 
 def test_evaluation_needs_the_schema_of_the_run(run, prepared, tmp_path):
     copy = small_run.of_another_schema(prepared, tmp_path / "prepared")
     with pytest.raises(ConfigError, match="was prepared with another schema than the run"):
-        evaluate(run, copy)
+        evaluate_run(run, copy)
 
 
 def test_a_directory_that_is_no_run_is_named(tmp_path):
@@ -189,7 +189,7 @@ def test_a_damaged_run_is_refused_in_one_sentence(run, tmp_path):
 def test_what_a_short_search_finds_is_a_share_of_the_whole_history(tmp_path, prepared, manifest):
     """Batches are cut to what the network sees; the true finalists may lie beyond."""
     config = small_config("model.search=recent", "model.retrieved=20", "training.epochs=1")
-    (reported,) = train(prepared, tmp_path / "run", config)["gsu_overlap@20"]
+    (reported,) = train_model(prepared, tmp_path / "run", config)["gsu_overlap@20"]
     model = load_run(tmp_path / "run").model
 
     def found(window):

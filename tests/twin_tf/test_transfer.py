@@ -20,7 +20,8 @@ from twin_tf.records.input_pipeline import load_item_ids, make_dataset
 from twin_tf.records.seen_items import load_seen_items, seen_items
 from twin_tf.runs.compatibility import use_catalogue
 from twin_tf.runs.run import RunInfo, build_model, load_run
-from twin_tf.training.train import Trainer, train
+from twin_tf.training.train import train_model
+from twin_tf.training.train_step import Trainer
 from twin_tf.training.warm_start import apply_transfer, embedding_tables, plan_transfer
 
 ROOT = small_run.shared_root()
@@ -146,7 +147,7 @@ def test_who_was_there_before_is_scored_as_before(first_run):
 def test_training_goes_on_from_there_and_can_be_exported(first_run, tmp_path):
     second = two_days.second_day(ROOT)
     config = two_days.config_of(second, "training.seed=5")
-    report = train(second.directory, tmp_path / "run", config, init_from=first_run)
+    report = train_model(second.directory, tmp_path / "run", config, init_from=first_run)
     assert report["init_from"]["run"] == str(first_run)
     assert report["init_from"]["rows"]["age_group"] == {"kept": 6, "fresh": 1, "dropped": 0}
     now = read_weights(tmp_path / "run", TABLES["video"])["weight"]
@@ -173,7 +174,7 @@ def test_settings_that_make_other_weights_are_named_before_a_run_exists(first_ru
         ("model.search=memory", "model.search is memory, but consistent in the run"),
     ):
         with pytest.raises(ConfigError, match=f"{setting} .*; let both be the same, or train without --init-from"):
-            train(second.directory, tmp_path / "run", two_days.config_of(second, override), init_from=first_run)
+            train_model(second.directory, tmp_path / "run", two_days.config_of(second, override), init_from=first_run)
     assert not (tmp_path / "run").exists()
 
 
@@ -248,7 +249,7 @@ def test_a_cached_table_starts_from_the_weights_that_were_taken_over(first_run, 
     second = two_days.second_day(ROOT)
     config = two_days.config_of(second)
     cached = dataclasses.replace(config.training, projections="cached", refresh_steps=10**6, epochs=1)
-    train(second.directory, tmp_path / "run", dataclasses.replace(config, training=cached), init_from=first_run)
+    train_model(second.directory, tmp_path / "run", dataclasses.replace(config, training=cached), init_from=first_run)
     (events,) = (tmp_path / "run" / "tensorboard").iterdir()
     found = [
         tf.make_ndarray(value.tensor)

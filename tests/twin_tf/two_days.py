@@ -16,7 +16,7 @@ from tests.twin_tf.small_run import small_config, small_logs
 from twin_tf.config import Config
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import Manifest
-from twin_tf.training.train import train
+from twin_tf.training.train import train_model
 
 FRESH_AGE_GROUP = "25-34"
 
@@ -101,5 +101,5 @@ def second_day_alone(root: Path) -> Manifest:
 def first_run(root: Path) -> Path:
     """A run trained on the first day."""
     manifest = first_day(root)
-    train(manifest.directory, root / "days/run-1", config_of(manifest))
+    train_model(manifest.directory, root / "days/run-1", config_of(manifest))
     return root / "days/run-1"

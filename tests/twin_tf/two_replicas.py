@@ -14,7 +14,7 @@ from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import RunInfo, build_model
 from twin_tf.training.strategies import distribute, make_strategy
-from twin_tf.training.train import Trainer
+from twin_tf.training.train_step import Trainer
 
 STEPS = 6
 

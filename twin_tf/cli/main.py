@@ -113,9 +113,9 @@ def train(
         return
     config = load_config(config_path, overrides)
     from twin_tf.training.strategies import make_strategy
-    from twin_tf.training.train import train as train_run
+    from twin_tf.training.train import train_model
 
-    report = train_run(prepared, run_directory, config, strategy=make_strategy(strategy, task), init_from=init_from)
+    report = train_model(prepared, run_directory, config, strategy=make_strategy(strategy, task), init_from=init_from)
     kept = report["kept"]
     quality = f"; valid {named(kept['valid'], 'auc', 'gauc')}" if kept["valid"] else ""
     quality += f" after {kept['steps']:,} steps, the best" if kept["which"] == "best" else ""
@@ -140,8 +140,7 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
     \b
     twin-tf evaluate --run run --prepared prepared --split test
     """
-    from twin_tf.evaluation.evaluate import evaluate as evaluate_run
-    from twin_tf.evaluation.evaluate import evaluation_text
+    from twin_tf.evaluation.evaluate import evaluate_run, evaluation_text
 
     result = evaluate_run(run_directory, prepared, split)
     show(result, as_json, evaluation_text(result))

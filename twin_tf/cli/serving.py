@@ -12,7 +12,7 @@ from twin_tf.cli.options import Command, json_option, show
 
 if TYPE_CHECKING:
     from export.gate.validate import Limits
-    from export.publish.publisher import Watcher
+    from export.publishing.publisher import Watcher
 
 KEEP = "Versions that stay, the new one included."
 TIMEOUT_S, REPLAY_TIMEOUT_S = 5.0, 300.0
@@ -39,7 +39,7 @@ def limit_options(command: Command) -> Command:
 
 
 def watcher_options(command: Command) -> Command:
-    """Adds `--server`, `--model-name` and `--timeout`, the fields of `export.publish.publisher.Watcher`."""
+    """Adds `--server`, `--model-name` and `--timeout`, the fields of `export.publishing.publisher.Watcher`."""
     command = click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait.")(command)
     name = click.option("--model-name", default="twin", show_default=True, help="Its name at the server.")
     return click.option("--server", help=SERVER)(name(command))
@@ -57,7 +57,7 @@ def _limits(auc_epsilon: float | None, max_bytes: int | None, tolerance: float |
 
 
 def _watcher(server: str | None, model_name: str, timeout_s: float) -> "Watcher | None":
-    from export.publish.publisher import Watcher
+    from export.publishing.publisher import Watcher
 
     return Watcher(server, model_name, timeout_s) if server else None
 
@@ -115,7 +115,7 @@ def publish(
     twin-tf publish model --base-path serving/twin
     twin-tf publish model --base-path serving/twin --server ranker:8500
     """
-    from export.publish.publisher import publish as publish_model
+    from export.publishing.publisher import publish as publish_model
 
     limits, watcher = _limits(auc_epsilon, max_bytes, tolerance), _watcher(server, model_name, timeout_s)
     version = publish_model(model, base_path, keep=keep, limits=limits, watcher=watcher)
@@ -154,7 +154,7 @@ def refresh(
     twin-tf refresh --base-path serving/twin --run run --prepared tuesday
     twin-tf refresh --base-path serving/twin --run run --projections projections
     """
-    from export.publish.refresh import refresh as refresh_version
+    from export.publishing.refresh import refresh as refresh_version
 
     result = refresh_version(
         base_path,
@@ -185,7 +185,7 @@ def rollback(
     twin-tf rollback --base-path serving/twin
     twin-tf rollback --base-path serving/twin --to 1700000000 --server ranker:8500
     """
-    from export.publish.publisher import roll_back
+    from export.publishing.publisher import roll_back
 
     version = roll_back(base_path, to=to, watcher=_watcher(server, model_name, timeout_s))
     show({"version": int(version.name), "path": str(version)}, as_json, f"the newest version is {version} again")

@@ -152,7 +152,7 @@ class Evaluator:
         return Scored(np.repeat(batch.user_id.numpy(), count), *(column.numpy()[real] for column in columns))
 
 
-def evaluate(run: str | Path, prepared: str | Path, split: SplitName = "test") -> dict[str, Any]:
+def evaluate_run(run: str | Path, prepared: str | Path, split: SplitName = "test") -> dict[str, Any]:
     """Evaluates a trained run on prepared data and writes `evaluation-<split>.json` into the run.
 
     The data may be those of a later day, see `twin_tf.runs.compatibility`. Their catalogue is used: a new item is

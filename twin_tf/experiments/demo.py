@@ -132,7 +132,7 @@ class _Job:
         exported = digest_of_files(path for path in model.rglob("*") if path.is_file())
         self._step("validate", {}, exported, [], "export.gate.validate", (str(model),))
         self._step(
-            "publish", {}, exported, [serving], "export.publish.publisher", (str(model), "--base-path", str(serving))
+            "publish", {}, exported, [serving], "export.publishing.publisher", (str(model), "--base-path", str(serving))
         )
         done.served = self._replay(model, serving, exported)
         # Counting comes last: it loads TensorFlow here, and a child's peak memory counts its parent's.

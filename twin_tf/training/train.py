@@ -29,7 +29,7 @@ from twin_tf.training.training_log import TrainingLog
 from twin_tf.training.warm_start import EarlierWeights, Transfer, apply_transfer, plan_transfer
 
 
-def train(
+def train_model(
     prepared: str | Path,
     run: str | Path,
     config: Config,

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from export.contract.errors import DataLossError, UnavailableError, error_for
-from export.publish.version_store import PublishError
+from export.publishing.version_store import PublishError
 from twin_tf.cli.main import main
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError, is_users

@@ -27,7 +27,7 @@ from export.contract.file_manifest import fault, write_manifest
 from export.gate.validate import Limits
 from export.local_server.server import child_environment
 from export.local_server.version_manager import version_numbers
-from export.publish.version_store import (
+from export.publishing.version_store import (
     KEPT,
     PublishError,
     appear,

@@ -26,8 +26,8 @@ from export.contract.file_manifest import fault
 from export.contract.probe_file import load_probe_file
 from export.gate.auc_check import incomparable
 from export.gate.validate import Limits
-from export.publish.publisher import Watcher, publish_written
-from export.publish.version_store import KEPT, PublishError, whole_versions
+from export.publishing.publisher import Watcher, publish_written
+from export.publishing.version_store import KEPT, PublishError, whole_versions
 from export.saved_model.exporter import EXPORT, EXTRA, write_extra
 from export.saved_model.servable import VARIABLES, Servable
 from twin_tf.config import ModelConfig
