@@ -1,4 +1,4 @@
-"""The probes of a model directory, and how a loaded model scores them. No TensorFlow; `probes` writes them."""
+"""The probes of a model directory, which `saved_model.probes` writes. No TensorFlow."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from export.contract.tensors import Array
-from export.session.loaded_version import DEFAULT_SIGNATURE, LoadedVersion
 
 PROBES_FILE = "assets.extra/probes.npz"
 _ROWS_A_CALL = 16
@@ -55,19 +54,6 @@ def batches(probes: Probes) -> Iterator[tuple[slice, dict[str, Array]]]:
     for start in range(0, total, _ROWS_A_CALL):
         rows = slice(start, min(start + _ROWS_A_CALL, total))
         yield rows, _trimmed({name: array[rows] for name, array in probes.inputs.items()})
-
-
-def served_scores(version: LoadedVersion, probes: Probes) -> Iterator[tuple[slice, Array]]:
-    """What a model answers to the probes.
-
-    Yields:
-        Which probes, and `probability` float32 `(probes, candidates)`, cut to the widest of them.
-
-    Raises:
-        ServingError: the model refuses a request.
-    """
-    for rows, batch in batches(probes):
-        yield rows, version.session.run(DEFAULT_SIGNATURE, batch, ["probability"])["probability"]
 
 
 def _trimmed(batch: dict[str, Array]) -> dict[str, Array]:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from export.contract.errors import ServingError
-from export.contract.probe_file import Probes, served_scores
+from export.contract.probe_file import Probes
 from export.contract.signatures import request_contract
 from export.contract.tensors import Array
 from export.session.loaded_version import LoadedVersion
+from export.session.served_scores import served_scores
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder
 

@@ -21,15 +21,16 @@ import click
 import numpy as np
 
 from export.contract.errors import ServingError
-from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file, served_scores
+from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file
 from export.contract.signatures import WHOLE_TABLE, SignatureContract, TensorContract, expected_signatures
 from export.contract.tensors import Array
+from export.contract.version_layout import version_numbers
 from export.gate import auc_check
 from export.gate.op_allowlist import operation_names, refused_operations
-from export.local_server.version_manager import version_numbers
 from export.protos import graph_pb2
 from export.session.cpp_session import Signature, TensorSpecification
 from export.session.loaded_version import WARMUP_FILE, LoadedVersion
+from export.session.served_scores import served_scores
 from twin_tf.features.schema import FeatureSchema, load_schema
 
 EXTRA = "assets.extra"

@@ -29,12 +29,13 @@ import click
 import grpc
 
 from export.contract.errors import ServingError
+from export.contract.version_layout import version_numbers
 from export.local_server.grpc_services import GrpcServices
 from export.local_server.rest_server import RestServer
 from export.local_server.served_models import ServedModels, read_model_config, single_model
 from export.local_server.stall_watch import StallWatch
-from export.local_server.version_manager import version_numbers
 from export.protos import config_pb2
+from export.session.child_process import child_environment
 from twin_tf.core.end_with_parent import ending_with_this_process
 from twin_tf.core.errors import UserError
 
@@ -232,13 +233,6 @@ def start_local_server(
             raise ValueError(lines[-1].removeprefix("Error: "))
         rest_address = second.strip().removeprefix(_REST_READY)
         yield ServerProcess(line.strip().removeprefix(_READY), rest_address, process, log)
-
-
-def child_environment() -> dict[str, str]:
-    """This process's environment with the project importable, for `python -m export...` from any directory."""
-    root = str(Path(__file__).resolve().parents[2])
-    existing = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{existing}" if existing else root}
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

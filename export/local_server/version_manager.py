@@ -7,12 +7,12 @@ its last request has been answered. A version that fails to load or to warm up i
 import contextlib
 import dataclasses
 import logging
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from export.contract.errors import NotFoundError, ServingError
+from export.contract.version_layout import version_numbers
 from export.protos import config_pb2, serving_pb2
 from export.session.loaded_version import LoadedVersion
 
@@ -28,11 +28,6 @@ class _Version:
     error: ServingError | None = None
     servable: LoadedVersion | None = None
     requests: int = 0
-
-
-def version_numbers(base_path: Path) -> list[int]:
-    """The version directories of a base path, rising; hidden and other names are not versions."""
-    return sorted(int(p.name) for p in base_path.iterdir() if re.fullmatch(r"[0-9]+", p.name) and p.is_dir())
 
 
 def chosen_versions(policy: config_pb2.VersionPolicy, present: Sequence[int]) -> list[int]:

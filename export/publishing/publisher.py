@@ -24,9 +24,8 @@ from pathlib import Path
 from export.client.client import TwinClient
 from export.contract.errors import ServingError
 from export.contract.file_manifest import fault, write_manifest
+from export.contract.version_layout import version_numbers
 from export.gate.validate import Limits
-from export.local_server.server import child_environment
-from export.local_server.version_manager import version_numbers
 from export.publishing.version_store import (
     KEPT,
     PublishError,
@@ -37,6 +36,7 @@ from export.publishing.version_store import (
     retire,
     whole_versions,
 )
+from export.session.child_process import child_environment
 
 _POLL_SECONDS = 0.2
 

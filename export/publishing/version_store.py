@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from export.contract.file_manifest import fault
-from export.local_server.version_manager import version_numbers
+from export.contract.version_layout import version_numbers
 from twin_tf.core.errors import UserError
 from twin_tf.core.file_lock import file_lock
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from export.client.client import TwinClient
-from export.local_server.server import child_environment, start_local_server
+from export.local_server.server import start_local_server
+from export.session.child_process import child_environment
 from twin_tf.records.format import Manifest
 
 CONFIG = """

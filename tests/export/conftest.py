@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.local_server.server import child_environment
+from export.session.child_process import child_environment
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ import pytest
 
 from export.client.client import TwinClient
 from export.contract import errors
-from export.local_server.server import child_environment, start_local_server
+from export.local_server.server import start_local_server
+from export.session.child_process import child_environment
 
 PATIENCE_S = 60
 

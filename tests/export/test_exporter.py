@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from export.contract.signatures import request_contract
-from export.local_server.server import child_environment
 from export.saved_model.exporter import export_run, export_text
+from export.session.child_process import child_environment
 from tests.export.toy_servable import in_cpp
 from tests.twin_tf import small_run
 from twin_tf.core.dataclass_yaml import ConfigError, to_plain

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from export.contract.file_manifest import MANIFEST, fault
-from export.local_server.server import child_environment
-from export.local_server.version_manager import version_numbers
+from export.contract.version_layout import version_numbers
 from export.publishing.publisher import publish
+from export.session.child_process import child_environment
 
 KILLS = 50
 HIDDEN = (".incoming-", ".outgoing-")

@@ -14,10 +14,11 @@ import pytest
 from export.client.client import TwinClient
 from export.contract.errors import ServingError
 from export.contract.file_manifest import MANIFEST, fault
-from export.local_server.server import child_environment, start_local_server
-from export.local_server.version_manager import version_numbers
+from export.contract.version_layout import version_numbers
+from export.local_server.server import start_local_server
 from export.publishing.publisher import PublishError, Watcher, publish, refusal, roll_back
 from export.publishing.version_store import hidden_numbers
+from export.session.child_process import child_environment
 
 
 def contents(directory: Path):

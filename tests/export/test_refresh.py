@@ -19,13 +19,13 @@ import yaml
 from beam_pipelines.project_items import main as project_command
 from beam_pipelines.project_items import project_items
 from export.contract.probe_file import load_probe_file
+from export.contract.version_layout import version_numbers
 from export.gate.validate import Limits
-from export.local_server.server import child_environment
-from export.local_server.version_manager import version_numbers
 from export.publishing.publisher import PublishError
 from export.publishing.refresh import refresh
 from export.publishing.version_store import whole_versions
 from export.saved_model.exporter import export_run
+from export.session.child_process import child_environment
 from tests.twin_tf import small_run, two_days
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError

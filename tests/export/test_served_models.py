@@ -12,9 +12,10 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from export.client.client import TwinClient
 from export.contract import errors
-from export.local_server.server import child_environment, start_local_server
+from export.local_server.server import start_local_server
 from export.local_server.version_manager import chosen_versions
 from export.protos import config_pb2
+from export.session.child_process import child_environment
 
 CONFIG = """
 model_config_list {{

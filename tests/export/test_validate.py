@@ -12,8 +12,8 @@ from export.contract.signatures import expected_signatures
 from export.gate.auc_check import Comparison, compare
 from export.gate.op_allowlist import LOADER, refused_operations, stock_operations
 from export.gate.validate import validate
-from export.local_server.server import child_environment
 from export.protos import graph_pb2
+from export.session.child_process import child_environment
 from twin_tf.core.tfrecord import frame
 from twin_tf.evaluation.metrics import MetricsAccumulator
 from twin_tf.features.schema import load_schema

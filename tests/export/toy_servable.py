@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.local_server.server import child_environment
+from export.session.child_process import child_environment
 from tests.twin_tf.toy import CONFIG, make_schema
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping

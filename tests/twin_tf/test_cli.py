@@ -11,7 +11,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from export.local_server.server import child_environment, start_local_server
+from export.local_server.server import start_local_server
+from export.session.child_process import child_environment
 from tests.twin_tf import small_run
 from twin_tf import __version__
 from twin_tf.cli.main import main

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from export.local_server.server import child_environment
 from export.saved_model.exporter import export_run
+from export.session.child_process import child_environment
 from tests.twin_tf import small_run, two_days
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.evaluation.evaluate import evaluate_run

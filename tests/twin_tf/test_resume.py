@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from export.local_server.server import child_environment
+from export.session.child_process import child_environment
 from tests.twin_tf.small_run import read_json, small_config, with_splits
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
