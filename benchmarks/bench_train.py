@@ -3,7 +3,7 @@
     python -m benchmarks.bench_train           # L = 256, 1,000 and 10,000; this trainer at 2,000 too
     python -m benchmarks.bench_train --quick   # shorter, for a look
 
-Simulated logs in which every target has L behaviours in sight; embeddings 16 wide, 4 heads, 100 finalists, short-term
+Simulated logs in which every target sees L behaviours; embeddings 16 wide, 4 heads, 100 finalists, short-term
 block and evidence on (`benchmarks/narrow.py`); 512 targets a step. Every measurement is a process of its own
 that reads records and trains, as `twin-tf train` does. Variants:
 
@@ -60,7 +60,7 @@ class Bench:
         self._runs = runs
 
     def prepare(self, length: int, per_record: int) -> Path:
-        """Records in which every target has `length` behaviours in sight."""
+        """Records in which every target sees `length` behaviours."""
         raw, prepared = self._directory / f"raw-{length}", self._directory / f"prepared-{length}-{per_record}"
         if not raw.is_dir():
             users = max(24, 120_000 // length)

@@ -1,6 +1,6 @@
 """What a training step cannot do without, and how long this machine needs for that much.
 
-Counted for a batch, whatever the implementation: the multiply-adds of eq. 6 over all behaviours in sight, of
+Counted for a batch, whatever the implementation: the multiply-adds of eq. 6 over all visible behaviours, of
 projections, of the finalists' eq. 6 and 7 and of the mixer, forwards and (but for the search, which has no gradient)
 twice backwards; and the bytes of the rows that must be fetched from tables, and of their gradients, which must be
 brought back. The floor is their time at the rates of a large matrix product and a large copy, measured in the same
@@ -44,15 +44,15 @@ def floor_of(model: TwinModel, batch: Batch) -> dict[str, Any]:
     items, found = batch.history.item.numpy(), model.score(batch).long_term.finalists
     chosen = found.valid.numpy() & real[..., None]
     union = _union(found, chosen)
-    in_sight = sum(int(end[user][real[user]].max(initial=0)) for user in range(len(end)))
-    in_sight = min(in_sight, items.shape[1] * len(items))
+    visibility_of = sum(int(end[user][real[user]].max(initial=0)) for user in range(len(end)))
+    visibility_of = min(visibility_of, items.shape[1] * len(items))
     distinct = len(np.unique(items))
     search = int(seen.sum()) * width + distinct * inherent * width
     mixer_widths = [layer.kernel.shape for layer in _dense_layers(model)]
     learned = targets * inherent * width + finalists * 2 * width + union * (2 * inherent + cross) * width
     learned += targets * (width * width + sum(rows * columns for rows, columns in mixer_widths))
     multiply_adds = search + 3 * learned
-    gathered = FLOAT_BYTES * (in_sight * width + distinct * inherent + 2 * (union + targets) * inherent)
+    gathered = FLOAT_BYTES * (visibility_of * width + distinct * inherent + 2 * (union + targets) * inherent)
     matmul, copy = multiply_adds_per_s(), copied_bytes_per_s()
     return {
         "multiply_adds": multiply_adds,

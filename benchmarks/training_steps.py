@@ -46,7 +46,7 @@ def measure(prepared: Path, variant: str, length: int, batch_records: int, secon
     Args:
         prepared: data of `build_examples`.
         variant: a key of `VARIANTS`.
-        length: L, behaviours in sight of a target.
+        length: L, behaviours that a target sees.
         batch_records: records in a batch.
         seconds: of measured training.
     """

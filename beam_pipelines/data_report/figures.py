@@ -159,7 +159,7 @@ def _date_axis(axes: Any, places: Sequence[float]) -> None:
 
 
 def _mark_splits(summary: DataSummary, offset_hours: float, both: Sequence[Any], left: float, right: float) -> None:
-    """Lines at the split moments that are in sight, and each split's name over its stretch."""
+    """Lines at the split moments in view, and each split's name over its stretch."""
     moments = [
         summary.seconds(moment) / 86_400 + offset_hours / 24
         for moment in (summary.split.valid_from, summary.split.test_from)

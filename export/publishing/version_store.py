@@ -69,7 +69,7 @@ def appear(written: Path, base: Path) -> Path:
 
 
 def hide(base: Path, number: int) -> Path:
-    """Takes a version out of the servers' sight; what they hold in memory they serve on until another is loaded."""
+    """Hides a version from the servers; what they hold in memory they serve on until another is loaded."""
     hidden = base / f"{_HIDDEN}{number}"
     (base / str(number)).rename(hidden)
     _flush_directory(base)

@@ -12,7 +12,7 @@ from tests.reference import attention
 from tests.reference.pooling import mean_of_values
 
 
-class Attended(NamedTuple):
+class AttentionOutput(NamedTuple):
     """What a block finds: places in the history in the order of the walk, alpha of all behaviours (heads, L), ..."""
 
     finalists: list[int]
@@ -127,7 +127,7 @@ def attend(model, block, batch, user, target, finalists=None):
     full = np.concatenate([items, *[cross[name] for name in layer.cross_offsets]], axis=1)
     kernel = np.concatenate([numbers(layer.item_kernel), *([numbers(layer.cross_kernel)] if cross else [])])
     output = attention.target_attention(alpha, finalists, full, kernel, numbers(layer.output_kernel))
-    return Attended(finalists, alpha, output, attention.evidence(alpha, finalists))
+    return AttentionOutput(finalists, alpha, output, attention.evidence(alpha, finalists))
 
 
 def long_term(model, batch, user, target):
@@ -143,7 +143,7 @@ def queries_of(model, batch, user, target):
     return item_vectors(model.relevance_embedding, [batch.targets.item[user, target]])[0]
 
 
-def of_itself(layer, query):
+def self_relevance(layer, query):
     """Per head, the relevance of an item to itself; no cross features."""
     kernels = numbers(layer.query_kernel), numbers(layer.item_kernel)
     return attention.relevance(query, query[None], *kernels, [], [], [], layer.heads)[:, 0]
@@ -157,7 +157,7 @@ def mixer_input(model, batch, user, target, found):
     if model.config.evidence:
         end = end_of(batch, user, target)
         seen = int(batch.history.count[user][max(0, end - model.window) : end].sum())
-        own = of_itself(model.long_term.relevance, queries_of(model, batch, user, target))
+        own = self_relevance(model.long_term.relevance, queries_of(model, batch, user, target))
         parts += [0.3 * (found.evidence - np.concatenate([own, own])), 0.3 * own, [0.3 * math.log1p(seen)]]
     for feature in model.schema.user:
         table = numbers(model.user_embeddings[feature.name].table)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from twin_tf.core.keras_api import tf
-from twin_tf.layers.gather_scatter import pick, spread
+from twin_tf.layers.gather_scatter import gather_retrieved, scatter_weights
 
 HEADS, USERS, TARGETS, WIDTH, FINALISTS = 3, 2, 4, 9, 5
 
@@ -26,7 +26,7 @@ def test_each_direction_is_the_others_gradient(targets):
     values = tf.Variable(np.where(missing, 0, generator.normal(size=missing.shape)).astype(np.float32))
 
     with tf.GradientTape() as tape:
-        picked = tf.where(missing, 0.0, pick(dense, tf.constant(place)))
+        picked = tf.where(missing, 0.0, gather_retrieved(dense, tf.constant(place)))
         total = tf.reduce_sum(picked * values)
     wanted_dense, wanted_picked = np.zeros(dense.shape, np.float32), np.zeros(values.shape, np.float32)
     for user, target, head, finalist in np.argwhere(~missing):
@@ -37,7 +37,7 @@ def test_each_direction_is_the_others_gradient(targets):
     np.testing.assert_array_equal(tape.gradient(total, dense), wanted_dense)
 
     with tf.GradientTape() as tape:
-        written = spread(values, tf.constant(place), tf.constant(WIDTH))
+        written = scatter_weights(values, tf.constant(place), tf.constant(WIDTH))
         total = tf.reduce_sum(written * dense)
     np.testing.assert_array_equal(written, wanted_dense)
     np.testing.assert_array_equal(tf.where(missing, 0.0, tape.gradient(total, values)), wanted_picked)

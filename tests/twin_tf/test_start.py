@@ -40,7 +40,7 @@ def test_an_item_is_as_relevant_to_itself_as_the_scale_says(start: str) -> None:
 
     def self_relevance(scale: float) -> tuple[np.ndarray, Relevance]:
         layer = Relevance(HEADS, HEAD_SIZE, DIMS, {}, start, scale=scale, bias=False, seed=3)
-        return layer.of_itself(layer.project_queries(items), layer.project_items(items)).numpy(), layer
+        return layer.self_relevance(layer.project_queries(items), layer.project_items(items)).numpy(), layer
 
     one, first = self_relevance(1.0)
     hundred, second = self_relevance(100.0)
@@ -60,7 +60,7 @@ def test_a_match_starts_as_relevant_as_the_two_scales_say() -> None:
         model = make_model(seed, **changes)
         embedded = model.relevance_embedding(tf.range(2, 42)[None])
         relevance = model.long_term.relevance
-        found.append(relevance.of_itself(relevance.project_queries(embedded), relevance.project_items(embedded)))
+        found.append(relevance.self_relevance(relevance.project_queries(embedded), relevance.project_items(embedded)))
     assert np.mean(found) == pytest.approx(4.0, rel=0.1)
 
 
@@ -82,7 +82,7 @@ def test_the_short_term_block_sees_the_latest_behaviours_and_not_one_more() -> N
 
 
 class Careless(RecentSearch):
-    """Answers every column, as if all were in sight."""
+    """Answers every column, as if all were visible."""
 
     def find(self, inputs: SearchInputs) -> Finalists:
         columns = tf.range(tf.shape(inputs.behaviour)[1])[None, None, :]

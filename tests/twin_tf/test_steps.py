@@ -1,4 +1,4 @@
-"""Columns in sight and piecewise constant rows, against loops."""
+"""Visible columns and piecewise constant rows, against loops."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twin_tf.core.keras_api import tf
-from twin_tf.layers.bucket_bias import age_cuts, climb, merge_steps, spread_steps, stairs
-from twin_tf.layers.visibility import CELL, in_sight
+from twin_tf.layers.bucket_bias import age_boundaries, broadcast_bias, cumulative_one_hot, lookup_bias, merge_steps
+from twin_tf.layers.visibility import CELL, visibility_of
 from twin_tf.records.batch import History, Targets
 
 SPREAD = tf.function(
-    spread_steps,
+    broadcast_bias,
     input_signature=[tf.TensorSpec([None] * 4), tf.TensorSpec([None] * 3, tf.int32), tf.TensorSpec([], tf.int32)],
 )
 
@@ -74,7 +74,7 @@ def test_targets_do_not_see_each_others_cuts():
 )
 def test_a_cut_is_the_first_column_of_that_age_and_columns_count_the_cuts_passed(times, moments, boundaries):
     times, boundaries = sorted(times, reverse=True), sorted(boundaries)
-    cuts = age_cuts(tf.constant([times], tf.int64), tf.constant([moments], tf.int64), boundaries)
+    cuts = age_boundaries(tf.constant([times], tf.int64), tf.constant([moments], tf.int64), boundaries)
     assert cuts.dtype == tf.int32
     for target, moment in enumerate(moments):
         ages = [moment - time for time in times]
@@ -82,15 +82,15 @@ def test_a_cut_is_the_first_column_of_that_age_and_columns_count_the_cuts_passed
         assert cuts[0, target].numpy().tolist() == wanted
     columns = tf.tile(tf.range(len(times))[None, None], [1, len(moments), 1])
     numbers = tf.range(len(boundaries) + 1, dtype=tf.float32)[None, None, None]
-    passed = climb(numbers, stairs(cuts, columns)).numpy()
-    assert passed.shape == (1, len(moments), 1, len(times))
-    for (_, target, _, column), number in np.ndenumerate(passed):
+    mass_per_bucket = lookup_bias(numbers, cumulative_one_hot(cuts, columns)).numpy()
+    assert mass_per_bucket.shape == (1, len(moments), 1, len(times))
+    for (_, target, _, column), number in np.ndenumerate(mass_per_bucket):
         assert number == sum(moments[target] - times[column] >= boundary for boundary in boundaries)
 
 
 def test_the_ages_of_the_longest_possible_times_do_not_overflow():
     times, day = [2**62, 2**62 - 86_400, 0, -(2**61)], 86_400
-    cuts = age_cuts(tf.constant([times], tf.int64), tf.constant([[2**62 + 5, 0]], tf.int64), [0, 6, day])
+    cuts = age_boundaries(tf.constant([times], tf.int64), tf.constant([[2**62 + 5, 0]], tf.int64), [0, 6, day])
     assert cuts.numpy().tolist() == [[[0, 1, 1], [2, 3, 3]]]
 
 
@@ -123,32 +123,32 @@ def test_every_real_target_sees_its_latest_behaviours_and_nothing_else(data, use
     anything = st.integers(-3, 60)
     end = [[data.draw(anything) for _ in range(targets)] for _ in range(users)]
     history, shown = looking_back(length, end, count, columns)
-    sight = in_sight(history, shown, window)
-    padded = sight.position.shape[1]
+    visibility = visibility_of(history, shown, window)
+    padded = visibility.position.shape[1]
     assert padded % CELL == 0
-    assert int(tf.reduce_min(sight.position)) >= 0 and int(tf.reduce_max(sight.position)) < columns
+    assert int(tf.reduce_min(visibility.position)) >= 0 and int(tf.reduce_max(visibility.position)) < columns
     for user in range(users):
         for target in range(targets):
-            first, stop = int(sight.first[user, target]), int(sight.stop[user, target])
+            first, stop = int(visibility.first[user, target]), int(visibility.stop[user, target])
             assert 0 <= first <= stop <= padded
             real_end = min(max(end[user][target], 0), length[user])
             if target < count[user]:
-                seen = sight.position[user, first:stop].numpy().tolist()
+                seen = visibility.position[user, first:stop].numpy().tolist()
                 assert seen == list(range(real_end - 1, max(real_end - window, 0) - 1, -1))
-                assert stop <= int(sight.width)
+                assert stop <= int(visibility.width)
 
 
 def test_no_column_is_older_than_the_oldest_targets_window():
     history, shown = looking_back([100, 60], [[100, 90], [60, 55]], [2, 2], 100)
-    assert int(in_sight(history, shown, 20).width) == 30
-    assert int(in_sight(history, shown, 1000).width) == 100
+    assert int(visibility_of(history, shown, 20).width) == 30
+    assert int(visibility_of(history, shown, 1000).width) == 100
     history, shown = looking_back([100], [[100, 0]], [1], 100)  # the second is padding
-    assert int(in_sight(history, shown, 20).width) == 20
+    assert int(visibility_of(history, shown, 20).width) == 20
 
 
 def test_users_without_any_target_see_nothing():
     history, shown = looking_back([9, 4], np.zeros((2, 0)), [0, 0], 9)
-    sight = in_sight(history, shown, 5)
-    assert sight.first.shape == sight.stop.shape == (2, 0)
-    assert sight.latest.numpy().tolist() == [0, 0]
-    assert not sight.position.numpy().any()
+    visibility = visibility_of(history, shown, 5)
+    assert visibility.first.shape == visibility.stop.shape == (2, 0)
+    assert visibility.latest.numpy().tolist() == [0, 0]
+    assert not visibility.position.numpy().any()

@@ -31,7 +31,7 @@ class Scored(NamedTuple):
         item: int32 item rows.
         label: float32.
         probability: float32.
-        history_end: int64, behaviours in sight of the target before the window cuts them, clusters with their sizes.
+        history_end: int64, behaviours that the target sees before the window cuts them, clusters with their sizes.
     """
 
     user: npt.NDArray[np.int64]

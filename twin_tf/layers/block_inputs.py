@@ -7,10 +7,10 @@ from twin_tf.core.keras_api import tf
 from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.items import Items
-from twin_tf.layers.visibility import Sight
+from twin_tf.layers.visibility import Visibility
 
 
-class Attended(NamedTuple):
+class AttentionOutput(NamedTuple):
     """What a block found out.
 
     Attributes:
@@ -28,11 +28,11 @@ class Attended(NamedTuple):
     auxiliary_logit: tf.Tensor | None = None
 
 
-class Looking(NamedTuple):
+class BlockInputs(NamedTuple):
     """Targets and what they look back on, as all steps of a block need it.
 
     Attributes:
-        sight: the columns that each target sees.
+        visibility: the columns that each target sees.
         target: item rows of the targets, int32 `(B, C)`.
         queries: float `(B, C, heads * head_size)`.
         items: the item halves of the history.
@@ -40,7 +40,7 @@ class Looking(NamedTuple):
         cuts: relative cross feature -> int32 `(B, C, boundaries)`, the columns where its bucket changes.
     """
 
-    sight: Sight
+    visibility: Visibility
     target: tf.Tensor
     queries: tf.Tensor
     items: Items

@@ -1,7 +1,7 @@
 """Piecewise constant rows: what a target adds to the relevance of a behaviour, as a function of the column.
 
 Columns run from the newest behaviour to the oldest, so whatever depends on a behaviour's age (its bucket, whether it is
-in sight at all) changes at a few columns per target and is constant between them. Those columns are found by binary
+visible at all) changes at a few columns per target and is constant between them. Those columns are found by binary
 search, and the rows are put together from ready-made cells of `CELL` values: no look-up per behaviour and target.
 """
 
@@ -11,7 +11,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.layers.visibility import CELL
 
 
-def spread_steps(values: tf.Tensor, ends: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+def broadcast_bias(values: tf.Tensor, ends: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """Rows that hold `values[..., s]` in the columns `[ends[..., s - 1], ends[..., s])`.
 
     Args:
@@ -60,12 +60,12 @@ def merge_steps(cuts: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     return ends, tf.concat([tf.zeros_like(ends[..., :1]), ends], axis=2)
 
 
-def stairs(cuts: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+def cumulative_one_hot(cuts: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
     """Which columns lie on which step or behind it: 1 where they do, else 0.
 
-    Times the rises of a piecewise constant row (`rises`), a product over S gives the row's values in the columns; times
-    weights, a product over the columns gives the weight on or behind every step. So neither needs a look-up per column,
-    nor its gradient a scatter.
+    Times the differences of a piecewise constant row (`bucket_deltas`), a product over S gives the row's values in the
+    columns; times weights, a product over the columns gives the weight on or behind every step. So neither needs a
+    look-up per column, nor its gradient a scatter.
 
     Args:
         cuts: int32 `(B, C, S - 1)` or `(B, 1, S - 1)`, the first columns of all steps but the first, not falling.
@@ -78,35 +78,35 @@ def stairs(cuts: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
     return tf.cast(first[..., None] <= column[:, :, None, :], tf.float32)
 
 
-def rises(values: tf.Tensor) -> tf.Tensor:
+def bucket_deltas(values: tf.Tensor) -> tf.Tensor:
     """By how much the values of steps rise from one to the next, along the last axis; the first one from zero."""
     return tf.concat([values[..., :1], values[..., 1:] - values[..., :-1]], axis=-1)
 
 
-def climb(values: tf.Tensor, stairs: tf.Tensor) -> tf.Tensor:
+def lookup_bias(values: tf.Tensor, cumulative_one_hot: tf.Tensor) -> tf.Tensor:
     """The values of steps in columns.
 
     Args:
         values: float `(B, C, heads, S)`; B and C, or C alone, may be 1.
-        stairs: float `(B, C, S, K)`; C may be 1.
+        cumulative_one_hot: float `(B, C, S, K)`; C may be 1.
 
     Returns:
         float `(B, C, heads, K)`; C is 1 where it is for both.
     """
-    return _product(rises(values), stairs)
+    return _product(bucket_deltas(values), cumulative_one_hot)
 
 
-def passed(weights: tf.Tensor, stairs: tf.Tensor) -> tf.Tensor:
+def mass_per_bucket(weights: tf.Tensor, cumulative_one_hot: tf.Tensor) -> tf.Tensor:
     """The weight on every step or behind it.
 
     Args:
         weights: float `(B, C, heads, K)` of columns.
-        stairs: float `(B, C, S, K)`; C may be 1.
+        cumulative_one_hot: float `(B, C, S, K)`; C may be 1.
 
     Returns:
         float `(B, C, heads, S)`.
     """
-    return _product(weights, stairs, transposed=True)
+    return _product(weights, cumulative_one_hot, transposed=True)
 
 
 def _product(left: tf.Tensor, right: tf.Tensor, *, transposed: bool = False) -> tf.Tensor:
@@ -120,7 +120,7 @@ def _product(left: tf.Tensor, right: tf.Tensor, *, transposed: bool = False) -> 
     return result
 
 
-def age_cuts(time: tf.Tensor, moment: tf.Tensor, boundaries: list[int]) -> tf.Tensor:
+def age_boundaries(time: tf.Tensor, moment: tf.Tensor, boundaries: list[int]) -> tf.Tensor:
     """The first column whose age reaches each boundary.
 
     Args:

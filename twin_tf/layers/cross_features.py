@@ -26,7 +26,7 @@ class CrossRows(NamedTuple):
         count = self.log_count
         return CrossRows(self.tables, indices, None if count is None else tf.gather(count, position, batch_dims=1))
 
-    def uncounted(self) -> "CrossRows":
+    def without_cluster_size(self) -> "CrossRows":
         """The same, as if each behaviour stood for itself alone."""
         return self._replace(log_count=None)
 

@@ -10,8 +10,8 @@ from itertools import accumulate
 from typing import Any
 
 from twin_tf.core.keras_api import keras, tf
-from twin_tf.layers.bucket_bias import passed, rises
-from twin_tf.layers.gather_scatter import spread
+from twin_tf.layers.bucket_bias import bucket_deltas, mass_per_bucket
+from twin_tf.layers.gather_scatter import scatter_weights
 from twin_tf.layers.projection import Precision, multiply, project
 
 
@@ -106,23 +106,26 @@ class TargetAttention(keras.layers.Layer):
         """
         users, targets, width = tf.shape(weights)[0], tf.shape(weights)[1], tf.shape(values)[1]
         split = tf.transpose(tf.reshape(values, [users, width, self.heads, self.head_size]), [2, 0, 1, 3])
-        pooled = tf.transpose(multiply(spread(weights, place, width), split, self.precision), [1, 2, 0, 3])
+        pooled = tf.transpose(multiply(scatter_weights(weights, place, width), split, self.precision), [1, 2, 0, 3])
         return tf.reshape(pooled, [users, targets, self.heads * self.head_size])
 
-    def pool_steps(self, weights: tf.Tensor, stairs: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+    def pool_steps(self, weights: tf.Tensor, cumulative_one_hot: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
         """The share of a relative cross feature in V: the attention mass of each bucket times the bucket's value.
 
         Args:
             weights: float `(B, C, heads, K)`.
-            stairs: float `(B, C, S, K)` of `steps.stairs`, of the finalists.
+            cumulative_one_hot: float `(B, C, S, K)` of `cumulative_one_hot`, of the finalists.
             table: float `(S, heads * head_size)`, the values of the buckets in the order of the steps.
 
         Returns:
             float `(B, C, heads * head_size)`.
         """
         shape, steps = tf.shape(weights), tf.shape(table)[0]
-        mass = tf.reshape(tf.transpose(passed(weights, stairs), [2, 0, 1, 3]), [self.heads, shape[0] * shape[1], steps])
-        rise = rises(tf.transpose(tf.reshape(table, [steps, self.heads, self.head_size]), [1, 2, 0]))
+        mass = tf.reshape(
+            tf.transpose(mass_per_bucket(weights, cumulative_one_hot), [2, 0, 1, 3]),
+            [self.heads, shape[0] * shape[1], steps],
+        )
+        rise = bucket_deltas(tf.transpose(tf.reshape(table, [steps, self.heads, self.head_size]), [1, 2, 0]))
         pooled = tf.matmul(mass, rise, transpose_b=True)
         return tf.reshape(tf.transpose(pooled, [1, 0, 2]), [shape[0], shape[1], self.heads * self.head_size])
 

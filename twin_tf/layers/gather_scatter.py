@@ -12,7 +12,7 @@ from twin_tf.core.keras_api import tf
 Gradient = Callable[[tf.Tensor], tuple[tf.Tensor, None]]
 
 
-def pick(dense: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+def gather_retrieved(dense: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
     """The numbers at the finalists' places.
 
     Args:
@@ -34,7 +34,7 @@ def pick(dense: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
     return result
 
 
-def spread(values: tf.Tensor, place: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+def scatter_weights(values: tf.Tensor, place: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """The finalists' numbers at their places, zero elsewhere.
 
     Args:

@@ -14,7 +14,7 @@ def visible(end: tf.Tensor, columns: tf.Tensor, window: int) -> tf.Tensor:
     Args:
         end: int `(B, C)`, behaviours before the target.
         columns: L, the width of the history tensor.
-        window: how many of the latest behaviours are in sight.
+        window: how many of the latest behaviours are visible.
 
     Returns:
         bool `(B, C, L)`.

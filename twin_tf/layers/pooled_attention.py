@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN
-from twin_tf.layers.block_inputs import Attended, Looking
+from twin_tf.layers.block_inputs import AttentionOutput, BlockInputs
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.masking import masked_attention
@@ -19,33 +19,35 @@ LEAST_MASS = 1e-9
 """An entry with less is empty."""
 
 
-def attend_to_made(relevance: Relevance, attention: TargetAttention, looking: Looking, mass: tf.Tensor) -> Attended:
+def attend_to_entries(
+    relevance: Relevance, attention: TargetAttention, block: BlockInputs, mass: tf.Tensor
+) -> AttentionOutput:
     """Attends to made entries; no behaviour in particular is a finalist.
 
     Args:
         relevance: eq. 6.
         attention: eq. 7 and 8.
-        looking: the targets and their history.
+        block: the targets and their history.
         mass: how much of each column goes into each entry, float `(B, W, M)`.
     """
-    sight = looking.sight
-    real = tf.range(tf.shape(mass)[1]) < sight.latest[:, None]  # columns behind the history's start are padding
+    visibility = block.visibility
+    real = tf.range(tf.shape(mass)[1]) < visibility.latest[:, None]  # columns behind the history's start are padding
     mass = tf.where(real[..., None], mass, 0.0)
-    total = range_masses(mass, tf.stack([sight.first, sight.stop], axis=-1))[:, :, 0]
+    total = range_masses(mass, tf.stack([visibility.first, visibility.stop], axis=-1))[:, :, 0]
     scale = 1.0 / tf.maximum(total, LEAST_MASS)
 
-    embedded = looking.items.embed(sight.position)
-    own = looking.cross.at(sight.position)
+    embedded = block.items.embed(visibility.position)
+    own = block.cross.at(visibility.position)
     parts = [embedded.relevance, *(tf.gather(own.tables[name], index) for name, index in own.indices.items())]
     if embedded.value is not embedded.relevance:
         parts.append(embedded.value)
-    means = range_sums(mass, tf.concat(parts, axis=-1), sight.first, sight.stop) * scale[..., None]
+    means = range_sums(mass, tf.concat(parts, axis=-1), visibility.first, visibility.stop) * scale[..., None]
     items, *mixed = tf.split(means, [part.shape[-1] for part in parts], axis=-1)
 
     keys = relevance.project_items(items)
     values = attention.project_items(items if len(mixed) == len(own.indices) else mixed[-1])
     bias = tf.zeros([1, 1, 1, relevance.heads])
-    for name, cross in (*zip(own.indices, mixed, strict=False), *_relative(looking, mass, scale)):
+    for name, cross in (*zip(own.indices, mixed, strict=False), *_relative(block, mass, scale)):
         values += attention.project_cross(name, cross)
         if relevance.bias:
             flat = relevance.bias_table(name, tf.reshape(cross, [-1, cross.shape[-1]]))
@@ -54,7 +56,7 @@ def attend_to_made(relevance: Relevance, attention: TargetAttention, looking: Lo
     heads = [relevance.heads, relevance.head_size]
     keys = tf.reshape(keys, tf.concat([tf.shape(keys)[:3], heads], axis=0))
     values = tf.reshape(values, tf.concat([tf.shape(values)[:3], heads], axis=0))
-    queries = tf.transpose(relevance.scaled(looking.queries), [1, 2, 0, 3])[:, :, None]
+    queries = tf.transpose(relevance.scaled(block.queries), [1, 2, 0, 3])[:, :, None]
     alpha = tf.reduce_sum(keys * queries, axis=-1) + bias
     alpha = tf.transpose(alpha, [0, 1, 3, 2])
     shares, log_sum, largest = masked_attention(alpha, (total > LEAST_MASS)[:, :, None])
@@ -62,19 +64,19 @@ def attend_to_made(relevance: Relevance, attention: TargetAttention, looking: Lo
     shape = tf.shape(alpha)
     output = attention.combine_heads(tf.reshape(pooled, [shape[0], shape[1], heads[0] * heads[1]]))
     nothing = tf.zeros([shape[0], shape[1], shape[3]], tf.int32)
-    return Attended(
+    return AttentionOutput(
         output, tf.concat([log_sum, largest], axis=-1), Finalists(nothing, tf.zeros_like(nothing, tf.bool)), alpha
     )
 
 
-def _relative(looking: Looking, mass: tf.Tensor, scale: tf.Tensor) -> Iterator[tuple[str, tf.Tensor]]:
+def _relative(block: BlockInputs, mass: tf.Tensor, scale: tf.Tensor) -> Iterator[tuple[str, tf.Tensor]]:
     """Each feature that is relative to the target, and its mean embedding in every entry: float `(B, C, M, dim)`."""
-    first, stop = looking.sight.first[..., None], looking.sight.stop[..., None]
-    for name, cuts in looking.cuts.items():
-        # Targets may share their sight, their moment, both or neither.
+    first, stop = block.visibility.first[..., None], block.visibility.stop[..., None]
+    for name, cuts in block.cuts.items():
+        # Targets may see the same behaviours, their moment, both or neither.
         within = tf.minimum(tf.maximum(cuts, first), stop)
         ends = tf.concat([first + 0 * within[..., :1], within, stop + 0 * within[..., :1]], axis=-1)
         shares = tf.transpose(range_masses(mass, ends), [0, 1, 3, 2]) * scale[..., None]
-        table, shape = looking.cross.tables[name][FIRST_KNOWN:], tf.shape(shares)
+        table, shape = block.cross.tables[name][FIRST_KNOWN:], tf.shape(shares)
         mean = tf.matmul(tf.reshape(shares, [shape[0] * shape[1] * shape[2], shape[3]]), table)
         yield name, tf.reshape(mean, [shape[0], shape[1], shape[2], table.shape[-1]])

@@ -116,11 +116,11 @@ class Relevance(keras.layers.Layer):
         """q^T W^q of all heads: float `(..., H)` -> `(..., heads * head_size)`."""
         return project(items, self.query_kernel, self.precision)
 
-    def searched_keys(self, items: Items, position: tf.Tensor, cross: CrossRows) -> Keys:
+    def gsu_keys(self, items: Items, position: tf.Tensor, cross: CrossRows) -> Keys:
         """The keys of the behaviours at `(B, W)` positions for the GSU: gathered from a table of projections."""
         return Keys(self.by_head(items.searched(self.project_items, position)), self.behaviour_bias(cross))
 
-    def attended_keys(self, embeddings: tf.Tensor, projected: tf.Tensor | None, cross: CrossRows) -> Keys:
+    def esu_keys(self, embeddings: tf.Tensor, projected: tf.Tensor | None, cross: CrossRows) -> Keys:
         """The keys of the finalists for the ESU.
 
         Args:
@@ -151,7 +151,7 @@ class Relevance(keras.layers.Layer):
         product = multiply(scaled, item, self.precision, transposed=True)
         return product if bias is None or self.precision == "float32" else product + bias[:, :, None, :]
 
-    def of_itself(self, queries: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    def self_relevance(self, queries: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Eq. 6 of a target as a behaviour before itself, without cross features.
 
         Args:
@@ -229,7 +229,7 @@ def starting_kernels(
 
     `unrelated` draws two random matrices. `equal` draws one with orthonormal columns per head and uses it twice, so
     relevance starts as an inner product and similar items attract from the first step. `per_feature` does the same with
-    head a looking at the a-th inherent feature alone (in turn, where there are more heads than features), so that "same
+    head a block at the a-th inherent feature alone (in turn, where there are more heads than features), so that "same
     product", "same category", ... are separate evidence from the first step. In the last two the projection keeps the
     expected squared norm of one feature's embedding.
 

@@ -29,11 +29,11 @@ class RawRelevance(Relevance):
             start = keras.initializers.RandomNormal(stddev=float(width) ** -0.5, seed=seed + 1)
             self.cross_kernel = self.add_weight("cross_kernel", (width, self.heads * self.head_size), initializer=start)
 
-    def searched_keys(self, items: Items, position: tf.Tensor, cross: CrossRows) -> Keys:
+    def gsu_keys(self, items: Items, position: tf.Tensor, cross: CrossRows) -> Keys:
         """See `Relevance`; every behaviour is embedded and projected."""
-        return self.attended_keys(items.embed(position).relevance, None, cross)
+        return self.esu_keys(items.embed(position).relevance, None, cross)
 
-    def attended_keys(self, embeddings: tf.Tensor, projected: tf.Tensor | None, cross: CrossRows) -> Keys:
+    def esu_keys(self, embeddings: tf.Tensor, projected: tf.Tensor | None, cross: CrossRows) -> Keys:
         """See `Relevance`; `projected`, the item half alone, is of no use."""
         rows = self.project_items(embeddings)
         side_by_side = cross.embeddings() if self.bias else None

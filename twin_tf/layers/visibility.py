@@ -13,7 +13,7 @@ CELL = 16
 """Columns come in multiples of this, see `twin_tf.layers.bucket_bias`."""
 
 
-class Sight(NamedTuple):
+class Visibility(NamedTuple):
     """The columns of a batch, and which of them each target sees.
 
     Column j of a user is the behaviour `latest - 1 - j`, where `latest` is what the user's last target sees. A target
@@ -33,12 +33,12 @@ class Sight(NamedTuple):
     latest: tf.Tensor
     width: tf.Tensor
 
-    def pick(self, values: tf.Tensor) -> tf.Tensor:
+    def gather_retrieved(self, values: tf.Tensor) -> tf.Tensor:
         """`(B, L)` by place in the history -> `(B, W)` by column."""
         return tf.gather(values, self.position, batch_dims=1)
 
 
-def in_sight(history: History, targets: Targets, window: int) -> Sight:
+def visibility_of(history: History, targets: Targets, window: int) -> Visibility:
     """The columns that some target sees.
 
     Args:
@@ -57,4 +57,4 @@ def in_sight(history: History, targets: Targets, window: int) -> Sight:
     first = latest[:, None] - end
     stop = first + tf.minimum(end, window)
     # Targets that are padding may end anywhere; a real one never reaches behind the last column.
-    return Sight(position, tf.minimum(first, padded), tf.minimum(stop, padded), latest, width)
+    return Visibility(position, tf.minimum(first, padded), tf.minimum(stop, padded), latest, width)

@@ -16,7 +16,7 @@ from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.keras_api import keras, tf, tfrs
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
-from twin_tf.layers.block_inputs import Attended
+from twin_tf.layers.block_inputs import AttentionOutput
 from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
 from twin_tf.layers.esu import TargetAttention
@@ -53,7 +53,7 @@ class Scores(NamedTuple):
     """
 
     logit: tf.Tensor
-    long_term: Attended
+    long_term: AttentionOutput
     auxiliary_logit: tf.Tensor | None = None
 
 
@@ -286,7 +286,7 @@ class TwinModel(tfrs.Model):
         attended = self.score(batch, self.projection_cache, exact=False).long_term
         return self._overlap(attended.finalists, batch), self._entropy(attended, batch)
 
-    def _entropy(self, attended: Attended, batch: Batch) -> tf.Tensor:
+    def _entropy(self, attended: AttentionOutput, batch: Batch) -> tf.Tensor:
         valid = attended.finalists.valid[:, :, None]
         weights, total, _ = masked_attention(attended.relevance, valid)
         entropy = tf.reduce_mean(total - tf.reduce_sum(weights * attended.relevance, axis=-1), axis=-1)
@@ -301,7 +301,7 @@ class TwinModel(tfrs.Model):
         true = self.long_term.find(best, items, queries, batch.history, cross, batch.targets)
         return share_found(found, true, tf.shape(batch.history.item)[1], batch.targets.count)
 
-    def _evidence(self, long_term: Attended, items: Items, queries: tf.Tensor, batch: Batch) -> list[tf.Tensor]:
+    def _evidence(self, long_term: AttentionOutput, items: Items, queries: tf.Tensor, batch: Batch) -> list[tf.Tensor]:
         """How much relevance there was: floats `(B, C, n)`.
 
         Log-sum-exp and maximum of the finalists' relevance count from the target's own, what it would have as a
@@ -310,13 +310,13 @@ class TwinModel(tfrs.Model):
         """
         relevance = self.long_term.relevance
         keys = items.of_targets(relevance.project_items, batch.targets.item, queries)
-        own = relevance.of_itself(relevance.project_queries(queries), keys)
+        own = relevance.self_relevance(relevance.project_queries(queries), keys)
         return [long_term.evidence - tf.concat([own, own], axis=-1), own, self._log_length(batch)]
 
     def _log_length(self, batch: Batch) -> tf.Tensor:
-        """ln(1 + behaviours in sight): float `(B, C, 1)`; without it the evidence cannot tell a share from a count.
+        """ln(1 + visible behaviours): float `(B, C, 1)`; without it the evidence cannot tell a share from a count.
 
-        In sight is what the search looks at, clusters with their sizes: readers may have dropped everything older.
+        Visible is what the search looks at, clusters with their sizes: readers may have dropped everything older.
         """
         end = tf.clip_by_value(batch.targets.end, 0, batch.history.length[:, None])  # padding may end anywhere
         seen = tf.minimum(end, self.window)

@@ -5,7 +5,7 @@ from twin_tf.search.protocol import MadeSearch, SearchInputs
 
 
 class AverageSearch(MadeSearch):
-    """One entry: the mean of all behaviours in sight, whatever the target."""
+    """One entry: the mean of all visible behaviours, whatever the target."""
 
     name = "average"
 

@@ -43,7 +43,7 @@ class BM25Search(ScoredSearch):
     def scores(self, inputs: SearchInputs) -> tf.Tensor:
         """See `ScoredSearch`.
 
-        Of a term t of the query that n of the N documents in sight hold: ln(1 + (N - n + 1/2) / (n + 1/2)), times
+        Of a term t of the query that n of the N visible documents hold: ln(1 + (N - n + 1/2) / (n + 1/2)), times
         (k1 + 1) / (1 + k1 (1 - b + b length / mean length)), for every term occurs at most once in a document.
         """
         target, behaviour = inputs.features(inputs.target), inputs.features(inputs.behaviour)

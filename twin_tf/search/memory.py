@@ -2,7 +2,7 @@
 
 Every behaviour is written to the slots by how near its item is to each slot's learned key, a softmax; a slot holds the
 mean of what was written to it. MIMN writes with a recurrent controller and erases; this memory does neither, so it is
-smaller, and honest: what a target reads does not depend on anything but the behaviours in its sight.
+smaller, and honest: what a target reads does not depend on anything but the behaviours it sees.
 
 References:
     Practice on Long Sequential User Behavior Modeling for Click-Through Rate Prediction, arXiv 1905.09248, section 4.

@@ -27,7 +27,7 @@ class SearchInputs(NamedTuple):
 
     Attributes:
         relevance: computes the ESU's own metric for every column, without gradient: float `(heads, B, C, W)`,
-            `MASKED_SCORE` where a behaviour is not in sight. A function, so that strategies that do not need it pay
+            `MASKED_SCORE` where a behaviour is not visible. A function, so that strategies that do not need it pay
             nothing.
         first: int32 `(B, C)` or `(B, 1)`, the newest column that each target sees.
         stop: int32 like `first`, the column after the oldest that it sees.
@@ -62,7 +62,7 @@ class SearchStrategy(abc.ABC):
 
     Args:
         retrieved: K, how many.
-        history_length: L, how many of the latest behaviours are in sight.
+        history_length: L, how many of the latest behaviours are visible.
     """
 
     name: ClassVar[str]
@@ -148,13 +148,13 @@ class ScoredSearch(SearchStrategy):
 
 
 class MadeSearch(SearchStrategy):
-    """Makes entries of all behaviours in sight instead of choosing some; the ESU attends to the entries."""
+    """Makes entries of all visible behaviours instead of choosing some; the ESU attends to the entries."""
 
     @abc.abstractmethod
     def shares(self, inputs: SearchInputs) -> tf.Tensor:
         """How much of a behaviour goes into each entry, not negative: float `(B, W, entries)`.
 
-        A target's entries are means, by these shares, of the behaviours in its sight.
+        A target's entries are means, by these shares, of the behaviours it sees.
         """
 
     def find(self, inputs: SearchInputs) -> Finalists:
