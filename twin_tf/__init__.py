@@ -13,6 +13,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "TwinAttention": "twin_tf.models.twin_attention",
     "TwinModel": "twin_tf.models.twin",
     "FeatureSchema": "twin_tf.features.schema",
     "load_schema": "twin_tf.features.schema",

@@ -18,6 +18,7 @@ class AttentionOutput(NamedTuple):
         evidence: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the finalists' relevance; zero without history.
         finalists: places within the given history.
         relevance: float `(B, C, heads, K)` of the finalists.
+        weights: softmax of `relevance`, the same shape; zero where there is no finalist.
         auxiliary_logit: float `(B, C)`, what the search itself predicts, if it learns by that.
     """
 
@@ -25,6 +26,7 @@ class AttentionOutput(NamedTuple):
     evidence: tf.Tensor
     finalists: Finalists
     relevance: tf.Tensor
+    weights: tf.Tensor
     auxiliary_logit: tf.Tensor | None = None
 
 

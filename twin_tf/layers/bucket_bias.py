@@ -6,6 +6,7 @@ search, and the rows are put together from ready-made cells of `CELL` values: no
 """
 
 import functools
+from collections.abc import Sequence
 
 from twin_tf.core.keras_api import tf
 from twin_tf.layers.visibility import CELL
@@ -120,7 +121,7 @@ def _product(left: tf.Tensor, right: tf.Tensor, *, transposed: bool = False) -> 
     return result
 
 
-def age_boundaries(time: tf.Tensor, moment: tf.Tensor, boundaries: list[int]) -> tf.Tensor:
+def age_boundaries(time: tf.Tensor, moment: tf.Tensor, boundaries: Sequence[int]) -> tf.Tensor:
     """The first column whose age reaches each boundary.
 
     Args:

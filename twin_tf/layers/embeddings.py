@@ -16,7 +16,6 @@ import numpy.typing as npt
 from twin_tf.core.dataclass_yaml import build, to_plain
 from twin_tf.core.keras_api import keras, tf
 from twin_tf.features.schema import FIRST_KNOWN, PADDING, UNKNOWN, Feature, TimeColumn
-from twin_tf.layers.bucket_bias import age_boundaries
 from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.layers.table_initializer import TableInitializer
@@ -263,19 +262,15 @@ class CrossEmbedding(keras.layers.Layer):
                 rows[name] = tf.convert_to_tensor(table)
         return CrossRows(rows, places)
 
-    def age_boundaries(self, feature: Feature, time: tf.Tensor, moment: tf.Tensor) -> tf.Tensor:
-        """Where an age feature changes its bucket.
-
-        Args:
-            feature: a relative feature.
-            time: int64 `(B, W)` times of behaviours, newest first.
-            moment: int64 `(B, C)` times of the targets.
-
-        Returns:
-            int32 `(B, C, boundaries)`: the first column whose age, in whole seconds, reaches each boundary.
-        """
-        boundaries = feature.encoding_or_fail.boundaries or ()
-        return age_boundaries(time, moment, [math.ceil(boundary) * self.time.per_second for boundary in boundaries])
+    @property
+    def relative_boundaries(self) -> dict[str, list[int]]:
+        """Feature that is relative to the target -> the ages at which its bucket changes, in the unit of the times."""
+        return {
+            feature.name: [
+                math.ceil(boundary) * self.time.per_second for boundary in feature.encoding_or_fail.boundaries or ()
+            ]
+            for feature in self.relative_features
+        }
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same layer."""

@@ -11,6 +11,8 @@ from twin_tf.core.keras_api import tf
 from twin_tf.layers.embeddings import ItemEmbedding, gather_rows
 
 Projection = Callable[[tf.Tensor], tf.Tensor]
+Embed = Callable[[tf.Tensor], tf.Tensor]
+"""Item rows, int `(...)`, -> K_h, float `(..., H)`; an `ItemEmbedding`, or a look-up of given embeddings."""
 
 
 class EmbeddedItems(NamedTuple):
@@ -36,8 +38,8 @@ class Items:
 
     def __init__(
         self,
-        relevance: ItemEmbedding,
-        value: ItemEmbedding,
+        relevance: Embed,
+        value: Embed,
         rows: tf.Tensor,
         table: tf.Tensor | None = None,
         *,
@@ -91,6 +93,8 @@ class Items:
 
     def features(self, rows: tf.Tensor) -> tf.Tensor:
         """Feature indices of item rows: int32 `(..., columns)`."""
+        if not isinstance(self._relevance, ItemEmbedding):
+            raise ValueError("this search looks at the features of items, and only their embeddings are given")
         return gather_rows(self._relevance.item_features, rows)
 
     def state(self, rows: tf.Tensor) -> tf.Tensor:

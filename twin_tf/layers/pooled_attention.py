@@ -65,7 +65,11 @@ def attend_to_entries(
     output = attention.combine_heads(tf.reshape(pooled, [shape[0], shape[1], heads[0] * heads[1]]))
     nothing = tf.zeros([shape[0], shape[1], shape[3]], tf.int32)
     return AttentionOutput(
-        output, tf.concat([log_sum, largest], axis=-1), Finalists(nothing, tf.zeros_like(nothing, tf.bool)), alpha
+        output,
+        tf.concat([log_sum, largest], axis=-1),
+        Finalists(nothing, tf.zeros_like(nothing, tf.bool)),
+        alpha,
+        shares,
     )
 
 

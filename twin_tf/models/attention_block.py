@@ -1,14 +1,14 @@
 """GSU and ESU around one relevance metric: TWIN's long-term block, and with another search its short-term block."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twin_tf.config import Stages
 from twin_tf.core.keras_api import keras, tf
 from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.layers.block_inputs import AttentionOutput, BlockInputs
-from twin_tf.layers.bucket_bias import broadcast_bias, cumulative_one_hot, lookup_bias, merge_steps
+from twin_tf.layers.bucket_bias import age_boundaries, broadcast_bias, cumulative_one_hot, lookup_bias, merge_steps
 from twin_tf.layers.cross_features import CrossRows
-from twin_tf.layers.embeddings import CrossEmbedding
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gather_scatter import gather_retrieved
 from twin_tf.layers.gsu import Finalists, unite
@@ -32,7 +32,7 @@ class AttentionBlock(keras.layers.Layer):
         search: the GSU strategy.
         relevance: eq. 6.
         attention: eq. 7 and 8.
-        cross: the cross features' embeddings, shared between blocks.
+        relative: cross feature that is relative to the target -> the ages at which its bucket changes.
         counted: the stages that add ln n of clusters to the relevance.
     """
 
@@ -41,7 +41,7 @@ class AttentionBlock(keras.layers.Layer):
         search: SearchStrategy,
         relevance: Relevance,
         attention: TargetAttention,
-        cross: CrossEmbedding,
+        relative: Mapping[str, Sequence[int]],
         name: str,
         counted: Stages = "both",
     ) -> None:
@@ -50,7 +50,7 @@ class AttentionBlock(keras.layers.Layer):
         self.search_layer = search.layer  # tracked here: a strategy is no Keras layer
         self.relevance = relevance
         self.attention = attention
-        self.cross = cross
+        self.relative = {feature: tuple(boundaries) for feature, boundaries in relative.items()}
         self.counted = counted
 
     def call(
@@ -110,7 +110,7 @@ class AttentionBlock(keras.layers.Layer):
     ) -> BlockInputs:
         visibility = visibility_of(history, targets, search.window)
         time = visibility.gather_retrieved(history.time)
-        cuts = {f.name: self.cross.age_boundaries(f, time, targets.time) for f in self.cross.relative_features}
+        cuts = {name: age_boundaries(time, targets.time, ages) for name, ages in self.relative.items()}
         return BlockInputs(visibility, targets.item, self.relevance.project_queries(queries), items, cross, cuts)
 
     def _find(self, search: SearchStrategy, block: BlockInputs, stage: Stages) -> tuple[Finalists, tf.Tensor | None]:
@@ -189,19 +189,22 @@ class AttentionBlock(keras.layers.Layer):
             table = self.attention.project_cross(name, block.cross.tables[name][FIRST_KNOWN:])
             pooled += self.attention.pool_steps(weights, steps, table)
         output = self.attention.combine_heads(pooled)
-        return AttentionOutput(output, tf.concat([total, largest], axis=-1), _placed(finalists, visibility), alpha)
+        return AttentionOutput(
+            output, tf.concat([total, largest], axis=-1), _placed(finalists, visibility), alpha, weights
+        )
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make the same layer; `cross` becomes a layer of its own."""
-        serialize = keras.layers.serialize
-        parts = {name: serialize(getattr(self, name)) for name in ("relevance", "attention", "cross")}
-        return {"name": self.name, "search": self.search.get_config(), "counted": self.counted, **parts}
+        """The arguments that make the same layer."""
+        parts = {name: keras.layers.serialize(getattr(self, name)) for name in ("relevance", "attention")}
+        own = {"search": self.search.get_config(), "relative": dict(self.relative), "counted": self.counted}
+        return {"name": self.name, **own, **parts}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AttentionBlock":
         """The layer of `get_config`."""
-        parts = {n: keras.layers.deserialize(config[n]) for n in ("relevance", "attention", "cross")}
-        return cls(search_from_config(config["search"]), name=config["name"], counted=config["counted"], **parts)
+        parts = {name: keras.layers.deserialize(config[name]) for name in ("relevance", "attention")}
+        own = {name: config[name] for name in ("name", "relative", "counted")}
+        return cls(search_from_config(config["search"]), **own, **parts)
 
 
 def _within_sight(finalists: Finalists, visibility: Visibility) -> Finalists:

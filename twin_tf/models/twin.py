@@ -23,7 +23,6 @@ from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Finalists, share_found
 from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.layers.items import Items
-from twin_tf.layers.masking import masked_attention
 from twin_tf.layers.mixer import Mixer
 from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.unsplit_relevance import RawRelevance
@@ -38,6 +37,9 @@ from twin_tf.search.recent import RecentSearch
 EVIDENCE_SCALE = 0.3
 """Brings the evidence, whose numbers start at a few units, to the scale of the mixer's other inputs."""
 
+
+LEAST_WEIGHT = 1e-30
+"""A smaller weight of the attention adds nothing to its entropy."""
 
 PROJECTION_BLOCK = 65_536
 """Items that are projected at a time when a whole table of projections is computed."""
@@ -163,7 +165,9 @@ class TwinModel(tfrs.Model):
             precision=config.precision,
             name=f"{name}_attention",
         )
-        return AttentionBlock(search, relevance, attention, self.cross_embedding, name, config.cluster_size)
+        return AttentionBlock(
+            search, relevance, attention, self.cross_embedding.relative_boundaries, name, config.cluster_size
+        )
 
     def _mixer_input_width(self) -> int:
         blocks = 1 if self.short_term is None else 2
@@ -287,10 +291,10 @@ class TwinModel(tfrs.Model):
         return self._overlap(attended.finalists, batch), self._entropy(attended, batch)
 
     def _entropy(self, attended: AttentionOutput, batch: Batch) -> tf.Tensor:
-        valid = attended.finalists.valid[:, :, None]
-        weights, total, _ = masked_attention(attended.relevance, valid)
-        entropy = tf.reduce_mean(total - tf.reduce_sum(weights * attended.relevance, axis=-1), axis=-1)
-        counts = tf.sequence_mask(batch.targets.count, tf.shape(entropy)[1]) & tf.reduce_any(valid, axis=[2, 3])
+        logarithm = tf.math.log(tf.maximum(attended.weights, LEAST_WEIGHT))
+        entropy = -tf.reduce_mean(tf.reduce_sum(attended.weights * logarithm, axis=-1), axis=-1)
+        found = tf.reduce_any(attended.finalists.valid, axis=2)
+        counts = tf.sequence_mask(batch.targets.count, tf.shape(entropy)[1]) & found
         return tf.reduce_mean(tf.boolean_mask(entropy, counts))
 
     def _overlap(self, found: Finalists, batch: Batch) -> tf.Tensor:
