@@ -4,10 +4,10 @@ import argparse
 import datetime
 import difflib
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, TestOptions
 from apache_beam.runners.runner import create_runner
@@ -18,6 +18,7 @@ from twin_tf.core.errors import UserError
 
 LOCAL_RUNNER = "FnApiRunner"
 CLOCK_TOLERANCE_SECONDS = 86_400
+MODEL_REQUIREMENTS = Path(__file__).parents[1] / "templates/model_requirements.txt"
 
 _OPTIONS = (
     *("schema", "events", "items", "users", "output", "previous"),
@@ -32,7 +33,8 @@ def beam_options(runner: str, workers: int, arguments: Sequence[str], *, model: 
         runner: Beam's runner.
         workers: worker processes, for the local runner alone.
         arguments: more of Beam's own options, `--name=value` each.
-        model: whether the workers run the model.
+        model: whether the workers run the model. The sdist of `--setup_file` requires no TensorFlow; then it goes
+            with `MODEL_REQUIREMENTS`, unless the arguments name another requirements file.
 
     Raises:
         ConfigError: an unknown runner or option; a dry run on the local runner.
@@ -44,8 +46,9 @@ def beam_options(runner: str, workers: int, arguments: Sequence[str], *, model: 
     _refuse_misspelt(arguments, options, local)
     setup = options.view_as(SetupOptions)
     setup.save_main_session = False
-    if setup.setup_file:
-        os.environ["TWIN_TF_WORKER"] = "0" if model else "1"  # whether the workers need TensorFlow; see setup.py
+    if model and setup.setup_file and not setup.requirements_file:
+        setup.requirements_file = str(MODEL_REQUIREMENTS)
+        setup.requirements_cache = setup.requirements_cache or "skip"  # workers download it, not the launcher
     return options
 
 

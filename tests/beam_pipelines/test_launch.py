@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from beam_pipelines.io.launch import beam_options, latest_moment
+from beam_pipelines.io.launch import MODEL_REQUIREMENTS, beam_options, latest_moment
 from twin_tf.core.dataclass_yaml import ConfigError
 
 
@@ -34,6 +34,17 @@ def test_beam_s_own_options_pass() -> None:
     options = beam_options("FnApiRunner", 2, ["--job_name=nightly", "--direct_num_workers=3"]).get_all_options()
     assert (options["job_name"], options["direct_running_mode"]) == ("nightly", "multi_processing")
     assert beam_options("PortableRunner", 1, ["--parallelism=4"]).get_all_options()["runner"] == "PortableRunner"
+
+
+def test_workers_that_run_the_model_are_sent_its_requirements() -> None:
+    def sent(*arguments: str, model: bool = True) -> tuple[str | None, str | None]:
+        options = beam_options("PortableRunner", 1, arguments, model=model).get_all_options()
+        return options["requirements_file"], options["requirements_cache"]
+
+    assert sent("--setup_file=./setup.py") == (str(MODEL_REQUIREMENTS), "skip")
+    assert sent("--setup_file=./setup.py", "--requirements_file=mine.txt") == ("mine.txt", None)
+    assert sent("--setup_file=./setup.py", "--requirements_cache=here") == (str(MODEL_REQUIREMENTS), "here")
+    assert sent("--setup_file=./setup.py", model=False) == sent() == (None, None)
 
 
 def test_the_last_moment_is_a_day_from_now_or_the_given_one() -> None:

@@ -15,9 +15,12 @@ import pytest
 pytest.importorskip("apache_beam.io.gcp.gcsio", reason="NOT checked for Dataflow: pip install '.[gcp]'")
 
 from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.portability.stager import Stager
 from fake_storage import FakeStorage, fake_storage
 from small_job import REPOSITORY, SmallJob, build, digest
 from worker_environment import worker_environment
+
+from beam_pipelines.io.launch import MODEL_REQUIREMENTS, beam_options
 
 DATAFLOW = [
     "--runner=DataflowRunner",
@@ -58,15 +61,23 @@ def storage(tmp_path_factory: pytest.TempPathFactory, job: SmallJob) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory, storage: FakeStorage, job: SmallJob) -> Launched:
-    """The launcher's own layout: the sources lie in one folder, and the script is started by its path."""
-    directory = tmp_path_factory.mktemp("launched")
-    template = directory / "template"
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The launcher's own layout: the sources lie in one folder."""
+    template = tmp_path_factory.mktemp("launcher") / "template"
     template.mkdir()
     for name in ("twin_tf", "beam_pipelines", "export"):
         shutil.copytree(REPOSITORY / name, template / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(REPOSITORY / name, template)
+    return template
+
+
+@pytest.fixture(scope="module")
+def launched(
+    tmp_path_factory: pytest.TempPathFactory, storage: FakeStorage, job: SmallJob, template: Path
+) -> Launched:
+    """A job whose script is started by its path."""
+    directory = tmp_path_factory.mktemp("launched")
     finished = subprocess.run(
         [
             sys.executable,
@@ -113,9 +124,17 @@ def test_workers_get_a_light_sdist_of_the_packages_alone(launched: Launched) -> 
         "pyyaml",
         "rich",
     ]
-    packages = {"twin_tf", "beam_pipelines", "export", "twin_tf.egg-info"}
+    packages = {"twin_tf", "beam_pipelines", "export"}
     assert {name.split("/")[0] for name in names if "/" in name} == packages
     assert {"twin_tf/configs/simulated.yaml", "beam_pipelines/build_examples.py"} <= set(names)
+
+
+def test_a_job_that_runs_the_model_sends_its_requirements_and_no_wheel(template: Path, tmp_path: Path) -> None:
+    options = beam_options("DataflowRunner", 1, [f"--setup_file={template}/setup.py"], model=True)
+    resources = Stager.create_job_resources(options, str(tmp_path), log_submission_env_dependencies=False)
+    staged = {name: Path(path) for path, name, _ in Stager.extract_staging_tuple_iter(resources)}
+    assert set(staged) == {"requirements.txt", "workflow.tar.gz"}
+    assert staged["requirements.txt"].read_text() == MODEL_REQUIREMENTS.read_text()
 
 
 def test_workers_need_nothing_but_beam_and_the_sdist(launched: Launched, job: SmallJob, tmp_path: Path) -> None:

@@ -71,16 +71,19 @@ def test_defaults_are_those_of_the_command_line(capsys: pytest.CaptureFixture[st
         assert PARAMETERS[name]["defaultValue"] == default[1]
 
 
-def test_workers_of_the_template_install_what_the_sdist_requires(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = (TEMPLATES / "requirements.txt").read_text().splitlines()
-    beam, *light = [line for line in lines if not line.startswith("#")]
-    locked = re.findall(r"^apache-beam==(\S+)$", (REPOSITORY / "requirements.lock").read_text(), flags=re.MULTILINE)
-    assert [beam] == [f"apache-beam[gcp]=={version}" for version in locked]
-    monkeypatch.setenv("TWIN_TF_WORKER", "1")
+def required_by(name: str) -> list[str]:
+    return [line for line in (TEMPLATES / name).read_text().splitlines() if not line.startswith("#")]
+
+
+def test_workers_install_what_setup_py_declares(monkeypatch: pytest.MonkeyPatch) -> None:
     declared: dict[str, Any] = {}
     monkeypatch.setattr("setuptools.setup", lambda **arguments: declared.update(arguments))
-    runpy.run_path(str(REPOSITORY / "setup.py"))
+    variables = runpy.run_path(str(REPOSITORY / "setup.py"))
+    beam, *light = required_by("requirements.txt")
+    locked = re.findall(r"^apache-beam==(\S+)$", (REPOSITORY / "requirements.lock").read_text(), flags=re.MULTILINE)
+    assert [beam] == [f"apache-beam[gcp]=={version}" for version in locked]
     assert sorted(light) == sorted(declared["install_requires"])
+    assert required_by("model_requirements.txt") == variables["MODEL"]
 
 
 def test_gcloud_makes_a_template_specification_of_the_metadata(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import click
 
 from twin_tf import __version__
 from twin_tf.cli.data import cluster, import_command, item_embeddings, preprocess, simulate
+from twin_tf.cli.extras import missing_extra
 from twin_tf.cli.options import config_options, json_option, named, show
 from twin_tf.cli.serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -28,10 +29,15 @@ STRATEGY = "single, mirrored (all devices here), multi_worker or parameter_serve
 
 
 @contextlib.contextmanager
-def _one_sentence() -> Iterator[None]:
+def _one_sentence(context: click.Context) -> Iterator[None]:
     """Turns what a user can mend into one sentence and an exit code; a fault of ours shows whole."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(context.invoked_subcommand, error)
+        if sentence is None:
+            raise
+        raise click.UsageError(sentence) from error
     except Exception as error:
         if isinstance(error, UserError) and error.exit_code == click.UsageError.exit_code:
             raise click.UsageError(str(error)) from error
@@ -50,7 +56,7 @@ class _Group(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            with _one_sentence():
+            with _one_sentence(context):
                 return super().invoke(context)
         except click.ClickException as error:
             if context.meta[_AS_JSON]:

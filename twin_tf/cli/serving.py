@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from twin_tf.cli.extras import require
 from twin_tf.cli.options import Command, json_option, show
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def validate(
     from export.gate.validate import as_lines
     from export.gate.validate import validate as validate_model
 
+    require("tensorflow")
     report = validate_model(model, base_path=base_path, limits=_limits(auc_epsilon, max_bytes, tolerance))
     show(report.to_plain(), as_json, as_lines(report))
     if not report.ok:
@@ -117,6 +119,7 @@ def publish(
     """
     from export.publishing.publisher import publish as publish_model
 
+    require("tensorflow")
     limits, watcher = _limits(auc_epsilon, max_bytes, tolerance), _watcher(server, model_name, timeout_s)
     version = publish_model(model, base_path, keep=keep, limits=limits, watcher=watcher)
     show({"version": int(version.name), "path": str(version)}, as_json, f"published {version}")
@@ -203,6 +206,7 @@ def serve(base_path: str, port: int, rest_port: int | None, model_name: str) -> 
     twin-tf serve --base-path serving/twin --port 8500
     twin-tf serve --base-path serving/twin --port 8500 --rest-port 8501
     """
+    require("grpc", "tensorflow")
     arguments = ["--model_name", model_name, "--model_base_path", base_path, "--port", str(port)]
     if rest_port is not None:
         arguments += ["--rest_api_port", str(rest_port)]
