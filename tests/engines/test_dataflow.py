@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,10 +16,11 @@ pytest.importorskip("apache_beam.io.gcp.gcsio", reason="NOT checked for Dataflow
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.stager import Stager
 from fake_storage import FakeStorage, fake_storage
-from small_job import REPOSITORY, SmallJob, build, digest
+from small_job import SmallJob, build, digest
 from worker_environment import worker_environment
 
 from beam_pipelines.io.launch import MODEL_REQUIREMENTS, beam_options
+from tests.packaging.checkout import copy_checkout
 
 DATAFLOW = [
     "--runner=DataflowRunner",
@@ -63,19 +63,11 @@ def storage(tmp_path_factory: pytest.TempPathFactory, job: SmallJob) -> Iterator
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The launcher's own layout: the sources lie in one folder."""
-    template = tmp_path_factory.mktemp("launcher") / "template"
-    template.mkdir()
-    for name in ("twin_tf", "beam_pipelines", "export"):
-        shutil.copytree(REPOSITORY / name, template / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
-        shutil.copy(REPOSITORY / name, template)
-    return template
+    return copy_checkout(tmp_path_factory.mktemp("launcher") / "template")
 
 
 @pytest.fixture(scope="module")
-def launched(
-    tmp_path_factory: pytest.TempPathFactory, storage: FakeStorage, job: SmallJob, template: Path
-) -> Launched:
+def launched(tmp_path_factory: pytest.TempPathFactory, storage: FakeStorage, job: SmallJob, template: Path) -> Launched:
     """A job whose script is started by its path."""
     directory = tmp_path_factory.mktemp("launched")
     finished = subprocess.run(

@@ -1,17 +1,24 @@
-"""A Python environment such as a Dataflow worker has: Beam, the sdist, what the sdist requires, and nothing else."""
+"""A Python environment with this package, what it requires, and nothing else; for a Dataflow worker also Beam."""
 
 import importlib.metadata
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 
-def worker_environment(directory: Path, sdist: Path) -> Path:
+def worker_environment(directory: Path, archive: Path, extra: str = "", also: Sequence[str] = ("apache-beam",)) -> Path:
     """Makes the environment without an index: the files of each required distribution are linked from this one.
+
+    Args:
+        directory: where.
+        archive: an sdist or a wheel of this package.
+        extra: what is required for it, too.
+        also: more distributions, with what they require.
 
     Returns:
         its Python.
@@ -20,9 +27,10 @@ def worker_environment(directory: Path, sdist: Path) -> Path:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = directory / "lib" / version / "site-packages"
     install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
-    subprocess.run([*install, "--no-deps", "--no-build-isolation", f"--target={packages}", str(sdist)], check=True)
+    subprocess.run([*install, "--no-deps", "--no-build-isolation", f"--target={packages}", str(archive)], check=True)
     (installed,) = importlib.metadata.distributions(name="twin-tf", path=[str(packages)])
-    for distribution in _required([*map(Requirement, installed.requires or []), Requirement("apache-beam")]):
+    needed = [*map(Requirement, installed.requires or []), *map(Requirement, also)]
+    for distribution in required_distributions(needed, extra):
         for file in distribution.files or []:
             target = packages / str(file)
             if ".." in file.parts or "__pycache__" in file.parts or target.exists():
@@ -32,10 +40,10 @@ def worker_environment(directory: Path, sdist: Path) -> Path:
     return directory / "bin/python"
 
 
-def _required(requirements: list[Requirement]) -> list[importlib.metadata.Distribution]:
-    """The distributions of this environment that the requirements need, of all depths."""
+def required_distributions(requirements: list[Requirement], extra: str = "") -> list[importlib.metadata.Distribution]:
+    """The distributions of this environment that the requirements (and those for the extra) need, of all depths."""
     found: dict[str, importlib.metadata.Distribution] = {}
-    waiting = [(requirement, "") for requirement in requirements]
+    waiting = [(requirement, extra) for requirement in requirements]
     seen: set[tuple[str, str]] = set()
     while waiting:
         requirement, extra = waiting.pop()
