@@ -80,7 +80,7 @@ def test_the_installed_client_answers_without_tensorflow(run, python, toys, plac
         assert asked.returncode == 0, asked.stderr
         (tmp_path / "request.json").write_text(json.dumps(REQUEST))
         arguments = ("--server", server.address, "--model", toys / "good", "--request", tmp_path / "request.json")
-        predicted = run("-m", "twin_tf.cli.main", "predict", *arguments)
+        predicted = run("-m", "twin_tf.cli", "predict", *arguments)
         assert predicted.returncode == 0, predicted.stderr
     answer = json.loads(asked.stdout)
     np.testing.assert_allclose(answer["probability"], expected, atol=1e-5)
@@ -102,5 +102,5 @@ def test_the_installed_client_answers_without_tensorflow(run, python, toys, plac
     ],
 )
 def test_where_the_client_is_alone_other_commands_name_their_extra(run, arguments, sentence):
-    done = run("-m", "twin_tf.cli.main", *arguments.split())
+    done = run("-m", "twin_tf.cli", *arguments.split())
     assert (done.returncode, done.stderr.strip().splitlines()[-1]) == (2, f"Error: twin-tf {sentence}")

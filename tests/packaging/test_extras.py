@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from export.local_server.server import child_environment
+from export.session.child_process import child_environment
 from tests.engines.worker_environment import required_distributions
 from tests.packaging.checkout import REPOSITORY
 from twin_tf.cli.main import main
