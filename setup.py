@@ -2,7 +2,7 @@
 
 The base install is light: what every part shares, no TensorFlow, no Beam. It is also what a Beam worker needs, so the
 sdist that `--setup_file=./setup.py` sends to the workers requires nothing more. A pipeline that runs the model on its
-workers sends `beam_pipelines/templates/model_requirements.txt` too (`beam_pipelines/launch.py`).
+workers sends `beam_pipelines/templates/model_requirements.txt` too (`beam_pipelines/io/launch.py`).
 """
 
 import atexit

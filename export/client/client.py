@@ -1,6 +1,7 @@
 """The gRPC client of a served TWIN model: NumPy in, click probabilities out, no TensorFlow in the process.
 
-Works with stock TensorFlow Serving and with `export.local_server.server` alike. `AsyncTwinClient` is the same for asyncio.
+Works with stock TensorFlow Serving and with `export.local_server.server` alike. `AsyncTwinClient` is the same for
+asyncio.
 
 Example:
     >>> with TwinClient("127.0.0.1:8500") as client:

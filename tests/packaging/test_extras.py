@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 from export.session.child_process import child_environment
 from tests.engines.worker_environment import required_distributions
 from tests.packaging.checkout import REPOSITORY
-from twin_tf.cli.main import main
 from twin_tf.cli.extras import EXTRAS
+from twin_tf.cli.main import main
 
 BASE_ALONE = {"simulate", "import"}
 HEAVY = {"tensorflow", "tf-keras", "apache-beam", "scikit-learn", "matplotlib"}
