@@ -32,22 +32,22 @@ found = [CliRunner().invoke(main, arguments, prog_name="twin-tf") for arguments 
 print(json.dumps([[one.exit_code, one.stdout, one.stderr or repr(one.exception)] for one in found]))
 """
 DATA, RUN = ("--prepared", "prepared"), ("--run", "run")
-COMMANDS = {
-    ("preprocess", "--config", "simulated", "--events", "x", "--output", "new"): "Apache Beam",
-    ("cluster", "--config", "simulated", *DATA, *RUN, "--output", "new"): "Apache Beam",
-    ("item-embeddings", *DATA, "--output", "new"): "TensorFlow",
-    ("train", "--config", "simulated", *DATA, "--run", "new"): "TensorFlow",
-    ("evaluate", *DATA, *RUN): "TensorFlow",
-    ("inspect", *RUN): "TensorFlow",
-    ("compare", "--config", "simulated", *DATA, "--output", "new"): "TensorFlow",
-    ("export", *RUN, "--output", "new"): "TensorFlow",
-    ("validate", "model"): "TensorFlow",
-    ("publish", "model", "--base-path", "base"): "grpcio",
-    ("refresh", "--base-path", "base", *RUN): "TensorFlow",
-    ("rollback", "--base-path", "base"): "grpcio",
-    ("serve", "--base-path", "base"): "grpcio",
-    ("predict", "--model", "model", "--replay"): "grpcio",
-}
+COMMANDS = [
+    ("preprocess", "--config", "simulated", "--events", "x", "--output", "new"),
+    ("cluster", "--config", "simulated", *DATA, *RUN, "--output", "new"),
+    ("item-embeddings", *DATA, "--output", "new"),
+    ("train", "--config", "simulated", *DATA, "--run", "new"),
+    ("evaluate", *DATA, *RUN),
+    ("inspect", *RUN),
+    ("compare", "--config", "simulated", *DATA, "--output", "new"),
+    ("export", *RUN, "--output", "new"),
+    ("validate", "model"),
+    ("publish", "model", "--base-path", "base"),
+    ("refresh", "--base-path", "base", *RUN),
+    ("rollback", "--base-path", "base"),
+    ("serve", "--base-path", "base"),
+    ("predict", "--model", "model", "--replay"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +83,11 @@ def test_every_command_has_an_extra_or_needs_none(setup_py: dict[str, Any]) -> N
 
 
 def test_without_its_extra_a_command_is_one_sentence(tmp_path: Path) -> None:
-    for (name, *_), package, (code, output, error) in zip(
-        COMMANDS, COMMANDS.values(), without_extras(list(COMMANDS), tmp_path), strict=True
-    ):
-        sentence = f"Error: twin-tf {name} needs {package}: pip install 'twin-tf[{EXTRAS[name]}]'"
-        assert (code, output, error.strip().splitlines()[-1]) == (2, "", sentence)
-        assert "Traceback" not in error
+    found = without_extras(COMMANDS, tmp_path)
+    for (name, *_), (code, output, error) in zip(COMMANDS, found, strict=True):
+        install = re.escape(f"pip install 'twin-tf[{EXTRAS[name]}]'")
+        assert re.fullmatch(rf"Error: twin-tf {name} needs (Apache Beam|TensorFlow|grpcio): {install}\n", error), error
+        assert (code, output) == (2, "")
     assert list(tmp_path.iterdir()) == []
 
 
