@@ -84,7 +84,7 @@ def in_cpp(directory, calls):
         np.savez(directory / f"{name}.npz", **inputs)
     listed = [(str(model), signature, name) for name, (model, signature, _) in zip(names, calls, strict=True)]
     (directory / "calls.json").write_text(json.dumps(listed))
-    script = Path(__file__).parent / "cpp_process.py"
+    script = Path(__file__).parents[1] / "cpp_process.py"
     subprocess.run([sys.executable, str(script), str(directory)], check=True, env=child_environment())
     answers = []
     for name in names:

@@ -11,7 +11,7 @@ import yaml
 from twin_tf.config import Config, ModelConfig, ServingConfig, TrainingConfig, config_from_mapping, load_config
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
 
-SHIPPED = sorted(path.stem for path in (Path(__file__).parents[1] / "twin_tf" / "configs").glob("*.yaml"))
+SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "twin_tf" / "configs").glob("*.yaml"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +220,7 @@ def test_importing_schema_encoders_and_config_costs_no_tensorflow() -> None:
 
 
 def test_the_schema_in_the_documents_is_read(tmp_path):
-    text = (Path(__file__).parent.parent / "docs" / "own_logs.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "own_logs.md").read_text(encoding="utf-8")
     block = text.split("```yaml\n")[1].split("```")[0]
     (tmp_path / "my_shop.yaml").write_text(block, encoding="utf-8")
     config = load_config(tmp_path / "my_shop.yaml")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from small_logs import Row, random_logs, read_back, schema, write_logs
-from test_build_examples import build, digest
 
+from tests.beam_pipelines.examples.test_build_examples import build, digest
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.records.packing import float_bits, from_bits

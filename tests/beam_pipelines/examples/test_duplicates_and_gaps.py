@@ -9,9 +9,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_logs import Row, random_logs, read_back, schema, write_logs
-from test_build_examples import build, digest
 
 from beam_pipelines.examples.event_batches import LABEL, TARGET, first_of_duplicates
+from tests.beam_pipelines.examples.test_build_examples import build, digest
 
 EVENTS = {**schema().to_plain()["events"], "deduplicate": True}
 

@@ -10,7 +10,7 @@ import yaml
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import Encoding, Feature, FeatureSchema, load_schema, schema_from_mapping
 
-CONFIGS = Path(__file__).parents[1] / "twin_tf" / "configs"
+CONFIGS = Path(__file__).parents[3] / "twin_tf" / "configs"
 
 PLAIN: dict[str, Any] = {
     "name": "app",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.reference import network, searches
+from tests.twin_tf.models.test_faithful import places
 from tests.twin_tf.searching import SETTINGS, item_state, searching
-from tests.twin_tf.test_faithful import places
 from tests.twin_tf.toy import ITEMS, make_batch, make_model, make_schema
 from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from test_build_examples import digest
 
 from beam_pipelines.cluster_histories import cluster_histories, cluster_text, main
 from export.saved_model.exporter import export_run
+from tests.beam_pipelines.examples.test_build_examples import digest
 from tests.twin_tf.small_run import (
     decode,
     read_json,

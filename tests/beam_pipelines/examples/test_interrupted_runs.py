@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from small_logs import random_logs, schema, write_logs
-from test_build_examples import build, digest
 
 from beam_pipelines.io.output_directory import STARTED, OutputDirectory
+from tests.beam_pipelines.examples.test_build_examples import build, digest
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import load_schema
 

@@ -65,7 +65,7 @@ class Watcher:
 def test_no_moment_of_a_kill_shows_a_partial_version(toys, tmp_path):
     base, generator = tmp_path / "models", random.Random(11)
     publish(toys / "good", base)
-    script = Path(__file__).parent / "killed_publisher.py"
+    script = Path(__file__).parents[1] / "killed_publisher.py"
     publisher = subprocess.Popen(
         [sys.executable, str(script), str(toys / "good"), str(base)],
         stdin=subprocess.PIPE,

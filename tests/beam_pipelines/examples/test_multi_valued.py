@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_logs import Row, random_logs, schema, write_logs
-from test_build_examples import build, digest
 
 from beam_pipelines.raw_logs.raw_columns import conform, log_columns
+from tests.beam_pipelines.examples.test_build_examples import build, digest
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder, hash_id
 from twin_tf.features.schema import FeatureSchema

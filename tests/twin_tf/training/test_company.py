@@ -11,7 +11,7 @@ import pytest
 
 from twin_tf.config import TrainingConfig
 
-COMPANY = Path(__file__).parent / "company.py"
+COMPANY = Path(__file__).parents[1] / "company.py"
 TABLES = {
     *("video0", "author0", "video1", "author1", "play_time0", "age0", "weekday0", "sex0", "page0", "hour0"),
     *("video2", "author2", "video3", "author3", "play_time1", "age1", "weekday1", "sex1", "page1", "hour1"),

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cluster_user import ITEMS, behaviours, clusterer, schema
 
 from beam_pipelines.clustering.cluster_records import RecordClusterer, clustered_widths, clustering_moments
+from tests.beam_pipelines.clustering.test_cluster_user import ITEMS, behaviours, clusterer, schema
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records import format as keys

@@ -11,7 +11,7 @@ import pytest
 
 from export.local_server.server import start_local_server
 
-PAGE = (Path(__file__).parent.parent.parent / "docs" / "client.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "client.md").read_text()
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
 
 

@@ -18,7 +18,7 @@ from twin_tf.runs.run_lock import claimed_run
 from twin_tf.training.train import train_model
 
 # Every setting and its default when runs began to record all of them, 2026-11-29.
-FIRST = yaml.safe_load(Path(__file__).with_name("first_recorded_defaults.yaml").read_text(encoding="utf-8"))
+FIRST = yaml.safe_load((Path(__file__).parents[1] / "first_recorded_defaults.yaml").read_text(encoding="utf-8"))
 SECTIONS = ("model", "clusters", "training", "serving")
 
 

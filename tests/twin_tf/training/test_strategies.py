@@ -18,7 +18,7 @@ from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.training.strategies import distribute, is_chief, lost_processes_named, make_strategy
 from twin_tf.training.tf_config import Task
 
-TWO_REPLICAS = Path(__file__).parent / "two_replicas.py"
+TWO_REPLICAS = Path(__file__).parents[1] / "two_replicas.py"
 SERVE = """
 import json, sys
 from twin_tf.training.tf_config import Task

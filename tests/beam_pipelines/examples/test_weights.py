@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from small_logs import Row, random_logs, read_back, schema, write_logs
-from test_build_examples import build, digest
 
+from tests.beam_pipelines.examples.test_build_examples import build, digest
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import TARGET_WEIGHT
 from twin_tf.records.packing import FLOAT_WIDTH, float_bits, pack, unpack

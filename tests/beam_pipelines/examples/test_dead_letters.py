@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from small_logs import Row, random_logs, schema, write, write_logs
-from test_build_examples import build, digest
 
 from beam_pipelines.raw_logs import parquet_log, read_logs
 from beam_pipelines.raw_logs.raw_columns import LogColumns, log_columns
+from tests.beam_pipelines.examples.test_build_examples import build, digest
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import Manifest
 

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from small_logs import Row, random_logs, read_back, schema, with_text_ids, write_logs
-from test_build_examples import build
 
 from beam_pipelines.examples import previous_snapshot
+from tests.beam_pipelines.examples.test_build_examples import build
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
