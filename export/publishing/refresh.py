@@ -40,7 +40,7 @@ from twin_tf.runs.recorded_settings import load_run_config, recorded_model
 from twin_tf.runs.run import Run, finished_checkpoint, schema_of
 from twin_tf.search import find_strategy
 
-START_SETTINGS = ("projection_start", "relevance_scale", "embedding_scale")
+START_SETTINGS = ("projection_init", "relevance_init_scale", "embedding_scale")
 """Settings of `model` that say how training began and leave no trace in the graph."""
 
 _IDS = "lookup/ids/.ATTRIBUTES/VARIABLE_VALUE"

@@ -1,6 +1,6 @@
 """What the project exists for: with clicks that follow life-long interests, the latest 100 behaviours are not enough.
 
-TWIN and DIN differ in `model.search` alone (both get the evidence features); the logs are simulated, where most of a
+TWIN and DIN differ in `model.search` alone (both have `relevance_statistics`); the logs are simulated, where most of a
 user's interests are not among the latest 100 behaviours.
 """
 
@@ -37,8 +37,8 @@ def auc_on_test(root, logs, rate):
     auc = {f"counting {window}": evaluate_counting(manifest, "test", "topic", window).auc for window in (100, 12_000)}
     for search in ("consistent", "recent"):
         config = load_config("simulated", (*settings, f"model.search={search}"))
-        assert config.model.evidence
-        assert config.model.retrieved == 100
+        assert config.model.relevance_statistics
+        assert config.model.top_k == 100
         train_model(root / "prepared", root / search, config)
         auc[search] = evaluate_run(root / search, root / "prepared")["metrics"]["auc"]
     print(auc)

@@ -219,8 +219,8 @@ def test_what_cannot_refresh_a_version_is_refused_in_one_sentence(days, tmp_path
         refresh(base, days / "run-1")
     shutil.copytree(days / "model-2", base / "1")
     run = days / "run-2"
-    fewer = with_setting(run, tmp_path / "fewer", "model.retrieved", 30)
-    with pytest.raises(ConfigError, match=r"model\.retrieved is 30 in the run \S+, but 40 in .*: its graph is another"):
+    fewer = with_setting(run, tmp_path / "fewer", "model.top_k", 30)
+    with pytest.raises(ConfigError, match=r"model\.top_k is 30 in the run \S+, but 40 in .*: its graph is another"):
         refresh(base, fewer)
     assert with_setting(run, tmp_path / "began", "model.embedding_scale", 1.0)  # says how training began, no more
     other = with_setting(run, tmp_path / "other", "schema.name", "another")

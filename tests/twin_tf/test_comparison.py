@@ -89,15 +89,17 @@ def test_a_comparison_that_has_just_begun_says_so(tmp_path: Path) -> None:
     assert "Not finished (0 of 7 trainings done)" in (tmp_path / "report.md").read_text()
 
 
-def test_the_page_says_which_systems_have_evidence(tmp_path: Path) -> None:
+def test_the_page_says_which_systems_have_relevance_statistics(tmp_path: Path) -> None:
     def page(*have: str) -> str:
-        results = {key: [{**one, "evidence": key in have} for one in found] for key, found in RESULTS.items()}
+        results = {
+            key: [{**one, "relevance_statistics": key in have} for one in found] for key, found in RESULTS.items()
+        }
         write_comparison(tmp_path, report_of(results))
         return (tmp_path / "report.md").read_text()
 
-    assert "(`model.evidence`) are on in all." in page(*RESULTS)
-    assert "(`model.evidence`) are off in all." in page()
-    assert "(`model.evidence`) are on in DIN, TWIN." in page("twin", "din")
+    assert "`model.relevance_statistics` is true in all." in page(*RESULTS)
+    assert "`model.relevance_statistics` is false in all." in page()
+    assert "`model.relevance_statistics` is true in DIN, TWIN." in page("twin", "din")
 
 
 def test_a_comparison_of_twin_alone_says_what_it_is_worth(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.training.train_step import Trainer
 
 USERS, TEST_USERS, EPOCHS = 4000, 500, 2
-NETWORK = {"history_length": 200, "retrieved": 20, "short_term_length": 0, "evidence": True}
+NETWORK = {"history_length": 200, "top_k": 20, "short_term_length": 0, "relevance_statistics": True}
 
 
 @functools.cache

@@ -33,14 +33,14 @@ def many_valued_model(search, **changes) -> TwinModel:
     topics = np.where(generator.random(topics.shape) < 0.4, 0, topics)
     columns = [np.arange(ITEMS + 2), *topics.T, generator.integers(1, 11, ITEMS + 2)]
     features = np.stack(columns, axis=1).astype(np.int32)
-    settings = {"search": search, **SETTINGS.get(search, {}), "retrieved": 8, "history_length": 50, **changes}
+    settings = {"search": search, **SETTINGS.get(search, {}), "top_k": 8, "history_length": 50, **changes}
     sizes = {f.name: f.encoding_or_fail.cardinality() for f in schema.features}
     return TwinModel(schema, ModelConfig(heads=2, head_size=4, **settings), features, sizes, 1)
 
 
 def chosen(model, batch, user, target):
     """What the loops choose for a target, places in the history."""
-    search, count = model.long_term.search, model.config.retrieved
+    search, count = model.long_term.search, model.config.top_k
     end = network.end_of(batch, user, target)
     start = max(0, end - search.window)
     rows = batch.history.item[user, start:end]
@@ -155,7 +155,7 @@ def test_a_cluster_weighs_in_made_entries_as_its_members_would(search):
     members = batch._replace(history=spread, targets=batch.targets._replace(end=tf.fill([1, 1], total)))
     found, expected = (model.score(one).long_term.output for one in (batch, members))
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-4)
-    without = searching(search, schema=schema, short_term_length=0, cluster_size="neither")
+    without = searching(search, schema=schema, short_term_length=0, cluster_size_bias="neither")
     assert np.abs(without.score(batch).long_term.output - expected).max() > 1e-3
 
 

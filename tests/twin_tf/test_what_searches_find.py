@@ -32,11 +32,11 @@ def test_planted_behaviours_that_a_search_finds_as_the_logs_tell_it() -> None:
     assert latest["targets"] == found["targets"] and latest["guessed"] == found["guessed"]
     assert found is not None and 0 < found["covered"] < 1 and found["guessed"] < found["precision"] < 1
     assert found["guessed"] == pytest.approx(_share_of_relevant(root, manifest, run.model.window))
-    own, run.model.long_term.search.retrieved = run.model.long_term.search.retrieved, run.model.window
+    own, run.model.long_term.search.top_k = run.model.long_term.search.top_k, run.model.window
     try:
         whole = planted(run, manifest, truth, every)
     finally:
-        run.model.long_term.search.retrieved = own
+        run.model.long_term.search.top_k = own
     assert whole is not None and whole["covered"] == 1.0 and whole["precision"] == whole["guessed"]
     assert whole["guessed"] == found["guessed"]
 

@@ -147,8 +147,8 @@ class TwinModel(tfrs.Model):
             config.head_size,
             [f.dim for f in self.relevance_embedding.features],
             cross_dims,
-            config.projection_start,
-            scale=config.relevance_scale,
+            config.projection_init,
+            scale=config.relevance_init_scale,
             bias=config.bias,
             seed=seed,
             precision=config.precision,
@@ -163,13 +163,13 @@ class TwinModel(tfrs.Model):
             precision=config.precision,
             name=f"{name}_attention",
         )
-        return AttentionBlock(search, relevance, attention, self.cross_embedding, name, config.cluster_size)
+        return AttentionBlock(search, relevance, attention, self.cross_embedding, name, config.cluster_size_bias)
 
     def _mixer_input_width(self) -> int:
         blocks = 1 if self.short_term is None else 2
         width = blocks * self.config.heads * self.config.head_size + self.item_embedding.width
         width += sum(f.dim for f in (*self.schema.user, *self.schema.context))
-        return width + (3 * self.config.heads + 1 if self.config.evidence else 0)
+        return width + (3 * self.config.heads + 1 if self.config.relevance_statistics else 0)
 
     @property
     def window(self) -> int:
@@ -249,7 +249,7 @@ class TwinModel(tfrs.Model):
         if self.short_term is not None:
             live = Items(self.relevance_embedding, self.item_embedding, batch.history.item)
             parts.append(self.short_term(live, queries, batch.history, cross, batch.targets).output)
-        if self.config.evidence:
+        if self.config.relevance_statistics:
             parts += [EVIDENCE_SCALE * part for part in self._evidence(long_term, items, queries, batch)]
         parts += [self.user_embeddings[f.name](batch.user[f.name])[:, None, :] for f in self.schema.user]
         parts += [self._context(batch, f.name) for f in self.schema.context]
@@ -297,7 +297,7 @@ class TwinModel(tfrs.Model):
         if isinstance(self.long_term.search, MadeSearch):
             return tf.constant(float("nan"))
         cross, items, queries = self._looked_up(batch, None, True)
-        best = ConsistentSearch(self.config.retrieved, self.config.history_length)
+        best = ConsistentSearch(self.config.top_k, self.config.history_length)
         true = self.long_term.find(best, items, queries, batch.history, cross, batch.targets)
         return share_found(found, true, tf.shape(batch.history.item)[1], batch.targets.count)
 

@@ -64,7 +64,7 @@ def make_search(config: ModelConfig, schema: FeatureSchema, width: int, seed: in
     """
     strategy = find_strategy(config.search)
     own = strategy.settings(config, schema, width, seed)
-    return strategy(config.retrieved, config.history_length, **own)
+    return strategy(config.top_k, config.history_length, **own)
 
 
 def search_from_config(config: dict[str, Any]) -> SearchStrategy:

@@ -21,18 +21,18 @@ K1, B = 1.2, 0.75
 
 
 class BM25Search(ScoredSearch):
-    """The `retrieved` behaviours with the highest BM25 scores above zero.
+    """The `top_k` behaviours with the highest BM25 scores above zero.
 
     Args:
-        retrieved: K.
+        top_k: K.
         history_length: L.
         spans: first and one past the last column of each inherent feature.
     """
 
     name = "bm25"
 
-    def __init__(self, retrieved: int, history_length: int, spans: Sequence[Sequence[int]]) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, spans: Sequence[Sequence[int]]) -> None:
+        super().__init__(top_k, history_length)
         self.spans = tuple((span[0], span[1]) for span in spans)
 
     @classmethod

@@ -16,18 +16,18 @@ from twin_tf.search.protocol import ScoredSearch, SearchInputs
 
 
 class CategorySearch(ScoredSearch):
-    """The latest `retrieved` behaviours that share a value of one inherent feature with the target.
+    """The latest `top_k` behaviours that share a value of one inherent feature with the target.
 
     Args:
-        retrieved: K.
+        top_k: K.
         history_length: L.
         columns: first and one past the last column of the feature, see `FeatureSchema.inherent_slices`.
     """
 
     name = "category"
 
-    def __init__(self, retrieved: int, history_length: int, columns: tuple[int, int]) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, columns: tuple[int, int]) -> None:
+        super().__init__(top_k, history_length)
         self.columns = (columns[0], columns[1])
 
     @classmethod

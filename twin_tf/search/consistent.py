@@ -6,10 +6,10 @@ from twin_tf.search.protocol import SearchInputs, SearchStrategy
 
 
 class ConsistentSearch(SearchStrategy):
-    """The `retrieved` behaviours of highest relevance by the very metric that the ESU attends with."""
+    """The `top_k` behaviours of highest relevance by the very metric that the ESU attends with."""
 
     name = "consistent"
 
     def find(self, inputs: SearchInputs) -> Finalists:
         """See `SearchStrategy`."""
-        return merge_heads(inputs.relevance(), tf.minimum(self.retrieved, inputs.width))
+        return merge_heads(inputs.relevance(), tf.minimum(self.top_k, inputs.width))

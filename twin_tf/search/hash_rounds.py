@@ -19,10 +19,10 @@ from twin_tf.search.simhash import random_planes, signs
 
 
 class HashRoundsSearch(ScoredSearch):
-    """The `retrieved` behaviours that collide with the target in most rounds; of equal ones the more recent.
+    """The `top_k` behaviours that collide with the target in most rounds; of equal ones the more recent.
 
     Args:
-        retrieved: K.
+        top_k: K.
         history_length: L.
         width: H, of the embeddings.
         bits: m, of all rounds together.
@@ -33,8 +33,8 @@ class HashRoundsSearch(ScoredSearch):
     name = "hash_rounds"
     drawn = True
 
-    def __init__(self, retrieved: int, history_length: int, width: int, bits: int, round_bits: int, seed: int) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, width: int, bits: int, round_bits: int, seed: int) -> None:
+        super().__init__(top_k, history_length)
         if round_bits < 1 or bits % round_bits:
             raise ConfigError(f"model.hash_bits {bits} must be a multiple of model.hash_round_bits {round_bits}")
         self.width, self.bits, self.round_bits, self.seed = width, bits, round_bits, seed

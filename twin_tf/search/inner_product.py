@@ -10,7 +10,7 @@ from twin_tf.search.protocol import ScoredSearch, SearchInputs, Vectors
 
 
 class InnerProductSearch(ScoredSearch):
-    """The `retrieved` behaviours whose items' frozen embeddings have the largest inner product with the target's."""
+    """The `top_k` behaviours whose items' frozen embeddings have the largest inner product with the target's."""
 
     name = "inner_product"
     needs_embeddings = True

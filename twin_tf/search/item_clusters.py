@@ -17,7 +17,7 @@ NO_CLUSTER = -1.0
 
 
 class ItemClusterSearch(ScoredSearch):
-    """The latest `retrieved` behaviours with items of the target's cluster."""
+    """The latest `top_k` behaviours with items of the target's cluster."""
 
     name = "item_clusters"
     needs_embeddings = True

@@ -60,10 +60,10 @@ class SoftSearch(keras.layers.Layer):
 
 
 class LearnedInnerProductSearch(LearnedSearch):
-    """The `retrieved` behaviours with the largest r.
+    """The `top_k` behaviours with the largest r.
 
     Args:
-        retrieved: K.
+        top_k: K.
         history_length: L.
         width: H, of the items.
         size: of a projection.
@@ -73,8 +73,8 @@ class LearnedInnerProductSearch(LearnedSearch):
     name = "learned_inner_product"
     learns = True
 
-    def __init__(self, retrieved: int, history_length: int, width: int, size: int, seed: int) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, width: int, size: int, seed: int) -> None:
+        super().__init__(top_k, history_length)
         self.width, self.size, self.seed = width, size, seed
         self.layer: SoftSearch = SoftSearch(width, size, seed)
 

@@ -47,7 +47,7 @@ class MemorySearch(MadeSearch):
     """As many entries as there are slots.
 
     Args:
-        retrieved: K; not used.
+        top_k: K; not used.
         history_length: L.
         width: H, of the items.
         slots: of the memory.
@@ -57,8 +57,8 @@ class MemorySearch(MadeSearch):
     name = "memory"
     learns = True
 
-    def __init__(self, retrieved: int, history_length: int, width: int, slots: int, seed: int) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, width: int, slots: int, seed: int) -> None:
+        super().__init__(top_k, history_length)
         self.width, self.slots, self.seed = width, slots, seed
         self.layer = SlotKeys(width, slots, seed)
 

@@ -61,7 +61,7 @@ class SearchStrategy(abc.ABC):
     """Chooses the finalists of every target.
 
     Args:
-        retrieved: K, how many.
+        top_k: K, how many.
         history_length: L, how many of the latest behaviours are in sight.
     """
 
@@ -80,8 +80,8 @@ class SearchStrategy(abc.ABC):
     layer: keras.layers.Layer | None = None
     """Holds the strategy's own weights, if it has any."""
 
-    def __init__(self, retrieved: int, history_length: int) -> None:
-        self.retrieved = retrieved
+    def __init__(self, top_k: int, history_length: int) -> None:
+        self.top_k = top_k
         self.history_length = history_length
 
     @classmethod
@@ -125,11 +125,11 @@ class SearchStrategy(abc.ABC):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of `search_from_config` that make the same strategy."""
-        return {"name": self.name, "retrieved": self.retrieved, "history_length": self.history_length}
+        return {"name": self.name, "top_k": self.top_k, "history_length": self.history_length}
 
 
 class ScoredSearch(SearchStrategy):
-    """The `retrieved` behaviours with the highest scores; of equal ones the more recent."""
+    """The `top_k` behaviours with the highest scores; of equal ones the more recent."""
 
     @abc.abstractmethod
     def scores(self, inputs: SearchInputs) -> tf.Tensor:
@@ -140,7 +140,7 @@ class ScoredSearch(SearchStrategy):
         scores = tf.where(inputs.in_sight(), tf.stop_gradient(self.scores(inputs)), MASKED_SCORE)
         shape = tf.shape(scores)
         rows = tf.reshape(scores, [1, shape[0] * shape[1], shape[2]])
-        kept = tf.minimum(self.retrieved, inputs.width)
+        kept = tf.minimum(self.top_k, inputs.width)
         score, column = top_columns(rows, kept)
         found = [shape[0], shape[1], kept]
         valid = tf.reshape(score, found) > MASKED_SCORE / 2

@@ -6,14 +6,14 @@ from twin_tf.search.protocol import SearchInputs, SearchStrategy
 
 
 class RecentSearch(SearchStrategy):
-    """The latest `retrieved` behaviours, most recent first."""
+    """The latest `top_k` behaviours, most recent first."""
 
     name = "recent"
 
     @property
     def window(self) -> int:
         """No more than it retrieves."""
-        return min(self.retrieved, self.history_length)
+        return min(self.top_k, self.history_length)
 
     def find(self, inputs: SearchInputs) -> Finalists:
         """See `SearchStrategy`."""

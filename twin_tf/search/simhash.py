@@ -19,10 +19,10 @@ from twin_tf.search.protocol import ScoredSearch, SearchInputs, Vectors
 
 
 class SimHashSearch(ScoredSearch):
-    """The `retrieved` behaviours whose signatures differ from the target's in the fewest bits.
+    """The `top_k` behaviours whose signatures differ from the target's in the fewest bits.
 
     Args:
-        retrieved: K.
+        top_k: K.
         history_length: L.
         width: H, of the embeddings.
         bits: m, of a signature.
@@ -32,8 +32,8 @@ class SimHashSearch(ScoredSearch):
     name = "simhash"
     drawn = True
 
-    def __init__(self, retrieved: int, history_length: int, width: int, bits: int, seed: int) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, width: int, bits: int, seed: int) -> None:
+        super().__init__(top_k, history_length)
         self.width, self.bits, self.seed = width, bits, seed
         self.planes = random_planes(width, bits, seed)
 

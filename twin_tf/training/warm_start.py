@@ -32,8 +32,8 @@ from twin_tf.runs.run import finished_checkpoint, schema_of
 from twin_tf.search import find_strategy
 
 FREE_SETTINGS = (
-    "search", "history_length", "retrieved", "precision", "projection_start", "relevance_scale", "short_term_length",
-    "embedding_scale", "cluster_size",
+    "search", "history_length", "top_k", "precision", "projection_init", "relevance_init_scale", "short_term_length",
+    "embedding_scale", "cluster_size_bias",
 )  # fmt: skip
 """Settings of `model` that no weight's shape depends on; with the short-term block, only whether there is one."""
 

@@ -60,7 +60,7 @@ def hits_by_size(model: TwinModel, manifest: Manifest, records: int) -> list[dic
     if isinstance(search, MadeSearch):
         return None
     sizes = [size for size in SIZES if size < window] + [window]
-    own, finder = search.retrieved, model.auxiliary or model
+    own, finder = search.top_k, model.auxiliary or model
 
     def look(by: TwinModel, strategy: SearchStrategy, batch: Batch, stage: Stages) -> Finalists:
         cross, items, queries = by._looked_up(batch, None, True)
@@ -70,10 +70,10 @@ def hits_by_size(model: TwinModel, manifest: Manifest, records: int) -> list[dic
         true = look(model, ConsistentSearch(TRUE, window), batch, "attention")
         found = []
         for size in sizes:
-            search.retrieved = size
+            search.top_k = size
             chosen = look(finder, search, batch, "search")
             found.append(share_found(chosen, true, tf.shape(batch.history.item)[1], batch.targets.count))
-        search.retrieved = own
+        search.top_k = own
         return found
 
     step = graph(shares, batch_spec(manifest.schema))
