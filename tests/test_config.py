@@ -130,7 +130,7 @@ def test_defaults_are_the_papers() -> None:
     assert config == Config()
     assert (config.model.top_k, config.model.heads, config.model.short_term_length) == (100, 4, 50)
     assert (config.model.history_length, config.training.embedding_learning_rate) == (10_000, 0.05)
-    assert config.model.search == "consistent"
+    assert config.model.search == "twin"
 
 
 @pytest.mark.parametrize("name", SHIPPED)

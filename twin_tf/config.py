@@ -17,6 +17,7 @@ import yaml
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
 from twin_tf.features.schema import LONGEST_HISTORY, FeatureSchema, schema_from_mapping
 from twin_tf.renamed_settings import current_names, current_overrides, warn_of
+from twin_tf.search_settings import SEARCHES, SearchSettings
 
 LARGEST_EXPONENT = 0.7
 """Of delta(V): with more, a split of 10^5 behaviours would hold more numbers than a machine has."""
@@ -29,8 +30,9 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        search: the GSU strategy, a name of `twin_tf.search` (`consistent` is TWIN, `recent` is DIN; docs/training.md
-            lists all).
+        search: the GSU strategy, one of `twin_tf.search_settings.SEARCHES`; docs/training.md describes them.
+        searches: the settings of each search by its name, see `twin_tf.search_settings`. Those of all are checked,
+            those of `search` are used.
         history_length: L, how many of a target's latest behaviours the GSU sees.
         top_k: how many behaviours the GSU retrieves for the ESU (paper: 100).
         heads: attention heads (paper: 4).
@@ -58,16 +60,12 @@ class ModelConfig:
             that what is learned soon outweighs the random start; `relevance_init_scale` makes up for it.
         crosses: feature crosses (DCN-v2) of the mixer's input, stacked under its dense layers. Beyond the paper.
         cross_projection: rank of a cross's matrix; null leaves it whole.
-        category: `search: category` alone: the inherent feature that a behaviour must share with the target.
-        item_clusters: `search: item_clusters` alone: how many clusters of items.
-        hash_bits: `search: simhash` and `hash_rounds` alone: m, bits of a signature.
-        hash_round_bits: `search: hash_rounds` alone: tau, bits of a round.
-        memory_slots: `search: memory` alone: entries of the memory.
         cluster_size_bias: the stages that add ln n of a behaviour that stands for a cluster of n (TWIN-V2: both). It
             changes nothing where histories are not clustered.
     """
 
-    search: str = "consistent"
+    search: str = "twin"
+    searches: SearchSettings = dataclasses.field(default_factory=SearchSettings)
     history_length: int = 10_000
     top_k: int = 100
     heads: int = 4
@@ -86,18 +84,12 @@ class ModelConfig:
     embedding_scale: float = 0.2
     crosses: int = 0
     cross_projection: int | None = None
-    category: str | None = None
-    item_clusters: int = 1000
-    hash_bits: int = 48
-    hash_round_bits: int = 3
-    memory_slots: int = 8
     cluster_size_bias: Stages = "both"
 
     def __post_init__(self) -> None:
-        for name in (
-            "history_length", "top_k", "heads", "head_size", "decoupled_dim", "item_clusters", "hash_bits",
-            "hash_round_bits", "memory_slots",
-        ):  # fmt: skip
+        if self.search not in SEARCHES:
+            raise ConfigError(f"search {self.search!r} is not known{nearest(self.search, SEARCHES)}")
+        for name in ("history_length", "top_k", "heads", "head_size", "decoupled_dim"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.relevance_init_scale <= 1000:
@@ -110,6 +102,12 @@ class ModelConfig:
             raise ConfigError(f"crosses must not be negative, not {self.crosses}")
         if self.cross_projection is not None and self.cross_projection < 1:
             raise ConfigError(f"cross_projection must be at least 1, not {self.cross_projection}")
+
+    def in_use(self) -> dict[str, Any]:
+        """Every setting that the network depends on, by name; of `searches` those of the chosen search alone."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "searches"}
+        own = to_plain(getattr(self.searches, self.search, {}), defaults=True)
+        return found | {f"searches.{self.search}.{key}": value for key, value in own.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,7 +288,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.training.projections == "cached":
-            for key, needed in (("relevance", "split"), ("search", "consistent")):
+            for key, needed in (("relevance", "split"), ("search", "twin")):
                 value = getattr(self.model, key)
                 if value != needed:
                     raise ConfigError(
@@ -324,7 +322,7 @@ def config_from_mapping(data: dict[str, Any]) -> Config:
             raise ConfigError(f"the configuration has an unknown section {key!r}{nearest(key, _SECTIONS)}")
     return Config(
         schema=schema_from_mapping(data["schema"]) if data.get("schema") is not None else None,
-        model=build(ModelConfig, data.get("model") or {}, "model"),
+        model=build(ModelConfig, _checked_searches(data.get("model") or {}), "model"),
         clusters=build(ClusterConfig, data.get("clusters") or {}, "clusters"),
         training=build(TrainingConfig, _with_preset(data.get("training") or {}), "training"),
         serving=build(ServingConfig, data.get("serving") or {}, "serving"),
@@ -361,6 +359,16 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         if name == "training.preset":  # said after the file was written, so it wins over the file's keys
             place |= _preset(place.pop("preset"))
     return config_from_mapping(data)
+
+
+def _checked_searches(model: Any) -> Any:
+    """The model section; refused with settings for a search that has none."""
+    searches = model.get("searches") if isinstance(model, Mapping) else None
+    known = {field.name for field in dataclasses.fields(SearchSettings)}
+    for name in searches if isinstance(searches, Mapping) else ():
+        if name in SEARCHES and name not in known:
+            raise ConfigError(f"model.searches.{name}: the search {name} has no settings; leave it out")
+    return model
 
 
 def _with_preset(training: Any) -> Any:

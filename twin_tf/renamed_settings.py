@@ -17,8 +17,13 @@ import yaml
 from twin_tf.core.dataclass_yaml import ConfigError
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "model.category": ("model.searches.sim_hard.category",),
     "model.cluster_size": ("model.cluster_size_bias",),
     "model.evidence": ("model.relevance_statistics",),
+    "model.hash_bits": ("model.searches.eta.bits", "model.searches.sdim.bits"),
+    "model.hash_round_bits": ("model.searches.sdim.round_bits",),
+    "model.item_clusters": ("model.searches.sim_cluster.clusters",),
+    "model.memory_slots": ("model.searches.mimn.slots",),
     "model.projection_start": ("model.projection_init",),
     "model.relevance_scale": ("model.relevance_init_scale",),
     "model.retrieved": ("model.top_k",),
@@ -27,6 +32,19 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
 
 VALUES: Mapping[str, Mapping[str, str]] = {
     "model.projection_init": {"equal": "tied", "unrelated": "independent"},
+    "model.search": {
+        "average": "avg_pooling",
+        "bm25": "ubr4ctr",
+        "category": "sim_hard",
+        "consistent": "twin",
+        "hash_rounds": "sdim",
+        "inner_product": "sim_soft",
+        "item_clusters": "sim_cluster",
+        "learned_inner_product": "sim_soft_learned",
+        "memory": "mimn",
+        "recent": "din",
+        "simhash": "eta",
+    },
 }
 """Setting -> earlier name of a value -> its new one."""
 

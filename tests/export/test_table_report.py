@@ -43,7 +43,7 @@ def test_work_is_counted_by_distinct_behaviours_and_every_candidate():
 
 
 def test_what_the_search_does_not_look_at_needs_no_projection():
-    toy = make_toy(search="recent", top_k=2)
+    toy = make_toy(search="din", top_k=2)
     work = projection_work(toy.model, toy.item_ids[2:], one_request(toy))
     assert (work.lookups, work.known, work.live_rows, work.kept_rows) == (4, 1, 3, 3)
     assert work.saved_rows == 0

@@ -110,7 +110,7 @@ def end_of(batch, user, target):
 def find(block, alpha, end):
     """What the block's search chooses of `end` behaviours."""
     search = block.search
-    if search.name == "recent":
+    if search.name == "din":
         return [place for place in range(end - 1, end - 1 - search.window, -1) if place >= 0]
     seen = [end - search.history_length <= place < end for place in range(alpha.shape[1])]
     return attention.merge_heads(alpha, seen, search.top_k)

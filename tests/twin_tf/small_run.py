@@ -15,6 +15,7 @@ from twin_tf.config import Config, config_from_mapping, load_config
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.packing import unpack
+from twin_tf.renamed_settings import put
 from twin_tf.runs.run import build_model, load_info
 from twin_tf.training.train import train_model
 
@@ -48,9 +49,8 @@ def small_config(*overrides: str) -> Config:
     plain["training"] |= {"embedding_learning_rate": 0.1, "dense_learning_rate": 0.003}
     plain["serving"] = {"probes": 60, "warmup_lengths": [1, 50], "warmup_candidates": [1, 8]}
     for override in overrides:
-        place, text = override.split("=")
-        section, key = place.split(".")
-        plain[section][key] = yaml.safe_load(text)
+        name, text = override.split("=")
+        put(plain, name, yaml.safe_load(text))
     return config_from_mapping(plain)
 
 

@@ -92,7 +92,7 @@ def test_training_searches_the_cached_table_and_nothing_else_does():
     assert float(model.loss_sums(batch).own) == fresh
 
 
-@pytest.mark.parametrize("changes", [{"consistency": "auxiliary"}, {"search": "recent"}])
+@pytest.mark.parametrize("changes", [{"consistency": "auxiliary"}, {"search": "din"}])
 def test_another_search_finds_what_a_loop_says(changes):
     model, batch = long_model(**changes), long_batch([300, 150, 40, 0])
     batch = batch._replace(targets=batch.targets._replace(count=tf.constant([2, 1, 2, 2])))
@@ -115,7 +115,7 @@ def test_entropy_is_that_of_each_target_with_history_by_the_definition():
 
 
 def test_recent_search_finds_the_latest_of_the_true_finalists():
-    model, batch = long_model(search="recent", top_k=10), long_batch([200], 1)
+    model, batch = long_model(search="din", top_k=10), long_batch([200], 1)
     true = true_finalists(model, batch)[0, 0]
     assert float(model.gsu_overlap(batch)) == pytest.approx(sum(place >= 190 for place in true) / 10)
 

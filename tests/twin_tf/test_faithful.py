@@ -80,7 +80,7 @@ OPTIONS = {
     "one finalist": {"top_k": 1},
     "a window shorter than the history": {"history_length": 11, "top_k": 4},
     "a window shorter than the number of finalists": {"history_length": 6, "top_k": 20, "short_term_length": 9},
-    "the latest behaviours": {"search": "recent"},
+    "the latest behaviours": {"search": "din"},
     "no short-term block": {"short_term_length": 0, "mixer": (6, 5)},
 }  # fmt: skip
 SCHEMAS = {

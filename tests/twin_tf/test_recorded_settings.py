@@ -120,7 +120,7 @@ def test_a_run_whose_network_is_of_an_earlier_form_is_loaded_in_it(
 ) -> None:
     from twin_tf.runs.run import load_run
 
-    config = small_config("model.heads=1", "training.epochs=1", "model.search=recent", "training.validation_records=1")
+    config = small_config("model.heads=1", "training.epochs=1", "model.search=din", "training.validation_records=1")
     train_model(prepared, tmp_path / "run", config)
     without_heads(tmp_path / "run")
     assert load_run(tmp_path / "run").model.config.heads == 1

@@ -9,8 +9,8 @@ from twin_tf.core.keras_api import tf
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.relevance import Relevance, starting_kernels
 from twin_tf.models.attention_block import AttentionBlock
+from twin_tf.search.din import DinSearch
 from twin_tf.search.protocol import SearchInputs
-from twin_tf.search.recent import RecentSearch
 
 DIMS, HEADS, HEAD_SIZE = [3, 2, 4], 5, 6
 ROWS = {0: slice(0, 3), 1: slice(3, 5), 2: slice(5, 9)}
@@ -67,7 +67,7 @@ def test_a_match_starts_as_relevant_as_the_two_scales_say() -> None:
 def test_the_short_term_block_sees_the_latest_behaviours_and_not_one_more() -> None:
     """Fifty in the paper: one more, or one fewer, is another network."""
     assert ModelConfig().short_term_length == 50
-    model = make_model(search="recent", top_k=2, short_term_length=4, relevance_statistics=False)
+    model = make_model(search="din", top_k=2, short_term_length=4, relevance_statistics=False)
     batch = make_batch(np.random.default_rng(5), [20], 1)
     end = int(batch.targets.end.numpy()[0, 0])
     assert end > 6
@@ -81,7 +81,7 @@ def test_the_short_term_block_sees_the_latest_behaviours_and_not_one_more() -> N
     assert [ago for ago in range(1, 8) if changed(ago)] == [1, 2, 3, 4]
 
 
-class Careless(RecentSearch):
+class Careless(DinSearch):
     """Answers every column, as if all were in sight."""
 
     def find(self, inputs: SearchInputs) -> Finalists:
@@ -92,7 +92,7 @@ class Careless(RecentSearch):
 
 
 def test_whatever_a_search_answers_nothing_out_of_sight_counts() -> None:
-    model = make_model(search="recent", top_k=50, short_term_length=0)
+    model = make_model(search="din", top_k=50, short_term_length=0)
     batch = make_batch(np.random.default_rng(5), [20, 7], 3)
     careful = model(batch).numpy()
     block = model.long_term

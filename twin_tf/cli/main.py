@@ -114,7 +114,7 @@ def train(
 
     \b
     twin-tf train --config complete_journey --prepared prepared --run run
-    twin-tf train --config complete_journey --set model.search=recent --prepared prepared --run run-din
+    twin-tf train --config complete_journey --set model.search=din --prepared prepared --run run-din
     twin-tf train --config complete_journey --init-from monday-run --prepared tuesday --run tuesday-run
     TF_CONFIG='{"cluster": ..., "task": ...}' twin-tf train --strategy parameter_server --prepared prepared --run run
     twin-tf train --config my.yaml --set training.epochs=9 --set training.patience=2 --prepared prepared --run run

@@ -33,7 +33,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what 
 
 TWIN = Arm("twin", "TWIN")
 PLAIN = Arm("twin_plain", "TWIN, paper form (no relevance statistics)", ("model.relevance_statistics=false",))
-DIN = Arm("din", "DIN (latest 100)", ("model.search=recent",))
+DIN = Arm("din", "DIN (latest 100)", ("model.search=din",))
 
 
 class Demo(NamedTuple):

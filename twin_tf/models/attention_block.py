@@ -19,7 +19,7 @@ from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.visibility import Sight, in_sight
 from twin_tf.records.batch import History, Targets
 from twin_tf.search import SearchInputs, SearchStrategy, search_from_config
-from twin_tf.search.protocol import LearnedSearch, MadeSearch
+from twin_tf.search.protocol import LearnedSearch, PoolingSearch
 
 
 @keras.utils.register_keras_serializable("twin_tf")
@@ -75,9 +75,9 @@ class AttentionBlock(keras.layers.Layer):
         looking = self._look(self.search, items, queries, history, cross, targets)
         if chosen is not None:
             return self._attend(looking, _within_sight(_in_columns(chosen, looking.sight), looking.sight))
-        if isinstance(self.search, MadeSearch):
+        if isinstance(self.search, PoolingSearch):
             inputs = self._inputs(looking, "search")
-            mass = self.search.shares(inputs) * inputs.count[..., None]
+            mass = self.search.assignment_weights(inputs) * inputs.count[..., None]
             return attend_to_made(self.relevance, self.attention, looking, mass)
         found = self._attend(looking, *self._find(self.search, looking, "search"))
         if isinstance(self.search, LearnedSearch):

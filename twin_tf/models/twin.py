@@ -31,9 +31,9 @@ from twin_tf.models.attention_block import AttentionBlock
 from twin_tf.models.losses import ClickLoss
 from twin_tf.records.batch import Batch
 from twin_tf.search import SearchStrategy, make_search
-from twin_tf.search.consistent import ConsistentSearch
-from twin_tf.search.protocol import MadeSearch, Vectors
-from twin_tf.search.recent import RecentSearch
+from twin_tf.search.din import DinSearch
+from twin_tf.search.protocol import PoolingSearch, Vectors
+from twin_tf.search.twin import TwinSearch
 
 EVIDENCE_SCALE = 0.3
 """Brings the evidence, whose numbers start at a few units, to the scale of the mixer's other inputs."""
@@ -118,15 +118,15 @@ class TwinModel(tfrs.Model):
         self.item_state = None if item_state is None else tf.Variable(item_state, trainable=False, name="item_state")
         self.cross_embedding = CrossEmbedding(schema.cross, cardinalities, schema.events.time, seed)
         search = make_search(config, schema, self.relevance_embedding.width, seed + 2000)
-        if isinstance(search, MadeSearch) and config.relevance != "split":
+        if isinstance(search, PoolingSearch) and config.relevance != "split":
             raise ConfigError(
-                f"model.search: {config.search} makes entries of its own and needs model.relevance: split"
+                f"model.search: {config.search} pools the history into entries and needs model.relevance: split"
             )
         self.long_term = self._block("long_term", search, seed)
         self.short_term: AttentionBlock | None = None
         if config.short_term_length:
-            recent = RecentSearch(config.short_term_length, config.history_length)
-            self.short_term = self._block("short_term", recent, seed + 1000)
+            latest = DinSearch(config.short_term_length, config.history_length)
+            self.short_term = self._block("short_term", latest, seed + 1000)
         self.user_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name], seed) for f in schema.user}
         self.context_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name], seed) for f in schema.context}
         policy = "mixed_bfloat16" if config.precision == "bfloat16" else None
@@ -294,10 +294,10 @@ class TwinModel(tfrs.Model):
         return tf.reduce_mean(tf.boolean_mask(entropy, counts))
 
     def _overlap(self, found: Finalists, batch: Batch) -> tf.Tensor:
-        if isinstance(self.long_term.search, MadeSearch):
+        if isinstance(self.long_term.search, PoolingSearch):
             return tf.constant(float("nan"))
         cross, items, queries = self._looked_up(batch, None, True)
-        best = ConsistentSearch(self.config.top_k, self.config.history_length)
+        best = TwinSearch(self.config.top_k, self.config.history_length)
         true = self.long_term.find(best, items, queries, batch.history, cross, batch.targets)
         return share_found(found, true, tf.shape(batch.history.item)[1], batch.targets.count)
 

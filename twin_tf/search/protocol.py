@@ -1,7 +1,7 @@
 """What a search strategy gets and gives.
 
-Most strategies choose finalists, some by a score of every behaviour (`ScoredSearch`). Others (`MadeSearch`) choose
-none: they make a few entries of the whole history, and the ESU attends to those.
+Most strategies choose finalists, some by a score of every behaviour (`ScoredSearch`). Others (`PoolingSearch`) choose
+none: they pool the whole history into a few entries, and the ESU attends to those.
 """
 
 import abc
@@ -74,8 +74,8 @@ class SearchStrategy(abc.ABC):
     learns: ClassVar[bool] = False
     """Whether it has weights of its own."""
 
-    drawn: ClassVar[bool] = False
-    """Whether its graph holds numbers that `training.seed` drew."""
+    uses_random_projection: ClassVar[bool] = False
+    """Whether its graph holds a random projection that `training.seed` decides."""
 
     layer: keras.layers.Layer | None = None
     """Holds the strategy's own weights, if it has any."""
@@ -85,7 +85,7 @@ class SearchStrategy(abc.ABC):
         self.history_length = history_length
 
     @classmethod
-    def settings(cls, config: "ModelConfig", schema: "FeatureSchema", width: int, seed: int) -> Mapping[str, Any]:
+    def arguments(cls, config: "ModelConfig", schema: "FeatureSchema", width: int, seed: int) -> Mapping[str, Any]:
         """What else the constructor takes.
 
         Args:
@@ -147,14 +147,14 @@ class ScoredSearch(SearchStrategy):
         return Finalists(tf.where(valid, tf.reshape(column, found), 0), valid)
 
 
-class MadeSearch(SearchStrategy):
-    """Makes entries of all behaviours in sight instead of choosing some; the ESU attends to the entries."""
+class PoolingSearch(SearchStrategy):
+    """Pools all behaviours in sight into entries instead of choosing some; the ESU attends to the entries."""
 
     @abc.abstractmethod
-    def shares(self, inputs: SearchInputs) -> tf.Tensor:
+    def assignment_weights(self, inputs: SearchInputs) -> tf.Tensor:
         """How much of a behaviour goes into each entry, not negative: float `(B, W, entries)`.
 
-        A target's entries are means, by these shares, of the behaviours in its sight.
+        A target's entries are means, by these weights, of the behaviours in its sight.
         """
 
     def find(self, inputs: SearchInputs) -> Finalists:

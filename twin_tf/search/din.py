@@ -5,10 +5,10 @@ from twin_tf.layers.gsu import Finalists
 from twin_tf.search.protocol import SearchInputs, SearchStrategy
 
 
-class RecentSearch(SearchStrategy):
+class DinSearch(SearchStrategy):
     """The latest `top_k` behaviours, most recent first."""
 
-    name = "recent"
+    name = "din"
 
     @property
     def window(self) -> int:

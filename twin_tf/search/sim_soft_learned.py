@@ -59,7 +59,7 @@ class SoftSearch(keras.layers.Layer):
         return {"name": self.name, **self._settings}
 
 
-class LearnedInnerProductSearch(LearnedSearch):
+class SimSoftLearnedSearch(LearnedSearch):
     """The `top_k` behaviours with the largest r.
 
     Args:
@@ -70,7 +70,7 @@ class LearnedInnerProductSearch(LearnedSearch):
         seed: of the start.
     """
 
-    name = "learned_inner_product"
+    name = "sim_soft_learned"
     learns = True
 
     def __init__(self, top_k: int, history_length: int, width: int, size: int, seed: int) -> None:
@@ -79,7 +79,7 @@ class LearnedInnerProductSearch(LearnedSearch):
         self.layer: SoftSearch = SoftSearch(width, size, seed)
 
     @classmethod
-    def settings(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
+    def arguments(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
         """Width, size and seed."""
         return {"width": width, "size": config.heads * config.head_size, "seed": seed}
 

@@ -5,10 +5,10 @@ from twin_tf.layers.gsu import Finalists, merge_heads
 from twin_tf.search.protocol import SearchInputs, SearchStrategy
 
 
-class ConsistentSearch(SearchStrategy):
+class TwinSearch(SearchStrategy):
     """The `top_k` behaviours of highest relevance by the very metric that the ESU attends with."""
 
-    name = "consistent"
+    name = "twin"
 
     def find(self, inputs: SearchInputs) -> Finalists:
         """See `SearchStrategy`."""
