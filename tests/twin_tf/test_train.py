@@ -103,9 +103,10 @@ def test_a_run_directory_in_use_is_left_alone(prepared, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_an_unknown_search_is_refused_before_a_run_exists(prepared, tmp_path):
-    with pytest.raises(ConfigError, match="model.search 'consistnt' is not known; did you mean 'consistent'?"):
-        train_model(prepared, tmp_path / "run", small_config("model.search=consistnt"))
+def test_a_search_that_does_not_suit_is_refused_before_a_run_exists(prepared, tmp_path):
+    config = small_config("model.search=sim_hard", "model.searches.sim_hard.category=topics")
+    with pytest.raises(ConfigError, match="an inherent feature, not 'topics'; did you mean 'topic'?"):
+        train_model(prepared, tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 
 
