@@ -25,16 +25,16 @@ STRATEGIES: dict[str, type[SearchStrategy]] = {
     strategy.name: strategy
     for strategy in (
         AvgPoolingSearch,
-        Ubr4ctrSearch,
-        SimHardSearch,
-        TwinSearch,
-        SdimSearch,
-        SimSoftSearch,
-        SimClusterSearch,
-        SimSoftLearnedSearch,
-        MimnSearch,
         DinSearch,
         EtaSearch,
+        MimnSearch,
+        SdimSearch,
+        SimClusterSearch,
+        SimHardSearch,
+        SimSoftLearnedSearch,
+        SimSoftSearch,
+        TwinSearch,
+        Ubr4ctrSearch,
     )
 }
 
