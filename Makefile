@@ -85,12 +85,12 @@ study-lifelong: $(INSTALLED) ## TWIN-V2 beside TWIN and an oracle on simulated l
 
 compare: $(INSTALLED) ## Every system of the papers on The Complete Journey, into runs/compare
 	$(PYTHON) -m twin_tf.cli compare --data complete-journey --output "$(RUNS)/compare" $(FRESH_OPTION) \
-	  --also 'SIM Hard by department: search=category category=department' \
+	  --also 'SIM Hard by department: search=sim_hard searches.sim_hard.category=department' \
 	  --rates 0.5,1 --jobs 2
 
 compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each search finds of the planted interests
 	$(PYTHON) -m twin_tf.cli compare --data simulated --output "$(RUNS)/compare-simulated" $(FRESH_OPTION) \
-	  --also 'SIM Hard by topic: search=category category=topic' --rates 0.5,1 --jobs 2
+	  --also 'SIM Hard by topic: search=sim_hard searches.sim_hard.category=topic' --rates 0.5,1 --jobs 2
 
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
 	rm -rf .venv .venv.lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -185,7 +185,7 @@ def main() -> None:
         ("speedup_vs_repeated_L1000_C100", "p50_ms_repeated_L1000_C100", "p50_ms_L1000_C100"),
     ):
         figures.append(ratio(name, "x", "p50 by p50", by_name[above], by_name[below]))
-    load = {"items": items, "heads": 4, "head_size": 32, "retrieved": 100, "requests": count, "config": "simulated"}
+    load = {"items": items, "heads": 4, "head_size": 32, "top_k": 100, "requests": count, "config": "simulated"}
     report("serving", load, figures, start)
 
 

@@ -4,8 +4,8 @@
     python -m benchmarks.bench_train --quick   # shorter, for a look
 
 Simulated logs in which every target sees L behaviours; embeddings 16 wide, 4 heads, 100 finalists, short-term
-block and evidence on (`benchmarks/narrow.py`); 512 targets a step. Every measurement is a process of its own
-that reads records and trains, as `twin-tf train` does. Variants:
+block and relevance statistics on (`benchmarks/narrow.py`); 512 targets a step. Every measurement is a process of its
+own that reads records and trains, as `twin-tf train` does. Variants:
 
 * this trainer: 8 records of 64 targets, each history once;
 * history repeated: the same network and targets, one target a record, 512 records a step;
@@ -211,7 +211,7 @@ def main() -> None:
         "config": "simulated",
         "lengths": list(lengths),
         "targets_per_step": BATCH_RECORDS * TARGETS_PER_RECORD,
-        "retrieved": 100,
+        "top_k": 100,
         "profile_L1000": profiled,
     }
     report("train", load, figures, start)

@@ -91,7 +91,7 @@ def systems(load: Load) -> list[System]:
     """What is compared."""
     found = [System(Arm("twin", f"TWIN, latest {load.window:,}"), 0)]
     found += [System(Arm(f"v2_gamma{gamma}", f"TWIN-V2, gamma {gamma}"), gamma) for gamma in GAMMAS]
-    without = ("model.cluster_size=neither",)
+    without = ("model.cluster_size_bias=neither",)
     found.append(System(Arm("v2_without_ln", f"TWIN-V2, gamma {CHOSEN}, without ln n", without), CHOSEN))
     whole = (f"model.history_length={load.longest}", "training.batch_records=2")
     return [*found, System(Arm("oracle", f"oracle: TWIN on all {load.longest:,}", whole), 0)]

@@ -18,7 +18,7 @@ def narrow_config(overrides: Sequence[str] = ()) -> Config:
     Args:
         overrides: as `twin-tf --set` takes them; they win.
     """
-    own = (f"model.head_size={WIDTH}", "model.relevance_scale=100", "training.epochs=3")
+    own = (f"model.head_size={WIDTH}", "model.relevance_init_scale=100", "training.epochs=3")
     config = load_config("simulated", [*own, *overrides])
     assert config.schema is not None
     features = tuple(dataclasses.replace(f, dim=min(f.dim, WIDTH)) for f in config.schema.features)

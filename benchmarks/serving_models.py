@@ -55,7 +55,7 @@ def make_servable(schema: FeatureSchema, items: int, relevance: str) -> Servable
     settings: dict[str, object] = {
         "heads": HEADS,
         "head_size": HEAD_SIZE,
-        "retrieved": RETRIEVED,
+        "top_k": RETRIEVED,
         "history_length": 10_000,
     }
     settings["relevance"] = relevance

@@ -40,7 +40,7 @@ def floor_of(model: TwinModel, batch: Batch) -> dict[str, Any]:
     cross = sum(feature.dim for feature in schema.cross)
     end, real = batch.targets.end.numpy(), _real(batch)
     seen = np.minimum(end, config.history_length)[real]
-    targets, finalists = int(real.sum()), int(np.minimum(seen, config.retrieved).sum())
+    targets, finalists = int(real.sum()), int(np.minimum(seen, config.top_k).sum())
     items, found = batch.history.item.numpy(), model.score(batch).long_term.finalists
     chosen = found.valid.numpy() & real[..., None]
     union = _union(found, chosen)
@@ -60,7 +60,7 @@ def floor_of(model: TwinModel, batch: Batch) -> dict[str, Any]:
         "multiply_adds_per_s": matmul,
         "copied_bytes_per_s": copy,
         "floor_ms": 1e3 * (multiply_adds / matmul + gathered / copy),
-        "top_k_ms": _top_k_ms(config.heads * targets, items.shape[1], config.retrieved),
+        "top_k_ms": _top_k_ms(config.heads * targets, items.shape[1], config.top_k),
     }
 
 
@@ -76,9 +76,9 @@ def copied_bytes_per_s() -> float:
     return COPIED_FLOATS * FLOAT_BYTES / _seconds(tf.function(lambda: (source + 1.0)[0]))
 
 
-def _top_k_ms(rows: int, columns: int, retrieved: int) -> float:
+def _top_k_ms(rows: int, columns: int, top_k: int) -> float:
     scores = tf.random.normal([rows, columns])
-    return 1e3 * _seconds(tf.function(lambda: tf.math.top_k(scores, min(retrieved, columns)).values[0, 0]))
+    return 1e3 * _seconds(tf.function(lambda: tf.math.top_k(scores, min(top_k, columns)).values[0, 0]))
 
 
 def _seconds(run: Callable[[], tf.Tensor]) -> float:

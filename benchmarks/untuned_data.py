@@ -5,7 +5,7 @@
 
 For each data set of `benchmarks.untuned_sources` it writes raw logs, runs the commands that a user types (preprocess,
 train, evaluate, with `benchmarks/untuned/<name>.yaml`, which holds nothing but a schema), and sets TWIN and DIN
-(`--set model.search=recent`) beside what needs no model (`benchmarks.untuned_yardsticks`). Seed 1 is the default's
+(`--set model.search=din`) beside what needs no model (`benchmarks.untuned_yardsticks`). Seed 1 is the default's
 own; more seeds are set. A package that cannot be had is named in the report.
 
 Killed, it goes on where it was when the same command is run again; what is kept is used by the same data, settings and
@@ -43,7 +43,7 @@ from twin_tf.records.format import Manifest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 
 SCHEMAS = Path(__file__).parent / "untuned"
-SYSTEMS = (Arm("twin", "TWIN"), Arm("din", "DIN", ("model.search=recent",)))
+SYSTEMS = (Arm("twin", "TWIN"), Arm("din", "DIN", ("model.search=din",)))
 COLUMNS = {
     "twin": "TWIN",
     "din": "DIN",

@@ -16,6 +16,8 @@ import yaml
 
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
 from twin_tf.features.schema import LONGEST_HISTORY, FeatureSchema, schema_from_mapping
+from twin_tf.renamed_settings import current_names, current_overrides, warn_of
+from twin_tf.search_settings import SEARCHES, SearchSettings
 
 LARGEST_EXPONENT = 0.7
 """Of delta(V): with more, a split of 10^5 behaviours would hold more numbers than a machine has."""
@@ -28,10 +30,11 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        search: the GSU strategy, a name of `twin_tf.search` (`consistent` is TWIN, `recent` is DIN; docs/training.md
-            lists all).
+        search: the GSU strategy, one of `twin_tf.search_settings.SEARCHES`; docs/training.md describes them.
+        searches: the settings of each search by its name, see `twin_tf.search_settings`. Those of all are checked,
+            those of `search` are used.
         history_length: L, how many of a target's latest behaviours the GSU sees.
-        retrieved: behaviours the GSU hands to the ESU (paper: 100).
+        top_k: how many behaviours the GSU retrieves for the ESU (paper: 100).
         heads: attention heads (paper: 4).
         head_size: d_k, the width of a projected query and item per head, and of a value per head.
         bias: whether cross features bias the relevance (eq. 6); off is the paper's ablation.
@@ -44,31 +47,27 @@ class ModelConfig:
         decoupled_dim: see `decoupled_embeddings`.
         precision: `bfloat16` rounds the operands and results of products to bfloat16; weights, the bias of eq. 6,
             softmax and sums stay float32.
-        projection_start: `per_feature` starts head a as the inner product of the a-th inherent feature's embedding
-            (W^q = W^h = a selection of its columns); `equal` starts W^q = W^h at one random matrix; `unrelated` at two.
-        relevance_scale: how many times as large all relevance starts. With `per_feature`, a behaviour with the target's
-            own value of a feature starts at about `relevance_scale * embedding_scale ** 2`, 4 by default, strangers
-            around 0. More lets equal values alone count in softmax and evidence; less, similar ones too.
-        evidence: show the mixer, per head, log-sum-exp and maximum of the finalists' relevance, which the softmax
-            forgets, counted from the relevance of the target to itself. Beyond the paper.
+        projection_init: `per_feature` starts head a as the inner product of the a-th inherent feature's embedding
+            (W^q = W^h = a selection of its columns); `tied` starts both at one random matrix, `independent` at two.
+        relevance_init_scale: how many times as large all relevance starts. With `per_feature`, a behaviour with the
+            target's own value of a feature starts at about `relevance_init_scale * embedding_scale ** 2`, 4 by default,
+            an irrelevant one around 0. With more, only equal values count; with less, similar ones do too.
+        relevance_statistics: show the mixer, per head, logsumexp and maximum of the relevance of the retrieved
+            behaviours, minus the relevance of the target to itself. Beyond the paper.
         short_term_length: the latest behaviours attended by the short-term block (paper: 50); 0 leaves the block out.
         mixer: widths of the dense + ReLU layers under the logit.
         embedding_scale: expected norm of a new embedding of an inherent feature, times `head_size ** 0.25`. Small, so
-            that what is learned soon outweighs the random start; `relevance_scale` makes up for it.
+            that what is learned soon outweighs the random start; `relevance_init_scale` makes up for it.
         crosses: feature crosses (DCN-v2) of the mixer's input, stacked under its dense layers. Beyond the paper.
         cross_projection: rank of a cross's matrix; null leaves it whole.
-        category: `search: category` alone: the inherent feature that a behaviour must share with the target.
-        item_clusters: `search: item_clusters` alone: how many clusters of items.
-        hash_bits: `search: simhash` and `hash_rounds` alone: m, bits of a signature.
-        hash_round_bits: `search: hash_rounds` alone: tau, bits of a round.
-        memory_slots: `search: memory` alone: entries of the memory.
-        cluster_size: the stages that add ln n of a behaviour that stands for a cluster of n (TWIN-V2: both). It changes
-            nothing where histories are not clustered.
+        cluster_size_bias: the stages that add ln n of a behaviour that stands for a cluster of n (TWIN-V2: both). It
+            changes nothing where histories are not clustered.
     """
 
-    search: str = "consistent"
+    search: str = "twin"
+    searches: SearchSettings = dataclasses.field(default_factory=SearchSettings)
     history_length: int = 10_000
-    retrieved: int = 100
+    top_k: int = 100
     heads: int = 4
     head_size: int = 16
     bias: bool = True
@@ -77,36 +76,38 @@ class ModelConfig:
     decoupled_embeddings: bool = False
     decoupled_dim: int = 8
     precision: Literal["float32", "bfloat16"] = "float32"
-    projection_start: Literal["per_feature", "equal", "unrelated"] = "equal"
-    relevance_scale: float = 100.0
-    evidence: bool = False
+    projection_init: Literal["per_feature", "tied", "independent"] = "tied"
+    relevance_init_scale: float = 100.0
+    relevance_statistics: bool = False
     short_term_length: int = 50
     mixer: tuple[int, ...] = (128, 64)
     embedding_scale: float = 0.2
     crosses: int = 0
     cross_projection: int | None = None
-    category: str | None = None
-    item_clusters: int = 1000
-    hash_bits: int = 48
-    hash_round_bits: int = 3
-    memory_slots: int = 8
-    cluster_size: Stages = "both"
+    cluster_size_bias: Stages = "both"
 
     def __post_init__(self) -> None:
-        for name in (
-            "history_length", "retrieved", "heads", "head_size", "decoupled_dim", "item_clusters", "hash_bits",
-            "hash_round_bits", "memory_slots",
-        ):  # fmt: skip
+        if self.search not in SEARCHES:
+            raise ConfigError(f"search {self.search!r} is not known{nearest(self.search, SEARCHES)}")
+        for name in ("history_length", "top_k", "heads", "head_size", "decoupled_dim"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.relevance_scale <= 1000:
-            raise ConfigError(f"relevance_scale must be positive and at most 1000, not {self.relevance_scale}")
+        if not 0 < self.relevance_init_scale <= 1000:
+            raise ConfigError(
+                f"relevance_init_scale must be positive and at most 1000, not {self.relevance_init_scale}"
+            )
         if self.short_term_length < 0:
             raise ConfigError(f"short_term_length must not be negative, not {self.short_term_length}")
         if self.crosses < 0:
             raise ConfigError(f"crosses must not be negative, not {self.crosses}")
         if self.cross_projection is not None and self.cross_projection < 1:
             raise ConfigError(f"cross_projection must be at least 1, not {self.cross_projection}")
+
+    def in_use(self) -> dict[str, Any]:
+        """Every setting that the network depends on, by name; of `searches` those of the chosen search alone."""
+        found = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "searches"}
+        own = to_plain(getattr(self.searches, self.search, {}), defaults=True)
+        return found | {f"searches.{self.search}.{key}": value for key, value in own.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,7 +288,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.training.projections == "cached":
-            for key, needed in (("relevance", "split"), ("search", "consistent")):
+            for key, needed in (("relevance", "split"), ("search", "twin")):
                 value = getattr(self.model, key)
                 if value != needed:
                     raise ConfigError(
@@ -309,17 +310,19 @@ _SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
 
 
 def config_from_mapping(data: dict[str, Any]) -> Config:
-    """Builds a configuration from a plain mapping.
+    """Builds a configuration from a plain mapping; earlier names of settings are taken, with a warning.
 
     Raises:
         ConfigError: an unknown key (the nearest known one is named) or a wrong value.
     """
+    data, renamed = current_names(data)
+    warn_of(renamed, stacklevel=2)
     for key in data:
         if key not in _SECTIONS:
             raise ConfigError(f"the configuration has an unknown section {key!r}{nearest(key, _SECTIONS)}")
     return Config(
         schema=schema_from_mapping(data["schema"]) if data.get("schema") is not None else None,
-        model=build(ModelConfig, data.get("model") or {}, "model"),
+        model=build(ModelConfig, _checked_searches(data.get("model") or {}), "model"),
         clusters=build(ClusterConfig, data.get("clusters") or {}, "clusters"),
         training=build(TrainingConfig, _with_preset(data.get("training") or {}), "training"),
         serving=build(ServingConfig, data.get("serving") or {}, "serving"),
@@ -327,7 +330,7 @@ def config_from_mapping(data: dict[str, Any]) -> Config:
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Reads a configuration and applies overrides.
+    """Reads a configuration and applies overrides; earlier names of settings are taken, with a warning.
 
     Args:
         path: a YAML file; the name of one shipped in `twin_tf/configs` (without `.yaml`); or None for the defaults.
@@ -336,7 +339,9 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
     Raises:
         ConfigError: a file that cannot be read, an unknown key, a wrong value.
     """
-    data = read_yaml(_resolve(path)) if path is not None else {}
+    data, in_file = current_names(read_yaml(_resolve(path)) if path is not None else {})
+    overrides, in_overrides = current_overrides(overrides)
+    warn_of([*in_file, *in_overrides], stacklevel=2)
     for override in overrides:
         name, separator, text = override.partition("=")
         keys = name.split(".")
@@ -354,6 +359,16 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
         if name == "training.preset":  # said after the file was written, so it wins over the file's keys
             place |= _preset(place.pop("preset"))
     return config_from_mapping(data)
+
+
+def _checked_searches(model: Any) -> Any:
+    """The model section; refused with settings for a search that has none."""
+    searches = model.get("searches") if isinstance(model, Mapping) else None
+    known = {field.name for field in dataclasses.fields(SearchSettings)}
+    for name in searches if isinstance(searches, Mapping) else ():
+        if name in SEARCHES and name not in known:
+            raise ConfigError(f"model.searches.{name}: the search {name} has no settings; leave it out")
+    return model
 
 
 def _with_preset(training: Any) -> Any:

@@ -11,7 +11,6 @@ version. Clients go on with the vocabularies that they have, so indices in reque
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import shutil
@@ -30,7 +29,6 @@ from export.publishing.publisher import Watcher, publish_written
 from export.publishing.version_store import KEPT, PublishError, whole_versions
 from export.saved_model.exporter import EXPORT, EXTRA, write_extra
 from export.saved_model.servable import VARIABLES, Servable
-from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import load_schema
@@ -40,7 +38,7 @@ from twin_tf.runs.recorded_settings import load_run_config, recorded_model
 from twin_tf.runs.run import Run, finished_checkpoint, schema_of
 from twin_tf.search import find_strategy
 
-START_SETTINGS = ("projection_start", "relevance_scale", "embedding_scale")
+START_SETTINGS = ("projection_init", "relevance_init_scale", "embedding_scale")
 """Settings of `model` that say how training began and leave no trace in the graph."""
 
 _IDS = "lookup/ids/.ATTRIBUTES/VARIABLE_VALUE"
@@ -138,15 +136,16 @@ def _check_same_graph(source: Path, run: Path) -> dict[str, Any]:
     if served is None:
         raise ConfigError(f"{path} does not say which settings its graph was made with; export the run as a whole")
     graph = recorded_model(served, str(path))
-    for field in dataclasses.fields(ModelConfig):
-        here, there = getattr(config.model, field.name), getattr(graph, field.name)
-        if field.name not in START_SETTINGS and here != there:
+    now, then = config.model.in_use(), graph.in_use()
+    for name in {**now, **then}:
+        here, there = now.get(name), then.get(name)
+        if name not in START_SETTINGS and here != there:
             raise ConfigError(
-                f"model.{field.name} is {here} in the run {run}, but {there} in {source}: its graph is another; export "
+                f"model.{name} is {here} in the run {run}, but {there} in {source}: its graph is another; export "
                 "the run as a whole"
             )
-    seed, drawn = config.training.seed, find_strategy(config.model.search).drawn
-    if drawn and description.get("seed", seed) != seed:
+    seed, random = config.training.seed, find_strategy(config.model.search).uses_random_projection
+    if random and description.get("seed", seed) != seed:
         raise ConfigError(
             f"training.seed is {seed} in the run {run}, but {description['seed']} in {source}: the search "
             f"{config.model.search!r} draws its graph's hyperplanes by it; export the run as a whole"

@@ -83,7 +83,7 @@ def rescore_probes(run: Run, servable: Servable, probes: Probes, path: Path, tab
 
     predict = graph(score).get_concrete_function(**request_spec(run.schema))
     probability = np.zeros(probes.real.shape, np.float32)
-    position = np.full((*probes.real.shape, run.config.model.retrieved), -1, np.int32)
+    position = np.full((*probes.real.shape, run.config.model.top_k), -1, np.int32)
     for rows, request in batches(probes):
         scored, found = (tensor.numpy() for tensor in predict(**{n: tf.constant(a) for n, a in request.items()}))
         real = probes.real[rows, : scored.shape[1]]

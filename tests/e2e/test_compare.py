@@ -48,7 +48,7 @@ def test_a_comparison_that_was_ended_goes_on_to_its_report(tmp_path: Path) -> No
     second = begin(output, jobs=2)
     said = second.communicate(timeout=600)[1]
     assert second.returncode == 0, said
-    assert "search=recent" not in said.replace("consistency", "")  # DIN was trained and evaluated before
+    assert "search=din" not in said.replace("consistency", "")  # DIN was trained and evaluated before
     report = json.loads((output / "report.json").read_text())
     assert set(report["extras"]) == set(report["systems"]) == {"din", "twin", "twin_no_bias"}
     assert report["extras"]["twin"]["by_age"][0]["share"] == 1

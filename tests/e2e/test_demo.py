@@ -56,7 +56,7 @@ def report_of(workdir: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demo") / "config.yaml"
-    small_config("training.epochs=1", "model.history_length=100", "model.retrieved=20", "serving.probes=20").save(path)
+    small_config("training.epochs=1", "model.history_length=100", "model.top_k=20", "serving.probes=20").save(path)
     return path
 
 

@@ -45,8 +45,8 @@ schema:
     - {name: country, role: user, dim: 4, encoding: {kind: vocabulary}}
     - {name: page, role: context, column: page_kind, dim: 4, encoding: {kind: identity, size: 3}}
     - {name: weekday, role: context, dim: 4, derived: day_of_week}
-model: {history_length: 50, retrieved: 20, heads: 3, head_size: 8, short_term_length: 5, mixer: [16], evidence: true,
-        projection_start: per_feature, crosses: 1, cross_projection: 8}
+model: {history_length: 50, top_k: 20, heads: 3, head_size: 8, short_term_length: 5, mixer: [16],
+        relevance_statistics: true, projection_init: per_feature, crosses: 1, cross_projection: 8}
 training: {epochs: 3, batch_records: 1, dense_learning_rate: 0.003, label_smoothing: 0.02, class_weights: [1, 1.5]}
 serving: {probes: 30, warmup_lengths: [1, 50], warmup_candidates: [1, 10]}
 """

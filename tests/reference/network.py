@@ -72,7 +72,7 @@ def cross_vectors(model, batch, user, target):
 
 def log_count(model, batch, user, stage):
     """TWIN-V2's ln n of every behaviour as a stage ("search" or "attention") adds it: (L,)."""
-    if not model.schema.history.clustered or model.config.cluster_size not in ("both", stage):
+    if not model.schema.history.clustered or model.config.cluster_size_bias not in ("both", stage):
         return np.zeros(len(batch.history.item[user]))
     return np.array([math.log(max(int(count), 1)) for count in batch.history.count[user]])
 
@@ -110,10 +110,10 @@ def end_of(batch, user, target):
 def find(block, alpha, end):
     """What the block's search chooses of `end` behaviours."""
     search = block.search
-    if search.name == "recent":
+    if search.name == "din":
         return [place for place in range(end - 1, end - 1 - search.window, -1) if place >= 0]
     seen = [end - search.history_length <= place < end for place in range(alpha.shape[1])]
-    return attention.merge_heads(alpha, seen, search.retrieved)
+    return attention.merge_heads(alpha, seen, search.top_k)
 
 
 def attend(model, block, batch, user, target, finalists=None):
@@ -154,7 +154,7 @@ def mixer_input(model, batch, user, target, found):
     parts = [found.output, item_vectors(model.item_embedding, [batch.targets.item[user, target]])[0]]
     if model.short_term is not None:
         parts.append(attend(model, model.short_term, batch, user, target).output)
-    if model.config.evidence:
+    if model.config.relevance_statistics:
         end = end_of(batch, user, target)
         seen = int(batch.history.count[user][max(0, end - model.window) : end].sum())
         own = self_relevance(model.long_term.relevance, queries_of(model, batch, user, target))

@@ -21,29 +21,29 @@ def values(row, columns):
     return {int(value) for value in row[columns] if value >= 2}
 
 
-def category(target, behaviours, columns, count):
+def sim_hard(target, behaviours, columns, count):
     """SIM Hard."""
     wanted = values(target, columns)
     return best([0.0 if wanted & values(row, columns) else -math.inf for row in behaviours], count)
 
 
-def inner_product(target, behaviours, count):
+def sim_soft(target, behaviours, count):
     """SIM Soft: vectors of the target and the behaviours."""
     return best([float(vector @ target) for vector in behaviours], count)
 
 
-def item_clusters(target, behaviours, count):
+def sim_cluster(target, behaviours, count):
     """SIM Cluster: cluster numbers; -1 is none."""
     return best([0.0 if cluster == target != -1 else -math.inf for cluster in behaviours], count)
 
 
-def hamming(target, behaviours, planes, count):
+def eta(target, behaviours, planes, count):
     """ETA: the fewest different bits."""
     mine = target @ planes > 0
     return best([-sum((vector @ planes > 0) != mine) for vector in behaviours], count)
 
 
-def hash_rounds(target, behaviours, planes, round_bits, count):
+def sdim(target, behaviours, planes, round_bits, count):
     """SDIM: rounds in which all bits are the target's."""
     mine = target @ planes > 0
     scores = []
@@ -53,7 +53,7 @@ def hash_rounds(target, behaviours, planes, round_bits, count):
     return best(scores, count)
 
 
-def bm25(target, behaviours, spans, count, k1=1.2, b=0.75):
+def ubr4ctr(target, behaviours, spans, count, k1=1.2, b=0.75):
     """UBR4CTR's retrieval over the user's own behaviours."""
     documents = [Counter((span, value) for span in spans for value in values(row, slice(*span))) for row in behaviours]
     query = [(span, value) for span in spans for value in values(target, slice(*span))]
@@ -71,7 +71,7 @@ def bm25(target, behaviours, spans, count, k1=1.2, b=0.75):
     return best(scores, count)
 
 
-def learned_inner_product(target, behaviours, target_kernel, item_kernel, count):
+def sim_soft_learned(target, behaviours, target_kernel, item_kernel, count):
     """SIM's soft search: r_i = (W_b e_i) . (W_a e_a)."""
     return best([float((vector @ item_kernel) @ (target @ target_kernel)) for vector in behaviours], count)
 
@@ -85,12 +85,12 @@ def soft_sum_logit(target, behaviours, target_kernel, item_kernel, hidden, logit
     return (inner @ logit[0] + logit[1])[0]
 
 
-def average(behaviours):
+def avg_pooling(behaviours):
     """Average pooling: one entry, all behaviours alike: (1, n) weights."""
     return np.full((1, len(behaviours)), 1 / len(behaviours)) if len(behaviours) else np.zeros((1, 0))
 
 
-def memory(behaviours, keys):
+def mimn(behaviours, keys):
     """The slots' weights: (slots, n)."""
     if not len(behaviours):
         return np.zeros((keys.shape[1], 0))

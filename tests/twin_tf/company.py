@@ -75,7 +75,7 @@ def make_trainer(strategy: tf.distribute.Strategy, form: str) -> Trainer:
             schema=schema(),
             decoupled_embeddings=True,
             consistency="auxiliary",
-            evidence=False,
+            relevance_statistics=False,
             short_term_length=0,
         )
     for _, table in embedding_tables(model):

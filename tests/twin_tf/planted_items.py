@@ -47,7 +47,7 @@ def planted_config(*overrides: str) -> Config:
         "schema": SCHEMA,
         "model": {
             "history_length": 8,
-            "retrieved": 4,
+            "top_k": 4,
             "heads": 1,
             "head_size": 8,
             "short_term_length": 0,

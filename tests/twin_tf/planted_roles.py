@@ -136,7 +136,7 @@ def make_trainer(role: str, training: TrainingConfig, **changes: Any) -> Trainer
     schema = planted_schema(role == "large_cross")
     config = ModelConfig(
         history_length=8,
-        retrieved=8,
+        top_k=8,
         short_term_length=0,
         decoupled_embeddings=role == "relevance",
         consistency="auxiliary" if role == "auxiliary" else "shared",

@@ -29,7 +29,7 @@ class Recorded(Steps):
         if arguments[0] == "train":
             run.mkdir(parents=True, exist_ok=True)
             rates = [part for part in arguments if part.startswith("training.embedding_learning_rate=")]
-            rate, best = (rates or [UNCHANGED])[0], HALVED if "model.search=recent" in arguments else UNCHANGED
+            rate, best = (rates or [UNCHANGED])[0], HALVED if "model.search=din" in arguments else UNCHANGED
             valid = {"gauc": 0.8 if rate == best else 0.6 if "0.2" in rate else 0.7}
             valid |= {"gauc_error": 0.0123, "targets": 50, "users": 5}
             trained = {

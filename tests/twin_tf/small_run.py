@@ -15,6 +15,7 @@ from twin_tf.config import Config, config_from_mapping, load_config
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.packing import unpack
+from twin_tf.renamed_settings import put
 from twin_tf.runs.run import build_model, load_info
 from twin_tf.training.train import train_model
 
@@ -41,16 +42,15 @@ def small_config(*overrides: str) -> Config:
     plain["schema"]["features"].append({**position, "encoding": {"kind": "identity", "size": 9}})
     plain["schema"]["history"]["max_length"] = 400
     plain["schema"]["targets"]["per_record"] = 32
-    plain["model"] |= {"history_length": 300, "retrieved": 40, "head_size": 8, "mixer": [16]}
+    plain["model"] |= {"history_length": 300, "top_k": 40, "head_size": 8, "mixer": [16]}
     plain["model"]["short_term_length"] = 0  # soon traced; `two_days` and tests of every search have the block
-    plain["model"]["relevance_scale"] = 100.0  # so sharp a start as the shipped one is for more data than these
+    plain["model"]["relevance_init_scale"] = 100.0  # so sharp a start as the shipped one is for more data than these
     plain["training"] |= {"batch_records": 4, "epochs": 2}
     plain["training"] |= {"embedding_learning_rate": 0.1, "dense_learning_rate": 0.003}
     plain["serving"] = {"probes": 60, "warmup_lengths": [1, 50], "warmup_candidates": [1, 8]}
     for override in overrides:
-        place, text = override.split("=")
-        section, key = place.split(".")
-        plain[section][key] = yaml.safe_load(text)
+        name, text = override.split("=")
+        put(plain, name, yaml.safe_load(text))
     return config_from_mapping(plain)
 
 

@@ -128,9 +128,9 @@ def test_read_yaml_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
 def test_defaults_are_the_papers() -> None:
     config = load_config(None)
     assert config == Config()
-    assert (config.model.retrieved, config.model.heads, config.model.short_term_length) == (100, 4, 50)
+    assert (config.model.top_k, config.model.heads, config.model.short_term_length) == (100, 4, 50)
     assert (config.model.history_length, config.training.embedding_learning_rate) == (10_000, 0.05)
-    assert config.model.search == "consistent"
+    assert config.model.search == "twin"
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -160,8 +160,8 @@ def test_overrides_change_single_values_and_are_read_as_yaml() -> None:
 
 
 def test_a_value_of_an_override_may_hold_an_equals_sign() -> None:
-    with pytest.raises(ConfigError, match=r"^model.projection_start must be one of .*, not 'a=b'$"):
-        load_config(None, ["model.projection_start=a=b"])
+    with pytest.raises(ConfigError, match=r"^model.projection_init must be one of .*, not 'a=b'$"):
+        load_config(None, ["model.projection_init=a=b"])
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_wrong_overrides_are_refused_in_one_sentence(override: str, sentence: st
     ("section", "key", "value", "sentence"),
     [
         ("model", "history_length", 0, "model: history_length must be at least 1, not 0"),
-        ("model", "retrieved", 0, "model: retrieved must be at least 1, not 0"),
+        ("model", "top_k", 0, "model: top_k must be at least 1, not 0"),
         ("model", "heads", -1, "model: heads must be at least 1, not -1"),
         ("model", "head_size", 0, "model: head_size must be at least 1, not 0"),
         ("model", "short_term_length", -1, "model: short_term_length must not be negative, not -1"),

@@ -68,7 +68,7 @@ def make_schema(
 SCHEMA = make_schema()
 
 CONFIG = ModelConfig(
-    heads=3, head_size=4, retrieved=8, history_length=50, short_term_length=5, mixer=(8,), evidence=True
+    heads=3, head_size=4, top_k=8, history_length=50, short_term_length=5, mixer=(8,), relevance_statistics=True
 )
 
 

@@ -212,7 +212,7 @@ def item_embeddings(prepared: str, output: str, width: int, seed: int, as_json: 
 
     \b
     twin-tf item-embeddings --prepared prepared --output embeddings
-    twin-tf train --config my.yaml --set model.search=inner_product --set training.item_embeddings=embeddings \
+    twin-tf train --config my.yaml --set model.search=sim_soft --set training.item_embeddings=embeddings \
         --prepared prepared --run run-sim-soft
     """
     from twin_tf.runs.item_embeddings import make_item_embeddings

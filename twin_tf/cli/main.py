@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from twin_tf.cli.serving import CommandFailedError, predict, publish, refresh, r
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError, is_users
 from twin_tf.core.files import full_disk
+from twin_tf.renamed_settings import RenamedSettingWarning
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what matters as exceptions
 
@@ -47,6 +49,23 @@ def _one_sentence(context: click.Context) -> Iterator[None]:
         raise CommandFailedError(full or str(error)) from error
 
 
+@contextlib.contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Shows renamed settings as one line, without the place in the code."""
+    whole = warnings.formatwarning
+
+    def one_line(message: Any, category: Any, *where: Any, **more: Any) -> str:
+        if issubclass(category, RenamedSettingWarning):
+            return f"warning: {message}\n"
+        return whole(message, category, *where, **more)
+
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = whole
+
+
 class _Group(click.Group):
     """Says every failure in one sentence, with `--json` on standard output too."""
 
@@ -56,7 +75,7 @@ class _Group(click.Group):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            with _one_sentence(context):
+            with _one_line_warnings(), _one_sentence(context):
                 return super().invoke(context)
         except click.ClickException as error:
             if context.meta[_AS_JSON]:
@@ -101,7 +120,7 @@ def train(
 
     \b
     twin-tf train --config complete_journey --prepared prepared --run run
-    twin-tf train --config complete_journey --set model.search=recent --prepared prepared --run run-din
+    twin-tf train --config complete_journey --set model.search=din --prepared prepared --run run-din
     twin-tf train --config complete_journey --init-from monday-run --prepared tuesday --run tuesday-run
     TF_CONFIG='{"cluster": ..., "task": ...}' twin-tf train --strategy parameter_server --prepared prepared --run run
     twin-tf train --config my.yaml --set training.epochs=9 --set training.patience=2 --prepared prepared --run run

@@ -32,8 +32,8 @@ from twin_tf.records.format import MANIFEST, Manifest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what matters comes as an exception
 
 TWIN = Arm("twin", "TWIN")
-PLAIN = Arm("twin_plain", "TWIN, paper form (no evidence)", ("model.evidence=false",))
-DIN = Arm("din", "DIN (latest 100)", ("model.search=recent",))
+PLAIN = Arm("twin_plain", "TWIN, paper form (no relevance statistics)", ("model.relevance_statistics=false",))
+DIN = Arm("din", "DIN (latest 100)", ("model.search=din",))
 
 
 class Demo(NamedTuple):

@@ -111,9 +111,9 @@ def _findings(done: Done) -> list[str]:
         lines.append(f"Counting over the whole history, without any learning, reaches AUC {counted['auc']:.4f}.")
     if twin is not None and paper is not None:
         lines.append(
-            f"Without the evidence features, as in the paper, TWIN reaches AUC {paper['auc']:.4f} and GAUC "
-            f"{paper['gauc']:.4f}. The evidence (log-sum-exp and maximum of the finalists' relevance beside the "
-            f"target's own, which a softmax forgets) is worth {twin['auc'] - paper['auc']:+.4f} AUC here."
+            f"Without `relevance_statistics`, as in the paper, TWIN reaches AUC {paper['auc']:.4f} and GAUC "
+            f"{paper['gauc']:.4f}. The statistics (logsumexp and maximum of the retrieved scores, minus the target's "
+            f"self-score) add {twin['auc'] - paper['auc']:+.4f} AUC here."
         )
     if served is not None:
         lines.append(

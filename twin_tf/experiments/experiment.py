@@ -92,7 +92,7 @@ class Arms:
                 "train_peak_rss_mb": trained["peak_rss_mb"],
                 "trained_at_once": trained["at_once"],
                 "tables": trained.get("tables", {}),
-                "evidence": trained.get("evidence", False),
+                "relevance_statistics": trained.get("relevance_statistics", False),
             }
 
         result = self._steps.once(name, provenance, evaluated, [], self._stem(arm, seed))

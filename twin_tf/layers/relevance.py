@@ -43,14 +43,14 @@ class Relevance(keras.layers.Layer):
         head_size: d_k.
         inherent_dims: widths of the inherent features' embeddings, in order; their sum is H.
         cross_dims: cross feature -> width of its embedding, in order.
-        start: how W^q and W^h begin: `per_feature`, `equal` or `unrelated`, see `starting_kernels`.
+        start: how W^q and W^h begin: `per_feature`, `tied` or `independent`, see `starting_kernels`.
         scale: how many times as large the relevance begins.
         bias: whether cross features bias the relevance.
         seed: of the random starts.
         precision: of the products.
 
     Example:
-        >>> relevance = Relevance(4, 16, [16, 8], {"quantity": 8}, "equal", bias=True, seed=1)
+        >>> relevance = Relevance(4, 16, [16, 8], {"quantity": 8}, "tied", bias=True, seed=1)
         >>> relevance.project_items(tf.ones([3, 24])).shape
         TensorShape([3, 64])
 
@@ -227,7 +227,7 @@ def starting_kernels(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """W^q and W^h at the start.
 
-    `unrelated` draws two random matrices. `equal` draws one with orthonormal columns per head and uses it twice, so
+    `independent` draws two random matrices. `tied` draws one with orthonormal columns per head and uses it twice, so
     relevance starts as an inner product and similar items attract from the first step. `per_feature` does the same with
     head a block at the a-th inherent feature alone (in turn, where there are more heads than features), so that "same
     product", "same category", ... are separate evidence from the first step. In the last two the projection keeps the
@@ -238,7 +238,7 @@ def starting_kernels(
     """
     generator = np.random.default_rng(seed)
     width = sum(inherent_dims)
-    if start == "unrelated":
+    if start == "independent":
         query, item = (generator.normal(0.0, 1.0 / np.sqrt(width), (width, heads * head_size)) for _ in range(2))
         return query.astype(np.float32), item.astype(np.float32)
     offsets = np.concatenate([[0], np.cumsum(inherent_dims)])

@@ -19,7 +19,7 @@ from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.visibility import Visibility, visibility_of
 from twin_tf.records.batch import History, Targets
 from twin_tf.search import SearchInputs, SearchStrategy, search_from_config
-from twin_tf.search.protocol import LearnedSearch, MadeSearch
+from twin_tf.search.protocol import LearnedSearch, PoolingSearch
 
 
 @keras.utils.register_keras_serializable("twin_tf")
@@ -75,9 +75,9 @@ class AttentionBlock(keras.layers.Layer):
         block = self._look(self.search, items, queries, history, cross, targets)
         if chosen is not None:
             return self._attend(block, _within_sight(_in_columns(chosen, block.visibility), block.visibility))
-        if isinstance(self.search, MadeSearch):
+        if isinstance(self.search, PoolingSearch):
             inputs = self._inputs(block, "search")
-            mass = self.search.shares(inputs) * inputs.count[..., None]
+            mass = self.search.assignment_weights(inputs) * inputs.count[..., None]
             return attend_to_entries(self.relevance, self.attention, block, mass)
         found = self._attend(block, *self._find(self.search, block, "search"))
         if isinstance(self.search, LearnedSearch):

@@ -30,9 +30,9 @@ from twin_tf.models.attention_block import AttentionBlock
 from twin_tf.models.losses import ClickLoss
 from twin_tf.records.batch import Batch
 from twin_tf.search import SearchStrategy, make_search
-from twin_tf.search.consistent import ConsistentSearch
-from twin_tf.search.protocol import MadeSearch, Vectors
-from twin_tf.search.recent import RecentSearch
+from twin_tf.search.din import DinSearch
+from twin_tf.search.protocol import PoolingSearch, Vectors
+from twin_tf.search.twin import TwinSearch
 
 EVIDENCE_SCALE = 0.3
 """Brings the evidence, whose numbers start at a few units, to the scale of the mixer's other inputs."""
@@ -120,15 +120,15 @@ class TwinModel(tfrs.Model):
         self.item_state = None if item_state is None else tf.Variable(item_state, trainable=False, name="item_state")
         self.cross_embedding = CrossEmbedding(schema.cross, cardinalities, schema.events.time, seed)
         search = make_search(config, schema, self.relevance_embedding.width, seed + 2000)
-        if isinstance(search, MadeSearch) and config.relevance != "split":
+        if isinstance(search, PoolingSearch) and config.relevance != "split":
             raise ConfigError(
-                f"model.search: {config.search} makes entries of its own and needs model.relevance: split"
+                f"model.search: {config.search} pools the history into entries and needs model.relevance: split"
             )
         self.long_term = self._block("long_term", search, seed)
         self.short_term: AttentionBlock | None = None
         if config.short_term_length:
-            recent = RecentSearch(config.short_term_length, config.history_length)
-            self.short_term = self._block("short_term", recent, seed + 1000)
+            latest = DinSearch(config.short_term_length, config.history_length)
+            self.short_term = self._block("short_term", latest, seed + 1000)
         self.user_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name], seed) for f in schema.user}
         self.context_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name], seed) for f in schema.context}
         policy = "mixed_bfloat16" if config.precision == "bfloat16" else None
@@ -149,8 +149,8 @@ class TwinModel(tfrs.Model):
             config.head_size,
             [f.dim for f in self.relevance_embedding.features],
             cross_dims,
-            config.projection_start,
-            scale=config.relevance_scale,
+            config.projection_init,
+            scale=config.relevance_init_scale,
             bias=config.bias,
             seed=seed,
             precision=config.precision,
@@ -166,14 +166,14 @@ class TwinModel(tfrs.Model):
             name=f"{name}_attention",
         )
         return AttentionBlock(
-            search, relevance, attention, self.cross_embedding.relative_boundaries, name, config.cluster_size
+            search, relevance, attention, self.cross_embedding.relative_boundaries, name, config.cluster_size_bias
         )
 
     def _mixer_input_width(self) -> int:
         blocks = 1 if self.short_term is None else 2
         width = blocks * self.config.heads * self.config.head_size + self.item_embedding.width
         width += sum(f.dim for f in (*self.schema.user, *self.schema.context))
-        return width + (3 * self.config.heads + 1 if self.config.evidence else 0)
+        return width + (3 * self.config.heads + 1 if self.config.relevance_statistics else 0)
 
     @property
     def window(self) -> int:
@@ -253,7 +253,7 @@ class TwinModel(tfrs.Model):
         if self.short_term is not None:
             live = Items(self.relevance_embedding, self.item_embedding, batch.history.item)
             parts.append(self.short_term(live, queries, batch.history, cross, batch.targets).output)
-        if self.config.evidence:
+        if self.config.relevance_statistics:
             parts += [EVIDENCE_SCALE * part for part in self._evidence(long_term, items, queries, batch)]
         parts += [self.user_embeddings[f.name](batch.user[f.name])[:, None, :] for f in self.schema.user]
         parts += [self._context(batch, f.name) for f in self.schema.context]
@@ -298,10 +298,10 @@ class TwinModel(tfrs.Model):
         return tf.reduce_mean(tf.boolean_mask(entropy, counts))
 
     def _overlap(self, found: Finalists, batch: Batch) -> tf.Tensor:
-        if isinstance(self.long_term.search, MadeSearch):
+        if isinstance(self.long_term.search, PoolingSearch):
             return tf.constant(float("nan"))
         cross, items, queries = self._looked_up(batch, None, True)
-        best = ConsistentSearch(self.config.retrieved, self.config.history_length)
+        best = TwinSearch(self.config.top_k, self.config.history_length)
         true = self.long_term.find(best, items, queries, batch.history, cross, batch.targets)
         return share_found(found, true, tf.shape(batch.history.item)[1], batch.targets.count)
 

@@ -18,7 +18,7 @@ from twin_tf.layers.items import Items
 from twin_tf.layers.relevance import Relevance
 from twin_tf.models.attention_block import AttentionBlock
 from twin_tf.records.batch import History, Targets
-from twin_tf.search.consistent import ConsistentSearch
+from twin_tf.search.twin import TwinSearch
 
 AGE = "age"
 """What the layer calls the cross feature that it makes of ages."""
@@ -55,8 +55,8 @@ class TwinAttention(keras.layers.Layer):
         age_boundaries: ages at which the bucket of a further cross feature changes, rising, in the unit of `ages`;
             empty: no such feature.
         age_dim: width of its embedding.
-        init: how W^q and W^h begin: `equal` (one random matrix, so similar items attract from the first step) or
-            `unrelated`.
+        init: how W^q and W^h begin: `tied` (one random matrix, so similar items attract from the first step) or
+            `independent`.
         init_scale: how many times as large relevance begins.
         seed: of the random starts.
 
@@ -92,7 +92,7 @@ class TwinAttention(keras.layers.Layer):
         cross_rows: Mapping[str, int] | None = None,
         age_boundaries: Sequence[int] = (),
         age_dim: int = 8,
-        init: str = "equal",
+        init: str = "tied",
         init_scale: float = 1.0,
         seed: int = 1,
         name: str = "twin_attention",
@@ -128,7 +128,7 @@ class TwinAttention(keras.layers.Layer):
             self.heads, self.head_size, [width], dims, self._init, scale=self._init_scale, bias=True, seed=seed
         )
         attention = TargetAttention(self.heads, self.head_size, width, dims, seed=seed + 500)
-        self.block = AttentionBlock(ConsistentSearch(self.top_k, UNLIMITED), relevance, attention, relative, "block")
+        self.block = AttentionBlock(TwinSearch(self.top_k, UNLIMITED), relevance, attention, relative, "block")
         super().build(input_shape)
 
     def _table(self, feature: str, rows: int, dim: int, seed: int) -> tf.Variable:

@@ -1,22 +1,24 @@
 """The settings that a run or an exported model was made with, read as its own code meant them.
 
 Both write every setting out, so a new default of today's code never reaches them. A setting that they lack is younger
-than they are, or stood at its default when defaults were left out: `EARLIER_DEFAULTS` says what that meant.
+than they are, or stood at its default when defaults were left out: `EARLIER_DEFAULTS` says what that meant. Settings
+that they hold under an earlier name are read under the new one (`twin_tf.renamed_settings`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from twin_tf.config import Config, ModelConfig, config_from_mapping
 from twin_tf.core.dataclass_yaml import ConfigError, build, read_yaml
+from twin_tf.renamed_settings import current_names, put
 
 CONFIG = "config.yaml"
 """In a run directory."""
 
 EARLIER_DEFAULTS: Mapping[str, Any] = {
     "model.embedding_scale": 2.0,
-    "model.relevance_scale": 1.0,
+    "model.relevance_init_scale": 1.0,
     "training.id_dropout": 0.0,
     "training.redraw_tables": False,
     "training.table_gradient": "mean",
@@ -33,18 +35,15 @@ def load_run_config(run: str | Path) -> Config:
     Raises:
         ConfigError: the run has none, or one of settings that this code does not know.
     """
-    path = Path(run) / CONFIG
-    plain = read_yaml(path)
-    for name, value in earlier_forms(run).items():
-        section, _, key = name.partition(".")
-        plain[section] = {**(plain.get(section) or {}), key: value}
+    plain = _recorded(run)
+    for name, value in _absent(plain).items():
+        put(plain, name, value)
     return config_from_mapping(plain)
 
 
 def earlier_forms(run: str | Path) -> dict[str, Any]:
     """`section.key` -> value of the settings that the run does not record and that meant something else in its time."""
-    plain = read_yaml(Path(run) / CONFIG)
-    return {name: value for name, value in EARLIER_DEFAULTS.items() if not _recorded(plain, name)}
+    return _absent(_recorded(run))
 
 
 def recorded_model(plain: Mapping[str, Any], where: str) -> ModelConfig:
@@ -57,13 +56,28 @@ def recorded_model(plain: Mapping[str, Any], where: str) -> ModelConfig:
     Raises:
         ConfigError: settings that this code does not know.
     """
-    earlier = {name.partition(".")[2]: value for name, value in EARLIER_DEFAULTS.items() if name.startswith("model.")}
-    return build(ModelConfig, {**earlier, **plain}, where)
+    found, _ = current_names({"model": plain})
+    for name, value in _absent(found).items():
+        if name.startswith("model."):
+            put(found, name, value)
+    return build(ModelConfig, found["model"], where)
 
 
-def _recorded(plain: Mapping[str, Any], name: str) -> bool:
-    section, _, key = name.partition(".")
-    recorded = plain.get(section) or {}
-    if not isinstance(recorded, Mapping):
-        raise ConfigError(f"section {section!r} of {CONFIG} must be a mapping, not {recorded!r}")
-    return key in recorded
+def _recorded(run: str | Path) -> dict[str, Any]:
+    """What a run recorded, under today's names."""
+    plain, _ = current_names(read_yaml(Path(run) / CONFIG))
+    for section, recorded in plain.items():
+        if recorded is not None and not isinstance(recorded, Mapping):
+            raise ConfigError(f"section {section!r} of {CONFIG} must be a mapping, not {recorded!r}")
+    return plain
+
+
+def _absent(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `EARLIER_DEFAULTS` that recorded settings lack."""
+    return {name: value for name, value in EARLIER_DEFAULTS.items() if not _holds(plain, name.split("."))}
+
+
+def _holds(plain: Any, way: Sequence[str]) -> bool:
+    if not way:
+        return True
+    return isinstance(plain, Mapping) and way[0] in plain and _holds(plain[way[0]], way[1:])

@@ -7,9 +7,10 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from twin_tf.config import Config
-from twin_tf.core.dataclass_yaml import ConfigError, first_difference
+from twin_tf.core.dataclass_yaml import ConfigError, first_difference, to_plain
 from twin_tf.core.file_lock import file_lock
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
@@ -70,12 +71,17 @@ def _difference(directory: Path, config: Config, info: RunInfo) -> str:
     begun = load_info(directory)
     if begun.weights_version:
         return "its training is finished"
-    settings = first_difference(load_run_config(directory).to_plain(defaults=True), config.to_plain(defaults=True))
+    settings = first_difference(_in_use(load_run_config(directory)), _in_use(config))
     if settings:
         return f"it was begun with other settings, {settings}; only the same command resumes it{_advice(directory)}"
     if dataclasses.replace(begun, prepared=info.prepared, commit=info.commit) != info:
         return "it was begun with other data or another --init-from; only the same command resumes it"
     return ""
+
+
+def _in_use(config: Config) -> dict[str, Any]:
+    """Every setting as it is recorded, but for those of searches that are not chosen: no run depends on them."""
+    return {**config.to_plain(defaults=True), "model": to_plain(config.model.in_use(), defaults=True)}
 
 
 def _advice(directory: Path) -> str:

@@ -8,33 +8,33 @@ from typing import Any
 from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.features.schema import FeatureSchema
-from twin_tf.search.average import AverageSearch
-from twin_tf.search.bm25 import BM25Search
-from twin_tf.search.category import CategorySearch
-from twin_tf.search.consistent import ConsistentSearch
-from twin_tf.search.hash_rounds import HashRoundsSearch
-from twin_tf.search.inner_product import InnerProductSearch
-from twin_tf.search.item_clusters import ItemClusterSearch
-from twin_tf.search.learned_inner_product import LearnedInnerProductSearch
-from twin_tf.search.memory import MemorySearch
+from twin_tf.search.avg_pooling import AvgPoolingSearch
+from twin_tf.search.din import DinSearch
+from twin_tf.search.eta import EtaSearch
+from twin_tf.search.mimn import MimnSearch
 from twin_tf.search.protocol import SearchInputs, SearchStrategy
-from twin_tf.search.recent import RecentSearch
-from twin_tf.search.simhash import SimHashSearch
+from twin_tf.search.sdim import SdimSearch
+from twin_tf.search.sim_cluster import SimClusterSearch
+from twin_tf.search.sim_hard import SimHardSearch
+from twin_tf.search.sim_soft import SimSoftSearch
+from twin_tf.search.sim_soft_learned import SimSoftLearnedSearch
+from twin_tf.search.twin import TwinSearch
+from twin_tf.search.ubr4ctr import Ubr4ctrSearch
 
 STRATEGIES: dict[str, type[SearchStrategy]] = {
     strategy.name: strategy
     for strategy in (
-        AverageSearch,
-        BM25Search,
-        CategorySearch,
-        ConsistentSearch,
-        HashRoundsSearch,
-        InnerProductSearch,
-        ItemClusterSearch,
-        LearnedInnerProductSearch,
-        MemorySearch,
-        RecentSearch,
-        SimHashSearch,
+        AvgPoolingSearch,
+        DinSearch,
+        EtaSearch,
+        MimnSearch,
+        SdimSearch,
+        SimClusterSearch,
+        SimHardSearch,
+        SimSoftLearnedSearch,
+        SimSoftSearch,
+        TwinSearch,
+        Ubr4ctrSearch,
     )
 }
 
@@ -63,8 +63,8 @@ def make_search(config: ModelConfig, schema: FeatureSchema, width: int, seed: in
         ConfigError: no such strategy, or a setting that it needs is missing or wrong.
     """
     strategy = find_strategy(config.search)
-    own = strategy.settings(config, schema, width, seed)
-    return strategy(config.retrieved, config.history_length, **own)
+    own = strategy.arguments(config, schema, width, seed)
+    return strategy(config.top_k, config.history_length, **own)
 
 
 def search_from_config(config: dict[str, Any]) -> SearchStrategy:

@@ -1,7 +1,7 @@
 """What a search strategy gets and gives.
 
-Most strategies choose finalists, some by a score of every behaviour (`ScoredSearch`). Others (`MadeSearch`) choose
-none: they make a few entries of the whole history, and the ESU attends to those.
+Most strategies choose finalists, some by a score of every behaviour (`ScoredSearch`). Others (`PoolingSearch`) choose
+none: they pool the whole history into a few entries, and the ESU attends to those.
 """
 
 import abc
@@ -61,7 +61,7 @@ class SearchStrategy(abc.ABC):
     """Chooses the finalists of every target.
 
     Args:
-        retrieved: K, how many.
+        top_k: K, how many.
         history_length: L, how many of the latest behaviours are visible.
     """
 
@@ -74,18 +74,18 @@ class SearchStrategy(abc.ABC):
     learns: ClassVar[bool] = False
     """Whether it has weights of its own."""
 
-    drawn: ClassVar[bool] = False
-    """Whether its graph holds numbers that `training.seed` drew."""
+    uses_random_projection: ClassVar[bool] = False
+    """Whether its graph holds a random projection that `training.seed` decides."""
 
     layer: keras.layers.Layer | None = None
     """Holds the strategy's own weights, if it has any."""
 
-    def __init__(self, retrieved: int, history_length: int) -> None:
-        self.retrieved = retrieved
+    def __init__(self, top_k: int, history_length: int) -> None:
+        self.top_k = top_k
         self.history_length = history_length
 
     @classmethod
-    def settings(cls, config: "ModelConfig", schema: "FeatureSchema", width: int, seed: int) -> Mapping[str, Any]:
+    def arguments(cls, config: "ModelConfig", schema: "FeatureSchema", width: int, seed: int) -> Mapping[str, Any]:
         """What else the constructor takes.
 
         Args:
@@ -125,11 +125,11 @@ class SearchStrategy(abc.ABC):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of `search_from_config` that make the same strategy."""
-        return {"name": self.name, "retrieved": self.retrieved, "history_length": self.history_length}
+        return {"name": self.name, "top_k": self.top_k, "history_length": self.history_length}
 
 
 class ScoredSearch(SearchStrategy):
-    """The `retrieved` behaviours with the highest scores; of equal ones the more recent."""
+    """The `top_k` behaviours with the highest scores; of equal ones the more recent."""
 
     @abc.abstractmethod
     def scores(self, inputs: SearchInputs) -> tf.Tensor:
@@ -140,21 +140,21 @@ class ScoredSearch(SearchStrategy):
         scores = tf.where(inputs.in_sight(), tf.stop_gradient(self.scores(inputs)), MASKED_SCORE)
         shape = tf.shape(scores)
         rows = tf.reshape(scores, [1, shape[0] * shape[1], shape[2]])
-        kept = tf.minimum(self.retrieved, inputs.width)
+        kept = tf.minimum(self.top_k, inputs.width)
         score, column = top_columns(rows, kept)
         found = [shape[0], shape[1], kept]
         valid = tf.reshape(score, found) > MASKED_SCORE / 2
         return Finalists(tf.where(valid, tf.reshape(column, found), 0), valid)
 
 
-class MadeSearch(SearchStrategy):
-    """Makes entries of all visible behaviours instead of choosing some; the ESU attends to the entries."""
+class PoolingSearch(SearchStrategy):
+    """Pools all visible behaviours into entries instead of choosing some; the ESU attends to the entries."""
 
     @abc.abstractmethod
-    def shares(self, inputs: SearchInputs) -> tf.Tensor:
+    def assignment_weights(self, inputs: SearchInputs) -> tf.Tensor:
         """How much of a behaviour goes into each entry, not negative: float `(B, W, entries)`.
 
-        A target's entries are means, by these shares, of the behaviours it sees.
+        A target's entries are means, by these weights, of the behaviours it sees.
         """
 
     def find(self, inputs: SearchInputs) -> Finalists:

@@ -343,7 +343,7 @@ class Fit:
 
 def overlap_name(config: Config) -> str:
     """The figure's name: the share of the behaviours with the highest relevance in the ESU that the GSU finds."""
-    return f"gsu_overlap@{config.model.retrieved}"
+    return f"gsu_overlap@{config.model.top_k}"
 
 
 def _mean(figures: list[float]) -> float | None:

@@ -152,7 +152,7 @@ def _report(config: Config, fit: Fit, kept: str) -> dict[str, Any]:
         valid = progress.valid[-1]
     return {
         "search": config.model.search,
-        "evidence": config.model.evidence,
+        "relevance_statistics": config.model.relevance_statistics,
         "schema": schema_of(config).name,
         "epochs": len(progress.loss),
         "steps": progress.steps,

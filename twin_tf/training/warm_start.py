@@ -32,13 +32,13 @@ from twin_tf.runs.run import finished_checkpoint, schema_of
 from twin_tf.search import find_strategy
 
 FREE_SETTINGS = (
-    "search", "history_length", "retrieved", "precision", "projection_start", "relevance_scale", "short_term_length",
-    "embedding_scale", "cluster_size",
+    "history_length", "top_k", "precision", "projection_init", "relevance_init_scale", "short_term_length",
+    "embedding_scale", "cluster_size_bias",
 )  # fmt: skip
-"""Settings of `model` that no weight's shape depends on; with the short-term block, only whether there is one."""
+"""Settings of `model` that no weight's shape depends on; with the short-term block, only whether there is one.
 
-SEARCH_SETTINGS = ("category", "item_clusters", "hash_bits", "hash_round_bits", "memory_slots")
-"""Settings that only a search reads; they matter for one that has weights of its own."""
+So are the search and its settings, unless it has weights of its own.
+"""
 
 FRESH = -1
 _NO_FIT = "let both be the same, or train without --init-from"
@@ -84,14 +84,15 @@ def plan_transfer(run: str | Path, manifest: Manifest, model: ModelConfig) -> Tr
     directory = Path(run)
     checkpoint = finished_checkpoint(directory)
     config = load_run_config(directory)
-    for field in dataclasses.fields(ModelConfig):
-        mine, theirs = getattr(model, field.name), getattr(config.model, field.name)
-        free = field.name in SEARCH_SETTINGS or (field.name in FREE_SETTINGS and bool(mine) == bool(theirs))
-        if field.name in ("search", *SEARCH_SETTINGS):
-            free = free and not any(find_strategy(name).learns for name in (model.search, config.model.search))
-        if mine != theirs and not free:
+    mine, theirs = model.in_use(), config.model.in_use()
+    learns = any(find_strategy(name).learns for name in (model.search, config.model.search))
+    for name in {**mine, **theirs}:
+        here, there = mine.get(name), theirs.get(name)
+        of_search = name == "search" or name.startswith("searches.")
+        free = not learns if of_search else name in FREE_SETTINGS and bool(here) == bool(there)
+        if here != there and not free:
             raise ConfigError(
-                f"model.{field.name} is {mine}, but {theirs} in the run {run}, so its weights are others; {_NO_FIT}"
+                f"model.{name} is {here}, but {there} in the run {run}, so its weights are others; {_NO_FIT}"
             )
     schema = schema_of(config)
     time = manifest.schema.events.time

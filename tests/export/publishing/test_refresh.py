@@ -31,6 +31,7 @@ from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import MANIFEST, SUCCESS
 from twin_tf.records.input_pipeline import load_item_ids
+from twin_tf.renamed_settings import put
 from twin_tf.runs.projections import load_projections, run_with_catalogue
 from twin_tf.training.train import train_model
 
@@ -207,8 +208,7 @@ def with_setting(run, copy, key, value):
     """A copy of a run that says it was trained with another setting."""
     shutil.copytree(run, copy)
     plain = yaml.safe_load((copy / "config.yaml").read_text())
-    section, name = key.split(".")
-    plain[section][name] = value
+    put(plain, key, value)
     (copy / "config.yaml").write_text(yaml.safe_dump(plain))
     return copy
 
@@ -219,8 +219,8 @@ def test_what_cannot_refresh_a_version_is_refused_in_one_sentence(days, tmp_path
         refresh(base, days / "run-1")
     shutil.copytree(days / "model-2", base / "1")
     run = days / "run-2"
-    fewer = with_setting(run, tmp_path / "fewer", "model.retrieved", 30)
-    with pytest.raises(ConfigError, match=r"model\.retrieved is 30 in the run \S+, but 40 in .*: its graph is another"):
+    fewer = with_setting(run, tmp_path / "fewer", "model.top_k", 30)
+    with pytest.raises(ConfigError, match=r"model\.top_k is 30 in the run \S+, but 40 in .*: its graph is another"):
         refresh(base, fewer)
     assert with_setting(run, tmp_path / "began", "model.embedding_scale", 1.0)  # says how training began, no more
     other = with_setting(run, tmp_path / "other", "schema.name", "another")
@@ -246,10 +246,10 @@ def test_hyperplanes_of_another_seed_are_another_graph(days, tmp_path, monkeypat
     path = base / "1/assets.extra/export.json"
     description = json.loads(path.read_text())
     assert description["seed"] == seed
-    description["model"]["search"] = "simhash"
+    description["model"]["search"] = "eta"
     path.write_text(json.dumps(description))
     monkeypatch.setattr("export.publishing.refresh.fault", lambda *_, **__: "")
-    other = with_setting(days / "run-2", tmp_path / "hashed", "model.search", "simhash")
+    other = with_setting(days / "run-2", tmp_path / "hashed", "model.search", "eta")
     again = with_setting(other, tmp_path / "again", "training.seed", seed + 1)
     with pytest.raises(ConfigError, match=rf"seed is {seed + 1} in the run \S+, but {seed} in .* hyperplanes"):
         refresh(base, again)

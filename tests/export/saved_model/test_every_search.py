@@ -17,7 +17,7 @@ from tests.twin_tf.small_run import shared_root, small_config, small_data
 from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.runs.item_embeddings import make_item_embeddings
 from twin_tf.search import STRATEGIES, find_strategy
-from twin_tf.search.protocol import MadeSearch
+from twin_tf.search.protocol import PoolingSearch
 from twin_tf.training.train import train_model
 
 
@@ -25,7 +25,7 @@ from twin_tf.training.train import train_model
 def test_every_search_is_trained_evaluated_exported_and_served(search: str, tmp_path: Path) -> None:
     root = shared_root()
     small_data(root)
-    settings = [f"model.{name}={value}" for name, value in SETTINGS.get(search, {}).items()]
+    settings = [f"model.searches.{search}.{name}={value}" for name, value in SETTINGS.get(search, {}).items()]
     embeddings = root / "item-embeddings"
     if find_strategy(search).needs_embeddings:
         if not embeddings.exists():
@@ -50,7 +50,7 @@ def test_every_search_is_trained_evaluated_exported_and_served(search: str, tmp_
     with start_local_server(base) as server, TwinClient(server.address, timeout_s=60) as client:
         served = replay(client, tmp_path / "model")
     assert served["requests"] >= 50 and served["served_minus_trained_max"] <= 1e-5
-    if issubclass(find_strategy(search), MadeSearch):
+    if issubclass(find_strategy(search), PoolingSearch):
         assert math.isnan(served["overlap_at_100"])
     else:
         assert served["overlap_at_100"] == 100.0

@@ -5,7 +5,7 @@ import pytest
 
 from export.saved_model.servable import Servable
 from tests.export.toy_servable import as_trained, in_cpp, make_requests, make_toy
-from tests.twin_tf.searching import SETTINGS, item_state
+from tests.twin_tf.searching import item_state, settings_of
 from twin_tf.core.keras_api import tf
 from twin_tf.search import STRATEGIES
 
@@ -13,8 +13,8 @@ ITEMS = 62  # of the toys' catalogue, padding and unknown included
 
 
 def toy_of(search, items=ITEMS - 2, seed=1):
-    settings = SETTINGS.get(search, {})
-    return make_toy(items, seed=seed, search=search, item_state=item_state(search, items + 2, **settings), **settings)
+    own = {"searches": settings_of(search), "item_state": item_state(search, items + 2)}
+    return make_toy(items, seed=seed, search=search, **own)
 
 
 @pytest.mark.parametrize("search", sorted(STRATEGIES))
@@ -39,7 +39,7 @@ def test_every_search_is_served_as_it_scores(search, tmp_path):
     )
 
 
-@pytest.mark.parametrize("search", ["inner_product", "item_clusters"])
+@pytest.mark.parametrize("search", ["sim_soft", "sim_cluster"])
 def test_a_refresh_with_more_items_keeps_the_graph(search, tmp_path):
     """The next day's run and its embeddings know more items: the variables are rewritten under the same graph."""
     before, after = toy_of(search), toy_of(search, items=80, seed=2)

@@ -22,7 +22,7 @@ EVERYTHING = {
     "consistency": "auxiliary",
     "short_term_length": 0,
 }
-KINDS = {"float16": EVERYTHING, "bfloat16": {"search": "recent"}}
+KINDS = {"float16": EVERYTHING, "bfloat16": {"search": "din"}}
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +156,9 @@ def test_variables_of_another_network_are_refused_and_nothing_is_written(exporte
     copy = shutil.copytree(model, tmp_path / "model")
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     others = {
-        r"projection/table is bfloat16 .*, here it is float32": (make_toy(search="recent"), "float32"),
-        r"its variable \S+ is .*; export the run as a whole": (make_toy(search="recent", head_size=5), "bfloat16"),
-        "009_kernel is missing, here it is": (make_toy(search="recent", short_term_length=0), "bfloat16"),
+        r"projection/table is bfloat16 .*, here it is float32": (make_toy(search="din"), "float32"),
+        r"its variable \S+ is .*; export the run as a whole": (make_toy(search="din", head_size=5), "bfloat16"),
+        "009_kernel is missing, here it is": (make_toy(search="din", short_term_length=0), "bfloat16"),
     }
     for sentence, (toy, table) in others.items():
         servable = Servable(toy.model, toy.schema, toy.item_ids, 1, 1, table)

@@ -43,7 +43,7 @@ def test_work_is_counted_by_distinct_behaviours_and_every_candidate():
 
 
 def test_what_the_search_does_not_look_at_needs_no_projection():
-    toy = make_toy(search="recent", retrieved=2)
+    toy = make_toy(search="din", top_k=2)
     work = projection_work(toy.model, toy.item_ids[2:], one_request(toy))
     assert (work.lookups, work.known, work.live_rows, work.kept_rows) == (4, 1, 3, 3)
     assert work.saved_rows == 0
@@ -70,7 +70,7 @@ def test_no_request_needs_no_projection():
 
 @pytest.mark.parametrize("table", ["float16", "bfloat16"])
 def test_the_loss_by_rounding_is_the_share_of_true_finalists_that_are_missed(table):
-    toy = make_toy(items=500, videos=500, retrieved=30, history_length=300)
+    toy = make_toy(items=500, videos=500, top_k=30, history_length=300)
     request = make_requests(toy, users=40, columns=200, candidates=5)
     request["candidate_count"][:3] = [0, 1, 2]
     servable = Servable(toy.model, toy.schema, toy.item_ids, 1, 1, table)

@@ -107,7 +107,7 @@ CONFIGURED = ("train", "--prepared", "{prepared}", "--run", "{new}")
         (("--set", "training.epochs=two"), "training.epochs must be int, not 'two'"),
         (("--set", "training.epochs=0"), "epochs 0 and batch_records 8 must be at least 1"),
         (("--set", "training.epochs=["), "the value is not valid YAML"),
-        (("--set", "model.search=consistant"), "model.search 'consistant' is not known; did you mean 'consistent'?"),
+        (("--set", "model.search=twim"), "model: search 'twim' is not known; did you mean 'twin'?"),
         (("--config", "complete_journey"), "was prepared with another schema than the configuration holds"),
     ],
 )

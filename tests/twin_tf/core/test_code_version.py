@@ -87,7 +87,7 @@ def test_another_version_of_a_library_is_other_code(monkeypatch: pytest.MonkeyPa
 
 def test_a_training_depends_on_every_search_but_not_on_reports() -> None:
     found = code_version._imported(("twin_tf.training.train",))
-    assert {"twin_tf.search.simhash", "twin_tf.layers.relevance", "twin_tf.config", "twin_tf"} <= found
+    assert {"twin_tf.search.eta", "twin_tf.layers.relevance", "twin_tf.config", "twin_tf"} <= found
     assert not {
         name
         for name in found

@@ -89,15 +89,17 @@ def test_a_comparison_that_has_just_begun_says_so(tmp_path: Path) -> None:
     assert "Not finished (0 of 7 trainings done)" in (tmp_path / "report.md").read_text()
 
 
-def test_the_page_says_which_systems_have_evidence(tmp_path: Path) -> None:
+def test_the_page_says_which_systems_have_relevance_statistics(tmp_path: Path) -> None:
     def page(*have: str) -> str:
-        results = {key: [{**one, "evidence": key in have} for one in found] for key, found in RESULTS.items()}
+        results = {
+            key: [{**one, "relevance_statistics": key in have} for one in found] for key, found in RESULTS.items()
+        }
         write_comparison(tmp_path, report_of(results))
         return (tmp_path / "report.md").read_text()
 
-    assert "(`model.evidence`) are on in all." in page(*RESULTS)
-    assert "(`model.evidence`) are off in all." in page()
-    assert "(`model.evidence`) are on in DIN, TWIN." in page("twin", "din")
+    assert "`model.relevance_statistics` is true in all." in page(*RESULTS)
+    assert "`model.relevance_statistics` is false in all." in page()
+    assert "`model.relevance_statistics` is true in DIN, TWIN." in page("twin", "din")
 
 
 def test_a_comparison_of_twin_alone_says_what_it_is_worth(tmp_path: Path) -> None:
@@ -123,11 +125,11 @@ SHIPPED = ["complete_journey", "kuairand_1k", "kuairand_27k", "movielens_1m", "m
 
 
 def test_a_system_of_ones_own_is_compared_like_the_others() -> None:
-    systems = chosen_systems("din,twin", ["SIM Hard by brand: search=category category=brand"])
+    systems = chosen_systems("din,twin", ["SIM Hard by brand: search=sim_hard searches.sim_hard.category=brand"])
     assert [system.key for system in systems] == ["din", "sim_hard_by_brand", "twin"]
     training = load_config("complete_journey").training
     config = load_config("complete_journey", systems[1].arm("", training, Factors()).overrides)
-    assert (config.model.search, config.model.category) == ("category", "brand")
+    assert (config.model.search, config.model.searches.sim_hard.category) == ("sim_hard", "brand")
 
 
 @pytest.mark.parametrize("text", ["", "label", "label:", ": heads=2", "a: heads", "DIN: heads=2", "a: search=magic"])
@@ -265,7 +267,8 @@ def test_what_was_measured_is_shown_while_the_rest_goes_on(tmp_path: Path) -> No
 def test_counting_goes_by_every_category_that_a_system_goes_by(tmp_path: Path) -> None:
     root = shared_root()
     small_data(root)
-    systems = [own_system("SIM Hard by topic: search=category category=topic"), *chosen_systems("sim_hard,twin")]
+    own = own_system("SIM Hard by topic: search=sim_hard searches.sim_hard.category=topic")
+    systems = [own, *chosen_systems("sim_hard,twin")]
     comparison = Comparison(tmp_path, small_config(), str(root / "prepared"), systems, (1,), Rates())
     comparison._config.save(tmp_path / "config.yaml")
     found = comparison._counted(tmp_path / "config.yaml")
@@ -286,8 +289,9 @@ def test_settings_that_do_not_suit_a_system_are_told_before_the_first_training(t
     root = shared_root()
     small_data(root)
     steps = Recorded()
-    given = (small_config("model.category=null"), str(root / "prepared"), chosen_systems("all"), (1,))
-    with pytest.raises(ConfigError, match=r"sim_hard: .*needs model\.category.*leave it out of --systems"):
+    config = small_config("model.searches.sim_hard.category=null")
+    given = (config, str(root / "prepared"), chosen_systems("all"), (1,))
+    with pytest.raises(ConfigError, match=r"sim_hard: .*needs model\.searches\..*leave it out of --systems"):
         Told(tmp_path, *given, read_rates("1"), steps=steps).run()
     assert steps.asked == []
 
@@ -297,7 +301,7 @@ def test_settings_that_do_not_suit_a_system_are_told_before_the_first_training(t
     [
         ("model.bias=false", "1", "wants TWIN whole"),
         ("model.relevance=raw", "1", "wants TWIN whole"),
-        ("model.category=topics", "1", "'topics' is no inherent feature of the data; did you mean 'topic'"),
+        ("model.searches.sim_hard.category=topics", "1", "'topics' is no inherent feature .*; did you mean 'topic'"),
         ("training.dense_learning_rate=0.5", "rates.json", "dense_learning_rate 0.003, not 0.5; tune again with"),
         ("model.heads=2", "rates.json", "chosen with other settings, model.heads 4, not 2; tune again with --rates"),
         ("model.heads=4", "other.json", "chosen on other data; tune again with --rates"),

@@ -16,7 +16,7 @@ from twin_tf.experiments.experiment import Arm, Arms
 
 def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, "{}")
-    arm = Arm("din", "DIN", ("model.search=recent",))
+    arm = Arm("din", "DIN", ("model.search=din",))
     stopped, first = asked(tmp_path, stop_at="evaluate")
     with pytest.raises(KeyboardInterrupt):
         first((1, 2)).run(arm, prepared)
@@ -55,7 +55,7 @@ def asked(workdir: Path, **given: Any) -> tuple[Recorded, Callable[[Sequence[int
 def test_results_of_other_settings_data_or_code_are_not_reused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    arm, prepared = Arm("din", "DIN", ("model.search=recent",)), prepared_of(tmp_path, "{}")
+    arm, prepared = Arm("din", "DIN", ("model.search=din",)), prepared_of(tmp_path, "{}")
     _, first = asked(tmp_path)
     (before,) = first((1,)).run(arm, prepared)
     if changed == "settings":

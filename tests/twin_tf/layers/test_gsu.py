@@ -223,7 +223,7 @@ def test_only_finalists_and_targets_learn():
 
 
 def test_all_heads_share_one_set_of_the_wanted_size():
-    model = make_model(heads=4, retrieved=100, history_length=300)
+    model = make_model(heads=4, top_k=100, history_length=300)
     batch = make_batch(np.random.default_rng(9), [300, 150], targets_per_user=2, columns=300)
     found = model.score(batch).long_term
     assert found.finalists.position.shape == (2, 2, 100)

@@ -15,9 +15,9 @@ OPTIONS = [
     {},
     {"relevance": "raw", "bias": False},
     {"decoupled_embeddings": True, "crosses": 1, "cross_projection": 2},
-    {"consistency": "auxiliary", "search": "recent", "evidence": False},
+    {"consistency": "auxiliary", "search": "din", "relevance_statistics": False},
     {"precision": "bfloat16", "short_term_length": 0},
-    {"relevance_scale": 3.0},
+    {"relevance_init_scale": 3.0},
     *({"search": search} for search in STRATEGIES),
 ]
 

@@ -17,7 +17,7 @@ def rounded(array):
 
 
 def test_projections_are_products_of_rounded_operands():
-    relevance = Relevance(2, 4, [6], {}, "unrelated", bias=False, seed=1, precision="bfloat16")
+    relevance = Relevance(2, 4, [6], {}, "independent", bias=False, seed=1, precision="bfloat16")
     items = np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
     wanted = rounded(items) @ rounded(relevance.item_kernel)
     found = relevance.project_items(tf.constant(items)).numpy()
@@ -28,7 +28,7 @@ def test_projections_are_products_of_rounded_operands():
 
 
 def test_a_small_bias_is_not_lost_beside_a_large_similarity():
-    relevance = Relevance(1, 1, [1], {"page": 1}, "equal", bias=True, seed=1, precision="bfloat16")
+    relevance = Relevance(1, 1, [1], {"page": 1}, "tied", bias=True, seed=1, precision="bfloat16")
     bias = tf.constant([[[0.011], [0.012]]])
     similarity = relevance.similarity(tf.ones([1, 1, 1]), Keys(tf.fill([1, 1, 2, 1], 8.0), bias))
     np.testing.assert_allclose(similarity.numpy().ravel(), [8.011, 8.012], atol=1e-6)
@@ -45,7 +45,7 @@ def test_pooled_values_come_from_unrounded_weights_within_one_rounding_of_each_o
 
 def test_the_network_in_bfloat16_is_the_network_in_float32_but_for_rounding():
     """Same weights; all finalists are found, so that no choice between two near ones hangs on a rounding."""
-    exact, mixed = (make_model(retrieved=50, precision=precision) for precision in ("float32", "bfloat16"))
+    exact, mixed = (make_model(top_k=50, precision=precision) for precision in ("float32", "bfloat16"))
     for theirs, mine in zip(mixed.variables, exact.variables, strict=True):
         theirs.assign(mine)
     batch = make_batch(np.random.default_rng(3), [40, 20, 1, 0])

@@ -9,7 +9,7 @@ from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.training.train_step import Trainer
 
-LONG = {"heads": 4, "head_size": 8, "retrieved": 100, "history_length": 2000, "mixer": (4,)}
+LONG = {"heads": 4, "head_size": 8, "top_k": 100, "history_length": 2000, "mixer": (4,)}
 LENGTHS = [1200, 1000, 700]
 
 
@@ -37,7 +37,7 @@ def true_finalists(model, batch):
         alpha = network.alpha_of(model, model.long_term, batch, user, target)
         end = network.end_of(batch, user, target)
         seen = [end - model.config.history_length <= place < end for place in range(alpha.shape[1])]
-        true[user, target] = network.attention.merge_heads(alpha, seen, model.config.retrieved)
+        true[user, target] = network.attention.merge_heads(alpha, seen, model.config.top_k)
     return true
 
 
@@ -83,7 +83,7 @@ def test_a_table_of_projections_ages_and_is_brought_up_to_date():
 
 
 def test_training_searches_the_cached_table_and_nothing_else_does():
-    model, batch = long_model(evidence=False), long_batch()
+    model, batch = long_model(relevance_statistics=False), long_batch()
     model.cache_projections()
     fresh = float(model.loss_sums(batch, training=True).own)
     assert float(model.loss_sums(batch).own) == fresh
@@ -92,7 +92,7 @@ def test_training_searches_the_cached_table_and_nothing_else_does():
     assert float(model.loss_sums(batch).own) == fresh
 
 
-@pytest.mark.parametrize("changes", [{"consistency": "auxiliary"}, {"search": "recent"}])
+@pytest.mark.parametrize("changes", [{"consistency": "auxiliary"}, {"search": "din"}])
 def test_another_search_finds_what_a_loop_says(changes):
     model, batch = long_model(**changes), long_batch([300, 150, 40, 0])
     batch = batch._replace(targets=batch.targets._replace(count=tf.constant([2, 1, 2, 2])))
@@ -115,7 +115,7 @@ def test_entropy_is_that_of_each_target_with_history_by_the_definition():
 
 
 def test_recent_search_finds_the_latest_of_the_true_finalists():
-    model, batch = long_model(search="recent", retrieved=10), long_batch([200], 1)
+    model, batch = long_model(search="din", top_k=10), long_batch([200], 1)
     true = true_finalists(model, batch)[0, 0]
     assert float(model.gsu_overlap(batch)) == pytest.approx(sum(place >= 190 for place in true) / 10)
 

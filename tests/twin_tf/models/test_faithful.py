@@ -63,10 +63,10 @@ def check_network(model, batch, table=None):
 
 ALL = tuple(CROSS)
 OPTIONS = {
-    "as the paper": {"evidence": False, "projection_start": "unrelated"},
+    "as the paper": {"relevance_statistics": False, "projection_init": "independent"},
     "without bias": {"bias": False},
-    "equal start": {"projection_start": "equal"},
-    "start per feature": {"projection_start": "per_feature"},
+    "tied start": {"projection_init": "tied"},
+    "start per feature": {"projection_init": "per_feature"},
     "four heads": {"heads": 4, "head_size": 3},
     "one head": {"heads": 1, "head_size": 5},
     "raw attention": {"relevance": "raw"},
@@ -76,11 +76,11 @@ OPTIONS = {
     "decoupled raw attention with an auxiliary twin": {
         "decoupled_embeddings": True, "decoupled_dim": 5, "relevance": "raw", "consistency": "auxiliary",
     },
-    "more finalists than behaviours": {"retrieved": 100},
-    "one finalist": {"retrieved": 1},
-    "a window shorter than the history": {"history_length": 11, "retrieved": 4},
-    "a window shorter than the number of finalists": {"history_length": 6, "retrieved": 20, "short_term_length": 9},
-    "the latest behaviours": {"search": "recent"},
+    "more finalists than behaviours": {"top_k": 100},
+    "one finalist": {"top_k": 1},
+    "a window shorter than the history": {"history_length": 11, "top_k": 4},
+    "a window shorter than the number of finalists": {"history_length": 6, "top_k": 20, "short_term_length": 9},
+    "the latest behaviours": {"search": "din"},
     "no short-term block": {"short_term_length": 0, "mixer": (6, 5)},
 }  # fmt: skip
 SCHEMAS = {
@@ -116,17 +116,17 @@ def test_every_kind_of_cross_feature_agrees_with_the_equations(name, relevance):
         {
             "heads": st.sampled_from([1, 2, 4]),
             "head_size": st.integers(1, 7),
-            "retrieved": st.sampled_from([1, 5, 30]),
+            "top_k": st.sampled_from([1, 5, 30]),
             "history_length": st.sampled_from([1, 7, 40]),
             "short_term_length": st.sampled_from([0, 1, 12]),
             "bias": st.booleans(),
             "relevance": st.sampled_from(["split", "raw"]),
             "consistency": st.sampled_from(["shared", "auxiliary"]),
             "decoupled_embeddings": st.booleans(),
-            "projection_start": st.sampled_from(["per_feature", "equal", "unrelated"]),
-            "evidence": st.booleans(),
-            "relevance_scale": st.sampled_from([0.5, 1.0, 4.0]),
-            "cluster_size": st.sampled_from(STAGES),
+            "projection_init": st.sampled_from(["per_feature", "tied", "independent"]),
+            "relevance_statistics": st.booleans(),
+            "relevance_init_scale": st.sampled_from([0.5, 1.0, 4.0]),
+            "cluster_size_bias": st.sampled_from(STAGES),
         }
     ),
     clustered=st.booleans(),
@@ -150,7 +150,7 @@ def test_any_options_together_agree_with_the_equations(
     "options",
     [
         {},
-        {"heads": 4, "evidence": False},
+        {"heads": 4, "relevance_statistics": False},
         {"bias": False},
         {"decoupled_embeddings": True},
         {"consistency": "auxiliary"},
@@ -169,7 +169,7 @@ def test_serving_agrees_with_the_equations(options):
 @pytest.mark.parametrize("stages", STAGES)
 def test_clusters_agree_with_the_equations(stages, relevance, served):
     schema = make_schema(clustered=True)
-    model = trained_like(schema=schema, cluster_size=stages, relevance=relevance)
+    model = trained_like(schema=schema, cluster_size_bias=stages, relevance=relevance)
     batch = make_batch(np.random.default_rng(6), LENGTHS, 3, shared_moment=served, schema=schema)
     check_network(model, batch, model.projection_table() if served else None)
 
@@ -187,7 +187,7 @@ def test_clusters_of_one_score_as_the_behaviours_they_are_to_the_last_bit(option
 def test_a_cluster_attracts_as_its_members_would_together():
     """Softmax(alpha + ln n) is n exp(alpha): one entry of n and n equal entries of one give the same output."""
     schema = make_schema(cross=("play_time",), clustered=True)
-    model = trained_like(schema=schema, retrieved=100, short_term_length=0)
+    model = trained_like(schema=schema, top_k=100, short_term_length=0)
     batch = make_batch(np.random.default_rng(8), [12], 3, shared_moment=True, schema=schema)
     counts = batch.history.count.numpy()[0]
     spread = batch.history._replace(
@@ -196,7 +196,7 @@ def test_a_cluster_attracts_as_its_members_would_together():
         length=tf.constant([counts.sum()], tf.int32),
         count=tf.ones([1, counts.sum()], tf.int32),
     )
-    model.long_term.search.retrieved = model.long_term.search.history_length = int(counts.sum())
+    model.long_term.search.top_k = model.long_term.search.history_length = int(counts.sum())
     members = batch._replace(history=spread, targets=batch.targets._replace(end=tf.fill([1, 1], int(counts.sum()))))
     np.testing.assert_allclose(model.score(batch).long_term.output, model.score(members).long_term.output, **CLOSE)
 
@@ -212,7 +212,7 @@ def test_a_batch_of_one_behaviour_and_one_target_agrees_with_the_equations():
 
 @pytest.mark.parametrize("length", [0, 1, 99, 100, 101])
 def test_users_around_the_number_of_finalists_agree_with_the_equations(length):
-    model = trained_like(retrieved=100, history_length=300)
+    model = trained_like(top_k=100, history_length=300)
     batch = make_batch(np.random.default_rng(length), [length, 120], 2)
     check_network(model, batch)
     found = model.score(batch).long_term.finalists

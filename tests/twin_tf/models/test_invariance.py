@@ -73,7 +73,7 @@ def test_the_projection_table_gives_the_live_scores(search, lengths, targets, se
 
 
 def test_what_happens_after_the_target_never_changes_its_score():
-    model = MODELS["consistent"]
+    model = MODELS["twin"]
     batch = make_batch(np.random.default_rng(1), [40, 40])
     scores = model(batch).numpy()
     cut = int(batch.targets.end[0, 1])
@@ -84,7 +84,7 @@ def test_what_happens_after_the_target_never_changes_its_score():
 
 
 def test_ids_out_of_range_read_the_unknown_row():
-    model = MODELS["consistent"]
+    model = MODELS["twin"]
     batch = make_batch(np.random.default_rng(2), [10])
     items = batch.history.item.numpy()
     scores = []
@@ -114,7 +114,7 @@ def test_padding_targets_may_end_anywhere_and_teach_nothing(options, garbage):
 
 
 def test_ends_behind_the_history_and_before_it_are_its_ends():
-    model = MODELS["consistent"]
+    model = MODELS["twin"]
     batch = make_batch(np.random.default_rng(5), [30, 0, 9])
     for end, wanted in ((1000, batch.history.length), (-7, tf.zeros(3, tf.int32))):
         scores = [
@@ -155,7 +155,7 @@ def test_a_batch_may_hold_no_target(search):
 @pytest.mark.parametrize("moment", [0, -1, 2**62, -(2**62)])
 def test_extreme_times_score_as_the_outermost_buckets(moment):
     """The age bucket is the first or the last; nothing overflows."""
-    model = MODELS["consistent"]
+    model = MODELS["twin"]
     batch = make_batch(np.random.default_rng(8), [30, 9], 1)
 
     def score(value):
@@ -169,7 +169,7 @@ def test_extreme_times_score_as_the_outermost_buckets(moment):
 
 
 def test_users_without_history_teach_only_finite_numbers():
-    model = MODELS["consistent"]
+    model = MODELS["twin"]
     for lengths in ([0, 0], [0, 20]):
         batch = make_batch(np.random.default_rng(9), lengths, 2)
         with tf.GradientTape() as tape:

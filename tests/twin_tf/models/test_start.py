@@ -9,8 +9,8 @@ from twin_tf.core.keras_api import tf
 from twin_tf.layers.gsu import Finalists
 from twin_tf.layers.relevance import Relevance, starting_kernels
 from twin_tf.models.attention_block import AttentionBlock
+from twin_tf.search.din import DinSearch
 from twin_tf.search.protocol import SearchInputs
-from twin_tf.search.recent import RecentSearch
 
 DIMS, HEADS, HEAD_SIZE = [3, 2, 4], 5, 6
 ROWS = {0: slice(0, 3), 1: slice(3, 5), 2: slice(5, 9)}
@@ -26,14 +26,14 @@ def test_per_feature_gives_each_head_a_feature_of_its_own_in_turn() -> None:
 
 
 def test_an_equal_start_is_one_matrix_and_an_unrelated_one_two() -> None:
-    query, item = starting_kernels(HEADS, HEAD_SIZE, DIMS, "equal", seed=3)
+    query, item = starting_kernels(HEADS, HEAD_SIZE, DIMS, "tied", seed=3)
     np.testing.assert_array_equal(query, item)
     assert all(item.reshape(sum(DIMS), HEADS, HEAD_SIZE)[rows].any(axis=(0, 2)).all() for rows in ROWS.values())
-    query, item = starting_kernels(HEADS, HEAD_SIZE, DIMS, "unrelated", seed=3)
+    query, item = starting_kernels(HEADS, HEAD_SIZE, DIMS, "independent", seed=3)
     assert abs(np.corrcoef(query.ravel(), item.ravel())[0, 1]) < 0.2
 
 
-@pytest.mark.parametrize("start", ["per_feature", "equal"])
+@pytest.mark.parametrize("start", ["per_feature", "tied"])
 def test_an_item_is_as_relevant_to_itself_as_the_scale_says(start: str) -> None:
     """The scale multiplies the relevance, so each of the two kernels has its root."""
     items = tf.constant(np.random.default_rng(1).normal(size=(1, 4, sum(DIMS))), tf.float32)
@@ -50,11 +50,11 @@ def test_an_item_is_as_relevant_to_itself_as_the_scale_says(start: str) -> None:
 
 
 def test_a_match_starts_as_relevant_as_the_two_scales_say() -> None:
-    """`relevance_scale * embedding_scale ** 2` with `per_feature`, on average over items (4 by default)."""
+    """`relevance_init_scale * embedding_scale ** 2` with `per_feature`, on average over items (4 by default)."""
     shipped = ModelConfig()
-    assert shipped.relevance_scale * shipped.embedding_scale**2 == pytest.approx(4.0)
-    changes = {"projection_start": "per_feature", "heads": 2, "head_size": 6}
-    changes |= {"embedding_scale": shipped.embedding_scale, "relevance_scale": shipped.relevance_scale}
+    assert shipped.relevance_init_scale * shipped.embedding_scale**2 == pytest.approx(4.0)
+    changes = {"projection_init": "per_feature", "heads": 2, "head_size": 6}
+    changes |= {"embedding_scale": shipped.embedding_scale, "relevance_init_scale": shipped.relevance_init_scale}
     found = []
     for seed in range(1, 30):
         model = make_model(seed, **changes)
@@ -67,7 +67,7 @@ def test_a_match_starts_as_relevant_as_the_two_scales_say() -> None:
 def test_the_short_term_block_sees_the_latest_behaviours_and_not_one_more() -> None:
     """Fifty in the paper: one more, or one fewer, is another network."""
     assert ModelConfig().short_term_length == 50
-    model = make_model(search="recent", retrieved=2, short_term_length=4, evidence=False)
+    model = make_model(search="din", top_k=2, short_term_length=4, relevance_statistics=False)
     batch = make_batch(np.random.default_rng(5), [20], 1)
     end = int(batch.targets.end.numpy()[0, 0])
     assert end > 6
@@ -81,7 +81,7 @@ def test_the_short_term_block_sees_the_latest_behaviours_and_not_one_more() -> N
     assert [ago for ago in range(1, 8) if changed(ago)] == [1, 2, 3, 4]
 
 
-class Careless(RecentSearch):
+class Careless(DinSearch):
     """Answers every column, as if all were visible."""
 
     def find(self, inputs: SearchInputs) -> Finalists:
@@ -92,7 +92,7 @@ class Careless(RecentSearch):
 
 
 def test_whatever_a_search_answers_nothing_out_of_sight_counts() -> None:
-    model = make_model(search="recent", retrieved=50, short_term_length=0)
+    model = make_model(search="din", top_k=50, short_term_length=0)
     batch = make_batch(np.random.default_rng(5), [20, 7], 3)
     careful = model(batch).numpy()
     block = model.long_term

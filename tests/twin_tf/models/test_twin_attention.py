@@ -13,7 +13,7 @@ USERS, TARGETS, LENGTH, WIDTH, TOP = 4, 3, 60, 12, 7
 DIMS, ROWS, AGES = {"dwell": 5, "place": 3}, {"dwell": 9}, [10, 100, 1000]
 SETTINGS = {
     "heads": 3, "head_size": 4, "top_k": TOP, "cross_dims": DIMS, "cross_rows": ROWS, "age_boundaries": AGES,
-    "age_dim": 2, "init": "unrelated", "init_scale": 4.0,
+    "age_dim": 2, "init": "independent", "init_scale": 4.0,
 }  # fmt: skip
 
 

@@ -78,9 +78,9 @@ def test_dtypes_and_widths_are_those_of_the_batch(manifest):
         assert dtypes == (np.int32, np.int64, np.float32, np.int64)
 
 
-@pytest.mark.parametrize("search", ["consistent", "recent"])
+@pytest.mark.parametrize("search", ["twin", "din"])
 def test_what_the_window_drops_changes_no_score(manifest, prepared, search):
-    config = dataclasses.replace(small_config().model, history_length=30, retrieved=12, search=search)
+    config = dataclasses.replace(small_config().model, history_length=30, top_k=12, search=search)
     features, _ = load_item_features(prepared, manifest.schema)
     model = TwinModel(manifest.schema, config, features, manifest.cardinalities, seed=1)
     dataset = make_dataset(manifest, "test", WHOLE, 4)

@@ -69,11 +69,11 @@ def load_topics(root: Path) -> np.ndarray:
     return features[:, manifest.schema.inherent_slices["topic"].start]
 
 
-@pytest.mark.parametrize("search", ["inner_product", "item_clusters"])
+@pytest.mark.parametrize("search", ["sim_soft", "sim_cluster"])
 def test_a_run_holds_what_its_search_needs(root: Path, embeddings: Path, tmp_path: Path, search: str) -> None:
     mine = tmp_path / "embeddings"
     shutil.copytree(embeddings, mine)
-    config = small_config("training.epochs=1", f"model.search={search}", "model.item_clusters=30")
+    config = small_config("training.epochs=1", f"model.search={search}", "model.searches.sim_cluster.clusters=30")
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, item_embeddings=str(mine)))
     train_model(root / "prepared", tmp_path / "run", config)
     shutil.rmtree(mine)
@@ -102,5 +102,5 @@ def test_what_cannot_be_used_is_one_sentence(root: Path, embeddings: Path, tmp_p
     with pytest.raises(ConfigError, match="is not empty"):
         make_item_embeddings(root / "prepared", embeddings)
     with pytest.raises(ConfigError, match="needs training.item_embeddings"):
-        train_model(root / "prepared", tmp_path / "run", small_config("model.search=inner_product"))
+        train_model(root / "prepared", tmp_path / "run", small_config("model.search=sim_soft"))
     assert not (tmp_path / "run").exists()

@@ -11,25 +11,42 @@ from tests.twin_tf.small_run import small_config
 from twin_tf.config import Config, load_config
 from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.files import read_json
+from twin_tf.renamed_settings import current_names, put
 from twin_tf.runs import recorded_settings
 from twin_tf.runs.recorded_settings import load_run_config, recorded_model
 from twin_tf.runs.run import RunInfo
 from twin_tf.runs.run_lock import claimed_run
 from twin_tf.training.train import train_model
 
-# Every setting and its default when runs began to record all of them, 2026-11-29.
-FIRST = yaml.safe_load((Path(__file__).parents[1] / "first_recorded_defaults.yaml").read_text(encoding="utf-8"))
 SECTIONS = ("model", "clusters", "training", "serving")
 
 
-def flat(config: Config) -> dict[str, Any]:
-    plain = config.to_plain(defaults=True)
-    return {f"{section}.{key}": value for section in SECTIONS for key, value in plain[section].items()}
+def flat(plain: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names to values; lists are values."""
+    if not isinstance(plain, dict):
+        return {prefix: plain}
+    found = {}
+    for key, value in plain.items():
+        found |= flat(value, f"{prefix}.{key}" if prefix else key)
+    return found
+
+
+def first_recorded() -> dict[str, Any]:
+    """Every setting and its default when runs began to record all of them, 2026-11-29, in the form of config.yaml."""
+    plain: dict[str, Any] = {}
+    text = (Path(__file__).parents[1] / "first_recorded_defaults.yaml").read_text(encoding="utf-8")
+    for name, value in yaml.safe_load(text).items():
+        put(plain, name, value)
+    return plain
+
+
+FIRST = flat(current_names(first_recorded())[0])
+"""Under today's names."""
 
 
 def test_a_setting_that_a_run_lacks_means_what_it_meant_then() -> None:
     """Whoever adds a setting, or changes a default, says in EARLIER_DEFAULTS what runs until then were trained with."""
-    now = flat(Config())
+    now = flat({section: Config().to_plain(defaults=True)[section] for section in SECTIONS})
     for name, value in now.items():
         earlier = recorded_settings.EARLIER_DEFAULTS.get(name, value)
         if name in FIRST:
@@ -103,7 +120,7 @@ def test_a_run_whose_network_is_of_an_earlier_form_is_loaded_in_it(
 ) -> None:
     from twin_tf.runs.run import load_run
 
-    config = small_config("model.heads=1", "training.epochs=1", "model.search=recent", "training.validation_records=1")
+    config = small_config("model.heads=1", "training.epochs=1", "model.search=din", "training.validation_records=1")
     train_model(prepared, tmp_path / "run", config)
     without_heads(tmp_path / "run")
     assert load_run(tmp_path / "run").model.config.heads == 1

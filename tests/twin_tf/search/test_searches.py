@@ -5,7 +5,7 @@ import pytest
 
 from tests.reference import network, searches
 from tests.twin_tf.models.test_faithful import places
-from tests.twin_tf.searching import SETTINGS, item_state, searching
+from tests.twin_tf.searching import item_state, searching, settings_of
 from tests.twin_tf.toy import ITEMS, make_batch, make_model, make_schema
 from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -13,9 +13,10 @@ from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import schema_from_mapping
 from twin_tf.models.twin import TwinModel
 from twin_tf.search import STRATEGIES, find_strategy
-from twin_tf.search.protocol import LearnedSearch, MadeSearch
+from twin_tf.search.protocol import LearnedSearch, PoolingSearch
+from twin_tf.search_settings import SEARCHES
 
-MADE = sorted(name for name, strategy in STRATEGIES.items() if issubclass(strategy, MadeSearch))
+MADE = sorted(name for name, strategy in STRATEGIES.items() if issubclass(strategy, PoolingSearch))
 LENGTHS = [30, 0, 1, 9, 60]
 TOPICS = {
     "name": "topics", "role": "inherent", "dim": 3, "multi_valued": {"max_values": 3},
@@ -33,14 +34,14 @@ def many_valued_model(search, **changes) -> TwinModel:
     topics = np.where(generator.random(topics.shape) < 0.4, 0, topics)
     columns = [np.arange(ITEMS + 2), *topics.T, generator.integers(1, 11, ITEMS + 2)]
     features = np.stack(columns, axis=1).astype(np.int32)
-    settings = {"search": search, **SETTINGS.get(search, {}), "retrieved": 8, "history_length": 50, **changes}
+    settings = {"search": search, "searches": settings_of(search), "top_k": 8, "history_length": 50, **changes}
     sizes = {f.name: f.encoding_or_fail.cardinality() for f in schema.features}
     return TwinModel(schema, ModelConfig(heads=2, head_size=4, **settings), features, sizes, 1)
 
 
 def chosen(model, batch, user, target):
     """What the loops choose for a target, places in the history."""
-    search, count = model.long_term.search, model.config.retrieved
+    search, count = model.long_term.search, model.config.top_k
     end = network.end_of(batch, user, target)
     start = max(0, end - search.window)
     rows = batch.history.item[user, start:end]
@@ -50,26 +51,26 @@ def chosen(model, batch, user, target):
     vector = network.item_vectors(model.relevance_embedding, [row])[0]
     vectors = network.item_vectors(model.relevance_embedding, rows)
     state = None if model.item_state is None else model.item_state.numpy()
-    if search.name == "consistent":
+    if search.name == "twin":
         alpha = network.alpha_of(model, model.long_term, batch, user, target)
         return network.find(model.long_term, alpha, end)
-    if search.name == "recent":
+    if search.name == "din":
         return network.find(model.long_term, None, end)
-    if search.name == "category":
-        found = searches.category(mine, theirs, slice(*search.columns), count)
-    elif search.name == "bm25":
-        found = searches.bm25(mine, theirs, search.spans, count)
-    elif search.name == "inner_product":
-        found = searches.inner_product(state[row], state[rows], count)
-    elif search.name == "item_clusters":
-        found = searches.item_clusters(state[row, 0], state[rows, 0], count)
-    elif search.name == "simhash":
-        found = searches.hamming(vector, vectors, search.planes, count)
-    elif search.name == "hash_rounds":
-        found = searches.hash_rounds(vector, vectors, search.planes, search.round_bits, count)
-    elif search.name == "learned_inner_product":
+    if search.name == "sim_hard":
+        found = searches.sim_hard(mine, theirs, slice(*search.columns), count)
+    elif search.name == "ubr4ctr":
+        found = searches.ubr4ctr(mine, theirs, search.spans, count)
+    elif search.name == "sim_soft":
+        found = searches.sim_soft(state[row], state[rows], count)
+    elif search.name == "sim_cluster":
+        found = searches.sim_cluster(state[row, 0], state[rows, 0], count)
+    elif search.name == "eta":
+        found = searches.eta(vector, vectors, search.planes, count)
+    elif search.name == "sdim":
+        found = searches.sdim(vector, vectors, search.planes, search.round_bits, count)
+    elif search.name == "sim_soft_learned":
         kernels = (search.layer.target_kernel.numpy(), search.layer.item_kernel.numpy())
-        found = searches.learned_inner_product(vector, vectors, *kernels, count)
+        found = searches.sim_soft_learned(vector, vectors, *kernels, count)
     else:
         pytest.fail(f"{search.name} has no loop in tests/reference/searches.py yet; call it here")
     return [start + place for place in found]
@@ -90,9 +91,9 @@ def test_a_search_chooses_what_its_definition_says(search, shared_moment, window
     check(model, make_batch(np.random.default_rng(3), LENGTHS, 4, shared_moment=shared_moment))
 
 
-@pytest.mark.parametrize("search", ["category", "bm25"])
+@pytest.mark.parametrize("search", ["sim_hard", "ubr4ctr"])
 def test_features_of_several_values_are_searched_value_by_value(search):
-    changes = {"category": "topics"} if search == "category" else {}
+    changes = {"searches": settings_of("sim_hard", category="topics")} if search == "sim_hard" else {}
     model = many_valued_model(search, **changes)
     check(model, make_batch(np.random.default_rng(4), [40, 12], 4))
 
@@ -114,12 +115,12 @@ def test_made_entries_are_attended_as_behaviours(search, bias, shared_moment):
         part = slice(start, end)
         items = network.item_vectors(model.item_embedding, arrays.history.item[user])
         cross = network.cross_vectors(model, arrays, user, target)
-        if search == "average":
-            weights = searches.average(items[part])
-        elif search != "memory":
+        if search == "avg_pooling":
+            weights = searches.avg_pooling(items[part])
+        elif search != "mimn":
             pytest.fail(f"{search} has no loop in tests/reference/searches.py yet; call it here")
         else:
-            weights = searches.memory(items[part], model.long_term.search.layer.kernel.numpy())
+            weights = searches.mimn(items[part], model.long_term.search.layer.kernel.numpy())
         entries = weights @ items[part]
         mixed = {name: weights @ vectors[part] for name, vectors in cross.items()}
         biased = mixed if bias else {}
@@ -155,7 +156,7 @@ def test_a_cluster_weighs_in_made_entries_as_its_members_would(search):
     members = batch._replace(history=spread, targets=batch.targets._replace(end=tf.fill([1, 1], total)))
     found, expected = (model.score(one).long_term.output for one in (batch, members))
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-4)
-    without = searching(search, schema=schema, short_term_length=0, cluster_size="neither")
+    without = searching(search, schema=schema, short_term_length=0, cluster_size_bias="neither")
     assert np.abs(without.score(batch).long_term.output - expected).max() > 1e-3
 
 
@@ -178,7 +179,7 @@ def test_a_step_teaches_every_weight_that_can_learn(search):
 @pytest.mark.parametrize("shared_moment", [False, True])
 def test_what_a_learned_search_predicts_by_itself(shared_moment):
     """The soft sum over what each target sees, and nothing else: neither padding nor what came later."""
-    model = searching("learned_inner_product", history_length=25)
+    model = searching("sim_soft_learned", history_length=25)
     batch = make_batch(np.random.default_rng(3), LENGTHS, 4, shared_moment=shared_moment)
     found, arrays = model.score(batch).auxiliary_logit, tf.nest.map_structure(np.asarray, batch)
     layer = model.long_term.search.layer
@@ -194,7 +195,7 @@ def test_what_a_learned_search_predicts_by_itself(shared_moment):
 
 
 def test_a_learned_search_learns_from_its_own_prediction_alone():
-    model, batch = searching("learned_inner_product"), make_batch(np.random.default_rng(6), [40, 30], 6)
+    model, batch = searching("sim_soft_learned"), make_batch(np.random.default_rng(6), [40, 30], 6)
     assert isinstance(model.long_term.search, LearnedSearch)
     own = model.long_term.search.layer.trainable_variables
     with tf.GradientTape(persistent=True) as tape:
@@ -207,28 +208,29 @@ def test_a_learned_search_learns_from_its_own_prediction_alone():
 
 
 def test_a_search_by_embeddings_takes_an_item_that_it_does_not_know_for_none():
-    model, batch = searching("inner_product"), make_batch(np.random.default_rng(7), [30], 2)
+    model, batch = searching("sim_soft"), make_batch(np.random.default_rng(7), [30], 2)
     late = batch._replace(history=batch.history._replace(item=tf.fill([1, 30], ITEMS + 500)))
     assert np.isfinite(model(late)).all()
 
 
 def test_what_a_search_needs_is_said():
-    with pytest.raises(ConfigError, match="needs model.category, an inherent feature, not None"):
-        make_model(search="category")
+    with pytest.raises(ConfigError, match="needs model.searches.sim_hard.category, an inherent feature, not None"):
+        make_model(search="sim_hard")
     with pytest.raises(ConfigError, match="not 'auther'; did you mean 'author'"):
-        make_model(search="category", category="auther")
-    with pytest.raises(ConfigError, match="hash_bits 10 must be a multiple of model.hash_round_bits 3"):
-        make_model(search="hash_rounds", hash_bits=10)
-    with pytest.raises(ConfigError, match="makes entries of its own and needs model.relevance: split"):
-        make_model(search="average", relevance="raw")
+        make_model(search="sim_hard", searches=settings_of("sim_hard", category="auther"))
+    with pytest.raises(ConfigError, match="searches.sdim.bits 10 must be a multiple of round_bits 3"):
+        make_model(search="sdim", searches=settings_of("sdim", bits=10))
+    with pytest.raises(ConfigError, match="pools the history into entries and needs model.relevance: split"):
+        make_model(search="avg_pooling", relevance="raw")
     with pytest.raises(ConfigError, match="'simhsh' is not known"):
         find_strategy("simhsh")
-    with pytest.raises(ConfigError, match="memory_slots must be at least 1"):
-        ModelConfig(memory_slots=0)
+    with pytest.raises(ConfigError, match="searches.mimn: slots must be at least 1, not 0"):
+        settings_of("mimn", slots=0)
+    assert set(STRATEGIES) == set(SEARCHES)
 
 
 def test_clusters_are_of_near_items_and_the_seed_decides():
-    first, again, other = (item_state("item_clusters", item_clusters=k) for k in (5, 5, 9))
+    first, again, other = (item_state("sim_cluster", clusters=k) for k in (5, 5, 9))
     np.testing.assert_array_equal(first, again)
     assert set(first[[0, 1, 7], 0]) == {-1.0}
     assert len(np.unique(first)) == 6 and len(np.unique(other)) == 10

@@ -26,17 +26,17 @@ def test_planted_behaviours_that_a_search_finds_as_the_logs_tell_it() -> None:
     run, manifest = load_run(small_run(root)), Manifest.load(root / "prepared")
     truth, every = Truth(root / "raw" / "truth"), 10**6
     found = planted(run, manifest, truth, every)
-    short = dataclasses.replace(run, model=build_model(run.directory, small_config("model.search=recent"), run.info)[0])
+    short = dataclasses.replace(run, model=build_model(run.directory, small_config("model.search=din"), run.info)[0])
     latest = planted(short, manifest, truth, every)
     assert found is not None and latest is not None and short.model.window < run.model.window
     assert latest["targets"] == found["targets"] and latest["guessed"] == found["guessed"]
     assert found is not None and 0 < found["covered"] < 1 and found["guessed"] < found["precision"] < 1
     assert found["guessed"] == pytest.approx(_share_of_relevant(root, manifest, run.model.window))
-    own, run.model.long_term.search.retrieved = run.model.long_term.search.retrieved, run.model.window
+    own, run.model.long_term.search.top_k = run.model.long_term.search.top_k, run.model.window
     try:
         whole = planted(run, manifest, truth, every)
     finally:
-        run.model.long_term.search.retrieved = own
+        run.model.long_term.search.top_k = own
     assert whole is not None and whole["covered"] == 1.0 and whole["precision"] == whole["guessed"]
     assert whole["guessed"] == found["guessed"]
 
@@ -104,7 +104,7 @@ def _hits(model: TwinModel, manifest: Manifest, size: int) -> float:
                 alpha = network.alpha_of(model, model.long_term, arrays, user, target)
                 seen = [place in places for place in range(alpha.shape[1])]
                 true = network.attention.merge_heads(alpha, seen, 100)
-                if model.long_term.search.name == "recent":
+                if model.long_term.search.name == "din":
                     chosen = list(places)[-size:]
                 else:
                     other = network.alpha_of(finder, finder.long_term, arrays, user, target)
@@ -116,7 +116,7 @@ def _hits(model: TwinModel, manifest: Manifest, size: int) -> float:
     return float(np.average(found, weights=weights))
 
 
-@pytest.mark.parametrize("setting", ["search=recent", "consistency=auxiliary"])
+@pytest.mark.parametrize("setting", ["search=din", "consistency=auxiliary"])
 def test_another_search_hands_over_what_a_loop_says(setting: str) -> None:
     root = shared_root()
     manifest = small_data(root)

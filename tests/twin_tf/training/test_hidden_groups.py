@@ -13,7 +13,7 @@ from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.training.train_step import Trainer
 
 USERS, TEST_USERS, EPOCHS = 4000, 500, 2
-NETWORK = {"history_length": 200, "retrieved": 20, "short_term_length": 0, "evidence": True}
+NETWORK = {"history_length": 200, "top_k": 20, "short_term_length": 0, "relevance_statistics": True}
 
 
 @functools.cache
@@ -33,19 +33,19 @@ def auc(search: str, epochs: int, form: str = "sum") -> float:
 
 
 def test_twin_finds_the_groups():
-    assert auc("consistent", EPOCHS) > 0.85
-    same, other = group_similarity(trained("consistent", EPOCHS))
+    assert auc("twin", EPOCHS) > 0.85
+    same, other = group_similarity(trained("twin", EPOCHS))
     assert same > 0.05 > 0.02 > abs(other)
 
 
 @pytest.mark.slow
 def test_the_gradient_of_a_mean_does_not_find_them():
-    assert auc("consistent", EPOCHS, "mean") < 0.7
-    same, _ = group_similarity(trained("consistent", EPOCHS, "mean"))
+    assert auc("twin", EPOCHS, "mean") < 0.7
+    same, _ = group_similarity(trained("twin", EPOCHS, "mean"))
     assert same < 0.02
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("search", ["consistent", "simhash", "hash_rounds"])
+@pytest.mark.parametrize("search", ["twin", "eta", "sdim"])
 def test_a_search_of_the_whole_life_is_ahead_of_the_latest(search):
-    assert auc(search, EPOCHS) > auc("recent", EPOCHS) + 0.03
+    assert auc(search, EPOCHS) > auc("din", EPOCHS) + 0.03

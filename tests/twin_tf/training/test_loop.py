@@ -18,7 +18,7 @@ from twin_tf.training.loop import Progress
 from twin_tf.training.train import train_model
 from twin_tf.training.train_step import Trainer
 
-SMALL = ("training.batch_records=8", "model.search=recent", "model.heads=1")
+SMALL = ("training.batch_records=8", "model.search=din", "model.heads=1")
 
 
 def evaluated(gaucs, patience):
@@ -154,7 +154,7 @@ def test_settings_that_mean_nothing_are_refused(setting, words):
     assert words in str(refused.value)
 
 
-@pytest.mark.parametrize("setting", ["relevance=raw", "search=recent"])
+@pytest.mark.parametrize("setting", ["relevance=raw", "search=din"])
 def test_a_cached_table_that_nothing_would_read_is_refused(setting):
     with pytest.raises(ConfigError, match=r"^training\.projections: cached needs a search that reads projections"):
         load_config(None, ["training.projections=cached", f"model.{setting}"])

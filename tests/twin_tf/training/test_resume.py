@@ -32,7 +32,7 @@ SETTINGS = (
     "training.id_dropout=0.1",
     "training.redraw_tables=true",
     "model.heads=1",
-    "model.evidence=false",
+    "model.relevance_statistics=false",
 )
 REPEATS = ("train_seconds", "examples_per_s")
 

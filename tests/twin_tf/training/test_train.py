@@ -103,9 +103,10 @@ def test_a_run_directory_in_use_is_left_alone(prepared, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_an_unknown_search_is_refused_before_a_run_exists(prepared, tmp_path):
-    with pytest.raises(ConfigError, match="model.search 'consistnt' is not known; did you mean 'consistent'?"):
-        train_model(prepared, tmp_path / "run", small_config("model.search=consistnt"))
+def test_a_search_that_does_not_suit_is_refused_before_a_run_exists(prepared, tmp_path):
+    config = small_config("model.search=sim_hard", "model.searches.sim_hard.category=topics")
+    with pytest.raises(ConfigError, match="an inherent feature, not 'topics'; did you mean 'topic'?"):
+        train_model(prepared, tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 
 
@@ -118,9 +119,9 @@ def test_data_of_another_schema_are_refused(prepared, tmp_path):
 
 
 def test_a_configuration_without_schema_takes_the_data_s(prepared, manifest, tmp_path):
-    config = dataclasses.replace(small_config("training.epochs=1", "model.search=recent"), schema=None)
+    config = dataclasses.replace(small_config("training.epochs=1", "model.search=din"), schema=None)
     report = train_model(prepared, tmp_path / "run", config)
-    assert (report["search"], report["schema"]) == ("recent", "simulated")
+    assert (report["search"], report["schema"]) == ("din", "simulated")
     assert load_run(tmp_path / "run").schema == manifest.schema
 
 
@@ -148,7 +149,7 @@ def test_no_training_records_are_refused_before_a_run_exists(prepared, tmp_path)
 def test_no_validation_records_are_no_obstacle(prepared, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "prepared")
     (copy / "manifest.json").write_text(with_splits(Manifest.load(copy), valid=()).to_json())
-    report = train_model(copy, tmp_path / "run", small_config("training.epochs=1", "model.search=recent"))
+    report = train_model(copy, tmp_path / "run", small_config("training.epochs=1", "model.search=din"))
     assert report["valid"] == []
     with pytest.raises(ConfigError, match="the valid split of .* has no records"):
         evaluate_run(tmp_path / "run", copy, "valid")
@@ -188,7 +189,7 @@ def test_a_damaged_run_is_refused_in_one_sentence(run, tmp_path):
 
 def test_what_a_short_search_finds_is_a_share_of_the_whole_history(tmp_path, prepared, manifest):
     """Batches are cut to what the network sees; the true finalists may lie beyond."""
-    config = small_config("model.search=recent", "model.retrieved=20", "training.epochs=1")
+    config = small_config("model.search=din", "model.top_k=20", "training.epochs=1")
     (reported,) = train_model(prepared, tmp_path / "run", config)["gsu_overlap@20"]
     model = load_run(tmp_path / "run").model
 

@@ -14,7 +14,7 @@ from twin_tf.training.train_step import FINAL_RATE, Trainer
 
 @pytest.fixture
 def make_model(manifest, prepared):
-    config = small_config("model.heads=1", "model.evidence=false")
+    config = small_config("model.heads=1", "model.relevance_statistics=false")
     info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(prepared))
     return lambda: build_model(prepared, config, info)[0]
 

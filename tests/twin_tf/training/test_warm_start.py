@@ -169,9 +169,9 @@ def test_settings_that_make_other_weights_are_named_before_a_run_exists(first_ru
         ("model.heads=2", "model.heads is 2, but 4 in the run"),
         ("model.head_size=4", "model.head_size is 4, but 8 in the run"),
         ("model.mixer=[16,8]", r"model.mixer is \(16, 8\), but \(16,\) in the run"),
-        ("model.evidence=false", "model.evidence is False, but True in the run"),
+        ("model.relevance_statistics=false", "model.relevance_statistics is False, but True in the run"),
         ("model.short_term_length=0", "model.short_term_length is 0, but 10 in the run"),
-        ("model.search=memory", "model.search is memory, but consistent in the run"),
+        ("model.search=mimn", "model.search is mimn, but twin in the run"),
     ):
         with pytest.raises(ConfigError, match=f"{setting} .*; let both be the same, or train without --init-from"):
             train_model(second.directory, tmp_path / "run", two_days.config_of(second, override), init_from=first_run)
@@ -180,8 +180,9 @@ def test_settings_that_make_other_weights_are_named_before_a_run_exists(first_ru
 
 def test_settings_that_make_the_same_weights_may_differ(first_run):
     second = two_days.second_day(ROOT)
-    others = ("model.search=category", "model.category=topic", "model.hash_bits=9", "model.cluster_size=search")
-    _, _, filled = started(first_run, second, *others, "model.history_length=50", "model.retrieved=5")
+    own = ("model.searches.sim_hard.category=topic", "model.searches.eta.bits=9")
+    others = ("model.search=sim_hard", *own, "model.cluster_size_bias=search")
+    _, _, filled = started(first_run, second, *others, "model.history_length=50", "model.top_k=5")
     kernel = load_run(first_run).model.long_term.relevance.query_kernel.numpy()
     np.testing.assert_array_equal(filled.model.long_term.relevance.query_kernel.numpy(), kernel)
 

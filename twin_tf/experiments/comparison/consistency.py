@@ -25,8 +25,8 @@ from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import batch_spec, make_dataset
 from twin_tf.runs.run import build_model, load_run
-from twin_tf.search.consistent import ConsistentSearch
-from twin_tf.search.protocol import MadeSearch, SearchStrategy
+from twin_tf.search.protocol import PoolingSearch, SearchStrategy
+from twin_tf.search.twin import TwinSearch
 from twin_tf.training.train_step import Trainer
 
 TRUE = 100
@@ -57,23 +57,23 @@ def hits_by_size(model: TwinModel, manifest: Manifest, records: int) -> list[dic
         ConfigError: none of these records has any history.
     """
     search, window = model.long_term.search, model.config.history_length
-    if isinstance(search, MadeSearch):
+    if isinstance(search, PoolingSearch):
         return None
     sizes = [size for size in SIZES if size < window] + [window]
-    own, finder = search.retrieved, model.auxiliary or model
+    own, finder = search.top_k, model.auxiliary or model
 
     def look(by: TwinModel, strategy: SearchStrategy, batch: Batch, stage: Stages) -> Finalists:
         cross, items, queries = by._looked_up(batch, None, True)
         return by.long_term.find(strategy, items, queries, batch.history, cross, batch.targets, stage)
 
     def shares(batch: Batch) -> list[tf.Tensor]:
-        true = look(model, ConsistentSearch(TRUE, window), batch, "attention")
+        true = look(model, TwinSearch(TRUE, window), batch, "attention")
         found = []
         for size in sizes:
-            search.retrieved = size
+            search.top_k = size
             chosen = look(finder, search, batch, "search")
             found.append(share_found(chosen, true, tf.shape(batch.history.item)[1], batch.targets.count))
-        search.retrieved = own
+        search.top_k = own
         return found
 
     step = graph(shares, batch_spec(manifest.schema))

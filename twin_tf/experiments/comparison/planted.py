@@ -29,7 +29,7 @@ from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import Run, load_run
-from twin_tf.search.protocol import MadeSearch
+from twin_tf.search.protocol import PoolingSearch
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -132,7 +132,7 @@ def look(run: Run, manifest: Manifest, records: int, width: int) -> Iterator[Loo
 
 def planted(run: Run, manifest: Manifest, truth: Truth, records: int) -> JsonDict | None:
     """The shares of a system, among the latest `model.history_length`; None for one that chooses no behaviours."""
-    if isinstance(run.model.long_term.search, MadeSearch):
+    if isinstance(run.model.long_term.search, PoolingSearch):
         return None
     shares, width = Shares(), run.model.config.history_length
     for one in look(run, manifest, records, width):

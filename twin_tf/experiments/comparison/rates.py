@@ -14,6 +14,7 @@ from twin_tf.config import Config
 from twin_tf.core.dataclass_yaml import ConfigError, first_difference, nearest
 from twin_tf.core.files import JsonDict
 from twin_tf.experiments.comparison.systems import Factors, System
+from twin_tf.renamed_settings import current_names
 
 ORIGIN = ("data", "manifest_sha256", "seed", "settings", "code", "commit")
 """What `rates.json` says of where its trials were made."""
@@ -112,7 +113,8 @@ def check_origin(rates: Rates, manifest_sha256: str, settings: JsonDict) -> None
         return
     if rates.origin["manifest_sha256"] != manifest_sha256:
         raise ConfigError("--rates were chosen on other data; tune again with --rates 0.5,1,2")
-    different = first_difference(rates.origin["settings"], settings)
+    recorded, _ = current_names(rates.origin["settings"])
+    different = first_difference(recorded, settings)
     if different:
         raise ConfigError(f"--rates were chosen with other settings, {different}; tune again with --rates 0.5,1,2")
 

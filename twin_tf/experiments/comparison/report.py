@@ -165,7 +165,7 @@ def _page(report: Plain, drawn: set[str]) -> str:
         f"sees the same records, the latest {report['history_length']:,} behaviours; only the search differs, "
         "ablations and systems of --also apart. What a search does not see, such as all but the latest behaviours in "
         "DIN, its network does not count either. "
-        f"{_evidence(report)} "
+        f"{_relevance_statistics(report)} "
         f"{_budget(report['rates'])}",
         "",
         f"Code: {_code(report)}; {report['machine']['cpus']} processors; the command took {report['seconds'] / 60:.0f} "
@@ -259,12 +259,13 @@ def _planted_rows(report: Plain) -> list[tuple[str, ...]]:
     ]
 
 
-def _evidence(report: Plain) -> str:
-    """Which systems show the mixer the evidence features."""
-    shown = {report["labels"][key]: found[0].get("evidence", False) for key, found in report["results"].items()}
+def _relevance_statistics(report: Plain) -> str:
+    """Which systems show the mixer the relevance statistics."""
+    results = report["results"].items()
+    shown = {report["labels"][key]: found[0].get("relevance_statistics", False) for key, found in results}
     if len(set(shown.values())) < 2:
-        return f"The evidence features (`model.evidence`) are {'on' if any(shown.values()) else 'off'} in all."
-    return f"The evidence features (`model.evidence`) are on in {', '.join(name for name, on in shown.items() if on)}."
+        return f"`model.relevance_statistics` is {str(any(shown.values())).lower()} in all."
+    return f"`model.relevance_statistics` is true in {', '.join(name for name, on in shown.items() if on)}."
 
 
 def _budget(rates: Plain) -> str:

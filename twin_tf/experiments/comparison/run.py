@@ -125,9 +125,10 @@ class Comparison:
                 "a comparison wants TWIN whole: leave model.bias, relevance and consistency at their defaults; "
                 "TWIN without each of them is a system of its own"
             )
-        if model.category is not None and model.category not in schema.inherent_slices:
-            hint = nearest(model.category, schema.inherent_slices)
-            raise ConfigError(f"model.category {model.category!r} is no inherent feature of the data{hint}")
+        category = model.searches.sim_hard.category
+        if category is not None and category not in schema.inherent_slices:
+            hint = nearest(category, schema.inherent_slices)
+            raise ConfigError(f"model.searches.sim_hard.category {category!r} is no inherent feature of the data{hint}")
         to_try = [*untried(rates, self._systems), *further(rates, self._systems)]
         if to_try and not self._manifest.counts.targets.get("valid"):
             raise ConfigError("to choose rates the data need a valid split with targets, and these have none")
@@ -263,7 +264,7 @@ class Comparison:
     def _counted(self, path: Path) -> dict[str, JsonDict]:
         """The counting baseline by every category that any system goes by."""
         configs = [load_config(path, self._arm(system, "", Factors()).overrides) for system in self._systems]
-        categories = (self._config.model.category, *(config.model.category for config in configs))
+        categories = [config.model.searches.sim_hard.category for config in (self._config, *configs)]
         counted: dict[str, JsonDict] = {}
         known = self._manifest.schema.inherent_slices
         for category in dict.fromkeys(name for name in categories if name is not None and name in known):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from twin_tf.config import TrainingConfig
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.experiments.experiment import Arm
+from twin_tf.renamed_settings import current_overrides, warn_of
 from twin_tf.search import find_strategy
 
 
@@ -79,21 +80,21 @@ class System(NamedTuple):
 SYSTEMS = {
     system.key: system
     for system in (
-        System("avg_pooling", "average pooling", "average"),
-        System("mimn", "memory (MIMN-like)", "memory"),
-        System("din", "DIN", "recent"),
-        System("sim_hard", "SIM Hard", "category"),
-        System("ubr4ctr", "BM25 (UBR4CTR's retrieval)", "bm25"),
-        System("sim_cluster", "SIM Cluster", "item_clusters", ("item_clusters=1000",)),
-        System("sim_cluster_plus", "SIM Cluster+", "item_clusters", ("item_clusters=10000",)),
-        System("sim_soft", "SIM Soft, pretrained", "inner_product"),
-        System("sim_soft_learned", "SIM Soft, learned", "learned_inner_product"),
-        System("eta", "ETA", "simhash", ("hash_bits=32",)),
-        System("sdim", "SDIM", "hash_rounds", ("hash_bits=48", "hash_round_bits=3")),
-        System("twin", "TWIN", "consistent"),
-        System("twin_auxiliary", "TWIN without consistency", "consistent", ("consistency=auxiliary",), True),
-        System("twin_no_bias", "TWIN without bias", "consistent", ("bias=false",), True),
-        System("twin_raw", "raw MHTA", "consistent", ("relevance=raw",), True),
+        System("avg_pooling", "average pooling", "avg_pooling"),
+        System("mimn", "memory (MIMN-like)", "mimn"),
+        System("din", "DIN", "din"),
+        System("sim_hard", "SIM Hard", "sim_hard"),
+        System("ubr4ctr", "BM25 (UBR4CTR's retrieval)", "ubr4ctr"),
+        System("sim_cluster", "SIM Cluster", "sim_cluster", ("searches.sim_cluster.clusters=1000",)),
+        System("sim_cluster_plus", "SIM Cluster+", "sim_cluster", ("searches.sim_cluster.clusters=10000",)),
+        System("sim_soft", "SIM Soft, pretrained", "sim_soft"),
+        System("sim_soft_learned", "SIM Soft, learned", "sim_soft_learned"),
+        System("eta", "ETA", "eta", ("searches.eta.bits=32",)),
+        System("sdim", "SDIM", "sdim", ("searches.sdim.bits=48", "searches.sdim.round_bits=3")),
+        System("twin", "TWIN", "twin"),
+        System("twin_auxiliary", "TWIN without consistency", "twin", ("consistency=auxiliary",), True),
+        System("twin_no_bias", "TWIN without bias", "twin", ("bias=false",), True),
+        System("twin_raw", "raw MHTA", "twin", ("relevance=raw",), True),
     )
 }
 """In the order of tables, TWIN behind the systems that it is compared with."""
@@ -102,17 +103,22 @@ SYSTEMS = {
 def own_system(text: str) -> System:
     """A system that somebody describes: `label: setting=value ...`, settings of `model`; TWIN but for those.
 
+    Earlier names of settings and searches are taken, with a warning.
+
     Raises:
         ConfigError: no label, no setting, an unknown search, or a label of another system.
     """
     label, _, rest = text.partition(":")
-    label, settings = label.strip(), dict.fromkeys(rest.split())
+    label, given = label.strip(), dict.fromkeys(rest.split())
     key = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")
-    if not key or not settings or not all(re.fullmatch(r"\w+=\S+", setting) for setting in settings):
+    if not key or not given or not all(re.fullmatch(r"[\w.]+=\S+", setting) for setting in given):
         raise ConfigError(f"--also must read 'label: setting=value ...' with settings of model, not {text!r}")
     if key in SYSTEMS or label in {system.label for system in SYSTEMS.values()}:
         raise ConfigError(f"--also {label!r}: there is a system of that name already; give it another label")
-    search = next((s.partition("=")[2] for s in settings if s.startswith("search=")), "consistent")
+    current, renamed = current_overrides([f"model.{setting}" for setting in given])
+    warn_of(renamed, stacklevel=3)
+    settings = [setting.removeprefix("model.") for setting in current]
+    search = next((s.partition("=")[2] for s in settings if s.startswith("search=")), "twin")
     find_strategy(search)
     return System(key, label, search, tuple(s for s in settings if not s.startswith("search=")))
 

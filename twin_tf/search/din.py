@@ -5,15 +5,15 @@ from twin_tf.layers.gsu import Finalists
 from twin_tf.search.protocol import SearchInputs, SearchStrategy
 
 
-class RecentSearch(SearchStrategy):
-    """The latest `retrieved` behaviours, most recent first."""
+class DinSearch(SearchStrategy):
+    """The latest `top_k` behaviours, most recent first."""
 
-    name = "recent"
+    name = "din"
 
     @property
     def window(self) -> int:
         """No more than it retrieves."""
-        return min(self.retrieved, self.history_length)
+        return min(self.top_k, self.history_length)
 
     def find(self, inputs: SearchInputs) -> Finalists:
         """See `SearchStrategy`."""

@@ -1,6 +1,7 @@
 """SIM Cluster: the behaviours of the target's own k-means cluster of frozen item embeddings, most recent first.
 
-SIM Cluster+ is the same with ten times the clusters (`model.item_clusters`); both are baselines of TWIN's table.
+SIM Cluster+ is the same with ten times the clusters (`model.searches.sim_cluster.clusters`). Both are baselines of
+TWIN's table.
 """
 
 import sys
@@ -16,10 +17,10 @@ from twin_tf.search.protocol import ScoredSearch, SearchInputs, Vectors
 NO_CLUSTER = -1.0
 
 
-class ItemClusterSearch(ScoredSearch):
-    """The latest `retrieved` behaviours with items of the target's cluster."""
+class SimClusterSearch(ScoredSearch):
+    """The latest `top_k` behaviours with items of the target's cluster."""
 
-    name = "item_clusters"
+    name = "sim_cluster"
     needs_embeddings = True
 
     @classmethod
@@ -31,10 +32,11 @@ class ItemClusterSearch(ScoredSearch):
         known = np.flatnonzero(length > 0)
         cluster = np.full((len(vectors), 1), NO_CLUSTER, np.float32)
         if len(known):
-            count = min(config.item_clusters, len(known))
-            if count < config.item_clusters:
+            wanted = config.searches.sim_cluster.clusters
+            count = min(wanted, len(known))
+            if count < wanted:
                 print(
-                    f"warning: model.item_clusters is {config.item_clusters:,}, but only {count:,} items have an "
+                    f"warning: model.searches.sim_cluster.clusters is {wanted:,}, but only {count:,} items have an "
                     "embedding: each is a cluster of its own",
                     file=sys.stderr,
                 )

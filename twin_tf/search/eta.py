@@ -18,29 +18,29 @@ from twin_tf.layers.projection import project
 from twin_tf.search.protocol import ScoredSearch, SearchInputs, Vectors
 
 
-class SimHashSearch(ScoredSearch):
-    """The `retrieved` behaviours whose signatures differ from the target's in the fewest bits.
+class EtaSearch(ScoredSearch):
+    """The `top_k` behaviours whose signatures differ from the target's in the fewest bits.
 
     Args:
-        retrieved: K.
+        top_k: K.
         history_length: L.
         width: H, of the embeddings.
         bits: m, of a signature.
         seed: of the hyperplanes.
     """
 
-    name = "simhash"
-    drawn = True
+    name = "eta"
+    uses_random_projection = True
 
-    def __init__(self, retrieved: int, history_length: int, width: int, bits: int, seed: int) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, width: int, bits: int, seed: int) -> None:
+        super().__init__(top_k, history_length)
         self.width, self.bits, self.seed = width, bits, seed
         self.planes = random_planes(width, bits, seed)
 
     @classmethod
-    def settings(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
+    def arguments(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
         """Width, bits and seed."""
-        return {"width": width, "bits": config.hash_bits, "seed": seed}
+        return {"width": width, "bits": config.searches.eta.bits, "seed": seed}
 
     def scores(self, inputs: SearchInputs) -> tf.Tensor:
         """See `ScoredSearch`: equal bits minus different ones."""

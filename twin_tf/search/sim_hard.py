@@ -15,31 +15,32 @@ from twin_tf.layers.masking import MASKED_SCORE
 from twin_tf.search.protocol import ScoredSearch, SearchInputs
 
 
-class CategorySearch(ScoredSearch):
-    """The latest `retrieved` behaviours that share a value of one inherent feature with the target.
+class SimHardSearch(ScoredSearch):
+    """The latest `top_k` behaviours that share a value of one inherent feature with the target.
 
     Args:
-        retrieved: K.
+        top_k: K.
         history_length: L.
         columns: first and one past the last column of the feature, see `FeatureSchema.inherent_slices`.
     """
 
-    name = "category"
+    name = "sim_hard"
 
-    def __init__(self, retrieved: int, history_length: int, columns: tuple[int, int]) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, columns: tuple[int, int]) -> None:
+        super().__init__(top_k, history_length)
         self.columns = (columns[0], columns[1])
 
     @classmethod
-    def settings(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
-        """Where the feature that `model.category` names is."""
-        slices = schema.inherent_slices
-        if config.category not in slices:
-            hint = "" if config.category is None else nearest(config.category, slices)
+    def arguments(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
+        """Where the feature is that `model.searches.sim_hard.category` names."""
+        slices, category = schema.inherent_slices, config.searches.sim_hard.category
+        if category not in slices:
+            hint = "" if category is None else nearest(category, slices)
             raise ConfigError(
-                f"model.search: category needs model.category, an inherent feature, not {config.category!r}{hint}"
+                f"model.search: sim_hard needs model.searches.sim_hard.category, an inherent feature, not "
+                f"{category!r}{hint}"
             )
-        part = slices[config.category]
+        part = slices[category]
         return {"columns": (part.start, part.stop)}
 
     def scores(self, inputs: SearchInputs) -> tf.Tensor:

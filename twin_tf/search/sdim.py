@@ -14,15 +14,15 @@ from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FeatureSchema
+from twin_tf.search.eta import random_planes, signs
 from twin_tf.search.protocol import ScoredSearch, SearchInputs
-from twin_tf.search.simhash import random_planes, signs
 
 
-class HashRoundsSearch(ScoredSearch):
-    """The `retrieved` behaviours that collide with the target in most rounds; of equal ones the more recent.
+class SdimSearch(ScoredSearch):
+    """The `top_k` behaviours that collide with the target in most rounds; of equal ones the more recent.
 
     Args:
-        retrieved: K.
+        top_k: K.
         history_length: L.
         width: H, of the embeddings.
         bits: m, of all rounds together.
@@ -30,20 +30,21 @@ class HashRoundsSearch(ScoredSearch):
         seed: of the hyperplanes.
     """
 
-    name = "hash_rounds"
-    drawn = True
+    name = "sdim"
+    uses_random_projection = True
 
-    def __init__(self, retrieved: int, history_length: int, width: int, bits: int, round_bits: int, seed: int) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, width: int, bits: int, round_bits: int, seed: int) -> None:
+        super().__init__(top_k, history_length)
         if round_bits < 1 or bits % round_bits:
-            raise ConfigError(f"model.hash_bits {bits} must be a multiple of model.hash_round_bits {round_bits}")
+            raise ConfigError(f"model.searches.sdim.bits {bits} must be a multiple of round_bits {round_bits}")
         self.width, self.bits, self.round_bits, self.seed = width, bits, round_bits, seed
         self.planes = random_planes(width, bits, seed)
 
     @classmethod
-    def settings(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
+    def arguments(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
         """Width, bits and seed."""
-        return {"width": width, "bits": config.hash_bits, "round_bits": config.hash_round_bits, "seed": seed}
+        own = config.searches.sdim
+        return {"width": width, "bits": own.bits, "round_bits": own.round_bits, "seed": seed}
 
     def scores(self, inputs: SearchInputs) -> tf.Tensor:
         """See `ScoredSearch`: rounds in which all bits are equal."""

@@ -14,29 +14,29 @@ from twin_tf.config import ModelConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema
 from twin_tf.layers.masking import MASKED_SCORE
-from twin_tf.search.category import shares_value
 from twin_tf.search.protocol import ScoredSearch, SearchInputs
+from twin_tf.search.sim_hard import shares_value
 
 K1, B = 1.2, 0.75
 
 
-class BM25Search(ScoredSearch):
-    """The `retrieved` behaviours with the highest BM25 scores above zero.
+class Ubr4ctrSearch(ScoredSearch):
+    """The `top_k` behaviours with the highest BM25 scores above zero.
 
     Args:
-        retrieved: K.
+        top_k: K.
         history_length: L.
         spans: first and one past the last column of each inherent feature.
     """
 
-    name = "bm25"
+    name = "ubr4ctr"
 
-    def __init__(self, retrieved: int, history_length: int, spans: Sequence[Sequence[int]]) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, spans: Sequence[Sequence[int]]) -> None:
+        super().__init__(top_k, history_length)
         self.spans = tuple((span[0], span[1]) for span in spans)
 
     @classmethod
-    def settings(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
+    def arguments(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
         """Where the features are."""
         return {"spans": [(part.start, part.stop) for part in schema.inherent_slices.values()]}
 

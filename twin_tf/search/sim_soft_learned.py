@@ -59,27 +59,27 @@ class SoftSearch(keras.layers.Layer):
         return {"name": self.name, **self._settings}
 
 
-class LearnedInnerProductSearch(LearnedSearch):
-    """The `retrieved` behaviours with the largest r.
+class SimSoftLearnedSearch(LearnedSearch):
+    """The `top_k` behaviours with the largest r.
 
     Args:
-        retrieved: K.
+        top_k: K.
         history_length: L.
         width: H, of the items.
         size: of a projection.
         seed: of the start.
     """
 
-    name = "learned_inner_product"
+    name = "sim_soft_learned"
     learns = True
 
-    def __init__(self, retrieved: int, history_length: int, width: int, size: int, seed: int) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, width: int, size: int, seed: int) -> None:
+        super().__init__(top_k, history_length)
         self.width, self.size, self.seed = width, size, seed
         self.layer: SoftSearch = SoftSearch(width, size, seed)
 
     @classmethod
-    def settings(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
+    def arguments(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
         """Width, size and seed."""
         return {"width": width, "size": config.heads * config.head_size, "seed": seed}
 

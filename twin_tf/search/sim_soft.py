@@ -9,10 +9,10 @@ from twin_tf.core.keras_api import tf
 from twin_tf.search.protocol import ScoredSearch, SearchInputs, Vectors
 
 
-class InnerProductSearch(ScoredSearch):
-    """The `retrieved` behaviours whose items' frozen embeddings have the largest inner product with the target's."""
+class SimSoftSearch(ScoredSearch):
+    """The `top_k` behaviours whose items' frozen embeddings have the largest inner product with the target's."""
 
-    name = "inner_product"
+    name = "sim_soft"
     needs_embeddings = True
 
     @classmethod

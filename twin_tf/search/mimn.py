@@ -15,7 +15,7 @@ from twin_tf.config import ModelConfig
 from twin_tf.core.keras_api import keras, tf
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.layers.projection import project
-from twin_tf.search.protocol import MadeSearch, SearchInputs
+from twin_tf.search.protocol import PoolingSearch, SearchInputs
 
 
 @keras.utils.register_keras_serializable("twin_tf")
@@ -43,32 +43,32 @@ class SlotKeys(keras.layers.Layer):
         return {"name": self.name, **self._settings}
 
 
-class MemorySearch(MadeSearch):
+class MimnSearch(PoolingSearch):
     """As many entries as there are slots.
 
     Args:
-        retrieved: K; not used.
+        top_k: K; not used.
         history_length: L.
         width: H, of the items.
         slots: of the memory.
         seed: of the keys' start.
     """
 
-    name = "memory"
+    name = "mimn"
     learns = True
 
-    def __init__(self, retrieved: int, history_length: int, width: int, slots: int, seed: int) -> None:
-        super().__init__(retrieved, history_length)
+    def __init__(self, top_k: int, history_length: int, width: int, slots: int, seed: int) -> None:
+        super().__init__(top_k, history_length)
         self.width, self.slots, self.seed = width, slots, seed
         self.layer = SlotKeys(width, slots, seed)
 
     @classmethod
-    def settings(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
+    def arguments(cls, config: ModelConfig, schema: FeatureSchema, width: int, seed: int) -> Mapping[str, Any]:
         """Width, slots and seed."""
-        return {"width": width, "slots": config.memory_slots, "seed": seed}
+        return {"width": width, "slots": config.searches.mimn.slots, "seed": seed}
 
-    def shares(self, inputs: SearchInputs) -> tf.Tensor:
-        """See `MadeSearch`."""
+    def assignment_weights(self, inputs: SearchInputs) -> tf.Tensor:
+        """See `PoolingSearch`."""
         assert self.layer is not None
         return self.layer(inputs.embed(inputs.behaviour))
 

@@ -1,14 +1,14 @@
 """Average pooling: no search, the mean of the whole history."""
 
 from twin_tf.core.keras_api import tf
-from twin_tf.search.protocol import MadeSearch, SearchInputs
+from twin_tf.search.protocol import PoolingSearch, SearchInputs
 
 
-class AverageSearch(MadeSearch):
+class AvgPoolingSearch(PoolingSearch):
     """One entry: the mean of all visible behaviours, whatever the target."""
 
-    name = "average"
+    name = "avg_pooling"
 
-    def shares(self, inputs: SearchInputs) -> tf.Tensor:
-        """See `MadeSearch`."""
+    def assignment_weights(self, inputs: SearchInputs) -> tf.Tensor:
+        """See `PoolingSearch`."""
         return tf.ones_like(inputs.count)[..., None]

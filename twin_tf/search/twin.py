@@ -5,11 +5,11 @@ from twin_tf.layers.gsu import Finalists, merge_heads
 from twin_tf.search.protocol import SearchInputs, SearchStrategy
 
 
-class ConsistentSearch(SearchStrategy):
-    """The `retrieved` behaviours of highest relevance by the very metric that the ESU attends with."""
+class TwinSearch(SearchStrategy):
+    """The `top_k` behaviours of highest relevance by the very metric that the ESU attends with."""
 
-    name = "consistent"
+    name = "twin"
 
     def find(self, inputs: SearchInputs) -> Finalists:
         """See `SearchStrategy`."""
-        return merge_heads(inputs.relevance(), tf.minimum(self.retrieved, inputs.width))
+        return merge_heads(inputs.relevance(), tf.minimum(self.top_k, inputs.width))
