@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
+from twin_tf.features.events import Events, IdColumn, TimeColumn
 from twin_tf.features.feature import (
     FIRST_KNOWN,
     ID_DIM,
@@ -46,7 +47,6 @@ __all__ = [
     "FeatureSchema",
     "History",
     "IdColumn",
-    "LabelColumn",
     "MultiValued",
     "Role",
     "Split",
@@ -56,60 +56,6 @@ __all__ = [
     "load_schema",
     "schema_from_mapping",
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class IdColumn:
-    """A column of ids. `string` ids become int64 by `encoders.hash_id`, in the pipeline and in the client."""
-
-    column: str
-    type: Literal["int", "string"] = "int"
-
-
-@dataclasses.dataclass(frozen=True)
-class TimeColumn:
-    """The event time: a whole number of `unit` since 1970 (UTC). Records and requests keep the unit of the logs."""
-
-    column: str
-    unit: Literal["s", "ms"] = "s"
-    utc_offset_hours: float = 0.0
-
-    @property
-    def per_second(self) -> int:
-        """Time units in a second."""
-        return 1000 if self.unit == "ms" else 1
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelColumn:
-    """The label: which raw values are allowed, and which of them are a click."""
-
-    column: str
-    values: tuple[int, ...] = (0, 1)
-    positive: tuple[int, ...] = (1,)
-
-    def __post_init__(self) -> None:
-        if not set(self.positive) < set(self.values):
-            raise ConfigError(f"positive {list(self.positive)} must be some, not all, of values {list(self.values)}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Events:
-    """The columns every event row must have.
-
-    Attributes:
-        user: who.
-        item: what.
-        time: when.
-        label: clicked or not.
-        deduplicate: of several rows with one user, item and time keep one: a click before a view, a target before none.
-    """
-
-    user: IdColumn
-    item: IdColumn
-    time: TimeColumn
-    label: LabelColumn
-    deduplicate: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,9 +167,12 @@ class FeatureSchema:
         """A feature with the width of its embedding, where the file leaves it open."""
         if feature.dim:
             return feature
+        return dataclasses.replace(feature, dim=ID_DIM if feature.column in self._ids(feature.role) else PLAIN_DIM)
+
+    def _ids(self, role: Role) -> set[str]:
+        """The columns of the ids that inherent or user features may be made of."""
         ids = {"inherent": (self.items, self.events.item), "user": (self.users, self.events.user)}
-        columns = {column.column for column in ids.get(feature.role, ()) if column is not None}
-        return dataclasses.replace(feature, dim=ID_DIM if feature.column in columns else PLAIN_DIM)
+        return {column.column for column in ids.get(role, ()) if column is not None}
 
     def _check_weight(self) -> None:
         weight = self.targets.weight
@@ -259,8 +208,7 @@ class FeatureSchema:
     @cached_property
     def item_ids(self) -> tuple[str, ...]:
         """Inherent features made of the item's id; they tell an item from all others."""
-        columns = {column.column for column in (self.items, self.events.item) if column is not None}
-        return tuple(f.name for f in self.inherent if f.column in columns)
+        return tuple(f.name for f in self.inherent if f.column in self._ids("inherent"))
 
     @cached_property
     def cross(self) -> tuple[Feature, ...]:

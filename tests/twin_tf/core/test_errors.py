@@ -26,6 +26,7 @@ PACKAGES = ("twin_tf", "export", "beam_pipelines")
 NO_USER_ERRORS = {
     "CommandFailedError": "how click itself ends a command with a sentence and exit code 1",
     "JobOnlyBuilt": "nothing is wrong: the job was built and, as its options say, not run",
+    "RenamedSettingWarning": "a warning, not an error",
 }
 """The exception classes that are no `UserError`, and why."""
 

@@ -1,0 +1,60 @@
+"""The columns that every row of an events log has: who, what, when, and whether it was clicked."""
+
+import dataclasses
+from typing import Literal
+
+from twin_tf.core.dataclass_yaml import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class IdColumn:
+    """A column of ids. `string` ids become int64 by `encoders.hash_id`, in the pipeline and in the client."""
+
+    column: str
+    type: Literal["int", "string"] = "int"
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeColumn:
+    """The event time: a whole number of `unit` since 1970 (UTC). Records and requests keep the unit of the logs."""
+
+    column: str
+    unit: Literal["s", "ms"] = "s"
+    utc_offset_hours: float = 0.0
+
+    @property
+    def per_second(self) -> int:
+        """Time units in a second."""
+        return 1000 if self.unit == "ms" else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelColumn:
+    """The label: which raw values are allowed, and which of them are a click."""
+
+    column: str
+    values: tuple[int, ...] = (0, 1)
+    positive: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        if not set(self.positive) < set(self.values):
+            raise ConfigError(f"positive {list(self.positive)} must be some, not all, of values {list(self.values)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Events:
+    """The columns every event row must have.
+
+    Attributes:
+        user: who.
+        item: what.
+        time: when.
+        label: clicked or not.
+        deduplicate: of several rows with one user, item and time keep one: a click before a view, a target before none.
+    """
+
+    user: IdColumn
+    item: IdColumn
+    time: TimeColumn
+    label: LabelColumn
+    deduplicate: bool = False
