@@ -1,7 +1,9 @@
-"""The README's commands, run as they stand on the tiny log of examples/own_logs."""
+"""The README's commands, run as they stand on the tiny log of examples/own_logs; examples that need a trained run."""
 
 import json
+import runpy
 import shutil
+import sys
 
 import pytest
 
@@ -39,3 +41,29 @@ def test_own_logs_request_is_answered(shop, capsys, monkeypatch):
     assert len(answer["candidates"]) == 4
     assert all(0 < candidate["probability"] < 1 for candidate in answer["candidates"])
     assert answer["unknown_items"] == 0
+
+
+@pytest.fixture
+def example(shop, monkeypatch, capsys):
+    """Runs an example in the shop, gives what it prints."""
+
+    def run(name, *arguments):
+        monkeypatch.chdir(shop)
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_load_a_run_scores_what_evaluate_scores(example, capsys):
+    said = example("load_a_run.py", "run", "prepared")
+    main.main(["evaluate", "--run", "run", "--prepared", "prepared", "--json"], standalone_mode=False)
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert said == f"{metrics['targets']} targets, AUC {metrics['auc']:.4f}, GAUC {metrics['gauc']:.4f}\n"
+
+
+def test_retrieved_behaviours_draws_what_the_gsu_found(shop, example):
+    said = example("retrieved_behaviours.py", "model", "prepared")
+    assert (shop / "retrieved_behaviours.png").read_bytes().startswith(b"\x89PNG")
+    assert said.startswith("retrieved_behaviours.png: ")
