@@ -93,7 +93,7 @@ compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each se
 	  --also 'SIM Hard by topic: search=category category=topic' --rates 0.5,1 --jobs 2
 
 docs: $(INSTALLED) ## Build the documentation as a site, into site/; any warning fails
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 figures: $(INSTALLED) ## Draw the figures of docs/ again
 	$(PYTHON) docs/figures/draw.py

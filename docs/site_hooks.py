@@ -75,6 +75,8 @@ def _rewritten(text: str, folder: str, uri: str) -> str:
             return f"[{match['text']}]({path.removeprefix('docs/')}{anchor})"
         if not (ROOT / path).exists():
             return match[0]
+        if path == "README.md":
+            anchor = ""  # the home page has other sections
         up = "../" * uri.count("/")
         line = _line(ROOT / path, match["text"].strip("`"))
         return f"[{match['text']}]({up}{source_page(path)}{f'#__codelineno-0-{line}' if line else anchor})"
