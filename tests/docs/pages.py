@@ -47,10 +47,10 @@ def words(line):
 
 
 def twin_tf_calls(text):
-    """Arguments of every `twin-tf` call in a page's blocks."""
+    """Arguments of every `twin-tf` call in a page's blocks, those in comments too."""
     found = []
-    for line in command_lines(text):
-        call = words(line)
+    for part in (part for line in command_lines(text) for part in line.split(" # ")):
+        call = words(part)
         if "twin-tf" in call:
             arguments = call[call.index("twin-tf") + 1 :]
             found.append([word for word in arguments if word != "&"])

@@ -48,5 +48,5 @@ def test_each_extra_shown_is_in_setup_py(page, monkeypatch):
 
 def test_the_readme_shows_the_whole_way():
     names = [call[0] for call in twin_tf_calls(text_of(README))]
-    assert names == ["preprocess", "train", "evaluate", "export", "publish", "predict", "refresh"]
+    assert names == ["preprocess", "train", "evaluate", "export", "publish", "serve", "predict", "refresh"]
     assert {"demo", "demo-simulated", "docs"} <= set(make_targets(text_of(README)))

@@ -37,7 +37,7 @@ def test_each_link_leads_somewhere(page):
 def test_each_linked_name_is_in_its_file(page):
     found = [match for match in LINK.finditer(text_of(DOCS / page)) if match["path"].endswith(".py")]
     assert len(found) > 15
-    for match in found:
+    for match in (match for match in found if not match["text"].strip("`").endswith(".py")):
         nodes = [ast.parse((DOCS / match["path"]).read_text(encoding="utf-8"))]
         for part in match["text"].strip("`").split("."):
             nodes = [node for node in nodes[0].body if getattr(node, "name", None) == part]
