@@ -8,7 +8,7 @@ RUNS ?= runs
 FRESH_OPTION = $(if $(FRESH),--fresh)
 
 .PHONY: help setup demo demo-simulated test test-slow test-flink test-faults lint format bench bench-pipelines \
-  bench-train bench-serving bench-clusters study-lifelong study-untuned compare compare-simulated clean
+  bench-train bench-serving bench-clusters study-lifelong study-untuned compare compare-simulated docs figures clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,12 @@ compare-simulated: $(INSTALLED) ## The same on simulated logs, with what each se
 	$(PYTHON) -m twin_tf.cli compare --data simulated --output "$(RUNS)/compare-simulated" $(FRESH_OPTION) \
 	  --also 'SIM Hard by topic: search=sim_hard searches.sim_hard.category=topic' --rates 0.5,1 --jobs 2
 
+docs: $(INSTALLED) ## Build the documentation as a site, into site/; any warning fails
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+figures: $(INSTALLED) ## Draw the figures of docs/ again
+	$(PYTHON) docs/figures/draw.py
+
 clean: ## Remove .venv, caches and build leftovers; runs/ stays
-	rm -rf .venv .venv.lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv.lock build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -62,6 +62,7 @@ EXTRAS["dev"] = [
     "types-PyYAML",
     "types-protobuf",
 ]
+EXTRAS["docs"] = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]  # builds the site
 
 
 def version() -> str:

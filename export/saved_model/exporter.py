@@ -31,8 +31,8 @@ def export_run(
 
     Args:
         run: a finished run.
-        output: the version directory to write; it must not exist. `export.publishing.publisher` moves it under a base
-        path.
+        output: the version directory to write; it must not exist. `export.publishing.publisher` moves it under a
+            base path.
         prepared: prepared data for the probes and warm-up requests, of the run's day or a later one; where the run was
             trained if left out. The catalogue served is the run's: what came later is unknown to the model.
         table: type of the projection table, in place of the run's `serving.table`.
