@@ -32,7 +32,7 @@ from twin_tf.core.dataclass_yaml import to_plain
 from twin_tf.core.files import JsonDict, digest_of_files
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
-from twin_tf.experiments.experiment import Arm, Arms
+from twin_tf.experiments.experiment import ExperimentRunner, Variant
 from twin_tf.experiments.shipped_data import SHIPPED, make_prepared
 from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.records.format import MANIFEST
@@ -83,18 +83,18 @@ QUICK = Load(
 class System(NamedTuple):
     """An arm, and the clusters it is trained on; gamma 0: raw histories."""
 
-    arm: Arm
+    arm: Variant
     gamma: int
 
 
 def systems(load: Load) -> list[System]:
     """What is compared."""
-    found = [System(Arm("twin", f"TWIN, latest {load.window:,}"), 0)]
-    found += [System(Arm(f"v2_gamma{gamma}", f"TWIN-V2, gamma {gamma}"), gamma) for gamma in GAMMAS]
+    found = [System(Variant("twin", f"TWIN, latest {load.window:,}"), 0)]
+    found += [System(Variant(f"v2_gamma{gamma}", f"TWIN-V2, gamma {gamma}"), gamma) for gamma in GAMMAS]
     without = ("model.cluster_size_bias=neither",)
-    found.append(System(Arm("v2_without_ln", f"TWIN-V2, gamma {CHOSEN}, without ln n", without), CHOSEN))
+    found.append(System(Variant("v2_without_ln", f"TWIN-V2, gamma {CHOSEN}, without ln n", without), CHOSEN))
     whole = (f"model.history_length={load.longest}", "training.batch_records=2")
-    return [*found, System(Arm("oracle", f"oracle: TWIN on all {load.longest:,}", whole), 0)]
+    return [*found, System(Variant("oracle", f"oracle: TWIN on all {load.longest:,}", whole), 0)]
 
 
 def study(workdir: Path, load: Load) -> JsonDict:
@@ -105,7 +105,7 @@ def study(workdir: Path, load: Load) -> JsonDict:
     settings = [part for name, value in load.simulation.items() for part in ("--set", f"{name}={value}")]
     simulated = SHIPPED["simulated"]._replace(config=config, source=("simulate", *settings))
     prepared = make_prepared(simulated, steps, workdir)
-    arms = Arms(workdir, config, load.seeds, steps, cache)
+    arms = ExperimentRunner(workdir, config, load.seeds, steps, cache)
     source = ""
     results: dict[str, list[JsonDict]] = {}
     report: JsonDict = {}

@@ -173,7 +173,7 @@ def run(events: str, items: str, output: str, shards: int = 8, beam_arguments: S
         times = rows | "Targets" >> beam.Filter(lambda e: e["target"]) | "Times" >> beam.Map(lambda e: e["ts"])
         split = AsSingleton(times | "AllTimes" >> beam.combiners.ToList() | "Split" >> beam.Map(find_split))
         counts = rows | "CountValues" >> beam.FlatMap(count_values, split) | "SumCounts" >> beam.CombinePerKey(sum)
-        fitted = counts | "AllCounts" >> beam.combiners.ToList() | "Fit" >> beam.Map(fit, AsList(item_rows))
+        fitted = counts | "AllCounts" >> beam.combiners.ToList() | "TrainingLoop" >> beam.Map(fit, AsList(item_rows))
         _ = (
             fitted
             | "Catalogue" >> beam.FlatMap(lambda found: found.items)

@@ -26,7 +26,7 @@ from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, make_dataset
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 VARIANTS = {
     "user_major": (),
@@ -116,12 +116,12 @@ def profile(prepared: Path, variant: str, length: int, batch_records: int) -> di
     return {"operations": shown, "step_ms": 1e3 * elapsed / PROFILED_STEPS, "floor": floor}
 
 
-def _trainer(prepared: Path, variant: str, length: int) -> tuple[Trainer, Manifest]:
+def _trainer(prepared: Path, variant: str, length: int) -> tuple[TrainStep, Manifest]:
     manifest = Manifest.load(prepared)
     config = narrow_config([f"model.history_length={length}", *VARIANTS[variant]])
     features, _ = load_item_features(prepared, manifest.schema)
     model = TwinModel(manifest.schema, config.model, features, manifest.cardinalities, config.training.seed)
-    return Trainer(model, config.training), manifest
+    return TrainStep(model, config.training), manifest
 
 
 def _whole(batches: Any, batch_records: int) -> Batch:

@@ -35,7 +35,7 @@ from twin_tf.core.markdown import table
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
 from twin_tf.evaluation.counting_baseline import evaluate_counting
-from twin_tf.experiments.experiment import Arm, Arms
+from twin_tf.experiments.experiment import ExperimentRunner, Variant
 from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import Manifest
@@ -43,7 +43,7 @@ from twin_tf.records.format import Manifest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
 
 SCHEMAS = Path(__file__).parent / "untuned"
-SYSTEMS = (Arm("twin", "TWIN"), Arm("din", "DIN", ("model.search=din",)))
+SYSTEMS = (Variant("twin", "TWIN"), Variant("din", "DIN", ("model.search=din",)))
 COLUMNS = {
     "twin": "TWIN",
     "din": "DIN",
@@ -90,7 +90,7 @@ def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int]) -> Js
     if any(found.targets != manifest.counts.targets["test"] for found in without.values()):
         raise ValueError(f"{source.name}: the yardsticks look at other test targets than the model")
     counting = evaluate_counting(manifest, "test", source.counted, manifest.schema.history.max_length)
-    test, arms = without["item_rate"], Arms(workdir, config, seeds, steps, cache)
+    test, arms = without["item_rate"], ExperimentRunner(workdir, config, seeds, steps, cache)
     return {
         "label": source.label,
         "package": f"{source.package} {source.version}",

@@ -22,7 +22,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 FEW, MANY = 50_000, 5_000_000
 LIMIT = 1.3
@@ -87,12 +87,12 @@ def schema(rows: int, dim: int) -> FeatureSchema:
     )
 
 
-def _trainer(rows: int, dim: int) -> Trainer:
+def _trainer(rows: int, dim: int) -> TrainStep:
     features = np.stack([np.arange(rows + FIRST_KNOWN), np.arange(rows + FIRST_KNOWN) % 102], axis=1).astype(np.int32)
     chosen = schema(rows, dim)
     cardinalities = {feature.name: feature.encoding_or_fail.cardinality() for feature in chosen.features}
     model = TwinModel(chosen, ModelConfig(history_length=LENGTH), features, cardinalities, seed=1)
-    return Trainer(model, TrainingConfig())
+    return TrainStep(model, TrainingConfig())
 
 
 def _draw(generator: np.random.Generator, rows: int) -> dict[str, npt.NDArray[Any]]:

@@ -29,11 +29,11 @@ from export.gate.validate import Limits
 from export.publishing.version_store import (
     KEPT,
     PublishError,
-    appear,
-    hide,
-    incoming,
+    hide_version,
     only_publisher,
-    retire,
+    prune,
+    publish_version,
+    staging,
     whole_versions,
 )
 from export.session.child_process import child_environment
@@ -42,7 +42,7 @@ _POLL_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Watcher:
+class ServerCheck:
     """A server that watches the base path.
 
     Attributes:
@@ -62,7 +62,7 @@ def publish(
     *,
     keep: int = KEPT,
     limits: Limits | None = None,
-    watcher: Watcher | None = None,
+    watcher: ServerCheck | None = None,
 ) -> Path:
     """Validates a model directory and publishes it as the newest version.
 
@@ -97,7 +97,7 @@ def publish_written(
     *,
     keep: int = KEPT,
     limits: Limits | None = None,
-    watcher: Watcher | None = None,
+    watcher: ServerCheck | None = None,
 ) -> Path:
     """`publish` of a version that is written where it will be renamed from, so that it need not be copied.
 
@@ -112,20 +112,20 @@ def publish_written(
     _check_keep(keep)
     base = Path(base_path)
     base.mkdir(parents=True, exist_ok=True)
-    with only_publisher(base), incoming(base) as directory:
+    with only_publisher(base), staging(base) as directory:
         write(directory)
         reason = validate_apart(directory, base, limits)
         if reason:
             raise PublishError(f"{name} is not published: {reason.replace(str(directory), str(name))}")
         write_manifest(directory)
-        published = appear(directory, base)
+        published = publish_version(directory, base)
         if watcher is not None:
             _confirm(published, base, watcher)
-        retire(base, keep)
+        prune(base, keep)
     return published
 
 
-def roll_back(base_path: str | Path, *, to: int | None = None, watcher: Watcher | None = None) -> Path:
+def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCheck | None = None) -> Path:
     """Makes an earlier version the newest again, by one rename: a server loads it before it unloads the present one.
 
     The versions above it are hidden as `.rolled-back-<number>`, where no server looks; the newest goes last, so no
@@ -162,7 +162,7 @@ def roll_back(base_path: str | Path, *, to: int | None = None, watcher: Watcher 
         if target is None:
             raise PublishError(f"{base} holds no sound earlier version; {'; '.join(faults)}")
         for number in (number for number in numbers if number > target):
-            hide(base, number)
+            hide_version(base, number)
         if watcher is not None:
             reason = refusal(target, watcher)
             if reason:
@@ -206,18 +206,18 @@ def _copy(source: Path, directory: Path) -> None:
     shutil.copytree(source, directory)
 
 
-def _confirm(published: Path, base: Path, watcher: Watcher) -> None:
+def _confirm(published: Path, base: Path, watcher: ServerCheck) -> None:
     """Waits until the watcher serves a version, and hides it again if it does not."""
     number = int(published.name)
     reason = refusal(number, watcher)
     if reason:
-        hide(base, number)
+        hide_version(base, number)
         left = whole_versions(base)
         now = f"version {left[-1]} is the newest again" if left else "the base path holds no version now"
         raise PublishError(f"version {number} is taken back, {now}: {reason}")
 
 
-def refusal(number: int, watcher: Watcher) -> str:
+def refusal(number: int, watcher: ServerCheck) -> str:
     """Waits for a watcher to load a version: why it does not serve it; empty as soon as it does."""
     ends = time.monotonic() + watcher.timeout_s
     state = "nothing of it"

@@ -25,7 +25,7 @@ from export.contract.file_manifest import fault
 from export.contract.probe_file import load_probe_file
 from export.gate.auc_check import incomparable
 from export.gate.validate import Limits
-from export.publishing.publisher import Watcher, publish_written
+from export.publishing.publisher import ServerCheck, publish_written
 from export.publishing.version_store import KEPT, PublishError, whole_versions
 from export.saved_model.exporter import EXPORT, EXTRA, write_extra
 from export.saved_model.servable import VARIABLES, Servable
@@ -53,7 +53,7 @@ def refresh(
     model: str | Path | None = None,
     keep: int = KEPT,
     limits: Limits | None = None,
-    watcher: Watcher | None = None,
+    watcher: ServerCheck | None = None,
 ) -> dict[str, Any]:
     """Publishes a version with the graph of an earlier one and the weights and items of now.
 

@@ -49,7 +49,7 @@ def only_publisher(base: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def incoming(base: Path) -> Iterator[Path]:
+def staging(base: Path) -> Iterator[Path]:
     """The name under which a version is to be written, hidden from servers; removed at the end if it is still there."""
     directory = base / f"{_INCOMING}{os.getpid()}"
     try:
@@ -58,7 +58,7 @@ def incoming(base: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def appear(written: Path, base: Path) -> Path:
+def publish_version(written: Path, base: Path) -> Path:
     """Turns a written directory into the newest version, newer than every one that was ever hidden too."""
     flush(written)
     number = max([int(time.time()), *(n + 1 for n in (*version_numbers(base), *hidden_numbers(base)))])
@@ -68,7 +68,7 @@ def appear(written: Path, base: Path) -> Path:
     return published
 
 
-def hide(base: Path, number: int) -> Path:
+def hide_version(base: Path, number: int) -> Path:
     """Hides a version from the servers; what they hold in memory they serve on until another is loaded."""
     hidden = base / f"{_HIDDEN}{number}"
     (base / str(number)).rename(hidden)
@@ -87,7 +87,7 @@ def whole_versions(base: Path) -> list[int]:
     return [number for number in version_numbers(base) if not fault(base / str(number), contents=False)]
 
 
-def retire(base: Path, keep: int) -> None:
+def prune(base: Path, keep: int) -> None:
     """Removes versions older than the newest `keep` whole ones, and as many of the hidden ones.
 
     A version that lost a file never counts, so it never pushes out one that can be served.

@@ -7,7 +7,7 @@ it was the slowest part. Here an id's bucket says where the few ids lie that it 
 import numpy as np
 import numpy.typing as npt
 
-from export.saved_model.served_weights import free_rows
+from export.saved_model.served_weights import resizable_variable
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN
 
@@ -35,9 +35,9 @@ class ItemLookup(tf.Module):
         bucket = known % buckets
         order = np.argsort(bucket, kind="stable")
         sizes = np.bincount(bucket, minlength=buckets)
-        self.ids = free_rows(known[order])
-        self.item_rows = free_rows((order + FIRST_KNOWN).astype(np.int32))
-        self.starts = free_rows(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
+        self.ids = resizable_variable(known[order])
+        self.item_rows = resizable_variable((order + FIRST_KNOWN).astype(np.int32))
+        self.starts = resizable_variable(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32))
         self.depth = tf.Variable(int(sizes.max()), trainable=False, dtype=tf.int32, name="depth")
 
     def rows(self, ids: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contract.signatures import WHOLE_TABLE
-from export.saved_model.served_weights import free_rows
+from export.saved_model.served_weights import resizable_variable
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import TwinModel
@@ -38,7 +38,7 @@ class ProjectionTable(tf.Module):
             if projections.shape != wanted:
                 raise ConfigError(f"projections have the shape {projections.shape}, the model's are {wanted}")
         exact = model.projection_table() if projections is None else tf.constant(projections, tf.float32)
-        self.table = free_rows(exact, self.dtype)
+        self.table = resizable_variable(exact, self.dtype)
         largest = float(tf.reduce_max(tf.abs(exact)))
         limit = float(self.dtype.max)
         if not largest <= limit:

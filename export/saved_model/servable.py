@@ -117,7 +117,7 @@ class Servable(tf.Module):
             "live_projection": lambda request: self._live_projection(model, request),
             "self_check": lambda request: self._self_check(model, request["probe"]),
         }
-        self.weights.free_rows()
+        self.weights.resizable_variable()
         with self.weights.read_by(model):
             return {
                 name: self._concrete(bodies[name], contract)

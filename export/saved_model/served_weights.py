@@ -36,11 +36,11 @@ class ServedWeights(tf.Module):
         self.tables = _named(model.embedding_variables)
         self.dense = _named(model.dense_variables)
 
-    def free_rows(self) -> None:
+    def resizable_variable(self) -> None:
         """Holds what grows in variables with a free number of rows, as a graph needs them."""
-        self.item_features = free_rows(self.item_features)
-        self.item_state = {name: free_rows(variable) for name, variable in self.item_state.items()}
-        self.tables = {name: free_rows(variable) for name, variable in self.tables.items()}
+        self.item_features = resizable_variable(self.item_features)
+        self.item_state = {name: resizable_variable(variable) for name, variable in self.item_state.items()}
+        self.tables = {name: resizable_variable(variable) for name, variable in self.tables.items()}
 
     @contextlib.contextmanager
     def read_by(self, model: TwinModel) -> Iterator[None]:
@@ -68,7 +68,7 @@ class ServedWeights(tf.Module):
             yield
 
 
-def free_rows(value: Any, dtype: tf.DType | None = None) -> tf.Variable:
+def resizable_variable(value: Any, dtype: tf.DType | None = None) -> tf.Variable:
     """A variable that is not trained, whose number of rows is no part of the graph.
 
     Args:

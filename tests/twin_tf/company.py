@@ -21,7 +21,7 @@ from twin_tf.records.input_pipeline import batch_spec
 from twin_tf.training.parameter_server import PortionTrainer
 from twin_tf.training.strategies import distribute, make_strategy
 from twin_tf.training.tf_config import Task
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 from twin_tf.training.warm_start import embedding_tables
 
 USERS = {"alone": [0], "others": list(range(1, 8)), "together": list(range(8)), "twice": [0, 0]}
@@ -66,7 +66,7 @@ def halves(batch: Batch) -> list[Batch]:
     return [take_users(batch, list(range(first))), take_users(batch, np.arange(first, users, dtype=np.int32))]
 
 
-def make_trainer(strategy: tf.distribute.Strategy, form: str) -> Trainer:
+def make_trainer(strategy: tf.distribute.Strategy, form: str) -> TrainStep:
     """The shipped defaults, with the table gradient `form`; DARE's and the auxiliary twin's tables are there too."""
     config = TrainingConfig(table_gradient=form)
     with strategy.scope():
@@ -81,10 +81,10 @@ def make_trainer(strategy: tf.distribute.Strategy, form: str) -> Trainer:
     for _, table in embedding_tables(model):
         start = tf.convert_to_tensor(table)
         table.assign(start * SMALL / tf.math.reduce_std(start))
-    return Trainer(model, config, strategy)
+    return TrainStep(model, config, strategy)
 
 
-def step(trainer: Trainer, batch: Batch) -> None:
+def step(trainer: TrainStep, batch: Batch) -> None:
     """One update by the shipped step of the trainer's strategy."""
     strategy = trainer.strategy
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):

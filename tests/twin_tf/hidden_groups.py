@@ -14,7 +14,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, schema_from_mapping
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 ITEMS, GROUPS, LIKED, LENGTH, TARGETS = 400, 20, 4, 200, 64
 NOISE = 0.3
@@ -94,14 +94,14 @@ def batches(data: Batch, records: int) -> Iterator[Batch]:
     return iter(tf.data.Dataset.from_tensor_slices(data).batch(records))
 
 
-def make_trainer(model: ModelConfig, training: TrainingConfig) -> Trainer:
+def make_trainer(model: ModelConfig, training: TrainingConfig) -> TrainStep:
     """An untrained network for the task."""
     features = np.arange(ITEMS + FIRST_KNOWN, dtype=np.int32)[:, None]
     network = TwinModel(SCHEMA, model, features, {"product": ITEMS + FIRST_KNOWN}, training.seed, training)
-    return Trainer(network, training)
+    return TrainStep(network, training)
 
 
-def train(trainer: Trainer, data: Batch) -> None:
+def train(trainer: TrainStep, data: Batch) -> None:
     """All epochs of the trainer's settings, with their schedule."""
     config = trainer.config
     users = int(data.user_id.shape[0])
@@ -112,13 +112,13 @@ def train(trainer: Trainer, data: Batch) -> None:
             trainer.step(batch)
 
 
-def scores(trainer: Trainer, data: Batch) -> np.ndarray:
+def scores(trainer: TrainStep, data: Batch) -> np.ndarray:
     """Probabilities, float `(users, TARGETS)`."""
     predict = tf.function(lambda batch: tf.sigmoid(trainer.model(batch)), reduce_retracing=True, autograph=False)
     return np.concatenate([predict(batch).numpy() for batch in batches(data, 64)])
 
 
-def group_similarity(trainer: Trainer) -> tuple[float, float]:
+def group_similarity(trainer: TrainStep) -> tuple[float, float]:
     """Mean cosine of two items' rows: of one group, and of two groups."""
     rows = trainer.model.item_embedding.tables[0].numpy()[FIRST_KNOWN:]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

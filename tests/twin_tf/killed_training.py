@@ -16,7 +16,7 @@ from twin_tf.config import load_config
 from twin_tf.core.keras_api import tf
 from twin_tf.runs import run
 from twin_tf.training.train import train_model
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 
 def die(*_):
@@ -45,7 +45,7 @@ def leave_half(write, checkpoint, prefix):
 def arm(kill):
     moment, _, number = kill.partition(":")
     place = {
-        "step": (Trainer, "step", die),
+        "step": (TrainStep, "step", die),
         "half": (tf.train.Checkpoint, "write", leave_half),
         "creation": (run, "save_info", die),
     }
@@ -60,7 +60,7 @@ def train_and_die(kill, prepared, run, config):
     child = os.fork()
     if not child:
         arm(kill)
-        before(Trainer, "prepare_step", 1, lambda original, *args: (os.write(stepped, b"."), original(*args))[1])
+        before(TrainStep, "prepare_step", 1, lambda original, *args: (os.write(stepped, b"."), original(*args))[1])
         train_model(prepared, run, load_config(config))
         os._exit(0)
     os.close(stepped)

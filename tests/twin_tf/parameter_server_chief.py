@@ -15,7 +15,7 @@ from twin_tf.runs.run import CHECKPOINTS, build_model, load_info
 from twin_tf.training.strategies import make_strategy
 from twin_tf.training.tf_config import read_task
 from twin_tf.training.train import train_model
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 
 def restored(other: Path, run: Path, strategy: tf.distribute.Strategy) -> dict[str, object]:
@@ -23,7 +23,7 @@ def restored(other: Path, run: Path, strategy: tf.distribute.Strategy) -> dict[s
     config = load_config(other / "config.yaml")
     with strategy.scope():
         model, _ = build_model(other, config, load_info(other))
-    trainer = Trainer(model, config.training, strategy)
+    trainer = TrainStep(model, config.training, strategy)
     path = tf.train.latest_checkpoint(str(other / CHECKPOINTS))
     status = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer).restore(path)
     status.assert_existing_objects_matched()

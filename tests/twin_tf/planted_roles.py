@@ -17,7 +17,7 @@ from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema, schema_from_mapp
 from twin_tf.layers.embeddings import LARGEST_WHOLE_TABLE
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 ROLES = ("inherent", "small_cross", "large_cross", "user", "context", "relevance", "auxiliary")
 IDS = 400
@@ -131,7 +131,7 @@ def _batch(item: Any, history: Any, page: Any, city: Any, place: Any, label: Any
     )
 
 
-def make_trainer(role: str, training: TrainingConfig, **changes: Any) -> Trainer:
+def make_trainer(role: str, training: TrainingConfig, **changes: Any) -> TrainStep:
     """An untrained network of the shipped defaults, as far as the role leaves them."""
     schema = planted_schema(role == "large_cross")
     config = ModelConfig(
@@ -144,10 +144,10 @@ def make_trainer(role: str, training: TrainingConfig, **changes: Any) -> Trainer
     )
     rows = {feature.name: feature.encoding_or_fail.cardinality() for feature in schema.features}
     features = np.arange(rows["product"], dtype=np.int32)[:, None]
-    return Trainer(TwinModel(schema, config, features, rows, training.seed, training), training)
+    return TrainStep(TwinModel(schema, config, features, rows, training.seed, training), training)
 
 
-def train(trainer: Trainer, planted: Planted) -> None:
+def train(trainer: TrainStep, planted: Planted) -> None:
     """One pass, with the schedule."""
     size = trainer.config.batch_records
     batches = tf.data.Dataset.from_tensor_slices(planted.batch).batch(size, drop_remainder=True)
@@ -157,7 +157,7 @@ def train(trainer: Trainer, planted: Planted) -> None:
         trainer.step(batch)
 
 
-def found_logit(trainer: Trainer, planted: Planted) -> np.ndarray:
+def found_logit(trainer: TrainStep, planted: Planted) -> np.ndarray:
     """What the network, or its auxiliary twin where there is one, says: float `(records, TARGETS)`."""
     scored = trainer.model.score(planted.batch)
     logit = scored.logit if scored.auxiliary_logit is None else scored.auxiliary_logit

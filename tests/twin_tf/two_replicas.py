@@ -14,7 +14,7 @@ from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import RunInfo, build_model
 from twin_tf.training.strategies import distribute, make_strategy
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 STEPS = 6
 
@@ -41,10 +41,10 @@ def main() -> None:
     manifest, config = Manifest.load(prepared), load_config(path)
     info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, prepared)
 
-    def trainer(where: tf.distribute.Strategy) -> Trainer:
+    def trainer(where: tf.distribute.Strategy) -> TrainStep:
         with where.scope():
             model: TwinModel = build_model(manifest.directory, config, info)[0]
-        return Trainer(model, config.training, where)
+        return TrainStep(model, config.training, where)
 
     def read(batch_records: int, share: tuple[int, int], skip: int) -> tf.data.Dataset:
         window = alone.model.window

@@ -13,7 +13,7 @@ from twin_tf.cli.options import Command, json_option, show
 
 if TYPE_CHECKING:
     from export.gate.validate import Limits
-    from export.publishing.publisher import Watcher
+    from export.publishing.publisher import ServerCheck
 
 KEEP = "Versions that stay, the new one included."
 TIMEOUT_S, REPLAY_TIMEOUT_S = 5.0, 300.0
@@ -40,7 +40,7 @@ def limit_options(command: Command) -> Command:
 
 
 def watcher_options(command: Command) -> Command:
-    """Adds `--server`, `--model-name` and `--timeout`, the fields of `export.publishing.publisher.Watcher`."""
+    """Adds `--server`, `--model-name` and `--timeout`, the fields of `export.publishing.publisher.ServerCheck`."""
     command = click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait.")(command)
     name = click.option("--model-name", default="twin", show_default=True, help="Its name at the server.")
     return click.option("--server", help=SERVER)(name(command))
@@ -57,10 +57,10 @@ def _limits(auc_epsilon: float | None, max_bytes: int | None, tolerance: float |
     )
 
 
-def _watcher(server: str | None, model_name: str, timeout_s: float) -> "Watcher | None":
-    from export.publishing.publisher import Watcher
+def _watcher(server: str | None, model_name: str, timeout_s: float) -> "ServerCheck | None":
+    from export.publishing.publisher import ServerCheck
 
-    return Watcher(server, model_name, timeout_s) if server else None
+    return ServerCheck(server, model_name, timeout_s) if server else None
 
 
 @click.command()

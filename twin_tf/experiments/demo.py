@@ -24,16 +24,16 @@ from twin_tf.core.files import JsonDict, digest_of_files, full_disk
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
 from twin_tf.experiments.demo_report import Done, build_report, quality_table, write_report
-from twin_tf.experiments.experiment import Arm, Arms
+from twin_tf.experiments.experiment import ExperimentRunner, Variant
 from twin_tf.experiments.shipped_data import SHIPPED, ShippedData, make_prepared
 from twin_tf.experiments.subprocess_runner import StepFailedError, Steps
 from twin_tf.records.format import MANIFEST, Manifest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what matters comes as an exception
 
-TWIN = Arm("twin", "TWIN")
-PLAIN = Arm("twin_plain", "TWIN, paper form (no relevance statistics)", ("model.relevance_statistics=false",))
-DIN = Arm("din", "DIN (latest 100)", ("model.search=din",))
+TWIN = Variant("twin", "TWIN")
+PLAIN = Variant("twin_plain", "TWIN, paper form (no relevance statistics)", ("model.relevance_statistics=false",))
+DIN = Variant("din", "DIN (latest 100)", ("model.search=din",))
 
 
 class Demo(NamedTuple):
@@ -45,7 +45,7 @@ class Demo(NamedTuple):
     """
 
     data: ShippedData
-    arms: tuple[Arm, ...]
+    arms: tuple[Variant, ...]
 
 
 DEMOS = {
@@ -119,7 +119,7 @@ class _Job:
         """
         done, data, workdir = self.done, self._demo.data, self._workdir
         prepared = make_prepared(data, done.steps, workdir)
-        arms = Arms(workdir, data.config, (1,), done.steps, self._cache)
+        arms = ExperimentRunner(workdir, data.config, (1,), done.steps, self._cache)
         for arm in self._demo.arms:
             done.systems[arm.key] = arms.run(arm, prepared)[0]
         done.nearest = self._nearest(Path(done.systems["twin"]["run"]), prepared)

@@ -21,7 +21,7 @@ CODE = ("twin_tf.training.train", "twin_tf.evaluation.evaluate")
 """The modules that make a result of a system."""
 
 
-class Arm(NamedTuple):
+class Variant(NamedTuple):
     """One system.
 
     Attributes:
@@ -35,7 +35,7 @@ class Arm(NamedTuple):
     overrides: tuple[str, ...] = ()
 
 
-class Arms:
+class ExperimentRunner:
     """Trains and evaluates.
 
     Args:
@@ -53,40 +53,40 @@ class Arms:
         self._steps = steps
         self._cache = cache
 
-    def run(self, arm: Arm, prepared: str | Path) -> list[JsonDict]:
+    def run(self, variant: Variant, prepared: str | Path) -> list[JsonDict]:
         """One result a seed: metrics of the test split, `by_history_length`, `run`, `seed`, and what training took."""
-        return [self._one(arm, prepared, seed) for seed in self._seeds]
+        return [self._one(variant, prepared, seed) for seed in self._seeds]
 
-    def kept(self, arm: Arm, prepared: str | Path) -> list[JsonDict]:
+    def kept(self, variant: Variant, prepared: str | Path) -> list[JsonDict]:
         """What `run` has returned already, of the seeds that are done."""
         found = []
         for seed in self._seeds:
-            provenance = self._provenance(arm, prepared, seed)
-            result = self._cache.read(self._stem(arm, seed), provenance)
+            provenance = self._provenance(variant, prepared, seed)
+            result = self._cache.read(self._stem(variant, seed), provenance)
             if result is not None:
-                found.append(self._placed(result, arm, prepared, seed, provenance))
+                found.append(self._placed(result, variant, prepared, seed, provenance))
         return found
 
-    def validated(self, arm: Arm, prepared: str | Path) -> JsonDict:
+    def validated(self, variant: Variant, prepared: str | Path) -> JsonDict:
         """Trains with the first seed alone; metrics of the validation records. The test split is not looked at."""
-        provenance = self._provenance(arm, prepared, self._seeds[0])
-        found: JsonDict = self._trained(arm, prepared, self._seeds[0], provenance)["kept"]["valid"]
+        provenance = self._provenance(variant, prepared, self._seeds[0])
+        found: JsonDict = self._trained(variant, prepared, self._seeds[0], provenance)["kept"]["valid"]
         return found
 
-    def _one(self, arm: Arm, prepared: str | Path, seed: int) -> JsonDict:
-        provenance = self._provenance(arm, prepared, seed)
-        trained = self._trained(arm, prepared, seed, provenance)
-        run, name = self._run(arm, seed, provenance), f"evaluate {self._name(arm, seed)}"
+    def _one(self, variant: Variant, prepared: str | Path, seed: int) -> JsonDict:
+        provenance = self._provenance(variant, prepared, seed)
+        trained = self._trained(variant, prepared, seed, provenance)
+        run, name = self._run(variant, seed, provenance), f"evaluate {self._name(variant, seed)}"
         where = ("--prepared", str(prepared), "--run", str(run))
 
         def evaluated() -> JsonDict:
             found = self._steps.run(name, "evaluate", *where)
             return {
                 **found["metrics"],
-                "key": arm.key,
-                "label": arm.label,
+                "key": variant.key,
+                "label": variant.label,
                 "seed": seed,
-                "overrides": list(arm.overrides),
+                "overrides": list(variant.overrides),
                 "by_history_length": found["by_history_length"],
                 **{name: trained[name] for name in ("train_seconds", "examples_per_s", "epochs", "valid")},
                 "train_peak_rss_mb": trained["peak_rss_mb"],
@@ -95,17 +95,19 @@ class Arms:
                 "relevance_statistics": trained.get("relevance_statistics", False),
             }
 
-        result = self._steps.once(name, provenance, evaluated, [], self._stem(arm, seed))
-        return self._placed(result, arm, prepared, seed, provenance)
+        result = self._steps.once(name, provenance, evaluated, [], self._stem(variant, seed))
+        return self._placed(result, variant, prepared, seed, provenance)
 
-    def _placed(self, result: JsonDict, arm: Arm, prepared: str | Path, seed: int, provenance: Provenance) -> JsonDict:
+    def _placed(
+        self, result: JsonDict, variant: Variant, prepared: str | Path, seed: int, provenance: Provenance
+    ) -> JsonDict:
         """A result with where things lie now: the working directory may have moved since it was kept."""
-        return {**result, "run": str(self._run(arm, seed, provenance)), "prepared": str(prepared)}
+        return {**result, "run": str(self._run(variant, seed, provenance)), "prepared": str(prepared)}
 
-    def _trained(self, arm: Arm, prepared: str | Path, seed: int, provenance: Provenance) -> JsonDict:
+    def _trained(self, variant: Variant, prepared: str | Path, seed: int, provenance: Provenance) -> JsonDict:
         """The report of the trained run, with `peak_rss_mb` (None if the process that measured it was killed)."""
-        run, name = self._run(arm, seed, provenance), f"train {self._name(arm, seed)}"
-        options = [part for setting in self._settings(arm, seed) for part in ("--set", setting)]
+        run, name = self._run(variant, seed, provenance), f"train {self._name(variant, seed)}"
+        options = [part for setting in self._settings(variant, seed) for part in ("--set", setting)]
         where = ("--prepared", str(prepared), "--run", str(run))
 
         def trained() -> JsonDict:
@@ -115,26 +117,26 @@ class Arms:
                 return {**report, "peak_rss_mb": None, "at_once": None}
             return self._steps.run(name, "train", "--config", self._config, *options, *where)
 
-        stem = f"{self._stem(arm, seed)}.train"
+        stem = f"{self._stem(variant, seed)}.train"
         if not (run / "run.json").is_file():  # somebody has removed it
             self._cache.path(stem, provenance).unlink(missing_ok=True)
         return self._steps.once(name, provenance, trained, [], stem)
 
-    def _settings(self, arm: Arm, seed: int) -> list[str]:
-        return [*arm.overrides, f"training.seed={seed}"]
+    def _settings(self, variant: Variant, seed: int) -> list[str]:
+        return [*variant.overrides, f"training.seed={seed}"]
 
-    def _name(self, arm: Arm, seed: int) -> str:
-        return arm.key if len(self._seeds) == 1 else f"{arm.key}, seed {seed}"
+    def _name(self, variant: Variant, seed: int) -> str:
+        return variant.key if len(self._seeds) == 1 else f"{variant.key}, seed {seed}"
 
-    def _stem(self, arm: Arm, seed: int) -> str:
-        return f"{arm.key}-seed{seed}"
+    def _stem(self, variant: Variant, seed: int) -> str:
+        return f"{variant.key}-seed{seed}"
 
-    def _run(self, arm: Arm, seed: int, provenance: Provenance) -> Path:
+    def _run(self, variant: Variant, seed: int, provenance: Provenance) -> Path:
         """The run's directory: of the same settings on the same data by the same code only."""
-        return self._workdir / "runs" / f"{self._stem(arm, seed)}-{provenance.key}"
+        return self._workdir / "runs" / f"{self._stem(variant, seed)}-{provenance.key}"
 
-    def _provenance(self, arm: Arm, prepared: str | Path, seed: int) -> Provenance:
-        settings = load_config(self._config, self._settings(arm, seed)).to_plain(defaults=True)
+    def _provenance(self, variant: Variant, prepared: str | Path, seed: int) -> Provenance:
+        settings = load_config(self._config, self._settings(variant, seed)).to_plain(defaults=True)
         del settings["serving"], settings["clusters"]  # no training reads them
         embeddings = settings["training"]["item_embeddings"]
         if embeddings is not None:  # what they are counts, not where they lie

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from twin_tf.core.keras_api import tf
 from twin_tf.layers.cross_features import CrossRows
-from twin_tf.layers.gsu import Finalists
+from twin_tf.layers.gsu import Retrieved
 from twin_tf.layers.items import Items
 from twin_tf.layers.visibility import Visibility
 
@@ -24,7 +24,7 @@ class AttentionOutput(NamedTuple):
 
     output: tf.Tensor
     evidence: tf.Tensor
-    finalists: Finalists
+    finalists: Retrieved
     relevance: tf.Tensor
     weights: tf.Tensor
     auxiliary_logit: tf.Tensor | None = None

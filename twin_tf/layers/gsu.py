@@ -21,7 +21,7 @@ LONG_ROW = 4
 """Blocks for each wanted column from which on a row is long."""
 
 
-class Finalists(NamedTuple):
+class Retrieved(NamedTuple):
     """The behaviours that the GSU hands to the ESU, the same for all heads.
 
     Attributes:
@@ -34,7 +34,7 @@ class Finalists(NamedTuple):
     valid: tf.Tensor
 
 
-class Union(NamedTuple):
+class RetrievedUnion(NamedTuple):
     """The behaviours that are a finalist of any target of their user.
 
     Attributes:
@@ -46,7 +46,7 @@ class Union(NamedTuple):
     place: tf.Tensor
 
 
-def merge_heads(scores: tf.Tensor, count: tf.Tensor | int) -> Finalists:
+def merge_heads(scores: tf.Tensor, count: tf.Tensor | int) -> Retrieved:
     """The finalists of every target.
 
     The heads' lists overlap little, so the walk rarely goes down to their ends: it first looks at the top
@@ -57,22 +57,22 @@ def merge_heads(scores: tf.Tensor, count: tf.Tensor | int) -> Finalists:
         count: K, how many unique behaviours to collect.
 
     Returns:
-        Finalists `(B, C, min(count, W))`.
+        Retrieved `(B, C, min(count, W))`.
     """
     shape = tf.shape(scores)
     kept = tf.minimum(count, shape[3])
     depth = tf.cast(tf.math.ceil(FIRST_LOOK * tf.cast(kept, tf.float32)), tf.int32)
     scores = tf.reshape(scores, [shape[0], shape[1] * shape[2], shape[3]])
-    merged, exhausted = _walk(scores, depth, kept)
+    merged, exhausted = _round_robin_merge(scores, depth, kept)
     missing = tf.reduce_any(merged < 0, axis=1) & ~exhausted
     again = tf.cast(tf.where(missing), tf.int32)
-    whole, _ = _walk(tf.gather(scores, again[:, 0], axis=1), kept, kept)
+    whole, _ = _round_robin_merge(tf.gather(scores, again[:, 0], axis=1), kept, kept)
     merged = tf.tensor_scatter_nd_update(merged, again, whole)
     merged = tf.reshape(merged, [shape[1], shape[2], kept])
-    return Finalists(position=tf.maximum(merged, 0), valid=merged >= 0)
+    return Retrieved(position=tf.maximum(merged, 0), valid=merged >= 0)
 
 
-def _walk(scores: tf.Tensor, depth: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _round_robin_merge(scores: tf.Tensor, depth: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The walk over the top `depth` of each head.
 
     Args:
@@ -137,7 +137,7 @@ def top_columns(scores: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     return score, column
 
 
-def unite(finalists: Finalists, width: tf.Tensor) -> Union:
+def union_of_retrieved(finalists: Retrieved, width: tf.Tensor) -> RetrievedUnion:
     """The finalists of a user's targets as one set: the only behaviours that the ESU needs.
 
     Args:
@@ -160,10 +160,10 @@ def unite(finalists: Finalists, width: tf.Tensor) -> Union:
     column = tf.reshape(column, [users, size + 1])
     column = tf.where(tf.range(size + 1) < rank[:, -1:], column, tf.maximum(column[:, :1], 0))
     place = tf.where(finalists.valid, tf.gather(tf.reshape(rank, [-1]), flat) - 1, size)
-    return Union(column, place)
+    return RetrievedUnion(column, place)
 
 
-def share_found(found: Finalists, true: Finalists, length: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+def share_found(found: Retrieved, true: Retrieved, length: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Of the true finalists of all real targets, the share that was found.
 
     Args:

@@ -10,7 +10,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.layers.block_inputs import AttentionOutput, BlockInputs
 from twin_tf.layers.esu import TargetAttention
-from twin_tf.layers.gsu import Finalists
+from twin_tf.layers.gsu import Retrieved
 from twin_tf.layers.masking import masked_attention
 from twin_tf.layers.range_sums import range_masses, range_sums
 from twin_tf.layers.relevance import Relevance
@@ -67,7 +67,7 @@ def attend_to_entries(
     return AttentionOutput(
         output,
         tf.concat([log_sum, largest], axis=-1),
-        Finalists(nothing, tf.zeros_like(nothing, tf.bool)),
+        Retrieved(nothing, tf.zeros_like(nothing, tf.bool)),
         alpha,
         shares,
     )

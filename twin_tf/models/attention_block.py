@@ -11,7 +11,7 @@ from twin_tf.layers.bucket_bias import age_boundaries, broadcast_bias, cumulativ
 from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gather_scatter import gather_retrieved
-from twin_tf.layers.gsu import Finalists, unite
+from twin_tf.layers.gsu import Retrieved, union_of_retrieved
 from twin_tf.layers.items import Items
 from twin_tf.layers.masking import MASKED_SCORE, masked_attention
 from twin_tf.layers.pooled_attention import attend_to_entries
@@ -60,7 +60,7 @@ class AttentionBlock(keras.layers.Layer):
         history: History,
         cross: CrossRows,
         targets: Targets,
-        chosen: Finalists | None = None,
+        chosen: Retrieved | None = None,
     ) -> AttentionOutput:
         """Attends to the finalists.
 
@@ -94,7 +94,7 @@ class AttentionBlock(keras.layers.Layer):
         cross: CrossRows,
         targets: Targets,
         stage: Stages = "attention",
-    ) -> Finalists:
+    ) -> Retrieved:
         """The finalists that `search` would choose by the metric of a stage, places within the history; see `call`."""
         block = self._look(search, items, queries, history, cross, targets)
         return _placed(self._find(search, block, stage)[0], block.visibility)
@@ -113,7 +113,7 @@ class AttentionBlock(keras.layers.Layer):
         cuts = {name: age_boundaries(time, targets.time, ages) for name, ages in self.relative.items()}
         return BlockInputs(visibility, targets.item, self.relevance.project_queries(queries), items, cross, cuts)
 
-    def _find(self, search: SearchStrategy, block: BlockInputs, stage: Stages) -> tuple[Finalists, tf.Tensor | None]:
+    def _find(self, search: SearchStrategy, block: BlockInputs, stage: Stages) -> tuple[Retrieved, tf.Tensor | None]:
         """The finalists by the metric of a stage, and that of every column, `(heads, B, C, W)`, if it was asked for."""
         asked: list[tf.Tensor] = []
         finalists = search.find(self._inputs(block, stage, asked))
@@ -164,9 +164,9 @@ class AttentionBlock(keras.layers.Layer):
         bias = self.relevance.relative_bias(name, block.cross.tables[name][FIRST_KNOWN:], block.queries)
         return scores if bias is None else scores + lookup_bias(bias, steps)
 
-    def _attend(self, block: BlockInputs, finalists: Finalists, searched: tf.Tensor | None = None) -> AttentionOutput:
+    def _attend(self, block: BlockInputs, finalists: Retrieved, searched: tf.Tensor | None = None) -> AttentionOutput:
         visibility = block.visibility
-        union = unite(finalists, tf.shape(visibility.position)[1])
+        union = union_of_retrieved(finalists, tf.shape(visibility.position)[1])
         position = tf.gather(visibility.position, union.column, batch_dims=1)
         cross = (block.cross if self._counts("attention") else block.cross.without_cluster_size()).at(position)
         embedded = block.items.embed(position)
@@ -207,19 +207,19 @@ class AttentionBlock(keras.layers.Layer):
         return cls(search_from_config(config["search"]), **own, **parts)
 
 
-def _within_sight(finalists: Finalists, visibility: Visibility) -> Finalists:
+def _within_sight(finalists: Retrieved, visibility: Visibility) -> Retrieved:
     """Whatever a strategy answers, nothing that a target cannot see counts."""
     first, stop = visibility.first[..., None], visibility.stop[..., None]
     return finalists._replace(valid=finalists.valid & (finalists.position >= first) & (finalists.position < stop))
 
 
-def _in_columns(finalists: Finalists, visibility: Visibility) -> Finalists:
+def _in_columns(finalists: Retrieved, visibility: Visibility) -> Retrieved:
     """Places in the history to columns; some column where not valid, for place 0 may have none."""
     column = visibility.latest[:, None, None] - 1 - finalists.position
     return finalists._replace(position=tf.clip_by_value(column, 0, tf.shape(visibility.position)[1] - 1))
 
 
-def _placed(finalists: Finalists, visibility: Visibility) -> Finalists:
+def _placed(finalists: Retrieved, visibility: Visibility) -> Retrieved:
     """Columns to places in the history; 0 where not valid."""
     place = visibility.latest[:, None, None] - 1 - finalists.position
     return finalists._replace(position=tf.where(finalists.valid, place, 0))

@@ -20,7 +20,7 @@ from twin_tf.layers.block_inputs import AttentionOutput
 from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
 from twin_tf.layers.esu import TargetAttention
-from twin_tf.layers.gsu import Finalists, share_found
+from twin_tf.layers.gsu import Retrieved, share_found
 from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.layers.items import Items
 from twin_tf.layers.mixer import Mixer
@@ -297,7 +297,7 @@ class TwinModel(tfrs.Model):
         counts = tf.sequence_mask(batch.targets.count, tf.shape(entropy)[1]) & found
         return tf.reduce_mean(tf.boolean_mask(entropy, counts))
 
-    def _overlap(self, found: Finalists, batch: Batch) -> tf.Tensor:
+    def _overlap(self, found: Retrieved, batch: Batch) -> tf.Tensor:
         if isinstance(self.long_term.search, PoolingSearch):
             return tf.constant(float("nan"))
         cross, items, queries = self._looked_up(batch, None, True)

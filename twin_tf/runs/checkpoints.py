@@ -59,7 +59,7 @@ class CheckpointStore:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self._directory / f"{name}.json")
-        self.hand_on(name)
+        self.mark_final(name)
         return name
 
     def restore_newest(self) -> dict[str, Any] | None:
@@ -81,11 +81,11 @@ class CheckpointStore:
         Raises:
             DamagedCheckpointError: a file of it is missing or has changed; nothing has been restored.
         """
-        state = sound_state(self._directory, name)
+        state = latest_valid_state(self._directory, name)
         self._checkpoint.read(str(self._directory / name)).assert_consumed()
         return state
 
-    def hand_on(self, name: str) -> None:
+    def mark_final(self, name: str) -> None:
         """Makes it the one that `tf.train.latest_checkpoint` names, and so the weights that `load_run` loads."""
         temporary = self._directory / f".{_STATE_FILE}.tmp"
         temporary.write_text(
@@ -118,7 +118,7 @@ class DamagedCheckpointError(UserError):
     """A checkpoint whose files are not what they were when it was written."""
 
 
-def sound_state(directory: Path, name: str) -> dict[str, Any]:
+def latest_valid_state(directory: Path, name: str) -> dict[str, Any]:
     """Looks at every file of a checkpoint.
 
     Args:

@@ -29,7 +29,7 @@ from twin_tf.models.twin import TwinModel
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
-from twin_tf.runs.checkpoints import DamagedCheckpointError, sound_state
+from twin_tf.runs.checkpoints import DamagedCheckpointError, latest_valid_state
 from twin_tf.runs.item_embeddings import load_item_embeddings
 from twin_tf.runs.recorded_settings import CONFIG, load_run_config
 from twin_tf.search import find_strategy
@@ -180,7 +180,7 @@ def finished_checkpoint(directory: Path) -> str:
     if not load_info(directory).weights_version or checkpoint is None:
         raise ConfigError(f"{directory} has no finished training: train it to the end first")
     try:
-        sound_state(directory / CHECKPOINTS, Path(checkpoint).name)
+        latest_valid_state(directory / CHECKPOINTS, Path(checkpoint).name)
     except DamagedCheckpointError as damage:
         raise ConfigError(f"{directory} cannot be used: {damage}; train it again") from damage
     return str(checkpoint)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.keras_api import keras, tf
-from twin_tf.layers.gsu import Finalists, top_columns
+from twin_tf.layers.gsu import Retrieved, top_columns
 from twin_tf.layers.masking import MASKED_SCORE
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class SearchStrategy(abc.ABC):
         return self.history_length
 
     @abc.abstractmethod
-    def find(self, inputs: SearchInputs) -> Finalists:
+    def find(self, inputs: SearchInputs) -> Retrieved:
         """The finalists, `(B, C, K)` or `(B, 1, K)` where they do not depend on the target."""
 
     @classmethod
@@ -135,7 +135,7 @@ class ScoredSearch(SearchStrategy):
     def scores(self, inputs: SearchInputs) -> tf.Tensor:
         """Float `(B, C, W)`; `MASKED_SCORE` for a behaviour that must not be chosen."""
 
-    def find(self, inputs: SearchInputs) -> Finalists:
+    def find(self, inputs: SearchInputs) -> Retrieved:
         """See `SearchStrategy`."""
         scores = tf.where(inputs.in_sight(), tf.stop_gradient(self.scores(inputs)), MASKED_SCORE)
         shape = tf.shape(scores)
@@ -144,7 +144,7 @@ class ScoredSearch(SearchStrategy):
         score, column = top_columns(rows, kept)
         found = [shape[0], shape[1], kept]
         valid = tf.reshape(score, found) > MASKED_SCORE / 2
-        return Finalists(tf.where(valid, tf.reshape(column, found), 0), valid)
+        return Retrieved(tf.where(valid, tf.reshape(column, found), 0), valid)
 
 
 class PoolingSearch(SearchStrategy):
@@ -157,10 +157,10 @@ class PoolingSearch(SearchStrategy):
         A target's entries are means, by these weights, of the behaviours it sees.
         """
 
-    def find(self, inputs: SearchInputs) -> Finalists:
+    def find(self, inputs: SearchInputs) -> Retrieved:
         """No behaviour in particular."""
         nothing = tf.zeros(tf.concat([tf.shape(inputs.target), [1]], axis=0), tf.int32)
-        return Finalists(nothing, tf.zeros_like(nothing, tf.bool))
+        return Retrieved(nothing, tf.zeros_like(nothing, tf.bool))
 
 
 class LearnedSearch(ScoredSearch):

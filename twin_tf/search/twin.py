@@ -1,7 +1,7 @@
 """TWIN's own search (CP-GSU): the ESU's metric, merged over the heads. The stages are twins."""
 
 from twin_tf.core.keras_api import tf
-from twin_tf.layers.gsu import Finalists, merge_heads
+from twin_tf.layers.gsu import Retrieved, merge_heads
 from twin_tf.search.protocol import SearchInputs, SearchStrategy
 
 
@@ -10,6 +10,6 @@ class TwinSearch(SearchStrategy):
 
     name = "twin"
 
-    def find(self, inputs: SearchInputs) -> Finalists:
+    def find(self, inputs: SearchInputs) -> Retrieved:
         """See `SearchStrategy`."""
         return merge_heads(inputs.relevance(), tf.minimum(self.top_k, inputs.width))

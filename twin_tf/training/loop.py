@@ -22,7 +22,7 @@ from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.checkpoints import CheckpointStore, DamagedCheckpointError, checkpoint_name
 from twin_tf.training.parameter_server import PortionTrainer
 from twin_tf.training.strategies import Share, distribute, local_batch
-from twin_tf.training.train_step import Learned, Trainer
+from twin_tf.training.train_step import StepStats, TrainStep
 from twin_tf.training.training_log import TrainingLog
 
 LOG_STEPS = 50
@@ -108,7 +108,7 @@ class Progress:
         self.loss_sum, self.weight, self.overlaps, self.entropies = 0.0, 0.0, [], []
 
 
-class Fit:
+class TrainingLoop:
     """A whole training.
 
     Args:
@@ -124,7 +124,7 @@ class Fit:
     """
 
     def __init__(
-        self, trainer: Trainer, manifest: Manifest, config: Config, store: CheckpointStore, log: TrainingLog
+        self, trainer: TrainStep, manifest: Manifest, config: Config, store: CheckpointStore, log: TrainingLog
     ) -> None:
         self.progress = Progress()
         self._trainer = trainer
@@ -145,7 +145,7 @@ class Fit:
                 lambda epoch, share: self._read(epoch, size, share),
                 self._epoch_records,
             )
-        self._unread: list[Learned] = []
+        self._unread: list[StepStats] = []
         self._rates: dict[str, float] = {}
         self._since = 0.0
         self._saved: list[tuple[str, set[str]]] = []
@@ -175,7 +175,7 @@ class Fit:
         with progress_bar(f"train {self._config.model.search}", total, self.progress.records) as advance:
             while not self.progress.ended:
                 self._run_epoch(advance)
-        return self._hand_on()
+        return self._mark_final()
 
     def _run_epoch(self, advance: Advance) -> None:
         settings, progress = self._config.training, self.progress
@@ -201,7 +201,7 @@ class Fit:
         progress.ended = progress.stopped_early or progress.epoch == settings.epochs
         self._save()
 
-    def _steps(self) -> Iterator[Learned]:
+    def _steps(self) -> Iterator[StepStats]:
         """The rest of the current epoch, step by step; what is yielded may be on the device still."""
         progress, strategy = self.progress, self._trainer.strategy
         read = functools.partial(self._read, progress.epoch)
@@ -219,7 +219,7 @@ class Fit:
             self._prepare_step()
             yield self._trainer.step(batch)
 
-    def _rounds(self) -> Iterator[Learned]:
+    def _rounds(self) -> Iterator[StepStats]:
         """The rest of the current epoch, as parameter servers and their workers train it."""
         assert self._portions is not None
         rounds = self._portions.rounds(self.progress.epoch, self.progress.epoch_parts)
@@ -264,7 +264,7 @@ class Fit:
             figures["attention_entropy"] = entropy
         self._log.scalars(self.progress.steps, figures)
 
-    def _count(self, learned: Learned, advance: Advance) -> None:
+    def _count(self, learned: StepStats, advance: Advance) -> None:
         progress = self.progress
         before = progress.steps
         records, targets = int(learned.records), int(learned.targets)
@@ -327,17 +327,17 @@ class Fit:
         self._since = time.monotonic()
         self._log.restart()
 
-    def _hand_on(self) -> str:
+    def _mark_final(self) -> str:
         best, steps = self.progress.best_steps, self.progress.steps
         if self._config.training.keeps_best and best is not None:
             try:
                 if best != steps:
                     self._store.restore(checkpoint_name(best))
-                self._store.hand_on(checkpoint_name(best))
+                self._store.mark_final(checkpoint_name(best))
                 return "best"
             except DamagedCheckpointError as damage:
                 print(f"warning: {damage}; handing on the last weights, not the best", file=sys.stderr)
-        self._store.hand_on(checkpoint_name(steps))
+        self._store.mark_final(checkpoint_name(steps))
         return "last"
 
 

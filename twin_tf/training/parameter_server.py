@@ -15,7 +15,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.records.batch import Batch
 from twin_tf.training.strategies import Share, resolver
 from twin_tf.training.tf_config import Task
-from twin_tf.training.train_step import Learned, finite_or_stop
+from twin_tf.training.train_step import StepStats, finite_or_stop
 
 CHIEF_GRACE_SECONDS = 30.0
 """How long workers and parameter servers wait for a chief that has gone, before they end."""
@@ -42,7 +42,7 @@ class PortionTrainer:
     def __init__(
         self,
         strategy: tf.distribute.ParameterServerStrategy,
-        step: Callable[[Batch], Learned],
+        step: Callable[[Batch], StepStats],
         read: Callable[[int, Share], tf.data.Dataset],
         records: int,
     ) -> None:
@@ -60,7 +60,7 @@ class PortionTrainer:
         # Its destructor waits for workers that have died, for ever: it must not run when Python ends.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._coordinator))
 
-    def rounds(self, epoch: int, done: int = 0) -> Iterator[Learned]:
+    def rounds(self, epoch: int, done: int = 0) -> Iterator[StepStats]:
         """Trains an epoch in rounds, each a portion for every worker; between two, nothing is on its way.
 
         Args:
@@ -78,16 +78,16 @@ class PortionTrainer:
                     for place in range(self._workers)
                 ]
                 self._coordinator.join()
-                learned = Learned(*(sum(parts) for parts in zip(*(one.fetch() for one in portions), strict=True)))
+                learned = StepStats(*(sum(parts) for parts in zip(*(one.fetch() for one in portions), strict=True)))
             yield learned
 
-    def _function(self, epoch: int) -> Callable[[tf.Tensor], Learned]:
+    def _function(self, epoch: int) -> Callable[[tf.Tensor], StepStats]:
         @tf.function
-        def train(number: tf.Tensor) -> Learned:
-            total = Learned(tf.constant(0.0), tf.constant(0.0), tf.constant(0), tf.constant(0), tf.constant(0))
+        def train(number: tf.Tensor) -> StepStats:
+            total = StepStats(tf.constant(0.0), tf.constant(0.0), tf.constant(0), tf.constant(0), tf.constant(0))
             for batch in iter(self._read(epoch, (number, self._rounds * self._workers))):
                 learned = self._strategy.run(self._step, args=(batch,))
-                total = Learned(*(sum_ + part for sum_, part in zip(total, learned, strict=True)))
+                total = StepStats(*(sum_ + part for sum_, part in zip(total, learned, strict=True)))
             return total
 
         return train

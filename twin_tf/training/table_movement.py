@@ -30,7 +30,7 @@ from twin_tf.features.schema import UNKNOWN
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.training.table_rows import Floats, Rows, Table, TableRows, named_tables
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 from twin_tf.training.warm_start import EarlierWeights
 
 SAMPLED_ROWS = 10_000
@@ -43,7 +43,7 @@ FEWEST_RECORDS, MOST_RECORDS = 24, 500
 
 
 def measure_tables(
-    trainer: Trainer, manifest: Manifest, evaluator: Evaluator, records: int, earlier: EarlierWeights | None = None
+    trainer: TrainStep, manifest: Manifest, evaluator: Evaluator, records: int, earlier: EarlierWeights | None = None
 ) -> dict[str, dict[str, float | None]]:
     """Looks at every table of a trained model; the model is the same afterwards.
 
@@ -72,7 +72,7 @@ def measure_tables(
 class _Movement:
     """One table, as it is and as it started."""
 
-    def __init__(self, trainer: Trainer, table: Table, earlier: EarlierWeights | None) -> None:
+    def __init__(self, trainer: TrainStep, table: Table, earlier: EarlierWeights | None) -> None:
         self._table = TableRows(table, trainer.strategy, trainer.optimizer.optimizers[0])
         self._start, self._accumulator = self._table.start, self._table.empty
         if earlier is not None:

@@ -20,11 +20,11 @@ from twin_tf.records.seen_items import save_seen_items
 from twin_tf.runs.checkpoints import CheckpointStore
 from twin_tf.runs.run import CHECKPOINTS, REPORT, RunInfo, build_model, keep_search_state, save_info, schema_of
 from twin_tf.runs.run_lock import claimed_run
-from twin_tf.training.loop import Fit, overlap_name
+from twin_tf.training.loop import TrainingLoop, overlap_name
 from twin_tf.training.strategies import is_chief, lost_processes_named
 from twin_tf.training.table_movement import measure_tables
 from twin_tf.training.table_report import worthless_tables
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 from twin_tf.training.training_log import TrainingLog
 from twin_tf.training.warm_start import EarlierWeights, Transfer, apply_transfer, plan_transfer
 
@@ -106,10 +106,10 @@ def _train(
         if resumes is not None and (resumes / CHECKPOINTS).is_dir():
             shutil.copytree(resumes / CHECKPOINTS, directory / CHECKPOINTS)
         keep_search_state(directory, model)
-        trainer = Trainer(model, config.training, strategy)
+        trainer = TrainStep(model, config.training, strategy)
         checkpoint = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer)
         log = TrainingLog(directory / "tensorboard")
-        fit = Fit(trainer, manifest, config, CheckpointStore(directory / CHECKPOINTS, checkpoint), log)
+        fit = TrainingLoop(trainer, manifest, config, CheckpointStore(directory / CHECKPOINTS, checkpoint), log)
         try:
             kept = fit.run(None if plan is None else lambda: apply_transfer(plan, model, trainer.optimizer))
             report = _report(config, fit, kept)
@@ -145,7 +145,7 @@ def _check_validation(manifest: Manifest, config: Config) -> None:
         )
 
 
-def _report(config: Config, fit: Fit, kept: str) -> dict[str, Any]:
+def _report(config: Config, fit: TrainingLoop, kept: str) -> dict[str, Any]:
     progress = fit.progress
     valid = progress.valid[progress.best] if kept == "best" and progress.best is not None else None
     if kept == "last" and progress.valid and progress.valid[-1]["steps"] == progress.steps:

@@ -6,7 +6,7 @@ nothing, and the row would stay where it started. So a row's update does not dep
 
 Knows nothing of files, epochs or runs, so that a benchmark or a notebook can step it:
 
-    >>> trainer = Trainer(model, config.training)
+    >>> trainer = TrainStep(model, config.training)
     >>> for batch in make_dataset(manifest, "train", model.window, config.training.batch_records):
     ...     loss = trainer.step(batch).loss
 """
@@ -33,7 +33,7 @@ Gradient = Any
 """A tensor, or `tf.IndexedSlices` where only some rows of a table have one."""
 
 
-class Learned(NamedTuple):
+class StepStats(NamedTuple):
     """What one or more steps learned from, scalars each.
 
     Attributes:
@@ -68,7 +68,7 @@ class AttentionFigures(NamedTuple):
     entropy: float | None
 
 
-class Trainer:
+class TrainStep:
     """One model and its two optimisers.
 
     Both update only the rows of a table that the batch has read.
@@ -138,7 +138,7 @@ class Trainer:
             self._spec = spec
             self._step = graph(self.global_step, spec)
 
-    def step(self, batch: Batch) -> Learned:
+    def step(self, batch: Batch) -> StepStats:
         """One update of all weights; the rates are those of `set_rates`, before it the starting ones.
 
         Raises:
@@ -177,13 +177,13 @@ class Trainer:
         overlap, entropy = (float(figure) for figure in self._attention(batch))
         return AttentionFigures(*(None if math.isnan(figure) else figure for figure in (overlap, entropy)))
 
-    def global_step(self, batch: Batch) -> Learned:
+    def global_step(self, batch: Batch) -> StepStats:
         """One update from the replicas' batches; a graph."""
         learned = self.strategy.run(self.replica_step, args=(batch,))
         sums = (self.strategy.reduce(tf.distribute.ReduceOp.SUM, part, axis=None) for part in learned)
-        return Learned(*sums)._replace(steps=tf.constant(1))
+        return StepStats(*sums)._replace(steps=tf.constant(1))
 
-    def replica_step(self, batch: Batch) -> Learned:
+    def replica_step(self, batch: Batch) -> StepStats:
         """A replica's part of a step: the loss is the mean over the targets of all replicas, gradients are added.
 
         Clipping looks at the gradient of the mean; only then tables go over to that of the sum. A worker of a parameter
@@ -210,7 +210,7 @@ class Trainer:
             experimental_aggregate_gradients=not several,  # a parameter server knows no other way
         )
         targets = tf.reduce_sum(batch.targets.count)
-        return Learned(sums.own, sums.weight, targets, tf.shape(batch.targets.count)[0], tf.constant(1))
+        return StepStats(sums.own, sums.weight, targets, tf.shape(batch.targets.count)[0], tf.constant(1))
 
     def _checked(self, loss: tf.Tensor, gradients: Sequence[Gradient]) -> list[Gradient]:
         """The gradients, clipped; they exist only once loss and norm are known to be finite, so no update comes first.

@@ -145,7 +145,7 @@ class EarlierWeights:
     Args:
         plan: of `plan_transfer`.
         model: on the data of the plan.
-        optimizer: its composite of legacy optimisers, as `train.Trainer` makes it.
+        optimizer: its composite of legacy optimisers, as `train.TrainStep` makes it.
 
     Raises:
         ConfigError: the earlier run lacks a weight of the model.
@@ -202,7 +202,7 @@ def apply_transfer(plan: Transfer, model: TwinModel, optimizer: keras.optimizers
     Args:
         plan: of `plan_transfer`.
         model: freshly built on the data of the plan.
-        optimizer: its composite of legacy optimisers, as `train.Trainer` makes it.
+        optimizer: its composite of legacy optimisers, as `train.TrainStep` makes it.
 
     Raises:
         ConfigError: the earlier run lacks a weight of the model, or has it in another shape.

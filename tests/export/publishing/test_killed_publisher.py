@@ -21,7 +21,7 @@ KILLS = 50
 HIDDEN = (".incoming-", ".outgoing-")
 
 
-class Watcher:
+class ServerCheck:
     """Looks at a base path all the time, at every version whole, as a server might at any moment."""
 
     def __init__(self, base):
@@ -86,7 +86,7 @@ def test_no_moment_of_a_kill_shows_a_partial_version(toys, tmp_path):
 
     moments, killed_before, killed_after = [], 0, 0
     try:
-        with Watcher(base) as watcher:
+        with ServerCheck(base) as watcher:
             began = time.monotonic()
             assert ended(started()) == 0
             whole = time.monotonic() - began  # seconds that one publishing takes here

@@ -11,12 +11,12 @@ from tests.twin_tf.recorded_steps import Recorded
 from twin_tf.config import TrainingConfig
 from twin_tf.core.result_cache import ResultCache, unused_section
 from twin_tf.experiments import experiment as arms_module
-from twin_tf.experiments.experiment import Arm, Arms
+from twin_tf.experiments.experiment import ExperimentRunner, Variant
 
 
 def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, "{}")
-    arm = Arm("din", "DIN", ("model.search=din",))
+    arm = Variant("din", "DIN", ("model.search=din",))
     stopped, first = asked(tmp_path, stop_at="evaluate")
     with pytest.raises(KeyboardInterrupt):
         first((1, 2)).run(arm, prepared)
@@ -44,18 +44,18 @@ def prepared_of(root: Path, manifest: str) -> Path:
     return prepared
 
 
-def asked(workdir: Path, **given: Any) -> tuple[Recorded, Callable[[Sequence[int]], Arms]]:
+def asked(workdir: Path, **given: Any) -> tuple[Recorded, Callable[[Sequence[int]], ExperimentRunner]]:
     """Commands that are only recorded, and who asks for them with some seeds."""
     cache = ResultCache(workdir / "results")
     steps = Recorded(cache, **given)
-    return steps, lambda seeds: Arms(workdir, "simulated", seeds, steps, cache)
+    return steps, lambda seeds: ExperimentRunner(workdir, "simulated", seeds, steps, cache)
 
 
 @pytest.mark.parametrize("changed", ["settings", "a new default", "data", "code"])
 def test_results_of_other_settings_data_or_code_are_not_reused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    arm, prepared = Arm("din", "DIN", ("model.search=din",)), prepared_of(tmp_path, "{}")
+    arm, prepared = Variant("din", "DIN", ("model.search=din",)), prepared_of(tmp_path, "{}")
     _, first = asked(tmp_path)
     (before,) = first((1,)).run(arm, prepared)
     if changed == "settings":

@@ -9,7 +9,7 @@ from tests.reference import attention as reference
 from tests.twin_tf.toy import make_batch, make_model
 from twin_tf.core.keras_api import tf
 from twin_tf.layers import gsu
-from twin_tf.layers.gsu import BLOCK, Finalists, merge_heads, share_found, top_columns, unite
+from twin_tf.layers.gsu import BLOCK, Retrieved, merge_heads, share_found, top_columns, union_of_retrieved
 from twin_tf.layers.masking import MASKED_SCORE, masked_attention
 
 ANY = [None] * 4
@@ -52,8 +52,8 @@ def test_heads_that_agree_are_followed_further_down(agreeing, monkeypatch):
     scores = generator.normal(size=(4, 1, 2, 300)).astype(np.float32)
     scores[:agreeing, 0, 0] = scores[0, 0, 0]
     looks = []
-    walk = gsu._walk
-    monkeypatch.setattr(gsu, "_walk", lambda s, *rest: looks.append(s.shape[1]) or walk(s, *rest))
+    walk = gsu._round_robin_merge
+    monkeypatch.setattr(gsu, "_round_robin_merge", lambda s, *rest: looks.append(s.shape[1]) or walk(s, *rest))
     merged = merge_heads(tf.constant(scores), 100)
     assert looks == [2, {1: 0, 2: 0, 3: 1, 4: 1}[agreeing]]
     for target in range(2):
@@ -123,8 +123,8 @@ finalist_sets = st.integers(1, 24).flatmap(
 def test_the_union_is_every_finalist_of_any_target_once(drawn):
     width, columns = drawn
     columns = np.array(columns)
-    finalists = Finalists(tf.constant(np.maximum(columns, 0), tf.int32), tf.constant(columns >= 0))
-    union = unite(finalists, width)
+    finalists = Retrieved(tf.constant(np.maximum(columns, 0), tf.int32), tf.constant(columns >= 0))
+    union = union_of_retrieved(finalists, width)
     wanted = [sorted({int(c) for c in user.ravel() if c >= 0}) for user in columns]
     spare = max([1, *map(len, wanted)])
     assert union.column.shape[1] == spare + 1
@@ -148,7 +148,7 @@ def test_the_share_found_is_counted_over_real_targets(data, users, targets, shar
     def finalists(rows):
         position = [[r + [0] * (5 - len(r)) for r in user] for user in rows]
         valid = [[[i < len(r) for i in range(5)] for r in user] for user in rows]
-        return Finalists(tf.constant(position, tf.int32), tf.constant(valid))
+        return Retrieved(tf.constant(position, tf.int32), tf.constant(valid))
 
     found, true = draw(1 if shared else targets), draw(targets)
     count = [data.draw(st.integers(0, targets)) for _ in range(users)]

@@ -7,7 +7,7 @@ from tests.reference import network
 from tests.twin_tf.toy import ITEMS, make_batch, make_model
 from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import tf
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 LONG = {"heads": 4, "head_size": 8, "top_k": 100, "history_length": 2000, "mixer": (4,)}
 LENGTHS = [1200, 1000, 700]
@@ -69,7 +69,7 @@ def test_a_table_of_projections_ages_and_is_brought_up_to_date():
     model.cache_projections()
     assert float(model.gsu_overlap(batch)) == 1
     config = TrainingConfig(embedding_learning_rate=0.05, dense_learning_rate=0.02, schedule="constant")
-    trainer = Trainer(model, config)
+    trainer = TrainStep(model, config)
     overlaps = []
     for _ in range(2):
         for _ in range(3):
@@ -142,7 +142,7 @@ def test_the_auxiliary_twin_learns_beside_and_lends_its_search_alone():
     ]
     np.testing.assert_allclose([sums.own, sums.auxiliary], losses, rtol=1e-6)
     np.testing.assert_allclose(total, sum(losses), rtol=1e-6)
-    assert float(Trainer(model, TrainingConfig()).step(batch).loss_sum) == pytest.approx(float(sums.own), rel=1e-5)
+    assert float(TrainStep(model, TrainingConfig()).step(batch).loss_sum) == pytest.approx(float(sums.own), rel=1e-5)
     assert float(weight) == 6
 
 

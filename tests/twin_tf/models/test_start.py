@@ -6,7 +6,7 @@ import pytest
 from tests.twin_tf.toy import CONFIG, make_batch, make_model
 from twin_tf.config import ModelConfig
 from twin_tf.core.keras_api import tf
-from twin_tf.layers.gsu import Finalists
+from twin_tf.layers.gsu import Retrieved
 from twin_tf.layers.relevance import Relevance, starting_kernels
 from twin_tf.models.attention_block import AttentionBlock
 from twin_tf.search.din import DinSearch
@@ -84,11 +84,11 @@ def test_the_short_term_block_sees_the_latest_behaviours_and_not_one_more() -> N
 class Careless(DinSearch):
     """Answers every column, as if all were visible."""
 
-    def find(self, inputs: SearchInputs) -> Finalists:
+    def find(self, inputs: SearchInputs) -> Retrieved:
         columns = tf.range(tf.shape(inputs.behaviour)[1])[None, None, :]
         pairs = tf.shape(inputs.target)
         position = tf.broadcast_to(columns, [pairs[0], pairs[1], tf.shape(columns)[2]])
-        return Finalists(position, tf.ones_like(position, tf.bool))
+        return Retrieved(position, tf.ones_like(position, tf.bool))
 
 
 def test_whatever_a_search_answers_nothing_out_of_sight_counts() -> None:

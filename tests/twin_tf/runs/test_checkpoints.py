@@ -134,7 +134,7 @@ def test_tensorflow_s_own_functions_find_and_read_what_is_handed_on(store, value
     first = saved(store, value, 1)
     second = saved(store, value, 2)
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")) == str(tmp_path / "checkpoints" / second)
-    store.hand_on(first)
+    store.mark_final(first)
     found = tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
     assert found == str(tmp_path / "checkpoints" / first)
     other = tf.Variable([0.0, 0.0])

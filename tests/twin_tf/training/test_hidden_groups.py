@@ -10,14 +10,14 @@ from sklearn.metrics import roc_auc_score
 
 from tests.twin_tf.hidden_groups import group_similarity, make_trainer, make_users, scores, train
 from twin_tf.config import ModelConfig, TrainingConfig
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 USERS, TEST_USERS, EPOCHS = 4000, 500, 2
 NETWORK = {"history_length": 200, "top_k": 20, "short_term_length": 0, "relevance_statistics": True}
 
 
 @functools.cache
-def trained(search: str, epochs: int, form: str = "sum") -> Trainer:
+def trained(search: str, epochs: int, form: str = "sum") -> TrainStep:
     """The shipped defaults, but for the sizes of a toy and small batches, on the task."""
     config = TrainingConfig(batch_records=4, epochs=epochs, table_gradient=form)
     trainer = make_trainer(ModelConfig(search=search, **NETWORK), config)

@@ -13,7 +13,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN
 from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.training.train import train_model
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 RATE = 0.3
 
@@ -79,7 +79,7 @@ def test_the_unknown_row_learns_from_dropped_items_alone():
         settings = TrainingConfig(id_dropout=rate)
         model = make_model(training=settings)
         before = model.item_embedding.tables[0].numpy()[UNKNOWN]
-        Trainer(model, settings).step(batch)
+        TrainStep(model, settings).step(batch)
         assert (model.item_embedding.tables[0].numpy()[UNKNOWN] != before).any() == bool(rate)
 
 
@@ -96,7 +96,7 @@ def test_tables_are_put_back_and_dense_weights_stay(projections):
     settings = TrainingConfig(projections=projections)
     model = make_model(training=settings, consistency="auxiliary" if projections == "live" else "shared")
     start = [variable.numpy() for variable in make_model(training=settings).embedding_variables]
-    trainer = Trainer(model, settings)
+    trainer = TrainStep(model, settings)
     trainer.step(make_batch(np.random.default_rng(4), [40, 25]))
     dense = [variable.numpy() for variable in model.dense_variables]
     adagrad = trainer.optimizer.optimizers[0]
@@ -115,13 +115,13 @@ def test_tables_are_put_back_and_dense_weights_stay(projections):
 def test_each_epoch_but_the_first_begins_with_tables_put_back(prepared, tmp_path, run, monkeypatch):
     seen = []
 
-    def redrawn(trainer, put_back=Trainer.redraw_tables):
+    def redrawn(trainer, put_back=TrainStep.redraw_tables):
         table = trainer.model.item_embedding.tables[0]
         seen.append(table.numpy())
         put_back(trainer)
         seen.append(table.numpy())
 
-    monkeypatch.setattr(Trainer, "redraw_tables", redrawn)
+    monkeypatch.setattr(TrainStep, "redraw_tables", redrawn)
     train_model(prepared, tmp_path / "run", small_config("training.redraw_tables=true"))
     before, after = seen
     np.testing.assert_array_equal(after, untrained(tmp_path / "run")[0].item_embedding.tables[0])

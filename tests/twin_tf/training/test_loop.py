@@ -16,7 +16,7 @@ from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import load_run
 from twin_tf.training.loop import Progress
 from twin_tf.training.train import train_model
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 SMALL = ("training.batch_records=8", "model.search=din", "model.heads=1")
 
@@ -74,7 +74,7 @@ def test_the_best_weights_are_those_of_the_best_evaluation(prepared, manifest, t
 
 def test_an_update_that_spoils_the_weights_in_the_very_last_step_is_never_handed_on(prepared, tmp_path, monkeypatch):
     config = small_config(*SMALL, "training.epochs=1", "training.checkpoint_steps=5", "training.validation_records=1")
-    step = Trainer.step
+    step = TrainStep.step
     manifest = Manifest.load(prepared)
     calls = last = 0
 
@@ -88,7 +88,7 @@ def test_an_update_that_spoils_the_weights_in_the_very_last_step_is_never_handed
             weight.assign(tf.fill(weight.shape, float("nan")))
         return learned
 
-    monkeypatch.setattr(Trainer, "step", spoiling)
+    monkeypatch.setattr(TrainStep, "step", spoiling)
     with pytest.raises(FloatingPointError, match=r"^a weight is no longer finite; lower training\."):
         train_model(prepared, tmp_path / "run", config)
     assert calls == last > 5

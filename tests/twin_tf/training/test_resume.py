@@ -18,7 +18,7 @@ from twin_tf.records.format import Manifest
 from twin_tf.runs.run import RunInfo, load_run
 from twin_tf.runs.run_lock import claimed_run
 from twin_tf.training.train import train_model
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 SETTINGS = (
     "training.batch_records=8",
@@ -92,7 +92,7 @@ class Interrupted(Exception):
 
 def interrupt(monkeypatch, steps):
     """Has training end after as many steps, without a word to the rest of it."""
-    step, calls = Trainer.step, 0
+    step, calls = TrainStep.step, 0
 
     def counted(self, batch):
         nonlocal calls
@@ -101,7 +101,7 @@ def interrupt(monkeypatch, steps):
             raise Interrupted
         return step(self, batch)
 
-    monkeypatch.setattr(Trainer, "step", counted)
+    monkeypatch.setattr(TrainStep, "step", counted)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from twin_tf.training.table_movement import measure_tables
 from twin_tf.training.table_report import table_rows, worthless_tables
 from twin_tf.training.table_rows import named_tables
 from twin_tf.training.train import train_model
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 ROOT = small_run.shared_root()
 
@@ -58,7 +58,7 @@ def test_a_table_that_learns_has_moved_and_is_worth_something(learned, planted):
 
 def test_worth_is_the_rise_of_the_validation_log_loss(learned, planted):
     config, run = planted_config(), load_run(learned)
-    trainer = Trainer(run.model, config.training)
+    trainer = TrainStep(run.model, config.training)
     evaluator = Evaluator(run.model)
     before = [variable.numpy() for variable in run.model.variables]
     found = measure_tables(trainer, planted, evaluator, records=10**6)["product"]
@@ -117,7 +117,7 @@ def test_movement_of_a_run_from_a_run_counts_from_what_that_one_gave(learned, pl
 def test_tables_without_validation_records_have_no_worth(learned, planted):
     run = load_run(learned)
     bare = dataclasses.replace(planted, splits={**planted.splits, "valid": ()})
-    trainer = Trainer(run.model, planted_config().training)
+    trainer = TrainStep(run.model, planted_config().training)
     found = measure_tables(trainer, bare, Evaluator(run.model), records=100)
     assert found["product"]["worth"] is None
     # the trainer is new, its accumulators are at their start: the rows themselves tell

@@ -9,7 +9,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import RunInfo, build_model
-from twin_tf.training.train_step import FINAL_RATE, Trainer
+from twin_tf.training.train_step import FINAL_RATE, TrainStep
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def gradients(model, batch):
 
 
 def test_a_step_needs_no_run_and_tells_what_it_learned_from(model, batch):
-    trainer = Trainer(model, settings())
+    trainer = TrainStep(model, settings())
     before = float(model.compute_loss(batch))
     learned = trainer.step(batch)
     assert learned.loss == pytest.approx(before, rel=1e-6)
@@ -58,7 +58,7 @@ def test_a_step_needs_no_run_and_tells_what_it_learned_from(model, batch):
 
 
 def test_a_step_changes_only_the_rows_that_the_batch_has_read(model, batch):
-    trainer = Trainer(model, settings())
+    trainer = TrainStep(model, settings())
     table = model.item_embedding.tables[0]
     before = table.numpy()
     trainer.step(batch)
@@ -72,7 +72,7 @@ def test_a_step_changes_only_the_rows_that_the_batch_has_read(model, batch):
 
 
 def first_moments(model, batch, clip_norm):
-    trainer = Trainer(model, settings(clip_norm=clip_norm))
+    trainer = TrainStep(model, settings(clip_norm=clip_norm))
     trainer.step(batch)
     adam = trainer.optimizer.optimizers[1]
     return np.concatenate([adam.get_slot(variable, "m").numpy().ravel() for variable in model.dense_variables])
@@ -89,7 +89,7 @@ def test_clipping_scales_all_gradients_by_their_global_norm(make_model, batch):
 
 
 def test_the_norm_counts_a_row_that_was_read_twice_once(model):
-    trainer = Trainer(model, settings(clip_norm=1.0))
+    trainer = TrainStep(model, settings(clip_norm=1.0))
     twice = tf.IndexedSlices(tf.constant([[3.0], [1.0], [3.0]]), tf.constant([5, 2, 5]), tf.constant([9, 1]))
     (clipped,) = trainer._checked(tf.constant(1.0), [twice])
     dense = tf.convert_to_tensor(clipped).numpy()[:, 0]
@@ -103,7 +103,7 @@ def test_tables_learn_from_a_sum_and_dense_weights_from_a_mean(form, clip, make_
     mean = gradients(make_model(), batch)
     norm = np.sqrt(sum(np.sum(np.square(gradient, dtype=np.float64)) for gradient in mean))
     model, applied = make_model(), []
-    trainer = Trainer(model, settings(table_gradient=form, clip_norm=None if clip is None else norm / clip))
+    trainer = TrainStep(model, settings(table_gradient=form, clip_norm=None if clip is None else norm / clip))
     monkeypatch.setattr(trainer.optimizer, "apply_gradients", lambda pairs, **_: applied.extend(pairs))
     targets = int(trainer.replica_step(batch).targets)
     found = {variable.ref(): gradient for gradient, variable in applied}
@@ -119,7 +119,7 @@ def test_tables_learn_from_a_sum_and_dense_weights_from_a_mean(form, clip, make_
 
 
 def test_a_loss_that_is_not_finite_changes_nothing(model, batch):
-    trainer = Trainer(model, settings())
+    trainer = TrainStep(model, settings())
     trainer.step(batch)
     model.dense_variables[-1].assign(tf.fill(model.dense_variables[-1].shape, float("nan")))
     before = everything(trainer)
@@ -139,7 +139,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_though_the_loss_is(clip_n
         return found._replace(own=found.own + corner)
 
     monkeypatch.setattr(TwinModel, "loss_sums", with_a_corner)
-    trainer = Trainer(model, settings(clip_norm=clip_norm))
+    trainer = TrainStep(model, settings(clip_norm=clip_norm))
     before = everything(trainer)
     with pytest.raises(FloatingPointError, match=r"^the gradient is no longer finite; .* set training\.clip_norm$"):
         trainer.step(batch)
@@ -150,7 +150,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_though_the_loss_is(clip_n
 def test_other_errors_keep_their_name(model, batch):
     wrong = batch._replace(label=batch.label[:2])
     with pytest.raises(tf.errors.InvalidArgumentError):
-        Trainer(model, settings()).step(wrong)
+        TrainStep(model, settings()).step(wrong)
 
 
 @pytest.mark.parametrize(
@@ -169,13 +169,13 @@ def test_other_errors_keep_their_name(model, batch):
     ],
 )
 def test_the_rates_rise_and_fall(schedule, warmup, steps, progress, expected, model):
-    trainer = Trainer(model, settings(schedule=schedule, warmup_steps=warmup))
+    trainer = TrainStep(model, settings(schedule=schedule, warmup_steps=warmup))
     rates = trainer.prepare_step(steps, progress)
     assert rates == pytest.approx({"embedding": 0.05 * expected, "dense": 0.001 * expected})
 
 
 def test_the_first_step_of_adam_is_as_long_as_its_rate(model, batch):
-    trainer = Trainer(model, settings(warmup_steps=10))
+    trainer = TrainStep(model, settings(warmup_steps=10))
     trainer.prepare_step(0, 0.0)
     before = [variable.numpy() for variable in model.dense_variables]
     trainer.step(batch)
@@ -184,11 +184,11 @@ def test_the_first_step_of_adam_is_as_long_as_its_rate(model, batch):
 
 
 def test_overlap_is_whole_with_live_weights(model, batch):
-    assert Trainer(model, settings()).attention_figures(batch).overlap == 1.0
+    assert TrainStep(model, settings()).attention_figures(batch).overlap == 1.0
 
 
 def test_a_cached_table_ages_until_it_is_refreshed(model, batch):
-    trainer = Trainer(model, settings(projections="cached", refresh_steps=3))
+    trainer = TrainStep(model, settings(projections="cached", refresh_steps=3))
     found = []
     for steps in range(4):
         found.append(trainer.attention_figures(batch).overlap)
@@ -202,7 +202,7 @@ def test_a_cached_table_ages_until_it_is_refreshed(model, batch):
 
 @pytest.mark.parametrize(("steps", "before", "fresh"), [(5, 4, False), (7, 5, True), (6, 5, True), (20, 6, True)])
 def test_a_round_of_several_steps_passes_no_refresh_by(steps, before, fresh, model, batch):
-    trainer = Trainer(model, settings(projections="cached", refresh_steps=3))
+    trainer = TrainStep(model, settings(projections="cached", refresh_steps=3))
     trainer.step(batch)
     trainer.prepare_step(steps, 0.0, before)
     assert (trainer.attention_figures(batch).overlap == 1.0) == fresh

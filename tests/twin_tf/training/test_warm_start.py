@@ -21,7 +21,7 @@ from twin_tf.records.seen_items import load_seen_items, seen_items
 from twin_tf.runs.compatibility import use_catalogue
 from twin_tf.runs.run import RunInfo, build_model, load_run
 from twin_tf.training.train import train_model
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 from twin_tf.training.warm_start import apply_transfer, embedding_tables, plan_transfer
 
 ROOT = small_run.shared_root()
@@ -62,7 +62,7 @@ def started(run, manifest, *overrides):
     pair = []
     for filled in (False, True):
         model, _ = build_model(Path(manifest.directory), config, info)
-        trainer = Trainer(model, config.training)
+        trainer = TrainStep(model, config.training)
         if filled:
             apply_transfer(plan, model, trainer.optimizer)
         pair.append(trainer)

@@ -19,7 +19,7 @@ from twin_tf.config import Stages
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
 from twin_tf.core.keras_api import graph, tf
-from twin_tf.layers.gsu import Finalists, share_found
+from twin_tf.layers.gsu import Retrieved, share_found
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
@@ -27,7 +27,7 @@ from twin_tf.records.input_pipeline import batch_spec, make_dataset
 from twin_tf.runs.run import build_model, load_run
 from twin_tf.search.protocol import PoolingSearch, SearchStrategy
 from twin_tf.search.twin import TwinSearch
-from twin_tf.training.train_step import Trainer
+from twin_tf.training.train_step import TrainStep
 
 TRUE = 100
 """The true finalists that are counted."""
@@ -62,7 +62,7 @@ def hits_by_size(model: TwinModel, manifest: Manifest, records: int) -> list[dic
     sizes = [size for size in SIZES if size < window] + [window]
     own, finder = search.top_k, model.auxiliary or model
 
-    def look(by: TwinModel, strategy: SearchStrategy, batch: Batch, stage: Stages) -> Finalists:
+    def look(by: TwinModel, strategy: SearchStrategy, batch: Batch, stage: Stages) -> Retrieved:
         cross, items, queries = by._looked_up(batch, None, True)
         return by.long_term.find(strategy, items, queries, batch.history, cross, batch.targets, stage)
 
@@ -110,7 +110,7 @@ def hits_by_age(directory: str, manifest: Manifest, ages: Sequence[int], records
     total = sum(shard.records for shard in manifest.shards("valid"))
     probes = list(make_dataset(manifest, "valid", window, BATCH, every=max(1, -(-total // records))))
     overlap = graph(model.gsu_overlap, batch_spec(manifest.schema))
-    trainer = Trainer(model, training, tf.distribute.get_strategy())
+    trainer = TrainStep(model, training, tf.distribute.get_strategy())
     steps = iter(
         batch
         for epoch in range(10_000)

@@ -23,7 +23,7 @@ from twin_tf.experiments.comparison.measurements import MATCHES, Measurements
 from twin_tf.experiments.comparison.rates import Rates, check_origin, further, shared_settings, untried
 from twin_tf.experiments.comparison.report import write_comparison
 from twin_tf.experiments.comparison.systems import Factors, System
-from twin_tf.experiments.experiment import CODE, Arm, Arms
+from twin_tf.experiments.experiment import CODE, ExperimentRunner, Variant
 from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.records.format import Manifest
 from twin_tf.search import make_search
@@ -151,10 +151,10 @@ class Comparison:
         self._tune(path, embeddings)
         counted = self._counted(path)
 
-        def arms(seed: int) -> Arms:
-            return Arms(self._workdir, str(path), (seed,), self._steps, self._cache)
+        def arms(seed: int) -> ExperimentRunner:
+            return ExperimentRunner(self._workdir, str(path), (seed,), self._steps, self._cache)
 
-        def arm(system: System) -> Arm:
+        def arm(system: System) -> Variant:
             return self._arm(system, embeddings, self._rates.of(system))
 
         mains = [system for system in self._systems if not system.ablation]
@@ -223,12 +223,12 @@ class Comparison:
         except ConfigError as error:
             raise ConfigError(f"{system.key}: {error}; or leave it out of --systems") from error
 
-    def _arm(self, system: System, embeddings: str, factors: Factors) -> Arm:
+    def _arm(self, system: System, embeddings: str, factors: Factors) -> Variant:
         return system.arm(embeddings, self._config.training, factors)
 
     def _tune(self, path: Path, embeddings: str) -> None:
         """Tries the rates that were not tried yet, with the first seed."""
-        arms = Arms(self._workdir, str(path), self._seeds[:1], self._steps, self._cache)
+        arms = ExperimentRunner(self._workdir, str(path), self._seeds[:1], self._steps, self._cache)
 
         def validated(one: tuple[System, Factors]) -> JsonDict:
             return arms.validated(self._arm(one[0], embeddings, one[1]), self._prepared)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from twin_tf.config import TrainingConfig
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
-from twin_tf.experiments.experiment import Arm
+from twin_tf.experiments.experiment import Variant
 from twin_tf.renamed_settings import current_overrides, warn_of
 from twin_tf.search import find_strategy
 
@@ -59,7 +59,7 @@ class System(NamedTuple):
         """Whether it searches by frozen item embeddings."""
         return find_strategy(self.search).needs_embeddings
 
-    def arm(self, embeddings: str, training: TrainingConfig, factors: Factors) -> Arm:
+    def arm(self, embeddings: str, training: TrainingConfig, factors: Factors) -> Variant:
         """What to train.
 
         Args:
@@ -74,7 +74,7 @@ class System(NamedTuple):
             if factor != 1:
                 name = f"{rate}_learning_rate"
                 overrides.append(f"training.{name}={getattr(training, name) * factor:.6g}")
-        return Arm(self.key, self.label, tuple(overrides))
+        return Variant(self.key, self.label, tuple(overrides))
 
 
 SYSTEMS = {
