@@ -3,7 +3,7 @@
     python -m benchmarks.bench_serving            # a catalogue of 1,000,000 items
     python -m benchmarks.bench_serving --quick    # 50,000 items and fewer requests, for a look
 
-4 heads of 32, 100 finalists, short-term block, 3 stored cross features; random weights, histories and candidates. One
+4 heads of 32, 100 retrieved behaviours, short-term block, 3 stored cross features; random weights, histories and candidates. One
 request at a time, over loopback, to `export.local_server.server` (TensorFlow Serving's own session) in a process of its own.
 
 | figure | meaning |

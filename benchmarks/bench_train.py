@@ -3,9 +3,9 @@
     python -m benchmarks.bench_train           # L = 256, 1,000 and 10,000; this trainer at 2,000 too
     python -m benchmarks.bench_train --quick   # shorter, for a look
 
-Simulated logs in which every target sees L behaviours; embeddings 16 wide, 4 heads, 100 finalists, short-term
-block and relevance statistics on (`benchmarks/narrow.py`); 512 targets a step. Every measurement is a process of its
-own that reads records and trains, as `twin-tf train` does. Variants:
+Simulated logs in which every target sees L behaviours; embeddings 16 wide, 4 heads, 100 retrieved behaviours,
+short-term block and relevance statistics on (`benchmarks/narrow.py`); 512 targets a step. Every measurement is a
+process of its own that reads records and trains, as `twin-tf train` does. Variants:
 
 * this trainer: 8 records of 64 targets, each history once;
 * history repeated: the same network and targets, one target a record, 512 records a step;

@@ -1,9 +1,9 @@
-"""Which of the planted relevant behaviours a system's finalists stand for; the simulator's truth says what is relevant.
+"""Recall of the planted relevant behaviours, alone or in clusters; the simulator's truth says what is relevant.
 
     python -m benchmarks.lifelong_coverage --run=run --prepared=clustered --raw=prepared --logs=raw --records=100
 
 As `twin_tf.experiments.comparison.planted`, but of all behaviours before a target, in the window or not, and a
-behaviour is handed over if it is a finalist or a member of one (a cluster).
+behaviour is handed over if it is a retrieved behaviour or a member of one (a cluster).
 
 `--prepared` is what the run was trained on, `--raw` the same data before clustering: without clusters, the same again.
 """

@@ -69,9 +69,9 @@ def _page(report: Plain, figures: Sequence[str]) -> str:
     guessed = next(iter(systems.values()))[0]["coverage"]
     lines += [
         "",
-        "Covered: of the behaviours that the user met with the target's own interest, the share that is a finalist or "
-        "a member of one. Precision: of the behaviours that the finalists stand for, the share that is relevant; "
-        f"{guessed['guessed']:.1%} of all behaviours are. {guessed['targets']:,} targets looked up, "
+        "Covered: of the behaviours that the user met with the target's own interest, the share that is retrieved, "
+        "alone or in a cluster. Precision: of the behaviours that the retrieved ones stand for, the share that is "
+        f"relevant; {guessed['guessed']:.1%} of all behaviours are. {guessed['targets']:,} targets looked up, "
         f"{guessed['behaviours_mean']:,.0f} behaviours before them on average.",
         "",
         "![Relevant behaviours covered](coverage.png)",
@@ -126,8 +126,8 @@ def _coverage(systems: Mapping[str, Sequence[Plain]]) -> bytes:
     axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=3, fontsize=9)
     axes.set_xlim(0, max(values) * 1.15 + 1e-9)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.set_xlabel("share of the target's relevant behaviours among the members of its finalists")
-    axes.set_title("How much of what matters the 100 finalists stand for", loc="left")
+    axes.set_xlabel("share of the target's relevant behaviours that are retrieved, alone or in a cluster")
+    axes.set_title("Recall of the relevant behaviours by the 100 retrieved", loc="left")
     return png(figure)
 
 

@@ -52,7 +52,7 @@ class Load(NamedTuple):
         longest: behaviours of the longest history.
         window: entries that TWIN and TWIN-V2 look at.
         seeds: of training.
-        records: of the test split, whose finalists are looked up in the truth.
+        records: of the test split, whose retrieved behaviours are looked up in the truth.
     """
 
     simulation: dict[str, Any]

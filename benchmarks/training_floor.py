@@ -1,11 +1,11 @@
 """What a training step cannot do without, and how long this machine needs for that much.
 
 Counted for a batch, whatever the implementation: the multiply-adds of eq. 6 over all visible behaviours, of
-projections, of the finalists' eq. 6 and 7 and of the mixer, forwards and (but for the search, which has no gradient)
-twice backwards; and the bytes of the rows that must be fetched from tables, and of their gradients, which must be
-brought back. The floor is their time at the rates of a large matrix product and a large copy, measured in the same
-process. Choosing the best 100 of a list is neither a product nor a copy: the library's top-k is timed beside it and is
-not part of the floor.
+projections, of the retrieved behaviours' eq. 6 and 7 and of the mixer, forwards and (but for the search, which has no
+gradient) twice backwards; and the bytes of the rows that must be fetched from tables, and of their gradients, which
+must be brought back. The floor is their time at the rates of a large matrix product and a large copy, measured in the
+same process. Choosing the best 100 of a list is neither a product nor a copy: the library's top-k is timed beside it
+and is not part of the floor.
 """
 
 import time
@@ -40,8 +40,8 @@ def floor_of(model: TwinModel, batch: Batch) -> dict[str, Any]:
     cross = sum(feature.dim for feature in schema.cross)
     end, real = batch.targets.end.numpy(), _real(batch)
     seen = np.minimum(end, config.history_length)[real]
-    targets, finalists = int(real.sum()), int(np.minimum(seen, config.top_k).sum())
-    items, found = batch.history.item.numpy(), model.score(batch).long_term.finalists
+    targets, retrieved = int(real.sum()), int(np.minimum(seen, config.top_k).sum())
+    items, found = batch.history.item.numpy(), model.score(batch).long_term.retrieved
     chosen = found.valid.numpy() & real[..., None]
     union = _union(found, chosen)
     visibility_of = sum(int(end[user][real[user]].max(initial=0)) for user in range(len(end)))
@@ -49,7 +49,7 @@ def floor_of(model: TwinModel, batch: Batch) -> dict[str, Any]:
     distinct = len(np.unique(items))
     search = int(seen.sum()) * width + distinct * inherent * width
     mixer_widths = [layer.kernel.shape for layer in _dense_layers(model)]
-    learned = targets * inherent * width + finalists * 2 * width + union * (2 * inherent + cross) * width
+    learned = targets * inherent * width + retrieved * 2 * width + union * (2 * inherent + cross) * width
     learned += targets * (width * width + sum(rows * columns for rows, columns in mixer_widths))
     multiply_adds = search + 3 * learned
     gathered = FLOAT_BYTES * (visibility_of * width + distinct * inherent + 2 * (union + targets) * inherent)
@@ -96,7 +96,7 @@ def _real(batch: Batch) -> Any:
 
 
 def _union(found: Any, chosen: Any) -> int:
-    """Behaviours that are a finalist of any target of their user."""
+    """Behaviours that are a retrieved behaviour of any target of their user."""
     position = found.position.numpy()
     return sum(len(np.unique(position[user][chosen[user]])) for user in range(len(position)))
 

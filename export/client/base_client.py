@@ -14,6 +14,7 @@ import numpy as np
 from export.client.channel import MOST_RETRIES, channel_options, target_uri
 from export.client.request import ClickRequest, ClickResponse, normalise
 from export.contract.errors import DataLossError, ServingError, error_for
+from export.contract.request_names import CANDIDATE_ITEM
 from export.contract.tensors import Array, decode, encode
 from export.protos import serving_pb2
 
@@ -121,7 +122,7 @@ class ModelCalls(abc.ABC):
         if missing:
             raise DataLossError(f"the answer lacks {', '.join(missing)}; is {self.model_name!r} a TWIN model?")
         # Batching on the server pads: the caller gets back as many columns as it sent.
-        outputs["probability"] = outputs["probability"][:, : inputs["candidate_item"].shape[1]]
+        outputs["probability"] = outputs["probability"][:, : inputs[CANDIDATE_ITEM].shape[1]]
         return ClickResponse(
             **{name: outputs[name] for name in _ANSWERS}, model_version=response.model_spec.version.value
         )

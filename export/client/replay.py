@@ -8,6 +8,7 @@ import numpy as np
 
 from export.client.client import TwinClient
 from export.contract.probe_file import PROBES_FILE, load_probe_file
+from export.contract.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH
 from export.contract.tensors import Array
 from twin_tf.core.dataclass_yaml import ConfigError
 
@@ -15,7 +16,7 @@ WARM_REQUESTS = 20
 
 
 def load_probes(model: Path) -> tuple[dict[str, Array], Array, Array]:
-    """Inputs by name, expected probabilities `(probes, C)` and the trainer's finalists `(probes, C, K)`, -1: none.
+    """Inputs by name, expected probabilities `(probes, C)` and the trainer's retrieved `(probes, C, K)`, -1: none.
 
     Raises:
         ConfigError: the model directory has no probes.
@@ -36,14 +37,14 @@ def replay(client: TwinClient, model: Path) -> dict[str, Any]:
     Returns:
         `served_minus_trained_max`; `p50_ms` and `p99_ms` of a Predict call as the client sees it, and all
         `latencies_ms`;
-        `overlap_at_100`: of the trainer's finalists, the share (in percent) that the server's `retrieve` finds;
+        `overlap_at_100`: of the trainer's retrieved, the share (in percent) that the server's `retrieve` finds;
         `median_history`, `median_candidates`, `requests`.
 
     Raises:
         ConfigError: no probes.
         export.contract.errors.ServingError: the server does not answer.
     """
-    inputs, expected, finalists = load_probes(model)
+    inputs, expected, retrieved = load_probes(model)
     worst, hits, wanted = 0.0, 0, 0
     latencies: list[float] = []
     for row in range(len(expected)):
@@ -53,10 +54,10 @@ def replay(client: TwinClient, model: Path) -> dict[str, Any]:
         started = time.perf_counter()
         answer = client.predict(request)
         latencies.append((time.perf_counter() - started) * 1e3)
-        count = request["candidate_item"].shape[1]
+        count = request[CANDIDATE_ITEM].shape[1]
         worst = max(worst, float(np.abs(answer.probability[0] - expected[row, :count]).max()))
         found = client.call("retrieve", request, ["position"])["position"][0]
-        for served, trained in zip(found, finalists[row, :count], strict=True):
+        for served, trained in zip(found, retrieved[row, :count], strict=True):
             relevant = trained[trained >= 0]
             hits += len(np.intersect1d(served, relevant))
             wanted += len(relevant)
@@ -66,8 +67,8 @@ def replay(client: TwinClient, model: Path) -> dict[str, Any]:
         "overlap_at_100": 100.0 * hits / wanted if wanted else float("nan"),
         "p50_ms": float(np.percentile(latencies, 50)),
         "p99_ms": float(np.percentile(latencies, 99)),
-        "median_history": float(np.median(inputs["history_length"])),
-        "median_candidates": float(np.median(inputs["candidate_count"])),
+        "median_history": float(np.median(inputs[HISTORY_LENGTH])),
+        "median_candidates": float(np.median(inputs[CANDIDATE_COUNT])),
         "latencies_ms": latencies,
     }
 
@@ -75,9 +76,9 @@ def replay(client: TwinClient, model: Path) -> dict[str, Any]:
 def one_request(inputs: dict[str, Array], row: int) -> dict[str, Array]:
     """One user of many, with the batch dimension, cut to the own lengths (one column at least)."""
     request = {name: value[row : row + 1] for name, value in inputs.items()}
-    length = max(1, int(request["history_length"][0]))
-    count = max(1, int(request["candidate_count"][0]))
+    length = max(1, int(request[HISTORY_LENGTH][0]))
+    count = max(1, int(request[CANDIDATE_COUNT][0]))
     for name, value in request.items():
         if value.ndim == 2:
-            request[name] = value[:, : count if name == "candidate_item" else length]
+            request[name] = value[:, : count if name == CANDIDATE_ITEM else length]
     return request

@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.contract.request_names import (
+    CANDIDATE_COUNT,
+    CANDIDATE_ITEM,
+    HISTORY_COUNT,
+    HISTORY_ITEM,
+    HISTORY_LENGTH,
+    HISTORY_TIME,
+    PREFIXES,
+    REQUEST_TIME,
+    of_history,
+)
 from export.contract.tensors import Array
 
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema
 
-_WIDE = frozenset({"history_item", "history_time", "request_time", "candidate_item"})
-_REQUIRED = ("history_item", "history_time", "request_time", "candidate_item")
-_ITEMS = ("history_item", "candidate_item")
-_CLUSTERS = "history_count"
-_COUNTS = {"history_length": "history_item", "candidate_count": "candidate_item"}
-_PREFIXES = ("history_", "user_", "context_")
+_WIDE = frozenset({HISTORY_ITEM, HISTORY_TIME, REQUEST_TIME, CANDIDATE_ITEM})
+_REQUIRED = (HISTORY_ITEM, HISTORY_TIME, REQUEST_TIME, CANDIDATE_ITEM)
+_ITEMS = (HISTORY_ITEM, CANDIDATE_ITEM)
+_CLUSTERS = HISTORY_COUNT
+_COUNTS = {HISTORY_LENGTH: HISTORY_ITEM, CANDIDATE_COUNT: CANDIDATE_ITEM}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +64,8 @@ class ClickRequest:
         """The mapping of signature names to values."""
         names = (*_REQUIRED, *_COUNTS, _CLUSTERS)
         inputs = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        for prefix, features in (("history", self.cross), ("user", self.user), ("context", self.context)):
-            inputs |= {f"{prefix}_{name}": value for name, value in features.items()}
+        for prefix, features in zip(PREFIXES, (self.cross, self.user, self.context), strict=True):
+            inputs |= {f"{prefix}{name}": value for name, value in features.items()}
         return inputs
 
 
@@ -100,27 +110,27 @@ def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema 
     for name in _ITEMS:
         values[name] = _hashed(name, values[name], schema)
     if schema is not None and schema.history.clustered:
-        values.setdefault(_CLUSTERS, np.ones(np.shape(values["history_item"]), np.int32))
+        values.setdefault(_CLUSTERS, np.ones(np.shape(values[HISTORY_ITEM]), np.int32))
     arrays = {name: _batched(name, value) for name, value in values.items()}
-    users = len(arrays["candidate_item"])
+    users = len(arrays[CANDIDATE_ITEM])
     for name, array in arrays.items():
         if len(array) != users:
             raise ValueError(
                 f"{name} has {len(array)} rows, candidate_item {users}; every input needs one row per user"
             )
-    width = arrays["history_item"].shape[1]
+    width = arrays[HISTORY_ITEM].shape[1]
     for name, array in arrays.items():
-        if name.startswith("history_") and array.ndim == 2 and array.shape[1] != width:
+        if of_history(name) and array.ndim == 2 and array.shape[1] != width:
             raise ValueError(
                 f"{name} has width {array.shape[1]}, history_item {width}; they describe the same behaviours"
             )
-    if not arrays["candidate_item"].shape[1]:
+    if not arrays[CANDIDATE_ITEM].shape[1]:
         raise ValueError("candidate_item holds no candidate; send at least one")
     for name, of in _COUNTS.items():
         _count(arrays, name, of)
     if not width:  # server-side batching cannot join an empty tensor with others
         for name, array in arrays.items():
-            if name.startswith("history_") and array.ndim == 2:
+            if of_history(name) and array.ndim == 2:
                 arrays[name] = np.zeros((users, 1), array.dtype)
     return arrays
 
@@ -141,11 +151,11 @@ def _hashed(name: str, value: Any, schema: "FeatureSchema | None") -> Any:
 
 
 def _rank(name: str) -> int:
-    if name in _COUNTS or name == "request_time":
+    if name in _COUNTS or name == REQUEST_TIME:
         return 1
-    if name == "candidate_item" or name.startswith("history_"):
+    if name == CANDIDATE_ITEM or of_history(name):
         return 2
-    if name.startswith(_PREFIXES):
+    if name.startswith(PREFIXES):
         return 1
     raise ValueError(
         f"the request has an unknown input {name!r}; names are {', '.join((*_REQUIRED, *_COUNTS, _CLUSTERS))}, and"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.contract.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH, REQUEST_TIME, of_history
 from export.contract.tensors import Array
 
 PROBES_FILE = "assets.extra/probes.npz"
@@ -28,8 +29,8 @@ class Probes:
     @property
     def real(self) -> Array:
         """Bool `(probes, C)`: which candidates are more than padding."""
-        width = self.inputs["candidate_item"].shape[1]
-        return np.asarray(np.arange(width) < self.inputs["candidate_count"][:, np.newaxis])
+        width = self.inputs[CANDIDATE_ITEM].shape[1]
+        return np.asarray(np.arange(width) < self.inputs[CANDIDATE_COUNT][:, np.newaxis])
 
 
 def load_probe_file(model: str | Path) -> Probes:
@@ -50,7 +51,7 @@ def load_probe_file(model: str | Path) -> Probes:
 
 def batches(probes: Probes) -> Iterator[tuple[slice, dict[str, Array]]]:
     """Which probes, and their requests as one, cut to the longest history and the most candidates among them."""
-    total = len(probes.inputs["request_time"])
+    total = len(probes.inputs[REQUEST_TIME])
     for start in range(0, total, _ROWS_A_CALL):
         rows = slice(start, min(start + _ROWS_A_CALL, total))
         yield rows, _trimmed({name: array[rows] for name, array in probes.inputs.items()})
@@ -58,8 +59,8 @@ def batches(probes: Probes) -> Iterator[tuple[slice, dict[str, Array]]]:
 
 def _trimmed(batch: dict[str, Array]) -> dict[str, Array]:
     """Cuts a batch to its longest history and its most candidates, as a client would send it."""
-    length = max(1, int(batch["history_length"].max()))
-    count = max(1, int(batch["candidate_count"].max()))
-    widths = {name: length for name, a in batch.items() if name.startswith("history_") and a.ndim == 2}
-    widths["candidate_item"] = count
+    length = max(1, int(batch[HISTORY_LENGTH].max()))
+    count = max(1, int(batch[CANDIDATE_COUNT].max()))
+    widths = {name: length for name, a in batch.items() if of_history(name) and a.ndim == 2}
+    widths[CANDIDATE_ITEM] = count
     return {name: array[:, : widths[name]] if name in widths else array for name, array in batch.items()}

@@ -11,6 +11,19 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from export.contract.request_names import (
+    CANDIDATE_COUNT,
+    CANDIDATE_ITEM,
+    HISTORY_COUNT,
+    HISTORY_ITEM,
+    HISTORY_LENGTH,
+    HISTORY_TIME,
+    REQUEST_TIME,
+    context_name,
+    history_name,
+    user_name,
+)
+
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema
 
@@ -43,18 +56,18 @@ _VERSIONS = {"weights_version": TensorContract("int64", 1), "table_version": Ten
 def request_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
     """The inputs of `serving_default` and `retrieve`: ids and times int64, indices and counts int32."""
     inputs = {
-        "history_item": TensorContract("int64", 2),
-        "history_length": TensorContract("int32", 1),
-        "history_time": TensorContract("int64", 2),
-        "request_time": TensorContract("int64", 1),
-        "candidate_item": TensorContract("int64", 2),
-        "candidate_count": TensorContract("int32", 1),
+        HISTORY_ITEM: TensorContract("int64", 2),
+        HISTORY_LENGTH: TensorContract("int32", 1),
+        HISTORY_TIME: TensorContract("int64", 2),
+        REQUEST_TIME: TensorContract("int64", 1),
+        CANDIDATE_ITEM: TensorContract("int64", 2),
+        CANDIDATE_COUNT: TensorContract("int32", 1),
     }
-    inputs |= {f"history_{feature.name}": TensorContract("int32", 2) for feature in schema.stored_cross}
+    inputs |= {history_name(feature.name): TensorContract("int32", 2) for feature in schema.stored_cross}
     if schema.history.clustered:
-        inputs["history_count"] = TensorContract("int32", 2)
-    inputs |= {f"user_{feature.name}": TensorContract("int32", 1) for feature in schema.user}
-    inputs |= {f"context_{feature.name}": TensorContract("int32", 1) for feature in schema.stored_context}
+        inputs[HISTORY_COUNT] = TensorContract("int32", 2)
+    inputs |= {user_name(feature.name): TensorContract("int32", 1) for feature in schema.user}
+    inputs |= {context_name(feature.name): TensorContract("int32", 1) for feature in schema.stored_context}
     return inputs
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from export.contract.probe_file import Probes
+from export.contract.request_names import REQUEST_TIME
 from export.contract.signatures import expected_signatures
 from export.saved_model.probes import rescore_probes, write_probes
 from export.saved_model.servable import Servable
@@ -109,7 +110,7 @@ def write_extra(run: Run, source: Manifest | Probes, servable: Servable, version
         "items": int(tf.shape(table)[0]),
         "projection_width": int(table.shape[1]),
         "signatures": sorted(expected_signatures(run.schema)),
-        "probes": len(requests["request_time"]),
+        "probes": len(requests[REQUEST_TIME]),
         **table_report(run, servable, requests),
         "bytes": sum(path.stat().st_size for path in version_dir.rglob("*") if path.is_file()),
     }
@@ -126,7 +127,7 @@ def export_text(output: str | Path, description: Mapping[str, Any]) -> str:
     )
     if description["table_dtype"] != "float32":
         said += (
-            "\nrounding: misses {table_overlap_loss:.3%} of the true finalists, moves a probability by at most "
+            "\nrounding: misses {table_overlap_loss:.3%} of the exact top-K, moves a probability by at most "
             "{table_score_change:.2g}"
         )
     sizes = {"megabytes": description["bytes"] / 1e6, "table_megabytes": description["table_bytes"] / 1e6}

@@ -11,6 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contract.probe_file import Probes, batches
+from export.contract.request_names import (
+    CANDIDATE_COUNT,
+    CANDIDATE_ITEM,
+    HISTORY_COUNT,
+    HISTORY_ITEM,
+    HISTORY_LENGTH,
+    HISTORY_TIME,
+    REQUEST_TIME,
+    context_name,
+    history_name,
+    user_name,
+)
 from export.saved_model.servable import Servable, request_spec
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.records.batch import Batch
@@ -26,7 +38,7 @@ def write_probes(run: Run, manifest: Manifest, path: Path, table: tf.Tensor | No
     """Writes `probes.npz`.
 
     It holds `input/<name>` for every input of serving_default, `expected/probability`, `expected/position`, the
-    trainer's finalists, -1 where none, and `expected/label`, which of the candidates were clicked.
+    trainer's retrieved, -1 where none, and `expected/label`, which of the candidates were clicked.
 
     Args:
         run: trained.
@@ -43,7 +55,7 @@ def write_probes(run: Run, manifest: Manifest, path: Path, table: tf.Tensor | No
 
     def score(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         scores = run.model.score(batch, table)
-        found = scores.long_term.finalists
+        found = scores.long_term.retrieved
         return tf.sigmoid(scores.logit), tf.where(found.valid, found.position, -1)
 
     item_ids = load_item_ids(manifest.directory)  # its rows may be more than the run's, whose graph finds them unknown
@@ -77,7 +89,7 @@ def rescore_probes(run: Run, servable: Servable, probes: Probes, path: Path, tab
     def score(**request: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch, _ = servable.batch(request)
         scores = run.model.score(batch, table)
-        found = scores.long_term.finalists
+        found = scores.long_term.retrieved
         shape = tf.concat([tf.shape(scores.logit), tf.shape(found.position)[-1:]], axis=0)
         return tf.sigmoid(scores.logit), tf.broadcast_to(tf.where(found.valid, found.position, -1), shape)
 
@@ -111,22 +123,22 @@ def _requests(
             start = max(0, int(seen) - run.config.model.history_length)
             past = slice(start, int(seen))
             request: Request = {
-                "history_item": item_ids[batch.history.item[user, past]],
-                "history_time": batch.history.time[user, past],
-                "history_length": np.array(int(seen) - start, np.int32),
-                "request_time": np.array(moment, np.int64),
-                "candidate_item": item_ids[batch.targets.item[user, shown]],
-                "candidate_count": np.array(len(shown), np.int32),
+                HISTORY_ITEM: item_ids[batch.history.item[user, past]],
+                HISTORY_TIME: batch.history.time[user, past],
+                HISTORY_LENGTH: np.array(int(seen) - start, np.int32),
+                REQUEST_TIME: np.array(moment, np.int64),
+                CANDIDATE_ITEM: item_ids[batch.targets.item[user, shown]],
+                CANDIDATE_COUNT: np.array(len(shown), np.int32),
                 "probability": probability[user, shown],
                 "label": batch.label[user, shown],
                 "position": np.where(position[user, shown] >= 0, position[user, shown] - start, -1),
             }
-            request.update({f"history_{f.name}": batch.history.cross[f.name][user, past] for f in schema.stored_cross})
+            request.update({history_name(f.name): batch.history.cross[f.name][user, past] for f in schema.stored_cross})
             if schema.history.clustered:
-                request["history_count"] = batch.history.count[user, past]
-            request.update({f"user_{f.name}": np.array(batch.user[f.name][user], np.int32) for f in schema.user})
+                request[HISTORY_COUNT] = batch.history.count[user, past]
+            request.update({user_name(f.name): np.array(batch.user[f.name][user], np.int32) for f in schema.user})
             request.update(
-                {f"context_{f.name}": batch.targets.context[f.name][user, shown[0]] for f in schema.stored_context}
+                {context_name(f.name): batch.targets.context[f.name][user, shown[0]] for f in schema.stored_context}
             )
             requests.append(request)
     return requests

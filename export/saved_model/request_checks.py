@@ -6,12 +6,13 @@ INVALID_ARGUMENT.
 
 from collections.abc import Mapping
 
+from export.contract.request_names import HISTORY_ITEM
 from export.contract.signatures import TensorContract
 from twin_tf.core.keras_api import tf
 
 Tensors = dict[str, tf.Tensor]
 
-_LEADERS = {"history": "history_item", "item": "item"}
+_LEADERS = {"history": HISTORY_ITEM, "item": "item"}
 _COLUMNS = {"history": "behaviours", "candidate": "candidates", "item": "items"}
 
 
@@ -40,9 +41,9 @@ def checked(inputs: Tensors, contracts: Mapping[str, TensorContract]) -> Tensors
         if contract.width is not None:
             rule = f"{name} must have {contract.width} values for each item, padded with 0"
             checks.append(_require(sizes[name][2:], [contract.width], rule))
-    if "history_item" in contracts:
+    if HISTORY_ITEM in contracts:
         rule = "history_item must not be empty; a user without history sends one column and history_length 0"
-        checks.append(_require(tf.minimum(sizes["history_item"][1:], 1), [1], rule))
+        checks.append(_require(tf.minimum(sizes[HISTORY_ITEM][1:], 1), [1], rule))
     with tf.control_dependencies(checks):
         sound = {name: tf.identity(value) for name, value in ranked.items()}
     for name, contract in contracts.items():

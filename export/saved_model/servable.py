@@ -9,6 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.contract.request_names import (
+    CANDIDATE_COUNT,
+    CANDIDATE_ITEM,
+    HISTORY_COUNT,
+    HISTORY_ITEM,
+    HISTORY_LENGTH,
+    HISTORY_TIME,
+    REQUEST_TIME,
+    context_name,
+    history_name,
+    user_name,
+)
 from export.contract.signatures import SignatureContract, TensorContract, expected_signatures, request_contract
 from export.saved_model.item_lookup import ItemLookup
 from export.saved_model.projection_table import TOLERANCE, ProjectionTable
@@ -145,12 +157,12 @@ class Servable(tf.Module):
         batch, unknown = self.batch(request)
         found = model.score(batch, self.projection.whole()).long_term
         pairs = tf.shape(batch.targets.item)
-        width = tf.shape(found.finalists.position)[2]
+        width = tf.shape(found.retrieved.position)[2]
         shape = [pairs[0], pairs[1], width]
         real = tf.sequence_mask(batch.targets.count, pairs[1])[..., None]
-        valid = tf.broadcast_to(found.finalists.valid, shape) & real
-        position = tf.broadcast_to(found.finalists.position, shape)
-        item = tf.gather(request["history_item"], position, batch_dims=1)
+        valid = tf.broadcast_to(found.retrieved.valid, shape) & real
+        position = tf.broadcast_to(found.retrieved.position, shape)
+        item = tf.gather(request[HISTORY_ITEM], position, batch_dims=1)
         score = tf.reduce_max(found.relevance, axis=2)
         return {
             "position": tf.where(valid, position, -1),
@@ -196,37 +208,37 @@ class Servable(tf.Module):
         """How many behaviours each entry stands for; what no cluster can have becomes the nearest that one can."""
         if not self._schema.history.clustered:
             return tf.ones_like(rows)
-        return tf.clip_by_value(request["history_count"], 1, LONGEST_HISTORY)
+        return tf.clip_by_value(request[HISTORY_COUNT], 1, LONGEST_HISTORY)
 
     def batch(self, request: Tensors) -> tuple[Batch, tf.Tensor]:
         """The inputs of `serving_default` as a batch, and per user how many real ids are not in the catalogue."""
         schema = self._schema
-        columns, width = tf.shape(request["history_item"])[1], tf.shape(request["candidate_item"])[1]
-        length = tf.clip_by_value(request["history_length"], 0, columns)
-        count = tf.clip_by_value(request["candidate_count"], 0, width)
-        history_rows = self.lookup.rows(request["history_item"])
-        candidate_rows = self.lookup.rows(request["candidate_item"])
+        columns, width = tf.shape(request[HISTORY_ITEM])[1], tf.shape(request[CANDIDATE_ITEM])[1]
+        length = tf.clip_by_value(request[HISTORY_LENGTH], 0, columns)
+        count = tf.clip_by_value(request[CANDIDATE_COUNT], 0, width)
+        history_rows = self.lookup.rows(request[HISTORY_ITEM])
+        candidate_rows = self.lookup.rows(request[CANDIDATE_ITEM])
         # A fresh history may hold what happened at the very moment or after it: never seen, as in training.
-        earlier = (request["history_time"] < request["request_time"][:, None]) & tf.sequence_mask(length, columns)
+        earlier = (request[HISTORY_TIME] < request[REQUEST_TIME][:, None]) & tf.sequence_mask(length, columns)
         unknown = _count((history_rows == UNKNOWN) & tf.sequence_mask(length, columns))
         unknown += _count((candidate_rows == UNKNOWN) & tf.sequence_mask(count, width))
         history = History(
             item=history_rows,
-            time=request["history_time"],
-            cross={f.name: request[f"history_{f.name}"] for f in schema.stored_cross},
+            time=request[HISTORY_TIME],
+            cross={f.name: request[history_name(f.name)] for f in schema.stored_cross},
             length=length,
             count=self._sizes(request, history_rows),
         )
         targets = Targets(
             item=candidate_rows,
-            time=request["request_time"][:, None],
+            time=request[REQUEST_TIME][:, None],
             end=_count(earlier)[:, None],
-            context={f.name: request[f"context_{f.name}"][:, None] for f in schema.stored_context},
+            context={f.name: request[context_name(f.name)][:, None] for f in schema.stored_context},
             count=count,
         )
-        user = {f.name: request[f"user_{f.name}"] for f in schema.user}
+        user = {f.name: request[user_name(f.name)] for f in schema.user}
         nothing = tf.zeros([0, 0])
-        batch = Batch(history, targets, user, tf.zeros_like(request["request_time"]), label=nothing, weight=nothing)
+        batch = Batch(history, targets, user, tf.zeros_like(request[REQUEST_TIME]), label=nothing, weight=nothing)
         return batch, unknown
 
 

@@ -3,7 +3,7 @@
 coverage                share of the requests' items, behaviours and candidates, that the table knows (the paper: 97 %)
 projection_saved_rows   share of the rows of eq. 6's item half and query that the table spares (the paper: 99.3 %)
 projection_saved_flops  the same in multiply-adds, with the folding of the cross features, which nothing spares
-table_overlap_loss      share of the true finalists that a rounded table misses
+table_overlap_loss      share of the exact top-K that a rounded table misses
 table_score_change      largest difference that the rounding makes to a probability
 """
 
@@ -14,6 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.contract.request_names import (
+    CANDIDATE_COUNT,
+    CANDIDATE_ITEM,
+    HISTORY_ITEM,
+    HISTORY_LENGTH,
+    HISTORY_TIME,
+    REQUEST_TIME,
+    history_name,
+)
 from export.saved_model.servable import Servable
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.features.schema import FIRST_KNOWN
@@ -89,11 +98,11 @@ def _is_known(ids: npt.NDArray[np.int64], known_ids: npt.NDArray[np.int64]) -> n
 
 
 def _work_of(model: TwinModel, known_ids: npt.NDArray[np.int64], request: Request) -> ProjectionWork:
-    length = min(int(request["history_length"]), len(request["history_item"]))
-    seen = int((request["history_time"][:length] < request["request_time"]).sum())
+    length = min(int(request[HISTORY_LENGTH]), len(request[HISTORY_ITEM]))
+    seen = int((request[HISTORY_TIME][:length] < request[REQUEST_TIME]).sum())
     window = slice(max(0, seen - model.long_term.search.window), seen)
-    behaviours = request["history_item"][window]
-    candidates = request["candidate_item"][: int(request["candidate_count"])]
+    behaviours = request[HISTORY_ITEM][window]
+    candidates = request[CANDIDATE_ITEM][: int(request[CANDIDATE_COUNT])]
     distinct = np.unique(behaviours)
     split = model.config.relevance == "split"
     unknown = int((~_is_known(distinct, known_ids)).sum()) if split else len(distinct)
@@ -112,7 +121,7 @@ def _folding(model: TwinModel, request: Request, window: slice) -> int:
     for feature in model.schema.cross:
         rows = model.cross_embedding.rows[feature.name]
         if rows > embeddings.LARGEST_WHOLE_TABLE and feature.derived is None:
-            rows = len(np.unique(request[f"history_{feature.name}"][window]))
+            rows = len(np.unique(request[history_name(feature.name)][window]))
         total += rows * feature.dim * model.config.heads
     return total
 
@@ -148,8 +157,8 @@ def rounding_loss(model: TwinModel, servable: Servable, requests: Request) -> tu
         requests: inputs of `serving_default`.
 
     Returns:
-        Of the finalists that the float32 table finds, the share that the rounded one misses; the largest change of a
-        probability. Both are 0 for a float32 table.
+        Of the retrieved behaviours that the float32 table finds, the share that the rounded one misses; the largest
+        change of a probability. Both are 0 for a float32 table.
     """
     if servable.projection.dtype == tf.float32:
         return 0.0, 0.0
@@ -160,14 +169,14 @@ def rounding_loss(model: TwinModel, servable: Servable, requests: Request) -> tu
         batch, _ = servable.batch(request)
         true, found = model.score(batch, exact), model.score(batch, rounded)
         width, count = tf.shape(batch.history.item)[1], batch.targets.count
-        share = share_found(found.long_term.finalists, true.long_term.finalists, width, count)
-        wanted = true.long_term.finalists.valid & tf.sequence_mask(count, tf.shape(true.logit)[1])[..., None]
+        share = share_found(found.long_term.retrieved, true.long_term.retrieved, width, count)
+        wanted = true.long_term.retrieved.valid & tf.sequence_mask(count, tf.shape(true.logit)[1])[..., None]
         change = tf.abs(tf.sigmoid(true.logit) - tf.sigmoid(found.logit))
         real = tf.sequence_mask(count, tf.shape(change)[1])
         return share, tf.reduce_sum(tf.cast(wanted, tf.int32)), tf.reduce_max(tf.where(real, change, 0.0))
 
     missed, total, worst = 0.0, 0, 0.0
-    for start in range(0, len(requests["request_time"]), _ROWS_A_CALL):
+    for start in range(0, len(requests[REQUEST_TIME]), _ROWS_A_CALL):
         part = {name: tf.constant(value[start : start + _ROWS_A_CALL]) for name, value in requests.items()}
         share, wanted, change = (float(value) for value in compare(part))
         if wanted:
@@ -177,5 +186,5 @@ def rounding_loss(model: TwinModel, servable: Servable, requests: Request) -> tu
 
 
 def _single(requests: Request) -> Iterator[Request]:
-    for row in range(len(requests["request_time"])):
+    for row in range(len(requests[REQUEST_TIME])):
         yield {name: value[row] for name, value in requests.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from export.contract.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH, HISTORY_TIME
 from export.contract.signatures import WHOLE_TABLE, feature_contract
 from export.saved_model.servable import request_spec
 from twin_tf.config import ServingConfig
@@ -34,8 +35,8 @@ def write_warmup(schema: FeatureSchema, config: ServingConfig, requests: Request
     """
     calls: list[tuple[str, Request]] = [("self_check", {"probe": np.array([WHOLE_TABLE], np.int32)})]
     sample = {name: value[:1] for name, value in requests.items()}
-    calls.append(("item_projection", {"item": sample["candidate_item"]}))
-    calls.append(("live_projection", _live_sample(schema, sample["candidate_item"])))
+    calls.append(("item_projection", {"item": sample[CANDIDATE_ITEM]}))
+    calls.append(("live_projection", _live_sample(schema, sample[CANDIDATE_ITEM])))
     shaped = [
         _stretch(schema, sample, length, candidates)
         for length in config.warmup_lengths
@@ -64,12 +65,12 @@ def _stretch(schema: FeatureSchema, sample: Request, length: int, candidates: in
     for name, spec in request_spec(schema).items():
         value = sample[name]
         if spec.shape.rank == 2:
-            width = candidates if name == "candidate_item" else length
+            width = candidates if name == CANDIDATE_ITEM else length
             value = np.resize(value, (1, width))
         request[name] = value.astype(spec.dtype.as_numpy_dtype)
-    request["history_time"] = np.sort(request["history_time"], axis=1)
-    request["history_length"] = np.array([length], np.int32)
-    request["candidate_count"] = np.array([candidates], np.int32)
+    request[HISTORY_TIME] = np.sort(request[HISTORY_TIME], axis=1)
+    request[HISTORY_LENGTH] = np.array([length], np.int32)
+    request[CANDIDATE_COUNT] = np.array([candidates], np.int32)
     return request
 
 

@@ -51,25 +51,25 @@ def merge_heads(alpha, visible, count):
     return chosen
 
 
-def target_attention(alpha, finalists, vectors, value_kernel, output_kernel):
-    """Eq. 7 and 8: vectors (L, H + C) is the full K; zero where there is no finalist. Returns (heads * d,)."""
+def target_attention(alpha, retrieved, vectors, value_kernel, output_kernel):
+    """Eq. 7 and 8: vectors (L, H + C) is the full K; zero where nothing is retrieved. Returns (heads * d,)."""
     heads = len(alpha)
     width = value_kernel.shape[1] // heads
     parts = []
     for head in range(heads):
         values = vectors @ value_kernel[:, head * width : (head + 1) * width]
-        if not finalists:
+        if not retrieved:
             parts.append(np.zeros(width))
             continue
-        weights = np.exp(alpha[head, finalists] - alpha[head, finalists].max())
-        parts.append(weights @ values[finalists] / weights.sum())
+        weights = np.exp(alpha[head, retrieved] - alpha[head, retrieved].max())
+        parts.append(weights @ values[retrieved] / weights.sum())
     return np.concatenate(parts) @ output_kernel
 
 
-def evidence(alpha, finalists):
-    """Per head ln(sum(exp(alpha))) of the finalists, then per head their maximum; zeros without a finalist."""
-    if not finalists:
+def evidence(alpha, retrieved):
+    """Per head ln(sum(exp(alpha))) of what is retrieved, then per head the maximum; zeros if nothing is."""
+    if not retrieved:
         return np.zeros(2 * len(alpha))
-    largest = alpha[:, finalists].max(axis=1)
-    total = np.exp(alpha[:, finalists] - largest[:, None]).sum(axis=1)
+    largest = alpha[:, retrieved].max(axis=1)
+    total = np.exp(alpha[:, retrieved] - largest[:, None]).sum(axis=1)
     return np.concatenate([np.log(total) + largest, largest])

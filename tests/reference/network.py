@@ -15,7 +15,7 @@ from tests.reference.pooling import mean_of_values
 class AttentionOutput(NamedTuple):
     """What a block finds: places in the history in the order of the walk, alpha of all behaviours (heads, L), ..."""
 
-    finalists: list[int]
+    retrieved: list[int]
     alpha: np.ndarray
     output: np.ndarray
     evidence: np.ndarray
@@ -116,25 +116,25 @@ def find(block, alpha, end):
     return attention.merge_heads(alpha, seen, search.top_k)
 
 
-def attend(model, block, batch, user, target, finalists=None):
-    """A block for one target; `finalists` if another search chose them."""
+def attend(model, block, batch, user, target, retrieved=None):
+    """A block for one target; `retrieved` if another search chose them."""
     alpha = alpha_of(model, block, batch, user, target)
-    if finalists is None:
-        finalists = find(block, alpha + log_count(model, batch, user, "search"), end_of(batch, user, target))
+    if retrieved is None:
+        retrieved = find(block, alpha + log_count(model, batch, user, "search"), end_of(batch, user, target))
     alpha = alpha + log_count(model, batch, user, "attention")
     layer, cross = block.attention, cross_vectors(model, batch, user, target)
     items = item_vectors(model.item_embedding, batch.history.item[user])
     full = np.concatenate([items, *[cross[name] for name in layer.cross_offsets]], axis=1)
     kernel = np.concatenate([numbers(layer.item_kernel), *([numbers(layer.cross_kernel)] if cross else [])])
-    output = attention.target_attention(alpha, finalists, full, kernel, numbers(layer.output_kernel))
-    return AttentionOutput(finalists, alpha, output, attention.evidence(alpha, finalists))
+    output = attention.target_attention(alpha, retrieved, full, kernel, numbers(layer.output_kernel))
+    return AttentionOutput(retrieved, alpha, output, attention.evidence(alpha, retrieved))
 
 
 def long_term(model, batch, user, target):
     """The long-term block; with an auxiliary twin, of the behaviours that the twin chose."""
     chosen = None
     if model.auxiliary is not None:
-        chosen = attend(model.auxiliary, model.auxiliary.long_term, batch, user, target).finalists
+        chosen = attend(model.auxiliary, model.auxiliary.long_term, batch, user, target).retrieved
     return attend(model, model.long_term, batch, user, target, chosen)
 
 

@@ -75,7 +75,7 @@ def _figures(done: Done) -> list[tuple[str, float, str, str]]:
             f"{served['requests']:,} Predict calls one after the other over loopback; median "
             f"{served['median_history']:.0f} behaviours, {served['median_candidates']:.0f} candidates"
         )
-        found = "of the trainer's finalists, found by the server's retrieve"
+        found = "of the trainer's retrieved behaviours, found by the server's retrieve"
         rows += [
             ("overlap_at_100", served["overlap_at_100"], "%", found),
             ("served_minus_trained_max", served["served_minus_trained_max"], "", f"{served['requests']:,} requests"),

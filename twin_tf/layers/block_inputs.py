@@ -15,16 +15,17 @@ class AttentionOutput(NamedTuple):
 
     Attributes:
         output: float `(B, C, heads * head_size)`; exactly zero for a user without history.
-        evidence: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the finalists' relevance; zero without history.
-        finalists: places within the given history.
-        relevance: float `(B, C, heads, K)` of the finalists.
-        weights: softmax of `relevance`, the same shape; zero where there is no finalist.
+        evidence: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the retrieved behaviours' relevance; zero
+        without history.
+        retrieved: places within the given history.
+        relevance: float `(B, C, heads, K)` of the retrieved.
+        weights: softmax of `relevance`, the same shape; zero where there is no retrieved behaviour.
         auxiliary_logit: float `(B, C)`, what the search itself predicts, if it learns by that.
     """
 
     output: tf.Tensor
     evidence: tf.Tensor
-    finalists: Retrieved
+    retrieved: Retrieved
     relevance: tf.Tensor
     weights: tf.Tensor
     auxiliary_logit: tf.Tensor | None = None
@@ -39,7 +40,7 @@ class BlockInputs(NamedTuple):
         queries: float `(B, C, heads * head_size)`.
         items: the item halves of the history.
         cross: its cross features, by place in the history.
-        cuts: relative cross feature -> int32 `(B, C, boundaries)`, the columns where its bucket changes.
+        boundaries: relative cross feature -> int32 `(B, C, boundaries)`, the columns where its bucket changes.
     """
 
     visibility: Visibility
@@ -47,4 +48,4 @@ class BlockInputs(NamedTuple):
     queries: tf.Tensor
     items: Items
     cross: CrossRows
-    cuts: Mapping[str, tf.Tensor]
+    boundaries: Mapping[str, tf.Tensor]

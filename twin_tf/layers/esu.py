@@ -1,4 +1,4 @@
-"""The ESU: target attention of the finalists (TWIN, eq. 7 and 8).
+"""The ESU: target attention of the retrieved behaviours (TWIN, eq. 7 and 8).
 
     head_a = Softmax(alpha_a)^T K W^v_a,   output = Concat(head_1 .. head_A) W^o
 
@@ -98,7 +98,7 @@ class TargetAttention(keras.layers.Layer):
 
         Args:
             weights: float `(B, C, heads, K)`, zero where not valid.
-            place: int32 `(B, C, K)` or `(B, 1, K)`: the finalists' places among the U behaviours, see `places.pick`.
+            place: int32 `(B, C, K)` or `(B, 1, K)`: the retrieved' places among the U behaviours, see `places.pick`.
             values: float `(B, U, heads * head_size)`.
 
         Returns:
@@ -114,7 +114,7 @@ class TargetAttention(keras.layers.Layer):
 
         Args:
             weights: float `(B, C, heads, K)`.
-            cumulative_one_hot: float `(B, C, S, K)` of `cumulative_one_hot`, of the finalists.
+            cumulative_one_hot: float `(B, C, S, K)` of `cumulative_one_hot`, of the retrieved.
             table: float `(S, heads * head_size)`, the values of the buckets in the order of the steps.
 
         Returns:

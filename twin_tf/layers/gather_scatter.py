@@ -1,6 +1,6 @@
-"""Between a number for every behaviour of the union and a number for every finalist.
+"""Between a number for every behaviour of the union and a number for every retrieved behaviour.
 
-Each valid finalist has a place of its own in its row, so bringing numbers there needs no sums: TensorFlow's
+Each valid retrieved behaviour has a place of its own in its row, so bringing numbers there needs no sums: TensorFlow's
 `SparseToDense` writes them three times as fast as a segment sum adds them. The two directions are each other's
 gradients.
 """
@@ -13,12 +13,12 @@ Gradient = Callable[[tf.Tensor], tuple[tf.Tensor, None]]
 
 
 def gather_retrieved(dense: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-    """The numbers at the finalists' places.
+    """The numbers at the retrieved behaviours' places.
 
     Args:
         dense: float `(heads, B, C, U)`.
-        place: int32 `(B, C, K)` or `(B, 1, K)`, unique in a row but for place U - 1, which is for no finalist: its
-            numbers may be anything, and no gradient may come back to them.
+        place: int32 `(B, C, K)` or `(B, 1, K)`, unique in a row but for place U - 1, which is for no retrieved
+            behaviour: its numbers may be anything, and no gradient may come back to them.
 
     Returns:
         float `(B, C, heads, K)`.
@@ -35,10 +35,10 @@ def gather_retrieved(dense: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
 
 
 def scatter_weights(values: tf.Tensor, place: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """The finalists' numbers at their places, zero elsewhere.
+    """The retrieved behaviours' numbers at their places, zero elsewhere.
 
     Args:
-        values: float `(B, C, heads, K)`, zero where there is no finalist.
+        values: float `(B, C, heads, K)`, zero where there is no retrieved behaviour.
         place: as for `pick`.
         width: U.
 

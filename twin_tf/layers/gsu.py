@@ -1,4 +1,4 @@
-"""The GSU's last step: the heads' ranked lists merged into one set of finalists (TWIN, section 4.3).
+"""The GSU's last step: the heads' ranked lists merged into one set of retrieved behaviours (TWIN, section 4.3).
 
 The walk takes the heads' ranked lists in turn, best first, until `count` unique behaviours are collected: with A heads
 the behaviour i has the key min_a (A * rank_a(i) + a), and the `count` smallest keys win. A per-head top-`count` always
@@ -11,7 +11,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.layers.masking import MASKED_SCORE
 
 FIRST_LOOK = 0.4
-"""Share of the finalists that the first look takes from every head's list."""
+"""Share of the retrieved behaviours that the first look takes from every head's list."""
 
 
 BLOCK = 16
@@ -35,11 +35,12 @@ class Retrieved(NamedTuple):
 
 
 class RetrievedUnion(NamedTuple):
-    """The behaviours that are a finalist of any target of their user.
+    """The behaviours that are a retrieved behaviour of any target of their user.
 
     Attributes:
         column: int32 `(B, U)`, rising; where the user has fewer, and always in the last place, the first of them again.
-        place: int32 `(B, C, K)`: where each finalist is in `column`; U - 1 where not valid, and no valid one is there.
+        place: int32 `(B, C, K)`: where each retrieved behaviour is in `column`; U - 1 where not valid, and no valid
+        one is there.
     """
 
     column: tf.Tensor
@@ -47,7 +48,7 @@ class RetrievedUnion(NamedTuple):
 
 
 def merge_heads(scores: tf.Tensor, count: tf.Tensor | int) -> Retrieved:
-    """The finalists of every target.
+    """The retrieved behaviours of every target.
 
     The heads' lists overlap little, so the walk rarely goes down to their ends: it first looks at the top
     `FIRST_LOOK` of `count` per head, and only the targets that found too few unique behaviours there look at all.
@@ -137,18 +138,18 @@ def top_columns(scores: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     return score, column
 
 
-def union_of_retrieved(finalists: Retrieved, width: tf.Tensor) -> RetrievedUnion:
-    """The finalists of a user's targets as one set: the only behaviours that the ESU needs.
+def union_of_retrieved(retrieved: Retrieved, width: tf.Tensor) -> RetrievedUnion:
+    """The retrieved behaviours of a user's targets as one set: the only behaviours that the ESU needs.
 
     Args:
-        finalists: columns `(B, C, K)`.
+        retrieved: columns `(B, C, K)`.
         width: W, the number of columns.
     """
-    users = tf.shape(finalists.position)[0]
+    users = tf.shape(retrieved.position)[0]
     row = tf.range(users)
-    flat = row[:, None, None] * width + finalists.position
+    flat = row[:, None, None] * width + retrieved.position
     chosen = tf.math.unsorted_segment_max(
-        tf.reshape(tf.cast(finalists.valid, tf.int32), [-1]), tf.reshape(flat, [-1]), users * width
+        tf.reshape(tf.cast(retrieved.valid, tf.int32), [-1]), tf.reshape(flat, [-1]), users * width
     )
     chosen = tf.maximum(tf.reshape(chosen, [users, width]), 0)
     rank = tf.cumsum(chosen, axis=1)
@@ -159,12 +160,12 @@ def union_of_retrieved(finalists: Retrieved, width: tf.Tensor) -> RetrievedUnion
     )
     column = tf.reshape(column, [users, size + 1])
     column = tf.where(tf.range(size + 1) < rank[:, -1:], column, tf.maximum(column[:, :1], 0))
-    place = tf.where(finalists.valid, tf.gather(tf.reshape(rank, [-1]), flat) - 1, size)
+    place = tf.where(retrieved.valid, tf.gather(tf.reshape(rank, [-1]), flat) - 1, size)
     return RetrievedUnion(column, place)
 
 
 def share_found(found: Retrieved, true: Retrieved, length: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Of the true finalists of all real targets, the share that was found.
+    """Of the exact top-K of all real targets, the share that was found.
 
     Args:
         found: places `(B, C, K)` or `(B, 1, K)`.
@@ -173,7 +174,7 @@ def share_found(found: Retrieved, true: Retrieved, length: tf.Tensor, count: tf.
         count: int32 `(B,)` real targets of each user.
 
     Returns:
-        float scalar; NaN without any true finalist.
+        float scalar; NaN without any behaviour of the exact top-K.
     """
     shape = tf.shape(true.position)
     rows = tf.reshape(tf.range(shape[0] * shape[1]), [shape[0], shape[1], 1]) * length

@@ -1,6 +1,6 @@
 """Where a block gets the item halves of its behaviours from: the live weights, or a table of projections.
 
-The GSU looks at every behaviour and needs no gradient: it gathers rows of `table`. The ESU looks at the finalists alone
+The GSU looks at every behaviour and needs no gradient: it gathers rows of `table`. The ESU looks at the retrieved alone
 and embeds them itself, unless the table is `exact` (serving) and so already holds what the live weights would say.
 """
 

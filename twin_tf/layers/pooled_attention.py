@@ -22,7 +22,7 @@ LEAST_MASS = 1e-9
 def attend_to_entries(
     relevance: Relevance, attention: TargetAttention, block: BlockInputs, mass: tf.Tensor
 ) -> AttentionOutput:
-    """Attends to made entries; no behaviour in particular is a finalist.
+    """Attends to made entries; no behaviour in particular is a retrieved behaviour.
 
     Args:
         relevance: eq. 6.
@@ -76,9 +76,9 @@ def attend_to_entries(
 def _relative(block: BlockInputs, mass: tf.Tensor, scale: tf.Tensor) -> Iterator[tuple[str, tf.Tensor]]:
     """Each feature that is relative to the target, and its mean embedding in every entry: float `(B, C, M, dim)`."""
     first, stop = block.visibility.first[..., None], block.visibility.stop[..., None]
-    for name, cuts in block.cuts.items():
+    for name, boundaries in block.boundaries.items():
         # Targets may see the same behaviours, their moment, both or neither.
-        within = tf.minimum(tf.maximum(cuts, first), stop)
+        within = tf.minimum(tf.maximum(boundaries, first), stop)
         ends = tf.concat([first + 0 * within[..., :1], within, stop + 0 * within[..., :1]], axis=-1)
         shares = tf.transpose(range_masses(mass, ends), [0, 1, 3, 2]) * scale[..., None]
         table, shape = block.cross.tables[name][FIRST_KNOWN:], tf.shape(shares)

@@ -121,7 +121,7 @@ class Relevance(keras.layers.Layer):
         return Keys(self.by_head(items.searched(self.project_items, position)), self.behaviour_bias(cross))
 
     def esu_keys(self, embeddings: tf.Tensor, projected: tf.Tensor | None, cross: CrossRows) -> Keys:
-        """The keys of the finalists for the ESU.
+        """The keys of the retrieved behaviours for the ESU.
 
         Args:
             embeddings: their item embeddings, float `(B, U, H)`.

@@ -24,9 +24,10 @@ from twin_tf.search.protocol import LearnedSearch, PoolingSearch
 
 @keras.utils.register_keras_serializable("twin_tf")
 class AttentionBlock(keras.layers.Layer):
-    """Finds the finalists of every target and attends to them.
+    """Retrieves behaviours for every target and attends to them.
 
-    The GSU runs under stop-gradient on the same variables; the ESU computes eq. 6 of the finalists with gradient.
+    The GSU runs under stop-gradient on the same variables; the ESU computes eq. 6 of the retrieved behaviours with
+    gradient.
 
     Args:
         search: the GSU strategy.
@@ -62,7 +63,7 @@ class AttentionBlock(keras.layers.Layer):
         targets: Targets,
         chosen: Retrieved | None = None,
     ) -> AttentionOutput:
-        """Attends to the finalists.
+        """Attends to what is retrieved.
 
         Args:
             items: the item halves of `history`.
@@ -70,11 +71,11 @@ class AttentionBlock(keras.layers.Layer):
             history: behaviours `(B, L)`.
             cross: their cross features.
             targets: their `end` and `time` are used.
-            chosen: finalists that another search chose, places within the history; None searches.
+            chosen: what another search retrieved, places within the history; None searches.
         """
         block = self._look(self.search, items, queries, history, cross, targets)
         if chosen is not None:
-            return self._attend(block, _within_sight(_in_columns(chosen, block.visibility), block.visibility))
+            return self._attend(block, _within_visibility(_in_columns(chosen, block.visibility), block.visibility))
         if isinstance(self.search, PoolingSearch):
             inputs = self._inputs(block, "search")
             mass = self.search.assignment_weights(inputs) * inputs.count[..., None]
@@ -95,7 +96,7 @@ class AttentionBlock(keras.layers.Layer):
         targets: Targets,
         stage: Stages = "attention",
     ) -> Retrieved:
-        """The finalists that `search` would choose by the metric of a stage, places within the history; see `call`."""
+        """What `search` retrieves by the metric of a stage, as places within the history; see `call`."""
         block = self._look(search, items, queries, history, cross, targets)
         return _placed(self._find(search, block, stage)[0], block.visibility)
 
@@ -110,14 +111,14 @@ class AttentionBlock(keras.layers.Layer):
     ) -> BlockInputs:
         visibility = visibility_of(history, targets, search.window)
         time = visibility.gather_retrieved(history.time)
-        cuts = {name: age_boundaries(time, targets.time, ages) for name, ages in self.relative.items()}
-        return BlockInputs(visibility, targets.item, self.relevance.project_queries(queries), items, cross, cuts)
+        boundaries = {name: age_boundaries(time, targets.time, ages) for name, ages in self.relative.items()}
+        return BlockInputs(visibility, targets.item, self.relevance.project_queries(queries), items, cross, boundaries)
 
     def _find(self, search: SearchStrategy, block: BlockInputs, stage: Stages) -> tuple[Retrieved, tf.Tensor | None]:
-        """The finalists by the metric of a stage, and that of every column, `(heads, B, C, W)`, if it was asked for."""
+        """What a stage's metric retrieves, and that of every column, `(heads, B, C, W)`, if it was asked for."""
         asked: list[tf.Tensor] = []
-        finalists = search.find(self._inputs(block, stage, asked))
-        return _within_sight(finalists, block.visibility), asked[0] if asked else None
+        retrieved = search.find(self._inputs(block, stage, asked))
+        return _within_visibility(retrieved, block.visibility), asked[0] if asked else None
 
     def _inputs(self, block: BlockInputs, stage: Stages, asked: list[tf.Tensor] | None = None) -> SearchInputs:
         """What a strategy may look at; the relevance, if it asks for it, is put into `asked`."""
@@ -147,50 +148,52 @@ class AttentionBlock(keras.layers.Layer):
         cross = block.cross if self._counts(stage) else block.cross.without_cluster_size()
         keys = self.relevance.gsu_keys(block.items, visibility.position, cross.at(visibility.position))
         first, stop = visibility.first[..., None], visibility.stop[..., None]
-        ends, starts = merge_steps([first, stop, *block.cuts.values()])
+        ends, starts = merge_steps([first, stop, *block.boundaries.values()])
         steps = tf.where((starts >= first) & (starts < stop), 0.0, MASKED_SCORE)[:, :, None]
-        for name, cuts in block.cuts.items():
-            steps = self._add_relative(steps, name, cumulative_one_hot(cuts, starts), block)
+        for name, boundaries in block.boundaries.items():
+            steps = self._add_relative(steps, name, cumulative_one_hot(boundaries, starts), block)
         pairs = tf.shape(steps)[:2]
         steps = tf.broadcast_to(steps, tf.concat([pairs, [self.relevance.heads], tf.shape(steps)[3:]], axis=0))
         ends = tf.broadcast_to(ends, tf.concat([pairs, tf.shape(ends)[2:]], axis=0))
         added = broadcast_bias(steps, ends, tf.shape(visibility.position)[1])
         # Added here and nowhere earlier, even where all targets of a user share their moment (serving): summed in
-        # another order, two nearly equal behaviours at the border of the finalists would change places.
+        # another order, two nearly equal behaviours at the border of the retrieved behaviours would change places.
         return tf.stop_gradient(self.relevance.similarity(block.queries, keys) + added)
 
     def _add_relative(self, scores: tf.Tensor, name: str, steps: tf.Tensor, block: BlockInputs) -> tf.Tensor:
-        """`scores`, `(B, C, heads, n)`, and what a relative feature adds on the stairs of its cuts."""
+        """`scores`, `(B, C, heads, n)`, and what a relative feature adds on the stairs of its boundaries."""
         bias = self.relevance.relative_bias(name, block.cross.tables[name][FIRST_KNOWN:], block.queries)
         return scores if bias is None else scores + lookup_bias(bias, steps)
 
-    def _attend(self, block: BlockInputs, finalists: Retrieved, searched: tf.Tensor | None = None) -> AttentionOutput:
+    def _attend(self, block: BlockInputs, retrieved: Retrieved, searched: tf.Tensor | None = None) -> AttentionOutput:
         visibility = block.visibility
-        union = union_of_retrieved(finalists, tf.shape(visibility.position)[1])
+        union = union_of_retrieved(retrieved, tf.shape(visibility.position)[1])
         position = tf.gather(visibility.position, union.column, batch_dims=1)
         cross = (block.cross if self._counts("attention") else block.cross.without_cluster_size()).at(position)
         embedded = block.items.embed(position)
-        climbed = {name: cumulative_one_hot(cuts, finalists.position) for name, cuts in block.cuts.items()}
+        buckets = {
+            name: cumulative_one_hot(boundaries, retrieved.position) for name, boundaries in block.boundaries.items()
+        }
         same = block.cross.log_count is None or self._counts("search") == self._counts("attention")
         if block.items.exact and searched is not None and same:
-            alpha = gather_retrieved(searched, finalists.position)  # serving: the search has computed just this
+            alpha = gather_retrieved(searched, retrieved.position)  # serving: the search has computed just this
         else:
             keys = self.relevance.esu_keys(embedded.relevance, block.items.projected(position), cross)
             alpha = gather_retrieved(self.relevance.similarity(block.queries, keys), union.place)
-            for name, steps in climbed.items():
+            for name, steps in buckets.items():
                 alpha = self._add_relative(alpha, name, steps, block)
-        weights, total, largest = masked_attention(alpha, finalists.valid[:, :, None])
+        weights, total, largest = masked_attention(alpha, retrieved.valid[:, :, None])
         values = self.attention.project_items(embedded.value)
         side_by_side = cross.embeddings()
         if side_by_side is not None:
             values += self.attention.project_cross(next(iter(cross.indices)), side_by_side)
         pooled = self.attention.pool(weights, union.place, values)
-        for name, steps in climbed.items():
+        for name, steps in buckets.items():
             table = self.attention.project_cross(name, block.cross.tables[name][FIRST_KNOWN:])
             pooled += self.attention.pool_steps(weights, steps, table)
         output = self.attention.combine_heads(pooled)
         return AttentionOutput(
-            output, tf.concat([total, largest], axis=-1), _placed(finalists, visibility), alpha, weights
+            output, tf.concat([total, largest], axis=-1), _placed(retrieved, visibility), alpha, weights
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -207,19 +210,19 @@ class AttentionBlock(keras.layers.Layer):
         return cls(search_from_config(config["search"]), **own, **parts)
 
 
-def _within_sight(finalists: Retrieved, visibility: Visibility) -> Retrieved:
+def _within_visibility(retrieved: Retrieved, visibility: Visibility) -> Retrieved:
     """Whatever a strategy answers, nothing that a target cannot see counts."""
     first, stop = visibility.first[..., None], visibility.stop[..., None]
-    return finalists._replace(valid=finalists.valid & (finalists.position >= first) & (finalists.position < stop))
+    return retrieved._replace(valid=retrieved.valid & (retrieved.position >= first) & (retrieved.position < stop))
 
 
-def _in_columns(finalists: Retrieved, visibility: Visibility) -> Retrieved:
+def _in_columns(retrieved: Retrieved, visibility: Visibility) -> Retrieved:
     """Places in the history to columns; some column where not valid, for place 0 may have none."""
-    column = visibility.latest[:, None, None] - 1 - finalists.position
-    return finalists._replace(position=tf.clip_by_value(column, 0, tf.shape(visibility.position)[1] - 1))
+    column = visibility.latest[:, None, None] - 1 - retrieved.position
+    return retrieved._replace(position=tf.clip_by_value(column, 0, tf.shape(visibility.position)[1] - 1))
 
 
-def _placed(finalists: Retrieved, visibility: Visibility) -> Retrieved:
+def _placed(retrieved: Retrieved, visibility: Visibility) -> Retrieved:
     """Columns to places in the history; 0 where not valid."""
-    place = visibility.latest[:, None, None] - 1 - finalists.position
-    return finalists._replace(position=tf.where(finalists.valid, place, 0))
+    place = visibility.latest[:, None, None] - 1 - retrieved.position
+    return retrieved._replace(position=tf.where(retrieved.valid, place, 0))

@@ -74,7 +74,7 @@ class LossSums(NamedTuple):
 
     @property
     def total(self) -> tf.Tensor:
-        """What training minimises, times `weight`: nothing but the finalists passes between the two networks."""
+        """What training minimises, times `weight`: only what is retrieved passes between the two networks."""
         return self.own + self.auxiliary
 
 
@@ -246,7 +246,7 @@ class TwinModel(tfrs.Model):
         """
         auxiliary = self.auxiliary.score(batch, table, exact=exact) if self.auxiliary is not None else None
         cross, items, queries = self._looked_up(batch, table if auxiliary is None else None, exact)
-        chosen = None if auxiliary is None else auxiliary.long_term.finalists
+        chosen = None if auxiliary is None else auxiliary.long_term.retrieved
         long_term = self.long_term(items, queries, batch.history, cross, batch.targets, chosen)
         target_items = self.item_embedding(batch.targets.item)
         parts = [long_term.output, target_items]
@@ -273,7 +273,7 @@ class TwinModel(tfrs.Model):
         return cross, items, self.relevance_embedding(batch.targets.item)
 
     def gsu_overlap(self, batch: Batch) -> tf.Tensor:
-        """Consistency: of the true finalists by the ESU's own metric, the share that the GSU found, a scalar.
+        """Consistency: of the exact top-K by the ESU's own metric, the share that the GSU found, a scalar.
 
         1 with fresh parameters; less with an old table (`cache_projections`), an auxiliary twin or another search.
         NaN if no target of the batch has any history, or if the search chooses no behaviours at all.
@@ -283,17 +283,17 @@ class TwinModel(tfrs.Model):
     def attention_figures(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """`gsu_overlap`, and the entropy of the long-term attention in nats, two scalars.
 
-        The entropy is the mean over targets with history and over heads; ln K where all K finalists have equal weight,
-        0 where one has all. It falls as relevance sharpens: the norms of rows grow, and relevance with their square.
-        NaN if no target of the batch has any history.
+        The entropy is the mean over targets with history and over heads; ln K where all K retrieved behaviours have
+        equal weight, 0 where one has all. It falls as relevance sharpens: the norms of rows grow, and relevance with
+        their square. NaN if no target of the batch has any history.
         """
         attended = self.score(batch, self.projection_cache, exact=False).long_term
-        return self._overlap(attended.finalists, batch), self._entropy(attended, batch)
+        return self._overlap(attended.retrieved, batch), self._entropy(attended, batch)
 
     def _entropy(self, attended: AttentionOutput, batch: Batch) -> tf.Tensor:
         logarithm = tf.math.log(tf.maximum(attended.weights, LEAST_WEIGHT))
         entropy = -tf.reduce_mean(tf.reduce_sum(attended.weights * logarithm, axis=-1), axis=-1)
-        found = tf.reduce_any(attended.finalists.valid, axis=2)
+        found = tf.reduce_any(attended.retrieved.valid, axis=2)
         counts = tf.sequence_mask(batch.targets.count, tf.shape(entropy)[1]) & found
         return tf.reduce_mean(tf.boolean_mask(entropy, counts))
 
@@ -308,9 +308,9 @@ class TwinModel(tfrs.Model):
     def _evidence(self, long_term: AttentionOutput, items: Items, queries: tf.Tensor, batch: Batch) -> list[tf.Tensor]:
         """How much relevance there was: floats `(B, C, n)`.
 
-        Log-sum-exp and maximum of the finalists' relevance count from the target's own, what it would have as a
-        behaviour before itself: then a maximum of 0 is "this very item" and a log-sum-exp of ln 5 five such behaviours,
-        of popular items and rare ones alike, whose embeddings differ in length.
+        Log-sum-exp and maximum of the retrieved behaviours' relevance count from the target's own, what it would have
+        as a behaviour before itself: then a maximum of 0 is "this very item" and a log-sum-exp of ln 5 five such
+        behaviours, of popular items and rare ones alike, whose embeddings differ in length.
         """
         relevance = self.long_term.relevance
         keys = items.of_targets(relevance.project_items, batch.targets.item, queries)

@@ -178,9 +178,9 @@ class TwinAttention(keras.layers.Layer):
         now, count = tf.zeros([users, 1], tf.int64), tf.fill([users], tf.shape(query)[1])
         targets = Targets(nothing, now, lengths[:, None], {}, count)
         found = self.block(self._items(items, row, keys), query, history, self._cross(cross, place), targets)
-        index = found.finalists.position
+        index = found.retrieved.position
         if valid is not None:
-            index = tf.where(found.finalists.valid, tf.gather(order, index, batch_dims=1), 0)
+            index = tf.where(found.retrieved.valid, tf.gather(order, index, batch_dims=1), 0)
         return TwinAttentionOutput(found.output, index, found.weights)
 
     def _items(self, items: tf.Tensor, row: tf.Tensor, keys: tf.Tensor | None) -> Items:

@@ -1,4 +1,4 @@
-"""The GSU strategies: how 100 finalists are chosen. One file each, behind one protocol and this registry.
+"""The GSU strategies: how 100 behaviours are retrieved. One file each, behind one protocol and this registry.
 
 Only the search differs between systems; the rest of the network is identical, as in the paper.
 """

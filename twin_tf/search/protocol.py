@@ -1,6 +1,7 @@
 """What a search strategy gets and gives.
 
-Most strategies choose finalists, some by a score of every behaviour (`ScoredSearch`). Others (`PoolingSearch`) choose
+Most strategies retrieve behaviours, some by a score of every behaviour (`ScoredSearch`). Others
+(`PoolingSearch`) choose
 none: they pool the whole history into a few entries, and the ESU attends to those.
 """
 
@@ -58,7 +59,7 @@ class SearchInputs(NamedTuple):
 
 
 class SearchStrategy(abc.ABC):
-    """Chooses the finalists of every target.
+    """Retrieves behaviours for every target.
 
     Args:
         top_k: K, how many.
@@ -106,7 +107,7 @@ class SearchStrategy(abc.ABC):
 
     @abc.abstractmethod
     def find(self, inputs: SearchInputs) -> Retrieved:
-        """The finalists, `(B, C, K)` or `(B, 1, K)` where they do not depend on the target."""
+        """The retrieved behaviours, `(B, C, K)` or `(B, 1, K)` where they do not depend on the target."""
 
     @classmethod
     def item_state(cls, vectors: Vectors, config: "ModelConfig", seed: int) -> Vectors | None:
@@ -164,7 +165,7 @@ class PoolingSearch(SearchStrategy):
 
 
 class LearnedSearch(ScoredSearch):
-    """Learns to search by predicting clicks itself, beside the network; nothing but the finalists passes over."""
+    """Learns to search by predicting clicks itself, beside the network; only what it retrieves passes over."""
 
     @abc.abstractmethod
     def auxiliary_logit(self, inputs: SearchInputs) -> tf.Tensor:

@@ -1,7 +1,8 @@
 """SDIM's sampling as a search: behaviours by the number of hash rounds in which they collide with the target.
 
 The bits of a SimHash signature are cut into rounds of tau bits; a behaviour collides in a round if all its bits are the
-target's. Where SDIM averages what collides, here the ESU attends to it, as to every other search's finalists.
+target's. Where SDIM averages what collides, here the ESU attends to it, as to every other search's retrieved
+behaviours.
 
 References:
     Sampling Is All You Need on Modeling Long-Term User Behaviors for CTR Prediction, arXiv 2205.10249, section 4.

@@ -31,7 +31,7 @@ LOG_STEPS = 50
 OVERLAP_STEPS = 97
 """Steps between two measurements of the GSU's overlap; a prime, so that they meet a cached table at every age.
 
-Each epoch ends with one more, before any refresh. The true finalists are those of the latest `history_length`
+Each epoch ends with one more, before any refresh. The exact top-K are those of the latest `history_length`
 behaviours. The batches of a search that sees less hold less, so it is measured at the end of an epoch alone.
 """
 

@@ -139,9 +139,9 @@ def test_answers_carry_the_versions(run, served):
                 assert answer[name].tolist() == [run.info.weights_version] * len(request["request_time"])
 
 
-def test_retrieve_returns_the_trainer_s_finalists(run, served):
+def test_retrieve_returns_the_trainer_s_retrieved(run, served):
     for request, _, answer in served:
-        found = run.model.score(training_batch(run, request)).long_term.finalists
+        found = run.model.score(training_batch(run, request)).long_term.retrieved
         real = np.arange(answer["valid"].shape[1]) < request["candidate_count"][:, None]
         valid = answer["valid"]
         assert not valid[~real].any()

@@ -107,7 +107,7 @@ def test_serving_reads_the_folded_half_of_the_metric_from_the_table_alone(model,
     assert (np.sort(other_found["position"]) != np.sort(found["position"])).any()
 
 
-def test_values_are_computed_of_the_finalists_alone(model, run, probe, tmp_path):
+def test_values_are_computed_of_the_retrieved_alone(model, run, probe, tmp_path):
     """NaN in the embedding of what was not retrieved would show if V, or the live metric, looked at it."""
     video = run.model.item_embedding.tables[0]
     (found,) = in_cpp(tmp_path / "before", [(model, "retrieve", probe)])

@@ -31,7 +31,7 @@ def test_every_search_is_served_as_it_scores(search, tmp_path):
     live = toy.model.score(as_trained(toy, request))
     np.testing.assert_allclose(served["probability"], tf.sigmoid(live.logit), atol=1e-5)
     assert np.ptp(served["probability"]) > 0.05
-    found = live.long_term.finalists
+    found = live.long_term.retrieved
     valid = np.broadcast_to(found.valid, retrieved["valid"].shape)
     np.testing.assert_array_equal(retrieved["valid"], valid)
     np.testing.assert_array_equal(

@@ -52,7 +52,7 @@ def features_of(toy, rows):
     }
 
 
-def finalists(position, valid):
+def retrieved_of(position, valid):
     return [sorted(p[v].tolist()) for p, v in zip(position.reshape(-1, 8), valid.reshape(-1, 8), strict=True)]
 
 
@@ -71,10 +71,10 @@ def test_every_kind_of_model_is_served_as_it_scores_with_the_rounded_table(expor
     scores = toy.model.score(as_trained(toy, request), tf.convert_to_tensor(servable.projection.table))
     np.testing.assert_allclose(served["probability"], tf.sigmoid(scores.logit), atol=1e-5)
     assert np.ptp(served["probability"]) > 0.1
-    true = scores.long_term.finalists
+    true = scores.long_term.retrieved_of
     shape = retrieved["valid"].shape
     position, valid = (np.broadcast_to(one, shape) for one in (true.position, true.valid))
-    assert finalists(retrieved["position"], retrieved["valid"]) == finalists(position, valid)
+    assert retrieved_of(retrieved["position"], retrieved["valid"]) == retrieved_of(position, valid)
     assert retrieved["unknown_items"].tolist() == served["unknown_items"].tolist()
     assert served["unknown_items"].sum() > 5
     assert check["disagreement"].max() < 1e-5

@@ -1,4 +1,4 @@
-"""The table's worth is counted as defined: by hand on a toy, and for a rounded table against sets of finalists."""
+"""The table's worth is counted as defined: by hand on a toy, and for a rounded table against what it retrieves."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_no_request_needs_no_projection():
 
 
 @pytest.mark.parametrize("table", ["float16", "bfloat16"])
-def test_the_loss_by_rounding_is_the_share_of_true_finalists_that_are_missed(table):
+def test_the_loss_by_rounding_is_the_share_of_true_retrieved_that_are_missed(table):
     toy = make_toy(items=500, videos=500, top_k=30, history_length=300)
     request = make_requests(toy, users=40, columns=200, candidates=5)
     request["candidate_count"][:3] = [0, 1, 2]
@@ -81,7 +81,7 @@ def test_the_loss_by_rounding_is_the_share_of_true_finalists_that_are_missed(tab
     difference = np.abs(tf.sigmoid(exact.logit).numpy() - tf.sigmoid(rounded.logit).numpy())
     true, found = (
         [[set(p[v].tolist()) for p, v in zip(places, valid, strict=True)] for places, valid in zip(*one, strict=True)]
-        for one in ([part.numpy() for part in scores.long_term.finalists] for scores in (exact, rounded))
+        for one in ([part.numpy() for part in scores.long_term.retrieved] for scores in (exact, rounded))
     )
     pairs = [(user, place) for user, count in enumerate(request["candidate_count"]) for place in range(count)]
     missed = sum(len(true[user][place] - found[user][place]) for user, place in pairs)

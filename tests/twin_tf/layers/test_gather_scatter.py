@@ -1,4 +1,4 @@
-"""Numbers go to the finalists' places and back, and so do gradients."""
+"""Numbers go to the retrieved behaviours' places and back, and so do gradients."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ HEADS, USERS, TARGETS, WIDTH, FINALISTS = 3, 2, 4, 9, 5
 
 
 def places(targets):
-    """Unique places per row; some finalists missing, which lie at the last place."""
+    """Unique places per row; some retrieved behaviours missing, which lie at the last place."""
     generator = np.random.default_rng(5)
     place = np.array([[generator.permutation(WIDTH - 1)[:FINALISTS] for _ in range(targets)] for _ in range(USERS)])
     place[0, 0, 2:] = WIDTH - 1
@@ -29,10 +29,10 @@ def test_each_direction_is_the_others_gradient(targets):
         picked = tf.where(missing, 0.0, gather_retrieved(dense, tf.constant(place)))
         total = tf.reduce_sum(picked * values)
     wanted_dense, wanted_picked = np.zeros(dense.shape, np.float32), np.zeros(values.shape, np.float32)
-    for user, target, head, finalist in np.argwhere(~missing):
-        column = place[user, target if targets > 1 else 0, finalist]
-        wanted_picked[user, target, head, finalist] = dense.numpy()[head, user, target, column]
-        wanted_dense[head, user, target, column] = values.numpy()[user, target, head, finalist]
+    for user, target, head, retrieved in np.argwhere(~missing):
+        column = place[user, target if targets > 1 else 0, retrieved]
+        wanted_picked[user, target, head, retrieved] = dense.numpy()[head, user, target, column]
+        wanted_dense[head, user, target, column] = values.numpy()[user, target, head, retrieved]
     np.testing.assert_array_equal(picked, wanted_picked)
     np.testing.assert_array_equal(tape.gradient(total, dense), wanted_dense)
 

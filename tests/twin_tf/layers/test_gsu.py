@@ -1,4 +1,4 @@
-"""The merge of heads, the union of finalists and the share found, against loops."""
+"""The merge of heads, the union of retrieved behaviours and the share found, against loops."""
 
 import numpy as np
 import pytest
@@ -106,7 +106,7 @@ def test_the_top_of_a_row_is_the_librarys_to_the_last_tie(depth, blocks, rest, s
     np.testing.assert_array_equal(found[1], wanted.indices)
 
 
-finalist_sets = st.integers(1, 24).flatmap(
+retrieved_sets = st.integers(1, 24).flatmap(
     lambda width: st.tuples(
         st.just(width),
         st.lists(
@@ -119,12 +119,12 @@ finalist_sets = st.integers(1, 24).flatmap(
 
 
 @settings(max_examples=60, deadline=None)
-@given(finalist_sets)
-def test_the_union_is_every_finalist_of_any_target_once(drawn):
+@given(retrieved_sets)
+def test_the_union_is_every_retrieved_of_any_target_once(drawn):
     width, columns = drawn
     columns = np.array(columns)
-    finalists = Retrieved(tf.constant(np.maximum(columns, 0), tf.int32), tf.constant(columns >= 0))
-    union = union_of_retrieved(finalists, width)
+    retrieved = Retrieved(tf.constant(np.maximum(columns, 0), tf.int32), tf.constant(columns >= 0))
+    union = union_of_retrieved(retrieved, width)
     wanted = [sorted({int(c) for c in user.ravel() if c >= 0}) for user in columns]
     spare = max([1, *map(len, wanted)])
     assert union.column.shape[1] == spare + 1
@@ -145,7 +145,7 @@ def test_the_share_found_is_counted_over_real_targets(data, users, targets, shar
     def draw(columns):
         return [[data.draw(row) for _ in range(columns)] for _ in range(users)]
 
-    def finalists(rows):
+    def retrieved(rows):
         position = [[r + [0] * (5 - len(r)) for r in user] for user in rows]
         valid = [[[i < len(r) for i in range(5)] for r in user] for user in rows]
         return Retrieved(tf.constant(position, tf.int32), tf.constant(valid))
@@ -157,7 +157,7 @@ def test_the_share_found_is_counted_over_real_targets(data, users, targets, shar
         for target in range(count[user]):
             hits += len(set(true[user][target]) & set(found[user][0 if shared else target]))
             wanted += len(true[user][target])
-    share = float(share_found(finalists(found), finalists(true), length, tf.constant(count)))
+    share = float(share_found(retrieved(found), retrieved(true), length, tf.constant(count)))
     assert np.isnan(share) if not wanted else share == pytest.approx(hits / wanted)
 
 
@@ -172,21 +172,21 @@ def test_attention_to_nothing_is_zero_and_so_are_its_gradients():
     assert tape.gradient(sums, scores).numpy().tolist() == [[2.0, 0.0], [0.0, 0.0]]
 
 
-def test_only_the_finalists_contribute_to_the_output():
+def test_only_the_retrieved_contribute_to_the_output():
     model = make_model(short_term_length=0)
     batch = make_batch(np.random.default_rng(6), [40, 25], targets_per_user=2)
     found = model.score(batch).long_term
     cross, items, queries = model._looked_up(batch, None, True)
-    again = model.long_term(items, queries, batch.history, cross, batch.targets, found.finalists)
+    again = model.long_term(items, queries, batch.history, cross, batch.targets, found.retrieved)
     np.testing.assert_array_equal(again.output, found.output)
     item, play_time = batch.history.item.numpy(), batch.history.cross["play_time"].numpy()
     for user in range(2):
-        chosen = set(found.finalists.position[user].numpy().ravel().tolist())
+        chosen = set(found.retrieved.position[user].numpy().ravel().tolist())
         for place in set(range(40)) - chosen:
             item[user, place], play_time[user, place] = 2 + place % 7, 2
     history = batch.history._replace(item=tf.constant(item), cross={"play_time": tf.constant(play_time)})
     cross, items, queries = model._looked_up(batch._replace(history=history), None, True)
-    again = model.long_term(items, queries, history, cross, batch.targets, found.finalists)
+    again = model.long_term(items, queries, history, cross, batch.targets, found.retrieved)
     np.testing.assert_array_equal(again.output, found.output)
     np.testing.assert_array_equal(again.evidence, found.evidence)
 
@@ -196,7 +196,7 @@ def test_behaviours_that_lose_the_search_may_be_anything():
     model = make_model()
     batch = make_batch(np.random.default_rng(6), [40], targets_per_user=1)
     found = model.score(batch)
-    chosen = {*found.long_term.finalists.position[0, 0].numpy(), *range(35, 40)}
+    chosen = {*found.long_term.retrieved.position[0, 0].numpy(), *range(35, 40)}
     table = model.long_term.relevance.bias_table("play_time", model.cross_embedding.tables["play_time"]).numpy()
     weakest = int(np.argmin(table.max(axis=1)))
     cross = batch.history.cross["play_time"].numpy()
@@ -204,11 +204,11 @@ def test_behaviours_that_lose_the_search_may_be_anything():
         cross[0, position] = weakest
     changed = batch._replace(history=batch.history._replace(cross={"play_time": tf.constant(cross)}))
     again = model.score(changed)
-    assert again.long_term.finalists.position.numpy().tolist() == found.long_term.finalists.position.numpy().tolist()
+    assert again.long_term.retrieved.position.numpy().tolist() == found.long_term.retrieved.position.numpy().tolist()
     np.testing.assert_array_equal(again.logit, found.logit)
 
 
-def test_only_finalists_and_targets_learn():
+def test_only_retrieved_and_targets_learn():
     """No row of an item that is neither reaches the gradient of the item table."""
     model = make_model(short_term_length=0)
     batch = make_batch(np.random.default_rng(8), [40], targets_per_user=1)
@@ -216,7 +216,7 @@ def test_only_finalists_and_targets_learn():
         scores = model.score(batch)
         total = tf.reduce_sum(scores.logit)
     gradient = tape.gradient(total, model.item_embedding.tables[0])
-    places = scores.long_term.finalists.position[0, 0].numpy()
+    places = scores.long_term.retrieved.position[0, 0].numpy()
     rows = {*batch.history.item.numpy()[0, places].tolist(), int(batch.targets.item[0, 0])}
     assert set(gradient.indices.numpy().tolist()) == rows
     assert rows < set(batch.history.item.numpy().ravel().tolist()) | rows
@@ -226,10 +226,10 @@ def test_all_heads_share_one_set_of_the_wanted_size():
     model = make_model(heads=4, top_k=100, history_length=300)
     batch = make_batch(np.random.default_rng(9), [300, 150], targets_per_user=2, columns=300)
     found = model.score(batch).long_term
-    assert found.finalists.position.shape == (2, 2, 100)
+    assert found.retrieved.position.shape == (2, 2, 100)
     assert found.relevance.shape == (2, 2, 4, 100)
     for user, target in np.ndindex(2, 2):
-        valid = found.finalists.valid[user, target].numpy()
+        valid = found.retrieved.valid[user, target].numpy()
         end = int(batch.targets.end[user, target])
         assert valid.sum() == min(100, end)
-        assert len(set(found.finalists.position[user, target].numpy()[valid])) == valid.sum()
+        assert len(set(found.retrieved.position[user, target].numpy()[valid])) == valid.sum()

@@ -44,14 +44,14 @@ def test_pooled_values_come_from_unrounded_weights_within_one_rounding_of_each_o
 
 
 def test_the_network_in_bfloat16_is_the_network_in_float32_but_for_rounding():
-    """Same weights; all finalists are found, so that no choice between two near ones hangs on a rounding."""
+    """Same weights; all retrieved behaviours are found, so that no choice between two near ones hangs on a rounding."""
     exact, mixed = (make_model(top_k=50, precision=precision) for precision in ("float32", "bfloat16"))
     for theirs, mine in zip(mixed.variables, exact.variables, strict=True):
         theirs.assign(mine)
     batch = make_batch(np.random.default_rng(3), [40, 20, 1, 0])
     wanted, found = exact.score(batch), mixed.score(batch)
     assert found.logit.dtype == found.long_term.output.dtype == found.long_term.relevance.dtype == tf.float32
-    valid = np.broadcast_to(wanted.long_term.finalists.valid[:, :, None], wanted.long_term.relevance.shape)
+    valid = np.broadcast_to(wanted.long_term.retrieved.valid[:, :, None], wanted.long_term.relevance.shape)
     size = np.abs(wanted.long_term.relevance.numpy()[valid]).max()
     assert size > 1
     difference = np.abs(_by_place(found, 40) - _by_place(wanted, 40))
@@ -61,9 +61,9 @@ def test_the_network_in_bfloat16_is_the_network_in_float32_but_for_rounding():
 
 
 def _by_place(scores, length):
-    """Relevance by place in the history, (B, C, heads, length); 0 where a behaviour is no finalist."""
-    relevance, finalists = scores.long_term.relevance.numpy(), scores.long_term.finalists
+    """Relevance by place in the history, (B, C, heads, length); 0 where a behaviour is no retrieved behaviour."""
+    relevance, retrieved = scores.long_term.relevance.numpy(), scores.long_term.retrieved
     placed = np.zeros((*relevance.shape[:3], length), np.float32)
-    for user, target, rank in np.argwhere(finalists.valid.numpy()):
-        placed[user, target, :, finalists.position[user, target, rank]] = relevance[user, target, :, rank]
+    for user, target, rank in np.argwhere(retrieved.valid.numpy()):
+        placed[user, target, :, retrieved.position[user, target, rank]] = relevance[user, target, :, rank]
     return placed

@@ -29,8 +29,8 @@ def long_batch(lengths=LENGTHS, targets=2):
     return make_batch(np.random.default_rng(2), lengths, targets)
 
 
-def true_finalists(model, batch):
-    """(user, target) -> the true finalists by the ESU's own metric, in NumPy."""
+def true_retrieved(model, batch):
+    """(user, target) -> the exact top-K by the ESU's own metric, in NumPy."""
     batch = tf.nest.map_structure(np.asarray, batch)
     true = {}
     for user, target in np.ndindex(batch.targets.item.shape):
@@ -42,8 +42,8 @@ def true_finalists(model, batch):
 
 
 def overlap_in_a_loop(model, batch, true):
-    """Of the true finalists the share that a training step's own search finds."""
-    found = model.score(batch, model.projection_cache, exact=False).long_term.finalists
+    """Of the exact top-K the share that a training step's own search finds."""
+    found = model.score(batch, model.projection_cache, exact=False).long_term.retrieved
     hits = wanted = 0
     for (user, target), places in true.items():
         if target < int(batch.targets.count[user]):
@@ -56,7 +56,7 @@ def overlap_in_a_loop(model, batch, true):
 @pytest.mark.parametrize("relevance", ["split", "raw"])
 def test_with_fresh_parameters_the_gsu_finds_100_of_the_true_100(relevance):
     model, batch = long_model(relevance=relevance), long_batch()
-    true = true_finalists(model, batch)
+    true = true_retrieved(model, batch)
     assert len(true[0, 0]) == 100
     assert overlap_in_a_loop(model, batch, true) == 1
     assert float(model.gsu_overlap(batch)) == 1
@@ -76,10 +76,10 @@ def test_a_table_of_projections_ages_and_is_brought_up_to_date():
             trainer.step(batch)
         overlaps.append(float(model.gsu_overlap(batch)))
     assert 1 > overlaps[0] > overlaps[1]
-    assert overlaps[1] == pytest.approx(overlap_in_a_loop(model, batch, true_finalists(model, batch)))
+    assert overlaps[1] == pytest.approx(overlap_in_a_loop(model, batch, true_retrieved(model, batch)))
     model.refresh_projections()
     assert float(model.gsu_overlap(batch)) == 1
-    assert overlap_in_a_loop(model, batch, true_finalists(model, batch)) == 1
+    assert overlap_in_a_loop(model, batch, true_retrieved(model, batch)) == 1
 
 
 def test_training_searches_the_cached_table_and_nothing_else_does():
@@ -98,14 +98,14 @@ def test_another_search_finds_what_a_loop_says(changes):
     batch = batch._replace(targets=batch.targets._replace(count=tf.constant([2, 1, 2, 2])))
     overlap = float(model.gsu_overlap(batch))
     assert 0 < overlap < 1
-    assert overlap == pytest.approx(overlap_in_a_loop(model, batch, true_finalists(model, batch)))
+    assert overlap == pytest.approx(overlap_in_a_loop(model, batch, true_retrieved(model, batch)))
 
 
 def test_entropy_is_that_of_each_target_with_history_by_the_definition():
     model, batch = long_model(), long_batch([300, 150, 40, 0])
     batch = batch._replace(targets=batch.targets._replace(count=tf.constant([2, 1, 2, 2])))
     arrays, found = tf.nest.map_structure(np.asarray, batch), []
-    for (user, target), places in true_finalists(model, batch).items():
+    for (user, target), places in true_retrieved(model, batch).items():
         if target < batch.targets.count[user] and places:
             for alpha in network.alpha_of(model, model.long_term, arrays, user, target)[:, list(places)]:
                 share = np.exp(alpha - alpha.max()) / np.exp(alpha - alpha.max()).sum()
@@ -114,9 +114,9 @@ def test_entropy_is_that_of_each_target_with_history_by_the_definition():
     assert float(model.attention_figures(batch)[1]) == pytest.approx(np.mean(found), rel=1e-5)
 
 
-def test_recent_search_finds_the_latest_of_the_true_finalists():
+def test_recent_search_finds_the_latest_of_the_true_retrieved():
     model, batch = long_model(search="din", top_k=10), long_batch([200], 1)
-    true = true_finalists(model, batch)[0, 0]
+    true = true_retrieved(model, batch)[0, 0]
     assert float(model.gsu_overlap(batch)) == pytest.approx(sum(place >= 190 for place in true) / 10)
 
 
@@ -157,7 +157,7 @@ def test_the_table_is_the_auxiliary_twins_where_there_is_one():
 
 @pytest.mark.parametrize("served", [False, True], ids=["live weights", "exact table"])
 def test_serving_and_training_search_by_the_same_relevance_to_the_last_bit(served):
-    """Or two nearly equal behaviours at the border of the finalists change places when a model is served."""
+    """Or two nearly equal behaviours at the border of the retrieved behaviours change places when a model is served."""
     model = long_model()
     alike = make_batch(np.random.default_rng(2), LENGTHS, 8, shared_moment=True)
     moments = {name: tf.repeat(getattr(alike.targets, name), 8, axis=1) for name in ("time", "end")}

@@ -30,17 +30,17 @@ def run_block(model, block, batch):
     return block(items, queries, batch.history, cross, batch.targets)
 
 
-def places(finalists, user, target):
-    """The finalists of a target, as a list."""
-    row = target if finalists.position.shape[1] > 1 else 0
-    return finalists.position[user, row].numpy()[finalists.valid[user, row].numpy()].tolist()
+def places(retrieved, user, target):
+    """The retrieved behaviours of a target, as a list."""
+    row = target if retrieved.position.shape[1] > 1 else 0
+    return retrieved.position[user, row].numpy()[retrieved.valid[user, row].numpy()].tolist()
 
 
 def check_block(found, expected, user, target):
-    assert places(found.finalists, user, target) == expected.finalists
-    count = len(expected.finalists)
+    assert places(found.retrieved, user, target) == expected.retrieved
+    count = len(expected.retrieved)
     alpha = found.relevance[user, target].numpy()[:, :count]
-    np.testing.assert_allclose(alpha, expected.alpha[:, expected.finalists], **CLOSE)
+    np.testing.assert_allclose(alpha, expected.alpha[:, expected.retrieved], **CLOSE)
     np.testing.assert_allclose(found.output[user, target], expected.output, **CLOSE)
     np.testing.assert_allclose(found.evidence[user, target], expected.evidence, **CLOSE)
 
@@ -76,11 +76,11 @@ OPTIONS = {
     "decoupled raw attention with an auxiliary twin": {
         "decoupled_embeddings": True, "decoupled_dim": 5, "relevance": "raw", "consistency": "auxiliary",
     },
-    "more finalists than behaviours": {"top_k": 100},
-    "one finalist": {"top_k": 1},
+    "top_k larger than the history": {"top_k": 100},
+    "one retrieved behaviour": {"top_k": 1},
     "a window shorter than the history": {"history_length": 11, "top_k": 4},
-    "a window shorter than the number of finalists": {"history_length": 6, "top_k": 20, "short_term_length": 9},
-    "the latest behaviours": {"search": "din"},
+    "a window shorter than the number of retrieved behaviours": {"history_length": 6, "top_k": 20, "short_term_length":
+    9}, "the latest behaviours": {"search": "din"},
     "no short-term block": {"short_term_length": 0, "mixer": (6, 5)},
 }  # fmt: skip
 SCHEMAS = {
@@ -211,11 +211,11 @@ def test_a_batch_of_one_behaviour_and_one_target_agrees_with_the_equations():
 
 
 @pytest.mark.parametrize("length", [0, 1, 99, 100, 101])
-def test_users_around_the_number_of_finalists_agree_with_the_equations(length):
+def test_users_around_the_number_of_retrieved_agree_with_the_equations(length):
     model = trained_like(top_k=100, history_length=300)
     batch = make_batch(np.random.default_rng(length), [length, 120], 2)
     check_network(model, batch)
-    found = model.score(batch).long_term.finalists
+    found = model.score(batch).long_term.retrieved
     assert found.position.shape[2] == 100
     assert len(set(places(found, 0, 0))) == min(length, 100)
 
@@ -244,7 +244,7 @@ def test_a_user_without_history_gets_an_exact_zero_vector():
         found = run_block(model, block, batch)
         assert not found.output[0].numpy().any()
         assert not found.evidence[0].numpy().any()
-        assert not found.finalists.valid[0].numpy().any()
+        assert not found.retrieved.valid[0].numpy().any()
         assert np.isfinite(found.output.numpy()).all()
 
 
@@ -252,15 +252,15 @@ def test_a_user_without_history_gets_an_exact_zero_vector():
 def test_the_bias_moves_the_ranking(relevance):
     batch = make_batch(np.random.default_rng(5), [40])
     model = trained_like(relevance=relevance)
-    with_bias = model.score(batch).long_term.finalists.position.numpy()
+    with_bias = model.score(batch).long_term.retrieved.position.numpy()
     layer = model.long_term.relevance
     weight = layer.cross_kernel if relevance == "raw" else layer.beta
     weight.assign(tf.zeros_like(weight))
-    without = model.score(batch).long_term.finalists.position.numpy()
+    without = model.score(batch).long_term.retrieved.position.numpy()
     assert set(with_bias[0, 0]) != set(without[0, 0])
 
 
-def test_the_search_runs_without_gradient_and_the_finalists_relevance_with_it():
+def test_the_search_runs_without_gradient_and_the_retrieved_relevance_with_it():
     model = make_model(short_term_length=0)
     batch = make_batch(np.random.default_rng(9), [40])
     with tf.GradientTape() as tape:

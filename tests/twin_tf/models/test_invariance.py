@@ -57,7 +57,7 @@ def test_a_user_scores_the_same_alone_and_in_any_batch(search, lengths, seed):
     seed=st.integers(0, 10**6),
 )
 def test_the_projection_table_gives_the_live_scores(search, lengths, targets, seed):
-    """Serving (table, V of the finalists, one moment a user) equals training (live, V of all, a moment each)."""
+    """Serving (table, V of the retrieved, one request time a user) equals training (live, V of all, a moment each)."""
     model = MODELS[search]
     table = model.project_items(tf.range(ITEMS + 2))
     batch = make_batch(np.random.default_rng(seed), lengths, targets, shared_moment=True)

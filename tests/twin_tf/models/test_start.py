@@ -100,6 +100,6 @@ def test_whatever_a_search_answers_nothing_out_of_sight_counts() -> None:
     block.search = Careless(50, CONFIG.history_length)
     found = model.score(batch)
     np.testing.assert_allclose(found.logit, careful, atol=1e-5)
-    seen = found.long_term.finalists
+    seen = found.long_term.retrieved
     assert (np.where(seen.valid, seen.position, -1) < batch.targets.end.numpy()[..., None]).all()
     assert len(set(batch.targets.end.numpy()[0].tolist())) > 1, "targets of one user must differ in what they see"

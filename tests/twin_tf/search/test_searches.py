@@ -77,10 +77,10 @@ def chosen(model, batch, user, target):
 
 
 def check(model, batch):
-    finalists = model.score(batch).long_term.finalists
+    retrieved = model.score(batch).long_term.retrieved
     arrays = tf.nest.map_structure(np.asarray, batch)
     for user, target in np.ndindex(arrays.targets.item.shape):
-        assert places(finalists, user, target) == chosen(model, arrays, user, target), (user, target)
+        assert places(retrieved, user, target) == chosen(model, arrays, user, target), (user, target)
 
 
 @pytest.mark.parametrize("search", sorted(set(STRATEGIES) - set(MADE)))
@@ -106,7 +106,7 @@ def test_made_entries_are_attended_as_behaviours(search, bias, shared_moment):
     model = searching(search, bias=bias, schema=make_schema(("play_time", "age", "weekday", "recency")))
     batch = make_batch(np.random.default_rng(5), [30, 0, 1, 60], 3, shared_moment=shared_moment, schema=model.schema)
     found = model.score(batch).long_term
-    assert not found.finalists.valid.numpy().any()
+    assert not found.retrieved.valid.numpy().any()
     arrays = tf.nest.map_structure(np.asarray, batch)
     layer, relevance = model.long_term.attention, model.long_term.relevance
     for user, target in np.ndindex(arrays.targets.item.shape):

@@ -188,7 +188,7 @@ def test_a_damaged_run_is_refused_in_one_sentence(run, tmp_path):
 
 
 def test_what_a_short_search_finds_is_a_share_of_the_whole_history(tmp_path, prepared, manifest):
-    """Batches are cut to what the network sees; the true finalists may lie beyond."""
+    """Batches are cut to what the network sees; the exact top-K may lie beyond."""
     config = small_config("model.search=din", "model.top_k=20", "training.epochs=1")
     (reported,) = train_model(prepared, tmp_path / "run", config)["gsu_overlap@20"]
     model = load_run(tmp_path / "run").model

@@ -30,7 +30,7 @@ from twin_tf.search.twin import TwinSearch
 from twin_tf.training.train_step import TrainStep
 
 TRUE = 100
-"""The true finalists that are counted."""
+"""The exact top-K that are counted."""
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 10_000)
 """How many behaviours the GSU may hand over."""
@@ -42,7 +42,7 @@ WARM_STEPS, REFRESH_STEPS = 300, 50
 def hits_by_size(model: TwinModel, manifest: Manifest, records: int) -> list[dict[str, float]] | None:
     """Hits of the true top-100 by the size of the GSU's output; None for a system that chooses no behaviours.
 
-    Targets with fewer behaviours than `TRUE` count too: their true finalists are all that they have.
+    Targets with fewer behaviours than `TRUE` count too: their true retrieved are all that they have.
 
     Args:
         model: trained.

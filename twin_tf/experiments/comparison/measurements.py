@@ -34,7 +34,7 @@ class Measurements:
         workdir: of the comparison.
         prepared: prepared data.
         truth: the directory `truth` of simulated logs, to see which of the planted behaviours a search finds.
-        records: of the test split, whose finalists are compared with the true ones.
+        records: of the test split, whose retrieved behaviours are compared with the true ones.
         ages: whether the data have validation records, on which an ageing table is looked at.
         steps: shares out the processors.
         data: a digest of the prepared data.

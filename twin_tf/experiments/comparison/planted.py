@@ -110,7 +110,7 @@ def look(run: Run, manifest: Manifest, records: int, width: int) -> Iterator[Loo
 
     @graph
     def find(batch: Batch) -> Any:
-        found = model.score(batch).long_term.finalists
+        found = model.score(batch).long_term.retrieved
         return found.position, found.valid
 
     total = sum(shard.records for shard in manifest.shards("test"))

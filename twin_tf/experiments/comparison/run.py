@@ -68,7 +68,7 @@ class Comparison:
         rates: factors of the learning rates to try with each system, or what came of such trials.
         truth: the directory `truth` of simulated logs, to see which of the planted behaviours a search finds.
         jobs: how many things may run at once where nothing is timed.
-        records: of the test split, whose finalists are compared with the true ones.
+        records: of the test split, whose retrieved behaviours are compared with the true ones.
 
     Raises:
         ConfigError: the data have another schema, no truth, no category of that name, or no targets to choose rates by;
