@@ -1,5 +1,7 @@
 """Scores prepared targets with a trained run, without a server: `python examples/load_a_run.py RUN PREPARED`.
 
+A request's arrays, as a client sends them, are scored by `run.predict(request)`.
+
 After `make demo`, RUN is a folder in `runs/demo/runs` and PREPARED is `runs/demo/prepared`.
 """
 

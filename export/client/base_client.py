@@ -14,9 +14,9 @@ import numpy as np
 from export.client.channel import MOST_RETRIES, channel_options, target_uri
 from export.client.request import ClickRequest, ClickResponse, normalise
 from export.contract.errors import DataLossError, ServingError, error_for
-from export.contract.request_names import CANDIDATE_ITEM
 from export.contract.tensors import Array, decode, encode
 from export.protos import serving_pb2
+from twin_tf.features.request_names import CANDIDATE_ITEM
 
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema

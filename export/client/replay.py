@@ -8,9 +8,9 @@ import numpy as np
 
 from export.client.client import TwinClient
 from export.contract.probe_file import PROBES_FILE, load_probe_file
-from export.contract.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH
 from export.contract.tensors import Array
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH
 
 WARM_REQUESTS = 20
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.contract.request_names import (
+from export.contract.tensors import Array
+from twin_tf.features.request_names import (
     CANDIDATE_COUNT,
     CANDIDATE_ITEM,
     HISTORY_COUNT,
@@ -20,7 +21,6 @@ from export.contract.request_names import (
     REQUEST_TIME,
     of_history,
 )
-from export.contract.tensors import Array
 
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from export.contract.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH, REQUEST_TIME, of_history
 from export.contract.tensors import Array
+from twin_tf.features.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH, REQUEST_TIME, of_history
 
 PROBES_FILE = "assets.extra/probes.npz"
 _ROWS_A_CALL = 16

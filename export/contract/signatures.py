@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from export.contract.request_names import (
+from twin_tf.features.request_names import (
     CANDIDATE_COUNT,
     CANDIDATE_ITEM,
     HISTORY_COUNT,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from export.contract.probe_file import Probes
-from export.contract.request_names import REQUEST_TIME
 from export.contract.signatures import expected_signatures
 from export.saved_model.probes import rescore_probes, write_probes
 from export.saved_model.servable import Servable
@@ -17,6 +16,7 @@ from export.saved_model.warmup import write_warmup
 from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.request_names import REQUEST_TIME
 from twin_tf.records.format import Manifest
 from twin_tf.runs.compatibility import check_same_encoding
 from twin_tf.runs.run import Run, load_run

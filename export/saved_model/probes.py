@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from export.contract.probe_file import Probes, batches
-from export.contract.request_names import (
+from export.saved_model.servable import Servable, request_spec
+from twin_tf.core.keras_api import graph, tf
+from twin_tf.features.request_names import (
     CANDIDATE_COUNT,
     CANDIDATE_ITEM,
     HISTORY_COUNT,
@@ -23,8 +25,6 @@ from export.contract.request_names import (
     history_name,
     user_name,
 )
-from export.saved_model.servable import Servable, request_spec
-from twin_tf.core.keras_api import graph, tf
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import batch_spec, load_item_ids, make_dataset

@@ -6,9 +6,9 @@ INVALID_ARGUMENT.
 
 from collections.abc import Mapping
 
-from export.contract.request_names import HISTORY_ITEM
 from export.contract.signatures import TensorContract
 from twin_tf.core.keras_api import tf
+from twin_tf.features.request_names import HISTORY_ITEM
 
 Tensors = dict[str, tf.Tensor]
 

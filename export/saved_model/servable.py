@@ -9,18 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.contract.request_names import (
-    CANDIDATE_COUNT,
-    CANDIDATE_ITEM,
-    HISTORY_COUNT,
-    HISTORY_ITEM,
-    HISTORY_LENGTH,
-    HISTORY_TIME,
-    REQUEST_TIME,
-    context_name,
-    history_name,
-    user_name,
-)
 from export.contract.signatures import SignatureContract, TensorContract, expected_signatures, request_contract
 from export.saved_model.item_lookup import ItemLookup
 from export.saved_model.projection_table import TOLERANCE, ProjectionTable
@@ -28,9 +16,13 @@ from export.saved_model.request_checks import Tensors, checked
 from export.saved_model.served_weights import ServedWeights
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import graph, tf
-from twin_tf.features.schema import LONGEST_HISTORY, PADDING, UNKNOWN, FeatureSchema
+from twin_tf.features.request_names import (
+    HISTORY_ITEM,
+)
+from twin_tf.features.schema import PADDING, UNKNOWN, FeatureSchema
 from twin_tf.models.twin import TwinModel
-from twin_tf.records.batch import Batch, History, Targets
+from twin_tf.records.batch import Batch
+from twin_tf.records.request_batch import request_batch
 
 _VERSIONS = ("weights_version", "table_version")
 VARIABLES = Path("variables/variables")
@@ -204,46 +196,9 @@ class Servable(tf.Module):
             users = tf.shape(probe)
             return {"disagreement": tf.fill(users, worst), "checked": tf.fill(users, checked_rows)}
 
-    def _sizes(self, request: Tensors, rows: tf.Tensor) -> tf.Tensor:
-        """How many behaviours each entry stands for; what no cluster can have becomes the nearest that one can."""
-        if not self._schema.history.clustered:
-            return tf.ones_like(rows)
-        return tf.clip_by_value(request[HISTORY_COUNT], 1, LONGEST_HISTORY)
-
     def batch(self, request: Tensors) -> tuple[Batch, tf.Tensor]:
         """The inputs of `serving_default` as a batch, and per user how many real ids are not in the catalogue."""
-        schema = self._schema
-        columns, width = tf.shape(request[HISTORY_ITEM])[1], tf.shape(request[CANDIDATE_ITEM])[1]
-        length = tf.clip_by_value(request[HISTORY_LENGTH], 0, columns)
-        count = tf.clip_by_value(request[CANDIDATE_COUNT], 0, width)
-        history_rows = self.lookup.rows(request[HISTORY_ITEM])
-        candidate_rows = self.lookup.rows(request[CANDIDATE_ITEM])
-        # A fresh history may hold what happened at the very moment or after it: never seen, as in training.
-        earlier = (request[HISTORY_TIME] < request[REQUEST_TIME][:, None]) & tf.sequence_mask(length, columns)
-        unknown = _count((history_rows == UNKNOWN) & tf.sequence_mask(length, columns))
-        unknown += _count((candidate_rows == UNKNOWN) & tf.sequence_mask(count, width))
-        history = History(
-            item=history_rows,
-            time=request[HISTORY_TIME],
-            cross={f.name: request[history_name(f.name)] for f in schema.stored_cross},
-            length=length,
-            count=self._sizes(request, history_rows),
-        )
-        targets = Targets(
-            item=candidate_rows,
-            time=request[REQUEST_TIME][:, None],
-            end=_count(earlier)[:, None],
-            context={f.name: request[context_name(f.name)][:, None] for f in schema.stored_context},
-            count=count,
-        )
-        user = {f.name: request[user_name(f.name)] for f in schema.user}
-        nothing = tf.zeros([0, 0])
-        batch = Batch(history, targets, user, tf.zeros_like(request[REQUEST_TIME]), label=nothing, weight=nothing)
-        return batch, unknown
-
-
-def _count(flags: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(tf.cast(flags, tf.int32), axis=1)
+        return request_batch(request, self._schema, self.lookup.rows)
 
 
 def _check_same_network(before: Path, after: Path) -> None:

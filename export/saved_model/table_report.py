@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.contract.request_names import (
+from export.saved_model.servable import Servable
+from twin_tf.core.keras_api import graph, tf
+from twin_tf.features.request_names import (
     CANDIDATE_COUNT,
     CANDIDATE_ITEM,
     HISTORY_ITEM,
@@ -23,8 +25,6 @@ from export.contract.request_names import (
     REQUEST_TIME,
     history_name,
 )
-from export.saved_model.servable import Servable
-from twin_tf.core.keras_api import graph, tf
 from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.layers import embeddings
 from twin_tf.layers.gsu import share_found

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from export.contract.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH, HISTORY_TIME
 from export.contract.signatures import WHOLE_TABLE, feature_contract
 from export.saved_model.servable import request_spec
 from twin_tf.config import ServingConfig
 from twin_tf.core.keras_api import tf
+from twin_tf.features.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH, HISTORY_TIME
 from twin_tf.features.schema import FeatureSchema
 
 MODEL_NAME = "twin"

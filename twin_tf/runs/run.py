@@ -24,11 +24,20 @@ from twin_tf.config import Config
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
-from twin_tf.features.schema import FeatureSchema
+from twin_tf.features.request_names import (
+    CANDIDATE_COUNT,
+    CANDIDATE_ITEM,
+    HISTORY_COUNT,
+    HISTORY_ITEM,
+    HISTORY_LENGTH,
+    request_inputs,
+)
+from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
 from twin_tf.models.twin import TwinModel
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
+from twin_tf.records.request_batch import request_batch
 from twin_tf.runs.checkpoints import DamagedCheckpointError, latest_valid_state
 from twin_tf.runs.item_embeddings import load_item_embeddings
 from twin_tf.runs.recorded_settings import CONFIG, load_run_config
@@ -90,6 +99,48 @@ class Run:
     def schema(self) -> FeatureSchema:
         """The feature schema."""
         return schema_of(self.config)
+
+    def predict(self, request: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.float32]:
+        """Click probabilities of a request, as the served model gives them, with the live weights and no server.
+
+        Args:
+            request: arrays by the names of `twin_tf.features.request_names`, `B` users, `L` behaviours oldest first,
+                `C` candidates: `history_item`, `history_time` `(B, L)` and `request_time` `(B,)` int64,
+                `candidate_item` int64 `(B, C)`, and the features' indices, int32: `history_<cross>` `(B, L)`,
+                `user_<feature>` and `context_<feature>` `(B,)`. Left out, `history_length` and `candidate_count` say
+                that all are real, and `history_count` that each entry stands for one behaviour.
+
+        Returns:
+            float32 `(B, C)`; 0 for candidates that are padding.
+
+        Raises:
+            ValueError: a name is missing.
+        """
+        given = {name: np.asarray(value) for name, value in request.items()}
+        defaults = {HISTORY_LENGTH: HISTORY_ITEM, CANDIDATE_COUNT: CANDIDATE_ITEM}
+        for name, of in defaults.items():
+            if of in given:
+                users, width = given[of].shape
+                given.setdefault(name, np.full(users, width, np.int32))
+        if HISTORY_ITEM in given:
+            given.setdefault(HISTORY_COUNT, np.ones(given[HISTORY_ITEM].shape, np.int32))
+        missing = sorted(request_inputs(self.schema) - given.keys())
+        if missing:
+            raise ValueError(f"the request lacks {', '.join(missing)}")
+        batch, _ = request_batch({name: tf.constant(value) for name, value in given.items()}, self.schema, self._rows)
+        probability = tf.sigmoid(self.model.score(batch).logit)
+        real = tf.sequence_mask(batch.targets.count, tf.shape(probability)[1])
+        found: npt.NDArray[np.float32] = tf.where(real, probability, 0.0).numpy()
+        return found
+
+    def _rows(self, ids: tf.Tensor) -> tf.Tensor:
+        """Raw item ids to item rows."""
+        known = self.item_ids[FIRST_KNOWN:]
+        order = np.argsort(known)
+        place = np.minimum(np.searchsorted(known[order], ids.numpy()), max(len(known) - 1, 0))
+        row = FIRST_KNOWN + order[place] if len(known) else np.zeros(ids.shape, np.int64)
+        here = known[order[place]] == ids.numpy() if len(known) else np.zeros(ids.shape, bool)
+        return tf.constant(np.where(here, row, UNKNOWN), tf.int32)
 
 
 def schema_of(config: Config) -> FeatureSchema:

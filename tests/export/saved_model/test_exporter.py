@@ -114,6 +114,17 @@ def served(model, run, tmp_path_factory):
     return list(zip(requests, answers[::2], answers[1::2], strict=True))
 
 
+def test_a_run_answers_requests_as_the_served_model_does(run, served):
+    for request, answer, _ in served:
+        np.testing.assert_allclose(run.predict(request), answer["probability"], atol=1e-5)
+    whole = served[0][0]
+    full = {"history_length": np.full(7, 40, np.int32), "candidate_count": np.full(7, 6, np.int32)}
+    few = {name: value for name, value in whole.items() if name not in full}
+    np.testing.assert_array_equal(run.predict(few), run.predict(whole | full))
+    with pytest.raises(ValueError, match="the request lacks history_time, request_time"):
+        run.predict({name: v for name, v in whole.items() if name not in ("request_time", "history_time")})
+
+
 def test_served_probabilities_are_the_trainer_s(run, served):
     for request, answer, _ in served:
         expected = tf.sigmoid(run.model(training_batch(run, request))).numpy()

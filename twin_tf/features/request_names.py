@@ -3,6 +3,11 @@
 `B` users, `L` behaviours oldest first, `C` candidates; `signatures.request_contract` has their types.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from twin_tf.features.schema import FeatureSchema
+
 HISTORY_ITEM = "history_item"
 HISTORY_TIME = "history_time"
 HISTORY_LENGTH = "history_length"
@@ -35,3 +40,12 @@ def context_name(feature: str) -> str:
 def of_history(name: str) -> bool:
     """Whether an input belongs to the history: all but its length are `(B, L)`."""
     return name.startswith(PREFIXES[0])
+
+
+def request_inputs(schema: "FeatureSchema") -> set[str]:
+    """The names of all inputs of a request."""
+    always = {HISTORY_ITEM, HISTORY_TIME, HISTORY_LENGTH, REQUEST_TIME, CANDIDATE_ITEM, CANDIDATE_COUNT}
+    features = {history_name(feature.name) for feature in schema.stored_cross}
+    features |= {user_name(feature.name) for feature in schema.user}
+    features |= {context_name(feature.name) for feature in schema.stored_context}
+    return always | features | ({HISTORY_COUNT} if schema.history.clustered else set())
