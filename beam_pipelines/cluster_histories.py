@@ -259,7 +259,7 @@ def cluster_histories(
     np.save(buffer, vectors, allow_pickle=False)
     content = buffer.getvalue()
     source = ClusterSource(
-        manifest_sha256=hashlib.sha256(manifest.to_json().encode()).hexdigest(),
+        manifest_sha256=manifest.sha256,
         embeddings_sha256=hashlib.sha256(content).hexdigest(),
         settings=dataclasses.asdict(settings),
         moments=clustering_moments(manifest, settings),

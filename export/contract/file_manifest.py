@@ -6,12 +6,12 @@ Example:
     ''
 """
 
-import hashlib
 import json
 from pathlib import Path
 
+from twin_tf.core.files import sha256_of_file
+
 MANIFEST = "assets.extra/files.json"
-_BLOCK = 1 << 20
 # Without a manifest (placed by hand, or written by an exporter alone) this much at least makes a model.
 _ESSENTIAL = ("saved_model.pb", "variables/variables.index")
 
@@ -23,7 +23,7 @@ def write_manifest(directory: str | Path) -> None:
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_file() and name != MANIFEST:
-            found[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            found[name] = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
     (root / MANIFEST).parent.mkdir(exist_ok=True)
     (root / MANIFEST).write_text(json.dumps(found, indent=0) + "\n", encoding="utf-8")
 
@@ -49,14 +49,6 @@ def fault(directory: str | Path, *, contents: bool = True) -> str:
             return f"{name} is missing"
         if path.stat().st_size != expected["bytes"]:
             return f"{name} has {path.stat().st_size:,} bytes, not {expected['bytes']:,}"
-        if contents and _sha256(path) != expected["sha256"]:
+        if contents and sha256_of_file(path) != expected["sha256"]:
             return f"{name} is damaged: its SHA-256 is another"
     return ""
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

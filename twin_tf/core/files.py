@@ -12,8 +12,16 @@ from typing import Any
 JsonDict = dict[str, Any]
 
 
-def write_whole(path: Path, text: str) -> None:
+_BLOCK = 1 << 20
+
+
+def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
     """Writes a text under its name only when it is complete; makes the directory.
+
+    Args:
+        path: of the file.
+        text: its content.
+        durable: whether it lies on the disk when this returns, whatever happens to the machine.
 
     Raises:
         OSError: it cannot be written, for example on a full disk; what stood there before still does.
@@ -21,7 +29,11 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -67,10 +79,18 @@ def _full(path: str) -> str:
     return f"the disk is full{f': {path} cannot be written' if path else ''}; make room and run the same command again"
 
 
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits; never more than a block of it in memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def digest_of_files(paths: Iterable[Path]) -> str:
     """SHA-256 over the names and contents of files, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.name} {content}\n".encode())
+        digest.update(f"{path.name} {sha256_of_file(path)}\n".encode())
     return digest.hexdigest()

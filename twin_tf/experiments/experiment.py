@@ -5,14 +5,13 @@ was interrupted goes on where it was: a trained run is not trained again, a kill
 that was written is read. Other settings, data or code make another run.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from twin_tf.config import load_config
 from twin_tf.core.code_version import code_digest
-from twin_tf.core.files import JsonDict, read_json
+from twin_tf.core.files import JsonDict, read_json, sha256_of_file
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.records.format import MANIFEST
@@ -145,4 +144,4 @@ class ExperimentRunner:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else f"no {path}"
+    return sha256_of_file(path) if path.is_file() else f"no {path}"

@@ -33,6 +33,7 @@ Example:
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -277,6 +278,11 @@ class Manifest:
         plain: dict[str, Any] = dataclasses.asdict(self)
         del plain["directory"]
         return json.dumps(plain, indent=1, sort_keys=True) + "\n"
+
+    @property
+    def sha256(self) -> str:
+        """Of `to_json`: which data these are."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @cached_property
     def schema(self) -> FeatureSchema:

@@ -8,7 +8,6 @@ weights the run hands on.
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Collection, Mapping
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.core.errors import UserError
+from twin_tf.core.files import sha256_of_file, write_whole
 from twin_tf.core.keras_api import tf
 
 _PREFIX = "ckpt-"
 _STATE_FILE = "checkpoint"
-_BLOCK_BYTES = 1 << 20
 
 
 class CheckpointStore:
@@ -53,12 +52,7 @@ class CheckpointStore:
         files = {path.name: _fingerprint(path) for path in sorted(self._directory.glob(f"{name}.*"))}
         content = {"state": dict(state), "files": files}
         whole = json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n"
-        temporary = self._directory / f".{name}.tmp"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(whole)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._directory / f"{name}.json")
+        write_whole(self._directory / f"{name}.json", whole, durable=True)
         self.mark_final(name)
         return name
 
@@ -87,11 +81,8 @@ class CheckpointStore:
 
     def mark_final(self, name: str) -> None:
         """Makes it the one that `tf.train.latest_checkpoint` names, and so the weights that `load_run` loads."""
-        temporary = self._directory / f".{_STATE_FILE}.tmp"
-        temporary.write_text(
-            f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n', encoding="utf-8"
-        )
-        temporary.replace(self._directory / _STATE_FILE)
+        text = f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
+        write_whole(self._directory / _STATE_FILE, text)
 
     def previous(self, name: str) -> str | None:
         """The newest checkpoint older than `name`."""
@@ -160,11 +151,7 @@ def _steps(name: str) -> int:
 
 def _fingerprint(path: Path) -> list[Any]:
     """Bytes and SHA-256, as JSON has them."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return [path.stat().st_size, digest.hexdigest()]
+    return [path.stat().st_size, sha256_of_file(path)]
 
 
 def _digest(content: Mapping[str, Any]) -> str:

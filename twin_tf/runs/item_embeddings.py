@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
+from twin_tf.core.files import sha256_of_file
 from twin_tf.core.progress import progress_bar
 from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
@@ -93,7 +94,7 @@ def make_item_embeddings(prepared: str | Path, output: str | Path, width: int = 
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     np.save(building / EMBEDDINGS, vectors, allow_pickle=False)
-    digest = hashlib.sha256((building / EMBEDDINGS).read_bytes()).hexdigest()
+    digest = sha256_of_file(building / EMBEDDINGS)
     made = EmbeddingManifest(
         *(len(ids), vectors.shape[1], seed, len(item), manifest.split.train_until),
         *(hashlib.sha256(ids.tobytes()).hexdigest(), digest),

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from twin_tf.config import Config
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
+from twin_tf.core.files import write_json
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.request_names import (
@@ -162,9 +163,7 @@ def create_run(directory: Path, manifest: Manifest, config: Config, info: RunInf
 
 def save_info(directory: Path, info: RunInfo) -> None:
     """Writes `run.json` by rename, so that readers see the old or the new one."""
-    temporary = directory / f".{RUN}.tmp"
-    temporary.write_text(json.dumps(to_plain(info), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(directory / RUN)
+    write_json(directory / RUN, to_plain(info))
 
 
 def load_info(directory: Path) -> RunInfo:

@@ -1,8 +1,6 @@
 """Training a run from prepared data: made, resumed, finished."""
 
 import dataclasses
-import hashlib
-import json
 import shutil
 import sys
 import tempfile
@@ -13,6 +11,7 @@ from typing import Any
 from twin_tf.config import Config
 from twin_tf.core.code_version import commit
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.files import write_json
 from twin_tf.core.keras_api import tf
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
@@ -67,7 +66,7 @@ def train_model(
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     config = dataclasses.replace(config, schema=manifest.schema)
     source, directory = Path(manifest.directory).resolve(), Path(run)
-    digest = hashlib.sha256(manifest.to_json().encode()).hexdigest()
+    digest = manifest.sha256
     if config.training.redraw_tables and init_from is not None:
         raise ConfigError("training.redraw_tables would forget what the tables of the earlier run have learned")
     earlier = None if init_from is None else str(Path(init_from).resolve())
@@ -125,7 +124,7 @@ def _train(
         if plan is not None:
             report["init_from"] = {"run": info.init_from, "rows": plan.to_plain()}
         save_seen_items(directory, manifest, info.init_from)
-        _write_whole(directory / REPORT, json.dumps(report, indent=1) + "\n")
+        write_json(directory / REPORT, report)
         save_info(
             directory,
             dataclasses.replace(
@@ -166,10 +165,3 @@ def _report(config: Config, fit: TrainingLoop, kept: str) -> dict[str, Any]:
         "stopped_early": progress.stopped_early,
         "kept": {"which": kept, "steps": valid["steps"] if valid else progress.steps, "valid": valid},
     }
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Readers see the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

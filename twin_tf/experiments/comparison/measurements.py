@@ -3,7 +3,6 @@
 Each is measured once, in a process of its own, and kept: tied to the run and to the code that measures.
 """
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ import sys
 from pathlib import Path
 
 from twin_tf.core.code_version import code_digest
-from twin_tf.core.files import JsonDict
+from twin_tf.core.files import JsonDict, sha256_of_file
 from twin_tf.core.result_cache import KEY_DIGITS, Provenance, ResultCache
 from twin_tf.experiments.comparison.latency import SIZES
 from twin_tf.experiments.comparison.systems import System
@@ -50,7 +49,7 @@ class Measurements:
         self._ages = ages
         self._steps = steps
         self._data = data
-        self._truth_digest = None if truth is None else hashlib.sha256((Path(truth) / MATCHES).read_bytes()).hexdigest()
+        self._truth_digest = None if truth is None else sha256_of_file(Path(truth) / MATCHES)
         self._cache = ResultCache(workdir / "extras")
 
     def of(self, system: System, run: str) -> JsonDict | None:

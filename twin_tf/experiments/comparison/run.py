@@ -3,7 +3,6 @@
 Killed, it goes on where it was when the same command is run again; the report is written anew after every result.
 """
 
-import hashlib
 import os
 import platform
 import threading
@@ -92,7 +91,7 @@ class Comparison:
         self._config = config
         self._prepared = str(Path(prepared).absolute())
         self._manifest = Manifest.load(prepared)
-        self._digest = hashlib.sha256(self._manifest.to_json().encode()).hexdigest()
+        self._digest = self._manifest.sha256
         self._systems = list(systems)
         self._seeds = tuple(seeds)
         self._rates = rates
