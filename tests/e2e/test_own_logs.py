@@ -3,8 +3,6 @@
 import csv
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ import pytest
 
 from export.client.client import TwinClient
 from export.local_server.server import start_local_server
-from export.session.child_process import child_environment
+from tests.e2e.commands import twin_tf
 from twin_tf.records.format import Manifest
 
 CONFIG = """
@@ -122,17 +120,6 @@ def write_parquet(directory):
     for log, rows in tables().items():
         pq.write_table(pa.Table.from_pylist(rows), directory / f"{log}.parquet", row_group_size=500)
     return {log: f"logs/{log}.parquet" for log in ("events", "items", "users")}
-
-
-def twin_tf(cwd, *arguments, code=0):
-    """Runs a command as a user would, in `cwd`; returns (what it printed as JSON, stderr)."""
-    done = subprocess.run(
-        [sys.executable, "-m", "twin_tf.cli", *map(str, arguments)],
-        capture_output=True, text=True, cwd=cwd, env=child_environment(), timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr[-3000:]
-    assert "Traceback" not in done.stderr
-    return (json.loads(done.stdout) if done.stdout else None), done.stderr
 
 
 def preprocess(root: Path, write):

@@ -2,12 +2,17 @@
 
 A user's behaviours are of liked groups, and some of any group. A target is an item that the user has never met; it is
 clicked more often if the user likes its group. Nothing but the ids tells the groups, and what a target has in common
-with a behaviour must be learned from who clicks what.
+with a behaviour must be learned from who clicks what. `make_users` makes batches of it, `write_logs` raw logs.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
 
 from twin_tf.config import ModelConfig, TrainingConfig
 from twin_tf.core.keras_api import tf
@@ -22,20 +27,41 @@ NOISE = 0.3
 CLICKS = 0.9
 """Probability of a click if the user likes the group; otherwise it is 1 - CLICKS."""
 NOW = 1_700_000_000
+"""When all histories end, before the first target."""
+VALID_FROM, TEST_FROM = NOW + 100_000, NOW + 200_000
 
-SCHEMA = schema_from_mapping(
-    {
-        "name": "groups",
-        "events": {
-            "user": {"column": "user"},
-            "item": {"column": "item"},
-            "time": {"column": "time", "unit": "s"},
-            "label": {"column": "label"},
-        },
-        "items": {"column": "item"},
-        "features": [{"name": "product", "role": "inherent", "encoding": {"kind": "identity", "size": ITEMS}}],
-    }
-)
+SCHEMA = {
+    "name": "groups",
+    "events": {
+        "user": {"column": "user"},
+        "item": {"column": "item"},
+        "time": {"column": "time", "unit": "s"},
+        "label": {"column": "label"},
+    },
+    "items": {"column": "item"},
+    "history": {"where": {"target": [0]}, "max_length": LENGTH},
+    "targets": {"where": {"target": [1]}, "per_record": TARGETS},
+    "split": {"valid_from": VALID_FROM, "test_from": TEST_FROM},
+    "features": [{"name": "product", "role": "inherent", "encoding": {"kind": "identity", "size": ITEMS}}],
+}
+NETWORK = {"history_length": LENGTH, "top_k": 20, "short_term_length": 0}
+"""The sizes of a toy; all other settings of the model are the shipped defaults."""
+TRAINING = {"batch_records": 4, "epochs": 2}
+SEARCHES = {"TWIN": "twin", "ETA": "eta", "SDIM": "sdim", "DIN": "din"}
+
+
+class Drawn(NamedTuple):
+    """Users.
+
+    Attributes:
+        history: int item rows, `(users, LENGTH)`, oldest first.
+        target: int item rows, `(users, TARGETS)`.
+        label: bool, `(users, TARGETS)`.
+    """
+
+    history: np.ndarray
+    target: np.ndarray
+    label: np.ndarray
 
 
 def group_of(row: np.ndarray) -> np.ndarray:
@@ -49,7 +75,7 @@ def _items(generator: np.random.Generator, group: np.ndarray, hidden: np.ndarray
     return FIRST_KNOWN + group + GROUPS * (generator.integers(0, half, group.shape) + half * hidden)
 
 
-def make_users(users: int, seed: int) -> Batch:
+def draw_users(users: int, seed: int) -> Drawn:
     """Users with their histories of `LENGTH` behaviours, and `TARGETS` targets each."""
     generator = np.random.default_rng(seed)
     liked = np.argsort(generator.random((users, GROUPS)), axis=1)[:, :LIKED]
@@ -66,6 +92,12 @@ def make_users(users: int, seed: int) -> Batch:
     target = _items(generator, shown, np.take_along_axis(hidden, shown, axis=1))
     likes = (shown[:, :, None] == liked[:, None, :]).any(axis=2)
     label = generator.random(likes.shape) < np.where(likes, CLICKS, 1 - CLICKS)
+    return Drawn(history, target, label)
+
+
+def make_users(users: int, seed: int) -> Batch:
+    """Drawn users as the network reads them."""
+    history, target, label = draw_users(users, seed)
     length = history.shape[1]
     return Batch(
         History(
@@ -89,6 +121,34 @@ def make_users(users: int, seed: int) -> Batch:
     )
 
 
+def write_logs(directory: Path, users: dict[str, int]) -> None:
+    """Raw logs of training, validation and test users, and `config.yaml` for them, in an existing directory.
+
+    Args:
+        directory: gets `events-<split>.parquet`, `items.parquet` and `config.yaml`.
+        users: split -> how many; the targets of each split's users come after those of the split before.
+    """
+    before = 0
+    for seed, (split, begin) in enumerate({"train": NOW, "test": TEST_FROM, "valid": VALID_FROM}.items(), 1):
+        history, target, label = draw_users(users[split], seed)
+        user = before + np.arange(users[split])
+        before += users[split]
+        minute = np.concatenate([NOW - 60 * np.arange(LENGTH, 0, -1), begin + 60 * np.arange(TARGETS)])
+        is_target = np.arange(LENGTH + TARGETS) >= LENGTH
+        columns = {
+            "user": np.repeat(user, LENGTH + TARGETS),
+            "item": np.concatenate([history, target], axis=1).ravel() - FIRST_KNOWN,
+            "time": np.tile(minute, users[split]),
+            "label": np.concatenate([np.ones_like(history), label], axis=1).ravel(),
+            "target": np.tile(is_target.astype(int), users[split]),
+        }
+        pq.write_table(pa.table(columns), directory / f"events-{split}.parquet")
+    ids = np.arange(ITEMS)
+    pq.write_table(pa.table({"item": ids, "product": ids}), directory / "items.parquet")
+    config = {"schema": SCHEMA, "model": NETWORK, "training": TRAINING}
+    (directory / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
 def batches(data: Batch, records: int) -> Iterator[Batch]:
     """The users of a batch, `records` at a time."""
     return iter(tf.data.Dataset.from_tensor_slices(data).batch(records))
@@ -97,7 +157,8 @@ def batches(data: Batch, records: int) -> Iterator[Batch]:
 def make_trainer(model: ModelConfig, training: TrainingConfig) -> TrainStep:
     """An untrained network for the task."""
     features = np.arange(ITEMS + FIRST_KNOWN, dtype=np.int32)[:, None]
-    network = TwinModel(SCHEMA, model, features, {"product": ITEMS + FIRST_KNOWN}, training.seed, training)
+    schema = schema_from_mapping(SCHEMA)
+    network = TwinModel(schema, model, features, {"product": ITEMS + FIRST_KNOWN}, training.seed, training)
     return TrainStep(network, training)
 
 
@@ -118,9 +179,9 @@ def scores(trainer: TrainStep, data: Batch) -> np.ndarray:
     return np.concatenate([predict(batch).numpy() for batch in batches(data, 64)])
 
 
-def group_similarity(trainer: TrainStep) -> tuple[float, float]:
+def group_similarity(model: TwinModel) -> tuple[float, float]:
     """Mean cosine of two items' rows: of one group, and of two groups."""
-    rows = trainer.model.item_embedding.tables[0].numpy()[FIRST_KNOWN:]
+    rows = model.item_embedding.tables[0].numpy()[FIRST_KNOWN:]
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     group = group_of(np.arange(ITEMS) + FIRST_KNOWN)
     same, cosine = group[:, None] == group[None, :], rows @ rows.T
