@@ -1,14 +1,12 @@
 """TWIN and TWIN-V2: click-through-rate models over a user's whole life of behaviours.
 
-Importing this package costs no TensorFlow. It selects the Keras 2 API (`tf_keras`), which tensorflow-recommenders
-needs, before TensorFlow can latch onto Keras 3; public names are loaded on first use.
+Importing this package costs no TensorFlow and changes nothing. Public names are loaded on first use; that selects the
+Keras 2 API (`tf_keras`), which tensorflow-recommenders needs, before TensorFlow can latch onto Keras 3.
 """
 
 import importlib
 import os
 from typing import Any
-
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 __version__ = "0.1.0"
 
@@ -31,4 +29,5 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'twin_tf' has no attribute {name!r}")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

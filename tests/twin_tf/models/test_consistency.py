@@ -166,8 +166,8 @@ def test_serving_and_training_search_by_the_same_relevance_to_the_last_bit(serve
     def relevance(batch, table):
         block = model.long_term
         cross, items, queries = model._looked_up(batch, table, True)
-        block = block._look(block.search, items, queries, batch.history, cross, batch.targets)
-        return block._search_scores(block, "search").numpy()
+        inputs = block._look(block.search, items, queries, batch.history, cross, batch.targets)
+        return block._search_scores(inputs, "search").numpy()
 
     table = model.projection_table() if served else None
     np.testing.assert_array_equal(relevance(alike, table), relevance(each, None))
