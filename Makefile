@@ -7,7 +7,7 @@ RUNS ?= runs
 # make demo FRESH=1 begins with nothing; without it, what an earlier call has done is kept.
 FRESH_OPTION = $(if $(FRESH),--fresh)
 
-.PHONY: help setup demo demo-simulated test test-slow test-flink test-faults lint format bench bench-pipelines \
+.PHONY: help setup demo demo-simulated test test-unit test-slow test-flink test-faults lint format bench bench-pipelines \
   bench-train bench-serving bench-clusters study-lifelong study-untuned compare compare-simulated docs figures clean
 
 help: ## List the targets
@@ -40,8 +40,11 @@ demo: $(INSTALLED) ## The main job on The Complete Journey, a year of real purch
 demo-simulated: $(INSTALLED) ## The same on simulated logs of a video app
 	$(PYTHON) -m twin_tf.experiments.demo --data simulated --workdir "$(RUNS)/demo-simulated" $(FRESH_OPTION)
 
-test: $(INSTALLED) ## All tests but the slow ones, a process a core
-	$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED) ## All tests but the slow ones, a process a core (10 GB)
+	$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=25
+
+test-unit: $(INSTALLED) ## Tests without processes, servers, pipelines and trainings
+	$(PYTHON) -m pytest -m 'not integration and not slow and not flink and not faults' --numprocesses auto --dist loadfile
 
 test-slow: $(INSTALLED) ## The slow tests
 	$(PYTHON) -m pytest -m slow

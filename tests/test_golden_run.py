@@ -20,7 +20,10 @@ from export.session.child_process import child_environment
 from tests.golden.make_golden import EXPECTED, VARIANTS, data_of, first_scores, train_arguments, unpack
 from twin_tf.cli.main import main
 
-pytestmark = pytest.mark.filterwarnings("ignore::twin_tf.renamed_settings.RenamedSettingWarning")  # its own names
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::twin_tf.renamed_settings.RenamedSettingWarning"),
+]
 
 SCORED, TRAINED = 1e-5, 1e-3
 expected = json.loads(EXPECTED.read_text(encoding="utf-8"))

@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks import harness
 
+pytestmark = pytest.mark.integration
+
 HOLD = "import time; held = b'x' * (150 << 20); time.sleep(0.5)"
 
 

@@ -13,6 +13,8 @@ from benchmarks.pipeline_loads import SCHEMA, write_load
 from twin_tf.features.schema import schema_from_mapping
 from twin_tf.records.format import SPLITS
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: Any) -> tuple[Any, Path, Path]:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.docs.pages import NAMES, PAGES, README, ROOT, blocks, text_of
 
+pytestmark = pytest.mark.integration
+
 
 def test_the_layer_of_the_readme_runs_and_prints_what_it_says(tmp_path):
     (code,) = blocks(text_of(README), "python")

@@ -11,6 +11,8 @@ import pytest
 
 from tests.twin_tf.small_run import shared_root, small_config, small_data
 
+pytestmark = pytest.mark.integration
+
 PICTURES = {"quality", "history_length", "consistency", "table_age", "ablations", "planted"}
 
 
@@ -29,6 +31,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes in /proc")
 def test_a_comparison_that_was_ended_goes_on_to_its_report(tmp_path: Path) -> None:
     output = tmp_path / "comparison"

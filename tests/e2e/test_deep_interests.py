@@ -13,6 +13,8 @@ from twin_tf.evaluation.counting_baseline import evaluate_counting
 from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.training.train import train_model
 
+pytestmark = pytest.mark.integration
+
 SMALL = {
     "users": 150, "days": 60, "items": 1500, "topics": 60, "median_history": 400, "max_history": 1500,
     "targets": 20_000, "explore": 0.2, "target_share": 0.4,
@@ -45,6 +47,7 @@ def auc_on_test(root, logs, rate):
     return auc
 
 
+@pytest.mark.slow
 def test_twin_finds_what_the_latest_100_behaviours_cannot_show(tmp_path):
     auc = auc_on_test(tmp_path, {**SMALL, "seed": 2}, 0.004)
     assert auc["twin"] > auc["din"] + 0.06

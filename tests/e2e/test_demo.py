@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.twin_tf.small_run import small_config
+
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = [
@@ -70,25 +73,32 @@ def whole(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
     return workdir
 
 
-def test_a_demo_that_is_killed_after_each_step_gives_the_same_report(tmp_path: Path, config: Path, whole: Path) -> None:
+KILLS = [pytest.param((3,), id="once"), pytest.param(range(1, len(STEPS) - 1), id="each step", marks=pytest.mark.slow)]
+"""How many results there are when the demo is killed; the server's start has none of its own."""
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_a_demo_that_is_killed_gives_the_same_report(
+    kills: Sequence[int], tmp_path: Path, config: Path, whole: Path
+) -> None:
     workdir, calls, said = tmp_path / "demo", 0, ""
     while True:
-        calls += 1
-        before = results(workdir)
         process = begin(workdir, config)
-        while process.poll() is None and results(workdir) == before:
+        due = kills[calls] if calls < len(kills) else None
+        calls += 1
+        while process.poll() is None and (due is None or len(results(workdir)) < due):
             time.sleep(0.02)
-        if process.poll() is None and calls < len(STEPS) - 1:  # the last step's result is there: let it report
+        if process.poll() is None:
             process.send_signal(signal.SIGKILL)
         said, _ = process.communicate()
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, said
-    assert calls == len(STEPS) - 1, "each call does the next step; the server's start is one with the replay"
+    assert calls == len(kills) + 1
     assert untimed(report_of(workdir)) == untimed(report_of(whole))
     steps = report_of(workdir)["steps"]
     assert [step["name"] for step in steps] == [step["name"] for step in report_of(whole)["steps"]] == STEPS
-    assert all(step.get("reused") for step in steps[:-1])
+    assert all(step.get("reused") for step in steps[: kills[-1]])
     assert {path.name for path in workdir.glob("*.png")} == {path.name for path in whole.glob("*.png")}
     assert not list((workdir / "serving").glob(".*incoming*"))
 

@@ -10,6 +10,8 @@ from tests.e2e.commands import run_module, twin_tf
 from tests.twin_tf.hidden_groups import SEARCHES, group_similarity, write_logs
 from twin_tf.runs.run import load_run
 
+pytestmark = pytest.mark.integration
+
 USERS = {"train": 6000, "valid": 500, "test": 500}
 TIMEOUT = 3600
 

@@ -15,6 +15,8 @@ from export.local_server.server import start_local_server
 from tests.e2e.commands import twin_tf
 from twin_tf.records.format import Manifest
 
+pytestmark = pytest.mark.integration
+
 CONFIG = """
 schema:
   name: bookshop
@@ -217,6 +219,7 @@ def test_the_format_of_the_logs_changes_nothing(shop, tmp_path, write):
         assert (tmp_path / "prepared" / name).read_bytes() == (shop / "prepared" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_training_finds_what_readers_like(published, shop):
     counts = Manifest.load(shop / "prepared").counts.targets
     assert published["trained"]["targets"] == 3 * counts["train"]
@@ -226,6 +229,7 @@ def test_training_finds_what_readers_like(published, shop):
     assert all(setting in settings for setting in ("crosses: 1", "label_smoothing: 0.02", "class_weights:"))
 
 
+@pytest.mark.slow
 def test_the_gate_and_the_publisher_agree(published, shop):
     assert published["validated"]["ok"]
     (parity,) = (check for check in published["validated"]["checks"] if check["name"] == "parity")
@@ -248,6 +252,7 @@ REQUEST = {
 }
 
 
+@pytest.mark.slow
 def test_a_raw_request_is_answered_with_probabilities(published, shop):
     (shop / "request.json").write_text(json.dumps(REQUEST), encoding="utf-8")
     arguments = ("--server", published["server"], "--model", "model", "--timeout", 60)
@@ -268,6 +273,7 @@ def test_a_raw_request_is_answered_with_probabilities(published, shop):
     assert "the request has an unknown key 'users'; did you mean 'user'?" in error
 
 
+@pytest.mark.slow
 def test_a_request_made_from_the_raw_logs_gets_the_trainer_s_probability(published, shop):
     """From raw rows to the served score, by the client's encoder alone, against the score of the prepared records."""
     from export.client.json_request import encode_request, load_encoder
@@ -306,6 +312,7 @@ def test_a_request_made_from_the_raw_logs_gets_the_trainer_s_probability(publish
     assert compared >= 30
 
 
+@pytest.mark.slow
 def test_replaying_the_probes_agrees(published, shop):
     arguments = ("--server", published["server"], "--model", "model", "--timeout", 60)
     figures, _ = twin_tf(shop, "predict", *arguments, "--replay", "--json")

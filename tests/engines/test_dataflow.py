@@ -22,6 +22,8 @@ from worker_environment import worker_environment
 from beam_pipelines.io.launch import MODEL_REQUIREMENTS, beam_options
 from tests.packaging.checkout import copy_checkout
 
+pytestmark = pytest.mark.integration
+
 DATAFLOW = [
     "--runner=DataflowRunner",
     "--project=project",
@@ -165,6 +167,7 @@ def _without_plots(files: dict[str, str]) -> dict[str, str]:
     return {name: content for name, content in files.items() if name != "report.md" and not name.endswith(".png")}
 
 
+@pytest.mark.slow
 def test_gs_paths_give_the_bytes_of_local_paths(storage: FakeStorage, job: SmallJob, tmp_path: Path) -> None:
     arguments = job.arguments("gs://bucket/finished", logs="gs://bucket/logs")
     finished = build(arguments, storage.environment)
@@ -177,6 +180,7 @@ def test_gs_paths_give_the_bytes_of_local_paths(storage: FakeStorage, job: Small
     assert "error: gs://bucket/finished is not empty; name a new directory" in again.stderr.splitlines()
 
 
+@pytest.mark.slow
 def test_a_run_over_gs_paths_removes_what_an_unfinished_one_left(
     storage: FakeStorage, job: SmallJob, tmp_path: Path
 ) -> None:

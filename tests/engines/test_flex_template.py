@@ -15,6 +15,8 @@ from small_job import REPOSITORY
 
 from beam_pipelines.build_examples import main
 
+pytestmark = pytest.mark.integration
+
 TEMPLATES = importlib.resources.files("beam_pipelines") / "templates"
 METADATA = json.loads((TEMPLATES / "build_examples_metadata.json").read_text())
 PARAMETERS: dict[str, dict[str, Any]] = {parameter["name"]: parameter for parameter in METADATA["parameters"]}

@@ -16,7 +16,7 @@ from flink_cluster import SLOTS, FlinkCluster, flink_cluster
 from flink_jars import UnavailableError, fetch_job_server
 from small_job import SmallJob, build, digest
 
-pytestmark = pytest.mark.flink
+pytestmark = [pytest.mark.integration, pytest.mark.flink]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from export.local_server.server import start_local_server
 from tests.docs.pages import README, ROOT, section, text_of, twin_tf_calls
 from twin_tf.cli.main import main
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):

@@ -9,7 +9,7 @@ import pytest
 
 from tests.packaging.checkout import copy_checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 READ_BY_THE_PACKAGES = {
     "twin_tf/py.typed",

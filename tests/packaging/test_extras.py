@@ -17,6 +17,8 @@ from tests.packaging.checkout import REPOSITORY
 from twin_tf.cli.extras import EXTRAS
 from twin_tf.cli.main import main
 
+pytestmark = pytest.mark.integration
+
 BASE_ALONE = {"simulate", "import"}
 HEAVY = {"tensorflow", "tf-keras", "apache-beam", "scikit-learn", "matplotlib"}
 

@@ -9,6 +9,8 @@ import pytest
 from tests.serving_configs.check import problems
 from tests.serving_configs.test_serving_configs import FOLDER
 
+pytestmark = pytest.mark.integration
+
 COMPOSE, DEPLOYMENT = "docker-compose.yaml", "kubernetes/deployment.yaml"
 REFRESH, SCALING, SERVICE = "kubernetes/refresh.yaml", "kubernetes/scaling.yaml", "kubernetes/service.yaml"
 DASHBOARD = "grafana/twin.json"

@@ -14,6 +14,8 @@ from tests.serving_configs import promql, server_flags, text_protos
 from tests.serving_configs.check import problems
 from tests.serving_configs.configs import read
 
+pytestmark = pytest.mark.integration
+
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = REPOSITORY / "serving_configs"
 

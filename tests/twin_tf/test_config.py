@@ -11,6 +11,8 @@ import yaml
 from twin_tf.config import Config, ModelConfig, ServingConfig, TrainingConfig, config_from_mapping, load_config
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
 
+pytestmark = pytest.mark.integration
+
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "twin_tf" / "configs").glob("*.yaml"))
 
 

@@ -21,6 +21,8 @@ from twin_tf.runs.recorded_settings import load_run_config, recorded_model
 from twin_tf.runs.run import RunInfo
 from twin_tf.runs.run_lock import claimed_run
 
+pytestmark = pytest.mark.integration
+
 SEARCHES = {
     "average": "avg_pooling", "bm25": "ubr4ctr", "category": "sim_hard", "consistent": "twin", "hash_rounds": "sdim",
     "inner_product": "sim_soft", "item_clusters": "sim_cluster", "learned_inner_product": "sim_soft_learned",

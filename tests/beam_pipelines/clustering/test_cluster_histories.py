@@ -30,6 +30,8 @@ from twin_tf.records.format import Manifest
 from twin_tf.runs.run import RUN, load_info, save_info
 from twin_tf.training.train import train_model
 
+pytestmark = pytest.mark.integration
+
 SETTINGS = ClusterConfig(completion="completion", gamma=8, recent=10, period_days=4.0)
 
 

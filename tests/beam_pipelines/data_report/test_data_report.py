@@ -30,6 +30,8 @@ from beam_pipelines.data_report.summary import (
 )
 from twin_tf.core.dataclass_yaml import ConfigError
 
+pytestmark = pytest.mark.integration
+
 FIGURES = ["history_lengths.png", "label_rate.png", "unknown_rate.png", "coverage.png"]
 
 PAGE = """\

@@ -11,6 +11,8 @@ from beam_pipelines.import_dataset import DATASETS, import_dataset
 from twin_tf.config import load_config
 from twin_tf.features.encoders import FeatureEncoder
 
+pytestmark = pytest.mark.integration
+
 SEVERAL_VALUES = {"movielens": ["genres"], "kuairand": ["tags"]}
 
 

@@ -14,6 +14,8 @@ from beam_pipelines.simulate_logs import Simulation, history_lengths, simulate_l
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 
+pytestmark = pytest.mark.integration
+
 SMALL = {"users": 12, "days": 30, "items": 800, "topics": 40, "median_history": 60, "max_history": 200, "targets": 500}
 
 

@@ -19,6 +19,8 @@ from beam_pipelines.io.progress import NAMESPACE
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import Manifest
 
+pytestmark = pytest.mark.integration
+
 SUFFIXES = [".parquet", ".jsonl", ".csv", ".jsonl.gz", ".csv.gz"]
 
 

@@ -15,6 +15,8 @@ from tests.beam_pipelines.examples.test_build_examples import build, digest
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import Manifest
 
+pytestmark = pytest.mark.integration
+
 GOOD = {
     "u": 1,
     "i": 2,

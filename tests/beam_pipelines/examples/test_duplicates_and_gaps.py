@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_logs import Row, random_logs, read_back, schema, write_logs
 
 from beam_pipelines.examples.event_batches import LABEL, TARGET, first_of_duplicates
 from tests.beam_pipelines.examples.test_build_examples import build, digest
+
+pytestmark = pytest.mark.integration
 
 EVENTS = {**schema().to_plain()["events"], "deduplicate": True}
 

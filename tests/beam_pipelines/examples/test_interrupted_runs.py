@@ -16,6 +16,8 @@ from tests.beam_pipelines.examples.test_build_examples import build, digest
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import load_schema
 
+pytestmark = pytest.mark.integration
+
 
 def command(tmp_path: Path, arguments: dict[str, str], output: str) -> list[str]:
     (tmp_path / "schema.yaml").write_text(yaml.safe_dump({"schema": schema().to_plain()}))

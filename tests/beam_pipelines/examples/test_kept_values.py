@@ -13,6 +13,8 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.records.packing import float_bits, from_bits
 
+pytestmark = pytest.mark.integration
+
 
 def keeping(split: dict[str, int] | None = None, length: int = 6) -> FeatureSchema:
     plain = schema(split=split).to_plain()

@@ -18,6 +18,8 @@ from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
 
+pytestmark = pytest.mark.integration
+
 TOPICS = [" crime |poetry", "poetry|poetry||travel", "", None, " | ", "a|b|c|poetry|crime", "rare", "travel"]
 DAYS = ({"valid_from": 40, "test_from": 45}, {"valid_from": 80, "test_from": 90})
 

@@ -19,6 +19,8 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import Counts, Manifest, Shard, SplitTimes
 from twin_tf.records.packing import pack, unpack, width_of
 
+pytestmark = pytest.mark.integration
+
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 

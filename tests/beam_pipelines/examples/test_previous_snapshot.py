@@ -15,6 +15,8 @@ from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.records.format import Manifest
 
+pytestmark = pytest.mark.integration
+
 YESTERDAY = {"valid_from": 40, "test_from": 45}
 TODAY = {"valid_from": 80, "test_from": 90}
 

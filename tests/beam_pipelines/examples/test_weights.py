@@ -14,6 +14,8 @@ from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import TARGET_WEIGHT
 from twin_tf.records.packing import FLOAT_WIDTH, float_bits, pack, unpack
 
+pytestmark = pytest.mark.integration
+
 LARGEST = float(np.finfo(np.float32).max)
 
 

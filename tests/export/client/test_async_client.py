@@ -12,6 +12,8 @@ from export.local_server.server import start_local_server
 from twin_tf.features.encoders import hash_id
 from twin_tf.features.schema import load_schema
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def server(toys, place, tmp_path_factory):

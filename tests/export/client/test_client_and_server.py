@@ -16,6 +16,8 @@ from export.contract import errors
 from export.local_server.server import start_local_server
 from export.session.child_process import child_environment
 
+pytestmark = pytest.mark.integration
+
 PATIENCE_S = 60
 
 

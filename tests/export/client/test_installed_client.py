@@ -13,7 +13,7 @@ from export.local_server.server import start_local_server
 from tests.engines.worker_environment import worker_environment
 from tests.packaging.checkout import copy_checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 REQUEST = {
     "history": [{"item": 101, "time": 100, "price": 2.5}, {"item": 102, "time": 200, "price": 1.5}],

@@ -11,6 +11,8 @@ import pytest
 
 from export.local_server.server import start_local_server
 
+pytestmark = pytest.mark.integration
+
 PAGE = (Path(__file__).parents[3] / "docs" / "client.md").read_text()
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
 

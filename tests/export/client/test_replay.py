@@ -12,6 +12,8 @@ from export.local_server.server import start_local_server
 from tests.twin_tf import small_run
 from twin_tf.core.dataclass_yaml import ConfigError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def model():

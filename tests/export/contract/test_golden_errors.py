@@ -18,6 +18,8 @@ from export.local_server.server import start_local_server
 from export.protos import graph_pb2, serving_pb2
 from tests.twin_tf.small_run import shared_root, small_model
 
+pytestmark = pytest.mark.integration
+
 GOLDEN = yaml.safe_load((Path(__file__).parents[1] / "golden_errors.yaml").read_text())
 METHODS = {
     "Predict": ("PredictionService", serving_pb2.PredictRequest),

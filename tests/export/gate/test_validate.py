@@ -18,6 +18,8 @@ from twin_tf.core.tfrecord import frame
 from twin_tf.evaluation.metrics import MetricsAccumulator
 from twin_tf.features.schema import load_schema
 
+pytestmark = pytest.mark.integration
+
 
 def gate(directory, *options):
     command = [sys.executable, "-m", "export.gate.validate", str(directory), "--json", *map(str, options)]

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.serving_faults import corrupt_newest, hot_swaps, one_of_two_killed
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.integration, pytest.mark.faults]
 RATE = 20
 
 

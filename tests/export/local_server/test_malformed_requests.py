@@ -13,6 +13,8 @@ from export.client.client import TwinClient
 from export.local_server.server import start_local_server
 from export.protos import graph_pb2, serving_pb2
 
+pytestmark = pytest.mark.integration
+
 METHODS = (
     "PredictionService/Predict",
     "PredictionService/GetModelMetadata",

@@ -10,6 +10,8 @@ import pytest
 from export.client.client import TwinClient
 from export.local_server.server import start_local_server
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def server(toys, place, tmp_path_factory):

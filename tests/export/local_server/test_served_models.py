@@ -17,6 +17,8 @@ from export.local_server.version_manager import chosen_versions
 from export.protos import config_pb2
 from export.session.child_process import child_environment
 
+pytestmark = pytest.mark.integration
+
 CONFIG = """
 model_config_list {{
   config {{

@@ -7,6 +7,8 @@ import pytest
 from export.local_server.server import start_local_server
 from export.local_server.stall_watch import processor_ticks
 
+pytestmark = pytest.mark.integration
+
 SLOW = """
 import sys, time
 if sys.orig_argv[1:3] == ["-m", "export.local_server"]:

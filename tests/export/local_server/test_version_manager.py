@@ -1,5 +1,9 @@
 """Versions come and go with their directories; one in use is never pulled away."""
 
+import pytest
+
+pytestmark = pytest.mark.integration
+
 RUN = """
 import json, shutil, sys, threading, time
 from pathlib import Path

@@ -17,6 +17,8 @@ from export.contract.version_layout import version_numbers
 from export.publishing.publisher import publish
 from export.session.child_process import child_environment
 
+pytestmark = pytest.mark.integration
+
 KILLS = 50
 HIDDEN = (".incoming-", ".outgoing-")
 

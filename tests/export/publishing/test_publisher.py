@@ -20,6 +20,8 @@ from export.publishing.publisher import PublishError, ServerCheck, publish, refu
 from export.publishing.version_store import hidden_numbers
 from export.session.child_process import child_environment
 
+pytestmark = pytest.mark.integration
+
 
 def contents(directory: Path):
     """Every file but the publisher's own manifest."""

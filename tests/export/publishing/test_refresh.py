@@ -35,6 +35,8 @@ from twin_tf.renamed_settings import put
 from twin_tf.runs.projections import load_projections, run_with_catalogue
 from twin_tf.training.train import train_model
 
+pytestmark = pytest.mark.integration
+
 FEW_TARGETS = Limits(auc_epsilon=0.5)
 """Of two days' models on 30 targets, either may be the better one."""
 

@@ -20,8 +20,17 @@ from twin_tf.search import STRATEGIES, find_strategy
 from twin_tf.search.protocol import PoolingSearch
 from twin_tf.training.train import train_model
 
+pytestmark = pytest.mark.integration
 
-@pytest.mark.parametrize("search", sorted(STRATEGIES))
+BY_DAY = {"twin", "mimn"}
+"""TWIN and one that pools; the others share their code, and `test_searches_served` loads each as the server does."""
+
+SEARCHES = [
+    search if search in BY_DAY else pytest.param(search, marks=pytest.mark.slow) for search in sorted(STRATEGIES)
+]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
 def test_every_search_is_trained_evaluated_exported_and_served(search: str, tmp_path: Path) -> None:
     root = shared_root()
     small_data(root)

@@ -19,6 +19,8 @@ from twin_tf.records.batch import Batch, History, Targets
 from twin_tf.records.format import Manifest
 from twin_tf.runs.run import load_run
 
+pytestmark = pytest.mark.integration
+
 UNKNOWN_IDS = (0, -1, 7, 2**62, -(2**63))
 
 

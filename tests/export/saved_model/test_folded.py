@@ -8,6 +8,8 @@ from tests.export.toy_servable import in_cpp, with_variables
 from tests.twin_tf import small_run
 from twin_tf.runs.run import load_run
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def model():

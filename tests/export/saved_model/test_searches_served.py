@@ -9,6 +9,8 @@ from tests.twin_tf.searching import item_state, settings_of
 from twin_tf.core.keras_api import tf
 from twin_tf.search import STRATEGIES
 
+pytestmark = pytest.mark.integration
+
 ITEMS = 62  # of the toys' catalogue, padding and unknown included
 
 

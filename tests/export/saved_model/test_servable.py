@@ -14,6 +14,8 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.runs.run import load_run
 
+pytestmark = pytest.mark.integration
+
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 EVERYTHING = {
     "topics": True,

@@ -9,6 +9,8 @@ from tests.export.toy_servable import as_trained, make_requests, make_toy
 from twin_tf.core.keras_api import tf
 from twin_tf.layers import embeddings
 
+pytestmark = pytest.mark.integration
+
 HEADS, HEAD_SIZE, WIDTH = 3, 4, 10
 A_ROW = WIDTH * HEADS * HEAD_SIZE
 FOLDING = HEADS * (7 * 3 + 6 * 5 + 9 * 2)  # play_time, age, weekday: rows x width

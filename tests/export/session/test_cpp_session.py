@@ -6,6 +6,8 @@ import pytest
 from export.contract.errors import NotFoundError
 from export.session.cpp_session import CppSession
 
+pytestmark = pytest.mark.integration
+
 RUN = """
 import json, sys, threading
 import numpy as np

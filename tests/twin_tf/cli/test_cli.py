@@ -17,6 +17,8 @@ from tests.twin_tf import small_run
 from twin_tf import __version__
 from twin_tf.cli.main import main
 
+pytestmark = pytest.mark.integration
+
 COMMANDS = (
     "simulate", "import", "preprocess", "cluster", "item-embeddings", "train", "evaluate", "inspect",
     "compare", "export", "validate", "publish", "refresh",

@@ -20,6 +20,8 @@ from twin_tf.core.tfrecord import CorruptRecordError
 from twin_tf.experiments.subprocess_runner import StepFailedError
 from twin_tf.runs.checkpoints import DamagedCheckpointError
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("twin_tf", "export", "beam_pipelines")
 

@@ -8,6 +8,8 @@ import pytest
 
 from twin_tf.core.file_lock import file_lock
 
+pytestmark = pytest.mark.integration
+
 HOLDER = """
 import os, sys, time
 from pathlib import Path

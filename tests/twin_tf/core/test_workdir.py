@@ -12,6 +12,8 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.files import full_disk
 from twin_tf.core.workdir import claimed_workdir
 
+pytestmark = pytest.mark.integration
+
 
 def test_one_process_at_a_time_works_in_it(tmp_path: Path) -> None:
     again = "from pathlib import Path; from twin_tf.core.workdir import claimed_workdir\n"

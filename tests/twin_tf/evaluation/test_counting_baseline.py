@@ -8,6 +8,8 @@ from twin_tf.evaluation.counting_baseline import _counts, evaluate_counting
 from twin_tf.evaluation.metrics import compute_metrics
 from twin_tf.records.input_pipeline import load_item_features
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("window", [1, 25, 400])
 def test_counting_is_the_formula_over_the_latest_behaviours(manifest, prepared, window):

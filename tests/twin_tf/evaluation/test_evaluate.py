@@ -11,6 +11,8 @@ from twin_tf.evaluation.metrics import compute_metrics
 from twin_tf.records.seen_items import load_seen_items, save_seen_items, seen_items
 from twin_tf.runs.run import load_run
 
+pytestmark = pytest.mark.integration
+
 
 def all_scores(run, manifest, split):
     batches = Evaluator(load_run(run).model).scores(manifest, split, 4)

@@ -13,6 +13,8 @@ from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
 from twin_tf.runs.run import load_run
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def found(run: Path) -> dict:

@@ -21,6 +21,8 @@ from twin_tf.records.format import Manifest
 from twin_tf.runs.item_embeddings import make_item_embeddings
 from twin_tf.search import STRATEGIES, make_search
 
+pytestmark = pytest.mark.integration
+
 
 def result(key: str, seed: int, auc: float, **changes: Any) -> dict[str, Any]:
     lengths = [

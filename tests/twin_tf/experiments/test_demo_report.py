@@ -9,6 +9,8 @@ from twin_tf.experiments.demo_report import Done, build_report, quality_table, w
 from twin_tf.experiments.shipped_data import SHIPPED
 from twin_tf.experiments.subprocess_runner import Steps
 
+pytestmark = pytest.mark.integration
+
 CLASSES = [
     {"from": 0, "to": 50, "auc": 0.6, "gauc": 0.61, "targets": 1200},
     {"from": 50, "to": None, "auc": 0.7, "gauc": 0.71, "targets": 34000},

@@ -13,6 +13,8 @@ from twin_tf.core.result_cache import ResultCache, unused_section
 from twin_tf.experiments import experiment as arms_module
 from twin_tf.experiments.experiment import ExperimentRunner, Variant
 
+pytestmark = pytest.mark.integration
+
 
 def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
     prepared = prepared_of(tmp_path, "{}")

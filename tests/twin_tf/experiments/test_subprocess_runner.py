@@ -14,6 +14,8 @@ from twin_tf.core.end_with_parent import ending_with_this_process
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.experiments.subprocess_runner import StepFailedError, Steps
 
+pytestmark = pytest.mark.integration
+
 MADE = Provenance({"size": 1}, "data", "code")
 
 

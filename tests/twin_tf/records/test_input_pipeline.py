@@ -14,6 +14,8 @@ from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, make_dataset
 
+pytestmark = pytest.mark.integration
+
 WHOLE = 400
 
 

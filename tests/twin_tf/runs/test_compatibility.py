@@ -23,6 +23,8 @@ from twin_tf.records.seen_items import load_seen_items
 from twin_tf.runs.compatibility import check_same_encoding, use_catalogue
 from twin_tf.runs.run import RunInfo, build_model, load_run
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def first():

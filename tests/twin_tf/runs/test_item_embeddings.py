@@ -16,6 +16,8 @@ from twin_tf.runs.item_embeddings import load_item_embeddings, make_item_embeddi
 from twin_tf.runs.run import SEARCH_STATE, load_run
 from twin_tf.training.train import train_model
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def root() -> Path:

@@ -18,6 +18,8 @@ from twin_tf.runs.run import RunInfo
 from twin_tf.runs.run_lock import claimed_run
 from twin_tf.training.train import train_model
 
+pytestmark = pytest.mark.integration
+
 SECTIONS = ("model", "clusters", "training", "serving")
 
 

@@ -19,7 +19,10 @@ from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import build_model, load_run
 
+pytestmark = pytest.mark.integration
 
+
+@pytest.mark.slow
 def test_planted_behaviours_that_a_search_finds_as_the_logs_tell_it() -> None:
     root = shared_root()
     small_data(root)
@@ -129,6 +132,7 @@ def test_another_search_hands_over_what_a_loop_says(setting: str) -> None:
         assert shares[size] == pytest.approx(_hits(model, manifest, size), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_an_ageing_table_finds_less() -> None:
     root = shared_root()
     manifest = small_data(root)

@@ -20,6 +20,8 @@ from twin_tf.experiments.comparison.run import Comparison
 from twin_tf.experiments.comparison.systems import SYSTEMS, chosen_systems
 from twin_tf.experiments.subprocess_runner import Steps, processor_shares
 
+pytestmark = pytest.mark.integration
+
 
 def test_after_a_failure_nothing_more_begins(tmp_path: Path) -> None:
     root = shared_root()

@@ -11,6 +11,8 @@ import pytest
 
 from twin_tf.config import TrainingConfig
 
+pytestmark = pytest.mark.integration
+
 COMPANY = Path(__file__).parents[1] / "company.py"
 TABLES = {
     *("video0", "author0", "video1", "author1", "play_time0", "age0", "weekday0", "sex0", "page0", "hour0"),

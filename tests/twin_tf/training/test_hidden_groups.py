@@ -22,8 +22,11 @@ from tests.twin_tf.hidden_groups import (
 )
 from twin_tf.config import ModelConfig, TrainingConfig
 
+pytestmark = pytest.mark.integration
+
 USERS, TEST_USERS = 6000, 500
 SEEDS = (1, 2, 3)
+BY_NIGHT = [pytest.param(name, marks=pytest.mark.slow) for name in ("ETA", "SDIM")]
 
 
 class Measured(NamedTuple):
@@ -52,17 +55,18 @@ def mean_auc(name: str) -> float:
     return float(np.mean([measured(name, seed).auc for seed in SEEDS]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["ETA", "SDIM"])
 def test_twin_is_ahead_of_a_search_by_hashes(other):
     assert measured("TWIN").auc > measured(other).auc
 
 
-@pytest.mark.parametrize("name", ["TWIN", "ETA", "SDIM"])
+@pytest.mark.parametrize("name", ["TWIN", *BY_NIGHT])
 def test_a_search_of_the_whole_life_is_ahead_of_din(name):
     assert measured(name).auc > measured("DIN").auc + 0.03
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", ["TWIN", "DIN", *BY_NIGHT])
 def test_rows_of_one_group_are_nearer_than_of_two(name):
     assert measured(name).same > 0.03 + measured(name).other
 

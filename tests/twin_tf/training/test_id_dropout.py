@@ -15,6 +15,8 @@ from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.training.train import train_model
 from twin_tf.training.train_step import TrainStep
 
+pytestmark = pytest.mark.integration
+
 RATE = 0.3
 
 

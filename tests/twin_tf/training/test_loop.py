@@ -18,6 +18,8 @@ from twin_tf.training.loop import Progress
 from twin_tf.training.train import train_model
 from twin_tf.training.train_step import TrainStep
 
+pytestmark = pytest.mark.integration
+
 SMALL = ("training.batch_records=8", "model.search=din", "model.heads=1")
 
 

@@ -10,6 +10,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from tests.twin_tf.planted_roles import ROLES, found_logit, make_trainer, plant, train
 from twin_tf.config import TrainingConfig
 
+pytestmark = pytest.mark.integration
+
 RECORDS, TEST_RECORDS = 3000, 800
 WITHIN = 0.01
 

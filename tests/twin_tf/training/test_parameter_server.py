@@ -15,6 +15,8 @@ from twin_tf.core.keras_api import tf
 from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.runs.run import load_run
 
+pytestmark = pytest.mark.integration
+
 CHIEF = Path(__file__).parents[1] / "parameter_server_chief.py"
 EPOCHS = 2
 

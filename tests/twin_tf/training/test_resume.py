@@ -20,6 +20,8 @@ from twin_tf.runs.run_lock import claimed_run
 from twin_tf.training.train import train_model
 from twin_tf.training.train_step import TrainStep
 
+pytestmark = pytest.mark.integration
+
 SETTINGS = (
     "training.batch_records=8",
     "training.checkpoint_steps=7",

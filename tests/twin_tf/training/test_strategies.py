@@ -18,6 +18,8 @@ from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.training.strategies import distribute, is_chief, lost_processes_named, make_strategy
 from twin_tf.training.tf_config import Task
 
+pytestmark = pytest.mark.integration
+
 TWO_REPLICAS = Path(__file__).parents[1] / "two_replicas.py"
 SERVE = """
 import json, sys

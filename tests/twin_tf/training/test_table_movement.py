@@ -20,6 +20,8 @@ from twin_tf.training.table_rows import named_tables
 from twin_tf.training.train import train_model
 from twin_tf.training.train_step import TrainStep
 
+pytestmark = pytest.mark.integration
+
 ROOT = small_run.shared_root()
 
 

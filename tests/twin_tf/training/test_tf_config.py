@@ -9,6 +9,8 @@ import pytest
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.training.tf_config import read_task
 
+pytestmark = pytest.mark.integration
+
 CLUSTER = {"chief": ["a:1"], "worker": ["b:2", "c:3"], "ps": ["d:4", "e:5"]}
 
 

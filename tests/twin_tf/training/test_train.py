@@ -16,6 +16,8 @@ from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import load_run
 from twin_tf.training.train import train_model
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_run_holds_everything_that_export_needs(run, manifest, prepared):
     report, info = read_json(run / "report.json"), read_json(run / "run.json")

@@ -11,6 +11,8 @@ from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import RunInfo, build_model
 from twin_tf.training.train_step import FINAL_RATE, TrainStep
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def make_model(manifest, prepared):

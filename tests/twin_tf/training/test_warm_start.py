@@ -24,6 +24,8 @@ from twin_tf.training.train import train_model
 from twin_tf.training.train_step import TrainStep
 from twin_tf.training.warm_start import apply_transfer, embedding_tables, plan_transfer
 
+pytestmark = pytest.mark.integration
+
 ROOT = small_run.shared_root()
 TABLES = {
     "video": "item_embedding/embedding_video",
