@@ -73,7 +73,7 @@ def test_every_kind_of_model_is_served_as_it_scores_with_the_rounded_table(expor
     scores = toy.model.score(as_trained(toy, request), tf.convert_to_tensor(servable.projection.table))
     np.testing.assert_allclose(served["probability"], tf.sigmoid(scores.logit), atol=1e-5)
     assert np.ptp(served["probability"]) > 0.1
-    true = scores.long_term.retrieved_of
+    true = scores.long_term.retrieved
     shape = retrieved["valid"].shape
     position, valid = (np.broadcast_to(one, shape) for one in (true.position, true.valid))
     assert retrieved_of(retrieved["position"], retrieved["valid"]) == retrieved_of(position, valid)
