@@ -19,17 +19,18 @@ from twin_tf.features.request_names import (
     HISTORY_TIME,
     PREFIXES,
     REQUEST_TIME,
+    dtype_of,
     of_history,
+    rank_of,
 )
 
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema
 
-_WIDE = frozenset({HISTORY_ITEM, HISTORY_TIME, REQUEST_TIME, CANDIDATE_ITEM})
 _REQUIRED = (HISTORY_ITEM, HISTORY_TIME, REQUEST_TIME, CANDIDATE_ITEM)
 _ITEMS = (HISTORY_ITEM, CANDIDATE_ITEM)
-_CLUSTERS = HISTORY_COUNT
 _COUNTS = {HISTORY_LENGTH: HISTORY_ITEM, CANDIDATE_COUNT: CANDIDATE_ITEM}
+_NAMES = (*_REQUIRED, *_COUNTS, HISTORY_COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +63,7 @@ class ClickRequest:
 
     def to_inputs(self) -> dict[str, Any]:
         """The mapping of signature names to values."""
-        names = (*_REQUIRED, *_COUNTS, _CLUSTERS)
-        inputs = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        inputs = {name: getattr(self, name) for name in _NAMES if getattr(self, name) is not None}
         for prefix, features in zip(PREFIXES, (self.cross, self.user, self.context), strict=True):
             inputs |= {f"{prefix}{name}": value for name, value in features.items()}
         return inputs
@@ -110,7 +110,7 @@ def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema 
     for name in _ITEMS:
         values[name] = _hashed(name, values[name], schema)
     if schema is not None and schema.history.clustered:
-        values.setdefault(_CLUSTERS, np.ones(np.shape(values[HISTORY_ITEM]), np.int32))
+        values.setdefault(HISTORY_COUNT, np.ones(np.shape(values[HISTORY_ITEM]), np.int32))
     arrays = {name: _batched(name, value) for name, value in values.items()}
     users = len(arrays[CANDIDATE_ITEM])
     for name, array in arrays.items():
@@ -150,22 +150,17 @@ def _hashed(name: str, value: Any, schema: "FeatureSchema | None") -> Any:
     return encode_ids(schema.events.item, array.ravel().tolist()).reshape(array.shape)
 
 
-def _rank(name: str) -> int:
-    if name in _COUNTS or name == REQUEST_TIME:
-        return 1
-    if name == CANDIDATE_ITEM or of_history(name):
-        return 2
-    if name.startswith(PREFIXES):
-        return 1
-    raise ValueError(
-        f"the request has an unknown input {name!r}; names are {', '.join((*_REQUIRED, *_COUNTS, _CLUSTERS))}, and"
-        " history_<cross feature>, user_<user feature>, context_<context feature>"
-    )
+def _check_name(name: str) -> None:
+    if name not in _NAMES and not name.startswith(PREFIXES):
+        raise ValueError(
+            f"the request has an unknown input {name!r}; names are {', '.join(_NAMES)}, and"
+            " history_<cross feature>, user_<user feature>, context_<context feature>"
+        )
 
 
 def _batched(name: str, value: Any) -> Array:
-    rank = _rank(name)
-    dtype = np.dtype(np.int64 if name in _WIDE else np.int32)
+    _check_name(name)
+    rank, dtype = rank_of(name), np.dtype(dtype_of(name))
     array = np.asarray(value)
     if array.size == 0:
         array = array.astype(dtype)

@@ -11,18 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from twin_tf.features.request_names import (
-    CANDIDATE_COUNT,
-    CANDIDATE_ITEM,
-    HISTORY_COUNT,
-    HISTORY_ITEM,
-    HISTORY_LENGTH,
-    HISTORY_TIME,
-    REQUEST_TIME,
-    context_name,
-    history_name,
-    user_name,
-)
+from twin_tf.features.request_names import dtype_of, rank_of, request_inputs
 
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema
@@ -54,21 +43,8 @@ _VERSIONS = {"weights_version": TensorContract("int64", 1), "table_version": Ten
 
 
 def request_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
-    """The inputs of `serving_default` and `retrieve`: ids and times int64, indices and counts int32."""
-    inputs = {
-        HISTORY_ITEM: TensorContract("int64", 2),
-        HISTORY_LENGTH: TensorContract("int32", 1),
-        HISTORY_TIME: TensorContract("int64", 2),
-        REQUEST_TIME: TensorContract("int64", 1),
-        CANDIDATE_ITEM: TensorContract("int64", 2),
-        CANDIDATE_COUNT: TensorContract("int32", 1),
-    }
-    inputs |= {history_name(feature.name): TensorContract("int32", 2) for feature in schema.stored_cross}
-    if schema.history.clustered:
-        inputs[HISTORY_COUNT] = TensorContract("int32", 2)
-    inputs |= {user_name(feature.name): TensorContract("int32", 1) for feature in schema.user}
-    inputs |= {context_name(feature.name): TensorContract("int32", 1) for feature in schema.stored_context}
-    return inputs
+    """The inputs of `serving_default` and `retrieve`."""
+    return {name: TensorContract(dtype_of(name), rank_of(name)) for name in request_inputs(schema)}
 
 
 def feature_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:

@@ -13,18 +13,7 @@ import numpy.typing as npt
 from export.contract.probe_file import Probes, batches
 from export.saved_model.servable import Servable, request_spec
 from twin_tf.core.keras_api import graph, tf
-from twin_tf.features.request_names import (
-    CANDIDATE_COUNT,
-    CANDIDATE_ITEM,
-    HISTORY_COUNT,
-    HISTORY_ITEM,
-    HISTORY_LENGTH,
-    HISTORY_TIME,
-    REQUEST_TIME,
-    context_name,
-    history_name,
-    user_name,
-)
+from twin_tf.features import request_names as wire
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import batch_spec, load_item_ids, make_dataset
@@ -123,22 +112,28 @@ def _requests(
             start = max(0, int(seen) - run.config.model.history_length)
             past = slice(start, int(seen))
             request: Request = {
-                HISTORY_ITEM: item_ids[batch.history.item[user, past]],
-                HISTORY_TIME: batch.history.time[user, past],
-                HISTORY_LENGTH: np.array(int(seen) - start, np.int32),
-                REQUEST_TIME: np.array(moment, np.int64),
-                CANDIDATE_ITEM: item_ids[batch.targets.item[user, shown]],
-                CANDIDATE_COUNT: np.array(len(shown), np.int32),
+                wire.HISTORY_ITEM: item_ids[batch.history.item[user, past]],
+                wire.HISTORY_TIME: batch.history.time[user, past],
+                wire.HISTORY_LENGTH: np.array(int(seen) - start, np.int32),
+                wire.REQUEST_TIME: np.array(moment, np.int64),
+                wire.CANDIDATE_ITEM: item_ids[batch.targets.item[user, shown]],
+                wire.CANDIDATE_COUNT: np.array(len(shown), np.int32),
                 "probability": probability[user, shown],
                 "label": batch.label[user, shown],
                 "position": np.where(position[user, shown] >= 0, position[user, shown] - start, -1),
             }
-            request.update({history_name(f.name): batch.history.cross[f.name][user, past] for f in schema.stored_cross})
-            if schema.history.clustered:
-                request[HISTORY_COUNT] = batch.history.count[user, past]
-            request.update({user_name(f.name): np.array(batch.user[f.name][user], np.int32) for f in schema.user})
             request.update(
-                {context_name(f.name): batch.targets.context[f.name][user, shown[0]] for f in schema.stored_context}
+                {wire.history_name(f.name): batch.history.cross[f.name][user, past] for f in schema.stored_cross}
+            )
+            if schema.history.clustered:
+                request[wire.HISTORY_COUNT] = batch.history.count[user, past]
+            of_user = {f.name: np.array(batch.user[f.name][user], np.int32) for f in schema.user}
+            request.update({wire.user_name(name): index for name, index in of_user.items()})
+            request.update(
+                {
+                    wire.context_name(f.name): batch.targets.context[f.name][user, shown[0]]
+                    for f in schema.stored_context
+                }
             )
             requests.append(request)
     return requests

@@ -1,15 +1,18 @@
 """Commands between a model directory and answers: validate, publish, refresh, rollback, serve, predict."""
 
+import dataclasses
+import functools
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from twin_tf.cli.extras import require
-from twin_tf.cli.options import Command, json_option, show
+from twin_tf.cli.options import json_option, show
 
 if TYPE_CHECKING:
     from export.gate.validate import Limits
@@ -28,39 +31,41 @@ class CommandFailedError(click.ClickException):
     exit_code = 1
 
 
-def limit_options(command: Command) -> Command:
-    """Adds what the gate tolerates, the fields of `export.gate.validate.Limits`; left out, its defaults hold."""
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds what the gate tolerates; the command gets it as `limits`. What is left out has the gate's default."""
+
+    @functools.wraps(command)
+    def with_limits(*args: Any, **options: Any) -> Any:
+        from export.gate.validate import Limits
+
+        given = {field.name: options.pop(field.name) for field in dataclasses.fields(Limits)}
+        return command(*args, limits=Limits(**{k: v for k, v in given.items() if v is not None}), **options)
+
+    wrapped: Callable[..., Any] = with_limits
     for name, kind, text in (
         ("--auc-epsilon", float, "How far the AUC may fall below the published version's.  [default: 0.002]"),
         ("--max-bytes", int, "Size budget of the directory.  [default: 64 GiB]"),
         ("--tolerance", float, "Largest difference from the trainer's scores.  [default: 1e-5]"),
     ):
-        command = click.option(name, type=kind, help=text)(command)
-    return command
+        wrapped = click.option(name, type=kind, help=text)(wrapped)
+    return wrapped
 
 
-def watcher_options(command: Command) -> Command:
-    """Adds `--server`, `--model-name` and `--timeout`, the fields of `export.publishing.publisher.ServerCheck`."""
-    command = click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait.")(command)
-    name = click.option("--model-name", default="twin", show_default=True, help="Its name at the server.")
-    return click.option("--server", help=SERVER)(name(command))
+def watcher_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the server that is to be watched; the command gets it as `watcher`, None without `--server`."""
 
+    @functools.wraps(command)
+    def with_watcher(*args: Any, server: str | None, model_name: str, timeout_s: float, **options: Any) -> Any:
+        from export.publishing.publisher import ServerCheck
 
-def _limits(auc_epsilon: float | None, max_bytes: int | None, tolerance: float | None) -> "Limits":
-    from export.gate.validate import Limits
+        watcher = ServerCheck(server, model_name, timeout_s) if server else None
+        return command(*args, watcher=watcher, **options)
 
-    usual = Limits()
-    return Limits(
-        tolerance=usual.tolerance if tolerance is None else tolerance,
-        max_bytes=usual.max_bytes if max_bytes is None else max_bytes,
-        auc_epsilon=usual.auc_epsilon if auc_epsilon is None else auc_epsilon,
+    wrapped = click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait.")(
+        with_watcher
     )
-
-
-def _watcher(server: str | None, model_name: str, timeout_s: float) -> "ServerCheck | None":
-    from export.publishing.publisher import ServerCheck
-
-    return ServerCheck(server, model_name, timeout_s) if server else None
+    name = click.option("--model-name", default="twin", show_default=True, help="Its name at the server.")
+    return click.option("--server", help=SERVER)(name(wrapped))
 
 
 @click.command()
@@ -71,9 +76,7 @@ def _watcher(server: str | None, model_name: str, timeout_s: float) -> "ServerCh
 def validate(
     model: str,
     base_path: str | None,
-    auc_epsilon: float | None,
-    max_bytes: int | None,
-    tolerance: float | None,
+    limits: "Limits",
     as_json: bool,
 ) -> None:
     r"""Say whether a model directory is fit to be published; TensorFlow's Python is never imported.
@@ -86,7 +89,7 @@ def validate(
     from export.gate.validate import validate as validate_model
 
     require("tensorflow")
-    report = validate_model(model, base_path=base_path, limits=_limits(auc_epsilon, max_bytes, tolerance))
+    report = validate_model(model, base_path=base_path, limits=limits)
     show(report.to_plain(), as_json, as_lines(report))
     if not report.ok:
         raise CommandFailedError(f"{model} is not fit to be published: {report.reason()}")
@@ -103,12 +106,8 @@ def publish(
     model: str,
     base_path: str,
     keep: int,
-    auc_epsilon: float | None,
-    max_bytes: int | None,
-    tolerance: float | None,
-    server: str | None,
-    model_name: str,
-    timeout_s: float,
+    limits: "Limits",
+    watcher: "ServerCheck | None",
     as_json: bool,
 ) -> None:
     r"""Validate a model directory and publish it atomically as the newest version.
@@ -120,7 +119,6 @@ def publish(
     from export.publishing.publisher import publish as publish_model
 
     require("tensorflow")
-    limits, watcher = _limits(auc_epsilon, max_bytes, tolerance), _watcher(server, model_name, timeout_s)
     version = publish_model(model, base_path, keep=keep, limits=limits, watcher=watcher)
     show({"version": int(version.name), "path": str(version)}, as_json, f"published {version}")
 
@@ -142,12 +140,8 @@ def refresh(
     projections: str | None,
     model: str | None,
     keep: int,
-    auc_epsilon: float | None,
-    max_bytes: int | None,
-    tolerance: float | None,
-    server: str | None,
-    model_name: str,
-    timeout_s: float,
+    limits: "Limits",
+    watcher: "ServerCheck | None",
     as_json: bool,
 ) -> None:
     r"""Publish new weights or new items under the graph that is served already; nothing is traced.
@@ -166,8 +160,8 @@ def refresh(
         projections=projections,
         model=model,
         keep=keep,
-        limits=_limits(auc_epsilon, max_bytes, tolerance),
-        watcher=_watcher(server, model_name, timeout_s),
+        limits=limits,
+        watcher=watcher,
     )
     total = sum(result["seconds"].values())
     sentence = f"published {result['path']}: {result['items']:,} items, {result['new_items']:,} new, in {total:.0f} s"
@@ -179,9 +173,7 @@ def refresh(
 @click.option("--to", type=int, metavar="VERSION", help="An earlier version.  [default: the one before the newest]")
 @watcher_options
 @json_option
-def rollback(
-    base_path: str, to: int | None, server: str | None, model_name: str, timeout_s: float, as_json: bool
-) -> None:
+def rollback(base_path: str, to: int | None, watcher: "ServerCheck | None", as_json: bool) -> None:
     r"""Make an earlier version the newest again; what stood above it is hidden, not removed.
 
     \b
@@ -190,7 +182,7 @@ def rollback(
     """
     from export.publishing.publisher import roll_back
 
-    version = roll_back(base_path, to=to, watcher=_watcher(server, model_name, timeout_s))
+    version = roll_back(base_path, to=to, watcher=watcher)
     show({"version": int(version.name), "path": str(version)}, as_json, f"the newest version is {version} again")
 
 

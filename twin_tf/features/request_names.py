@@ -1,6 +1,6 @@
 """What the tensors of a request are called on the wire, for exporter, gate, server and clients alike.
 
-`B` users, `L` behaviours oldest first, `C` candidates; `signatures.request_contract` has their types.
+And of which type and rank they are: `B` users, `L` behaviours oldest first, `C` candidates.
 """
 
 from typing import TYPE_CHECKING
@@ -42,10 +42,27 @@ def of_history(name: str) -> bool:
     return name.startswith(PREFIXES[0])
 
 
-def request_inputs(schema: "FeatureSchema") -> set[str]:
+def request_inputs(schema: "FeatureSchema") -> tuple[str, ...]:
     """The names of all inputs of a request."""
-    always = {HISTORY_ITEM, HISTORY_TIME, HISTORY_LENGTH, REQUEST_TIME, CANDIDATE_ITEM, CANDIDATE_COUNT}
-    features = {history_name(feature.name) for feature in schema.stored_cross}
-    features |= {user_name(feature.name) for feature in schema.user}
-    features |= {context_name(feature.name) for feature in schema.stored_context}
-    return always | features | ({HISTORY_COUNT} if schema.history.clustered else set())
+    return (
+        HISTORY_ITEM,
+        HISTORY_LENGTH,
+        HISTORY_TIME,
+        REQUEST_TIME,
+        CANDIDATE_ITEM,
+        CANDIDATE_COUNT,
+        *(history_name(feature.name) for feature in schema.stored_cross),
+        *([HISTORY_COUNT] if schema.history.clustered else []),
+        *(user_name(feature.name) for feature in schema.user),
+        *(context_name(feature.name) for feature in schema.stored_context),
+    )
+
+
+def dtype_of(name: str) -> str:
+    """NumPy's name of an input's type: ids and times are int64, indices and counts int32."""
+    return "int64" if name in (HISTORY_ITEM, HISTORY_TIME, REQUEST_TIME, CANDIDATE_ITEM) else "int32"
+
+
+def rank_of(name: str) -> int:
+    """An input's dimensions: 2 with one value for each behaviour or candidate, else 1."""
+    return 2 if name == CANDIDATE_ITEM or (of_history(name) and name != HISTORY_LENGTH) else 1

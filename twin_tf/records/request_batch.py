@@ -3,18 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from twin_tf.core.keras_api import tf
-from twin_tf.features.request_names import (
-    CANDIDATE_COUNT,
-    CANDIDATE_ITEM,
-    HISTORY_COUNT,
-    HISTORY_ITEM,
-    HISTORY_LENGTH,
-    HISTORY_TIME,
-    REQUEST_TIME,
-    context_name,
-    history_name,
-    user_name,
-)
+from twin_tf.features import request_names as wire
 from twin_tf.features.schema import LONGEST_HISTORY, UNKNOWN, FeatureSchema
 from twin_tf.records.batch import Batch, History, Targets
 
@@ -34,34 +23,34 @@ def request_batch(
     Returns:
         The batch, and int32 `(B,)`: how many real ids of each user are not in the catalogue.
     """
-    columns, width = tf.shape(request[HISTORY_ITEM])[1], tf.shape(request[CANDIDATE_ITEM])[1]
-    length = tf.clip_by_value(request[HISTORY_LENGTH], 0, columns)
-    count = tf.clip_by_value(request[CANDIDATE_COUNT], 0, width)
-    history_rows, candidate_rows = rows(request[HISTORY_ITEM]), rows(request[CANDIDATE_ITEM])
+    columns, width = tf.shape(request[wire.HISTORY_ITEM])[1], tf.shape(request[wire.CANDIDATE_ITEM])[1]
+    length = tf.clip_by_value(request[wire.HISTORY_LENGTH], 0, columns)
+    count = tf.clip_by_value(request[wire.CANDIDATE_COUNT], 0, width)
+    history_rows, candidate_rows = rows(request[wire.HISTORY_ITEM]), rows(request[wire.CANDIDATE_ITEM])
     # A fresh history may hold what happened at the very moment or after it: never seen, as in training.
-    earlier = (request[HISTORY_TIME] < request[REQUEST_TIME][:, None]) & tf.sequence_mask(length, columns)
+    earlier = (request[wire.HISTORY_TIME] < request[wire.REQUEST_TIME][:, None]) & tf.sequence_mask(length, columns)
     unknown = _count((history_rows == UNKNOWN) & tf.sequence_mask(length, columns))
     unknown += _count((candidate_rows == UNKNOWN) & tf.sequence_mask(count, width))
     sizes = tf.ones_like(history_rows)
     if schema.history.clustered:  # what no cluster can have becomes the nearest that one can
-        sizes = tf.clip_by_value(request[HISTORY_COUNT], 1, LONGEST_HISTORY)
+        sizes = tf.clip_by_value(request[wire.HISTORY_COUNT], 1, LONGEST_HISTORY)
     history = History(
         item=history_rows,
-        time=request[HISTORY_TIME],
-        cross={feature.name: request[history_name(feature.name)] for feature in schema.stored_cross},
+        time=request[wire.HISTORY_TIME],
+        cross={feature.name: request[wire.history_name(feature.name)] for feature in schema.stored_cross},
         length=length,
         count=sizes,
     )
     targets = Targets(
         item=candidate_rows,
-        time=request[REQUEST_TIME][:, None],
+        time=request[wire.REQUEST_TIME][:, None],
         end=_count(earlier)[:, None],
-        context={feature.name: request[context_name(feature.name)][:, None] for feature in schema.stored_context},
+        context={feature.name: request[wire.context_name(feature.name)][:, None] for feature in schema.stored_context},
         count=count,
     )
-    user = {feature.name: request[user_name(feature.name)] for feature in schema.user}
+    user = {feature.name: request[wire.user_name(feature.name)] for feature in schema.user}
     nothing = tf.zeros([0, 0])
-    return Batch(history, targets, user, tf.zeros_like(request[REQUEST_TIME]), nothing, nothing), unknown
+    return Batch(history, targets, user, tf.zeros_like(request[wire.REQUEST_TIME]), nothing, nothing), unknown
 
 
 def _count(flags: tf.Tensor) -> tf.Tensor:

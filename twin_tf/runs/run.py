@@ -15,6 +15,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ class Run:
                 given.setdefault(name, np.full(users, width, np.int32))
         if HISTORY_ITEM in given:
             given.setdefault(HISTORY_COUNT, np.ones(given[HISTORY_ITEM].shape, np.int32))
-        missing = sorted(request_inputs(self.schema) - given.keys())
+        missing = sorted(set(request_inputs(self.schema)) - given.keys())
         if missing:
             raise ValueError(f"the request lacks {', '.join(missing)}")
         batch, _ = request_batch({name: tf.constant(value) for name, value in given.items()}, self.schema, self._rows)
@@ -136,12 +137,17 @@ class Run:
 
     def _rows(self, ids: tf.Tensor) -> tf.Tensor:
         """Raw item ids to item rows."""
-        known = self.item_ids[FIRST_KNOWN:]
-        order = np.argsort(known)
-        place = np.minimum(np.searchsorted(known[order], ids.numpy()), max(len(known) - 1, 0))
-        row = FIRST_KNOWN + order[place] if len(known) else np.zeros(ids.shape, np.int64)
-        here = known[order[place]] == ids.numpy() if len(known) else np.zeros(ids.shape, bool)
-        return tf.constant(np.where(here, row, UNKNOWN), tf.int32)
+        known, rows = self._catalogue
+        place = np.minimum(np.searchsorted(known, ids.numpy()), len(known) - 1)
+        return tf.constant(np.where(known[place] == ids.numpy(), rows[place], UNKNOWN), tf.int32)
+
+    @cached_property
+    def _catalogue(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The raw ids in rising order, and their rows; rows 0 and 1 stand for no item and are told by no request."""
+        order = np.argsort(self.item_ids[FIRST_KNOWN:])
+        rows = np.concatenate([[UNKNOWN], FIRST_KNOWN + order])
+        ids = np.concatenate([[np.iinfo(np.int64).min], self.item_ids[FIRST_KNOWN:][order]])
+        return ids, rows
 
 
 def schema_of(config: Config) -> FeatureSchema:

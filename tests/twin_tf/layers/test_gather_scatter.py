@@ -6,13 +6,13 @@ import pytest
 from twin_tf.core.keras_api import tf
 from twin_tf.layers.gather_scatter import gather_retrieved, scatter_weights
 
-HEADS, USERS, TARGETS, WIDTH, FINALISTS = 3, 2, 4, 9, 5
+HEADS, USERS, TARGETS, WIDTH, RETRIEVED = 3, 2, 4, 9, 5
 
 
 def places(targets):
     """Unique places per row; some retrieved behaviours missing, which lie at the last place."""
     generator = np.random.default_rng(5)
-    place = np.array([[generator.permutation(WIDTH - 1)[:FINALISTS] for _ in range(targets)] for _ in range(USERS)])
+    place = np.array([[generator.permutation(WIDTH - 1)[:RETRIEVED] for _ in range(targets)] for _ in range(USERS)])
     place[0, 0, 2:] = WIDTH - 1
     return place.astype(np.int32)
 
@@ -22,7 +22,7 @@ def test_each_direction_is_the_others_gradient(targets):
     place = places(targets)
     generator = np.random.default_rng(6)
     dense = tf.Variable(generator.normal(size=(HEADS, USERS, TARGETS, WIDTH)).astype(np.float32))
-    missing = np.broadcast_to((place == WIDTH - 1)[:, :, None], (USERS, TARGETS, HEADS, FINALISTS))
+    missing = np.broadcast_to((place == WIDTH - 1)[:, :, None], (USERS, TARGETS, HEADS, RETRIEVED))
     values = tf.Variable(np.where(missing, 0, generator.normal(size=missing.shape)).astype(np.float32))
 
     with tf.GradientTape() as tape:
