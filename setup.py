@@ -34,7 +34,7 @@ EXTRAS = {
     # Ask a served model.
     "client": ["grpcio>=1.66"],
     # Export, validate, publish, refresh, serve. Stock TensorFlow Serving itself is no Python package.
-    "serving": ["grpcio>=1.66", *MODEL],
+    "serving": ["grpcio>=1.66", *MODEL, "tensorflow-serving-api>=2.20,<2.22"],
     "train": [
         *MODEL,
         *FIGURES,
@@ -56,7 +56,6 @@ EXTRAS["dev"] = [
     "hypothesis>=6.100",
     "jsonschema>=4.23",
     "promql-parser>=0.5",
-    "tensorflow-serving-api>=2.20,<2.22",
     "ruff>=0.6",
     "mypy>=1.11",
     "types-PyYAML",

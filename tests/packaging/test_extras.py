@@ -1,10 +1,12 @@
 """Each role's extra is enough for its commands; without it a command says in one sentence what to install."""
 
+import ast
 import json
 import re
 import runpy
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +120,42 @@ def test_an_extra_brings_what_its_role_needs_and_no_more(setup_py: dict[str, Any
     assert extras["beam"] == extras["pipelines"]
     roles = ("client", "serving", "train", "pipelines", "gcp", "demo")
     assert set(extras["all"]) == {line for role in roles for line in extras[role]}
+
+
+ROOMS = {
+    "export/client": {"client"},
+    "export/contract": {"client"},
+    "export/protos": {"client"},
+    "export": {"serving"},
+    "twin_tf/experiments": {"train", "serving"},
+    "twin_tf": {"train"},
+    "beam_pipelines/project_items.py": {"gcp", "train"},
+    "beam_pipelines/clustering": {"gcp", "train"},
+    "beam_pipelines": {"gcp", "demo"},
+}
+"""Folder or file -> the extras that bring whatever it imports, in a function too; the first that fits counts."""
+
+
+def third_party(path: Path) -> set[str]:
+    """Top-level modules of other projects that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - {"twin_tf", "export", "beam_pipelines", "__future__"}
+
+
+def test_whatever_a_room_imports_comes_with_its_extra(setup_py: dict[str, Any]) -> None:
+    extras, owners, missing = setup_py["EXTRAS"], packages_distributions(), set()
+    brought = {name: names(setup_py["LIGHT"] + required) for name, required in extras.items()}
+    for package in ("twin_tf", "export", "beam_pipelines"):
+        for path in (REPOSITORY / package).rglob("*.py"):
+            place = path.relative_to(REPOSITORY).as_posix()
+            roles = next(roles for room, roles in ROOMS.items() if place == room or place.startswith(f"{room}/"))
+            for module in third_party(path):
+                found = {re.sub(r"[-_.]+", "-", owner).lower() for owner in owners.get(module, [module])}
+                if not any(found & brought[role] for role in roles):
+                    missing.add((place, module))
+    assert not missing

@@ -29,6 +29,7 @@ _PACKAGES = {
     "tensorboard": "TensorBoard",
     "tensorflow": "TensorFlow",
     "tensorflow_recommenders": "TensorFlow Recommenders",
+    "tensorflow_serving": "the API of TensorFlow Serving",
     "tf_keras": "tf_keras",
 }
 
