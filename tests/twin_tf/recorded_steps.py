@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from twin_tf.core.code_version import code_digest
 from twin_tf.core.result_cache import ResultCache
+from twin_tf.experiments.experiment import TRAINING
 from twin_tf.experiments.subprocess_runner import Steps
 
 HALVED, UNCHANGED = "training.embedding_learning_rate=0.05", "training.embedding_learning_rate=0.1"
@@ -41,7 +43,7 @@ class Recorded(Steps):
                 "valid": [],
                 "kept": {"valid": valid},
             }
-            (run / "run.json").write_text(json.dumps({"weights_version": 7}))
+            (run / "run.json").write_text(json.dumps({"weights_version": 7, "code": [code_digest(TRAINING)]}))
             (run / "report.json").write_text(json.dumps(trained))
             return trained
         return {"metrics": {"auc": 0.7, "gauc": 0.6, "logloss": 0.5}, "by_history_length": []}

@@ -5,9 +5,12 @@ was interrupted goes on where it was: a trained run is not trained again, a kill
 that was written is read. Other settings, data or code make another run.
 """
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import click
 
 from twin_tf.config import load_config
 from twin_tf.core.code_version import code_digest
@@ -16,7 +19,8 @@ from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.records.format import MANIFEST
 
-CODE = ("twin_tf.training.train", "twin_tf.evaluation.evaluate")
+TRAINING = "twin_tf.training.train"
+CODE = (TRAINING, "twin_tf.evaluation.evaluate")
 """The modules that make a result of a system."""
 
 
@@ -110,6 +114,7 @@ class ExperimentRunner:
         where = ("--prepared", str(prepared), "--run", str(run))
 
         def trained() -> JsonDict:
+            _remove_if_mixed(run)
             if (run / "run.json").is_file() and read_json(run / "run.json").get("weights_version"):
                 report = read_json(run / "report.json")  # trained to its end by a call that was killed right then
                 self._steps.add(name, report["train_seconds"], 0.0)
@@ -145,3 +150,11 @@ class ExperimentRunner:
 
 def _digest(path: Path) -> str:
     return sha256_of_file(path) if path.is_file() else f"no {path}"
+
+
+def _remove_if_mixed(run: Path) -> None:
+    """Removes a run that other code has trained into: files that were changed while it ran, and then changed back."""
+    info = run / "run.json"
+    if info.is_file() and read_json(info).get("code") != [code_digest(TRAINING)]:
+        click.echo(f"{run} was trained by other code, wholly or in part; it is trained anew", err=True)
+        shutil.rmtree(run)

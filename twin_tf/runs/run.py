@@ -66,6 +66,8 @@ class RunInfo:
         init_from: the run whose weights it started from.
         trained_until: the moment, in the unit of the logs, at which the training window of its data ended; 0: unknown.
         commit: of the code that began it, see `code_version.commit`; empty: unknown.
+        code: `code_version.code_digest` of every code that trained into it, more than one where another code resumed
+            it; empty: trained before this was kept.
     """
 
     schema_fingerprint: str
@@ -77,6 +79,7 @@ class RunInfo:
     init_from: str | None = None
     trained_until: int = 0
     commit: str = ""
+    code: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from twin_tf.core.file_lock import file_lock
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
 from twin_tf.runs.recorded_settings import CONFIG, earlier_forms, load_run_config
-from twin_tf.runs.run import CHECKPOINTS, RUN, RunInfo, create_run, load_info
+from twin_tf.runs.run import CHECKPOINTS, RUN, RunInfo, create_run, load_info, save_info
 
 LOCK = ".lock"
 
@@ -49,6 +49,7 @@ def claimed_run(directory: Path, manifest: Manifest, config: Config, info: RunIn
             if difference:
                 raise ConfigError(f"{refusal}: {difference}")
             _say_what_is_resumed(directory, info)
+            _record_code(directory, info)
             dataclasses.replace(config, schema=manifest.schema).save(directory / CONFIG)
         else:  # a kill may have left a part of it
             _remove_created(directory)
@@ -74,7 +75,7 @@ def _difference(directory: Path, config: Config, info: RunInfo) -> str:
     settings = first_difference(_in_use(load_run_config(directory)), _in_use(config))
     if settings:
         return f"it was begun with other settings, {settings}; only the same command resumes it{_advice(directory)}"
-    if dataclasses.replace(begun, prepared=info.prepared, commit=info.commit) != info:
+    if dataclasses.replace(begun, prepared=info.prepared, commit=info.commit, code=info.code) != info:
         return "it was begun with other data or another --init-from; only the same command resumes it"
     return ""
 
@@ -98,6 +99,14 @@ def _say_what_is_resumed(directory: Path, info: RunInfo) -> None:
         print(f"warning: {said}", file=sys.stderr)
     for name, value in earlier_forms(directory).items():
         print(f"{directory} does not record {name}: it keeps {value!r}, as it was begun", file=sys.stderr)
+
+
+def _record_code(directory: Path, info: RunInfo) -> None:
+    """Adds the code that goes on to those that trained before."""
+    begun = load_info(directory)
+    added = tuple(code for code in info.code if code not in begun.code)
+    if added:
+        save_info(directory, dataclasses.replace(begun, code=(*(begun.code or ("unknown",)), *added)))
 
 
 def _remove_created(directory: Path) -> None:

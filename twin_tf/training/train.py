@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.config import Config
-from twin_tf.core.code_version import commit
+from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.files import write_json
 from twin_tf.core.keras_api import tf
@@ -79,6 +79,7 @@ def train_model(
         init_from=earlier,
         trained_until=manifest.split.train_until,
         commit=commit(),
+        code=(code_digest(__name__),),
     )
     if is_chief(strategy):
         return _train(manifest, directory, config, info, strategy, plan)

@@ -1,6 +1,7 @@
 """Results of trainings are kept, and found again by the same settings, data and code alone."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,38 @@ def test_what_was_done_is_not_done_again(tmp_path: Path) -> None:
     assert [step["seconds"] for step in idle.taken] == [1.0] * 4
     for path in (tmp_path / "results").glob("din-seed1*.json"):
         path.unlink()
-    (Path(found[0]["run"]) / "run.json").write_text("{}")  # killed before it had trained to the end
-    killed, fourth = asked(tmp_path)
+    run = Path(found[0]["run"])
+    info = json.loads((run / "run.json").read_text())
+    finished, fourth = asked(tmp_path)
     fourth((1,)).run(arm, prepared)
+    assert finished.asked == ["evaluate"]  # trained to its end, killed before that was noted
+    for path in (tmp_path / "results").glob("din-seed1*.json"):
+        path.unlink()
+    (run / "run.json").write_text(json.dumps({"code": info["code"]}))  # killed before it had trained to the end
+    killed, fifth = asked(tmp_path)
+    fifth((1,)).run(arm, prepared)
     assert killed.asked == ["train", "evaluate"]
+
+
+@pytest.mark.parametrize("code", [["edited"], ["edited", "as now"], ["as now", "edited"], [], None])
+def test_a_run_that_other_code_has_trained_into_is_trained_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: list[str] | None
+) -> None:
+    prepared, arm = prepared_of(tmp_path, "{}"), Variant("din", "DIN", ("model.search=din",))
+    stopped, first = asked(tmp_path, stop_at="evaluate")
+    with pytest.raises(KeyboardInterrupt):
+        first((1,)).run(arm, prepared)
+    for path in (tmp_path / "results").glob("*.json"):  # the files were changed while it ran: its result was not kept
+        path.unlink()
+    (info,) = tmp_path.glob("runs/*/run.json")
+    written = json.loads(info.read_text())
+    codes = None if code is None else [written["code"][0] if one == "as now" else one for one in code]
+    info.write_text(json.dumps({**written, "code": codes} if code is not None else {"weights_version": 7}))
+    (info.parent / "checkpoint of other code").touch()
+    steps, again = asked(tmp_path)
+    again((1,)).run(arm, prepared)
+    assert steps.asked == ["train", "evaluate"] and not (info.parent / "checkpoint of other code").exists()
+    assert "trained by other code, wholly or in part" in capsys.readouterr().err
 
 
 def prepared_of(root: Path, manifest: str) -> Path:

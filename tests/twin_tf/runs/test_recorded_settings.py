@@ -95,9 +95,11 @@ def test_a_run_never_takes_a_default_that_is_younger_than_it(tmp_path: Path, you
 def test_a_run_of_an_earlier_form_is_refused_or_keeps_its_form(
     tmp_path: Path, manifest: Any, capsys: pytest.CaptureFixture[str], younger: None
 ) -> None:
-    info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, "prepared", commit="today")
+    info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, "prepared", commit="today", code=("new",))
     one_head = dataclasses.replace(small_config("model.heads=1"), schema=manifest.schema)
-    with claimed_run(tmp_path / "run", manifest, one_head, dataclasses.replace(info, commit="yesterday")):
+    with claimed_run(
+        tmp_path / "run", manifest, one_head, dataclasses.replace(info, commit="yesterday", code=("old",))
+    ):
         pass
     without_heads(tmp_path / "run")
     four = dataclasses.replace(small_config(), schema=manifest.schema)
@@ -106,7 +108,7 @@ def test_a_run_of_an_earlier_form_is_refused_or_keeps_its_form(
         pass
     capsys.readouterr()
     with claimed_run(tmp_path / "run", manifest, one_head, info) as begun:
-        assert begun.commit == "yesterday"
+        assert begun.commit == "yesterday" and begun.code == ("old", "new")
     said = capsys.readouterr().err
     assert "does not record model.heads: it keeps 1, as it was begun" in said
     assert "was begun by code yesterday and goes on with today" in said
