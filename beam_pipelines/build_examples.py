@@ -10,7 +10,7 @@ manifest. It runs locally (`--runner=FnApiRunner`, the default) or anywhere Beam
     python -m beam_pipelines.build_examples --runner=DataflowRunner --project=P --region=R --temp_location=gs://B/tmp \
         --setup_file=./setup.py --schema=schema.yaml --events='gs://B/events/*.parquet' ... --output=gs://B/prepared
 
-The steps: read the logs into typed pieces of user shards and bring each shard together; check what was read and find
+The steps: read the logs into typed event batches of user shards; bring each shard together; check what was read; find
 the split times; count the training window; fit vocabularies, boundaries and the catalogue; encode and write each shard.
 The same logs give the same bytes, whatever the order of files and rows and the number of workers. With
 `--previous=DIR` the logs are what came after the prepared data in DIR (`beam_pipelines.examples.previous_snapshot`).
@@ -37,7 +37,7 @@ from beam_pipelines.io.launch import (
     add_runner_options,
     beam_options,
     exit_code,
-    latest_moment,
+    latest_timestamp,
     quiet_failures,
 )
 from beam_pipelines.io.output_directory import OutputDirectory
@@ -95,10 +95,10 @@ class BuildExamples(beam.PTransform):
         once = pipeline | "Once" >> beam.Create([None])
         nothing = pipeline | "Nothing" >> beam.Create([])
         logs = {log: self._read(pipeline, log) for log in self._patterns}
-        pieces = [logs[log].pieces for log in self._patterns if log != "items"]
+        event_batches = [logs[log].event_batches for log in self._patterns if log != "items"]
         if previous is not None:
-            pieces += self._read_previous(pipeline, previous)
-        shards = pieces | "AllPieces" >> beam.Flatten() | "ByUserShard" >> beam.GroupByKey()
+            event_batches += self._read_previous(pipeline, previous)
+        shards = event_batches | "AllEventBatches" >> beam.Flatten() | "ByUserShard" >> beam.GroupByKey()
         reports = AsDict(
             [log.report for log in logs.values()]
             | "AllReports" >> beam.Flatten()
@@ -109,14 +109,14 @@ class BuildExamples(beam.PTransform):
             | "AllDead" >> beam.Flatten()
             | "WriteDeadLetters" >> beam.ParDo(encode_logs.WriteDeadLetters(root), reports)
         )
-        survey = AsSingleton(
+        log_survey = AsSingleton(
             shards
             | "SurveyShard"
             >> beam.ParDo(user_shards.SurveyShard(schema, previous.manifest.last_time if previous else None))
-            | "MergeSurvey" >> beam.CombineGlobally(fit_vocabularies.Merge())
+            | "MergeSurveys" >> beam.CombineGlobally(fit_vocabularies.Merge())
         )
         check = encode_logs.CheckLogs(schema, tuple(self._patterns), root, self._max_dead_share, previous)
-        split = AsSingleton(once | "CheckLogs" >> beam.ParDo(check, reports, survey, AsList(dead)))
+        split = AsSingleton(once | "CheckLogs" >> beam.ParDo(check, reports, log_survey, AsList(dead)))
         log_counts = (
             [log.counts for log in logs.values()]
             | "AllLogCounts" >> beam.Flatten()
@@ -127,13 +127,13 @@ class BuildExamples(beam.PTransform):
             | "CountShard" >> beam.ParDo(user_shards.CountShard(schema), split)
             | "MergeCounts" >> beam.CombinePerKey(fit_vocabularies.Merge())
         )
-        item_pieces = logs["items"].pieces | "ItemPieces" >> beam.Values() if "items" in logs else nothing
+        item_batches = logs["items"].event_batches | "ItemBatches" >> beam.Values() if "items" in logs else nothing
         fit = fit_vocabularies.FitEncoders(schema, root, previous)
-        figures = (AsDict(log_counts), AsDict(counts), AsList(item_pieces), survey, split)
+        figures = (AsDict(log_counts), AsDict(counts), AsList(item_batches), log_survey, split)
         fitted = AsSingleton(once | "FitEncoders" >> beam.ParDo(fit, *figures))
         results = shards | "WriteShard" >> beam.ParDo(user_shards.WriteShard(schema, root, self._shards), split, fitted)
         return once | "Finish" >> beam.ParDo(
-            fit_vocabularies.Finish(schema, root), reports, survey, split, fitted, AsList(results)
+            fit_vocabularies.Finish(schema, root), reports, log_survey, split, fitted, AsList(results)
         )
 
     def _read(self, pipeline: Any, log: LogName) -> Any:
@@ -145,7 +145,7 @@ class BuildExamples(beam.PTransform):
             | f"SpreadFiles[{log}]" >> beam.Reshuffle()
             | f"PlanChunks[{log}]" >> beam.ParDo(encode_logs.PlanChunks(self._schema, log))
             | f"SpreadChunks[{log}]" >> beam.Reshuffle()
-            | f"ReadChunk[{log}]" >> beam.ParDo(read).with_outputs("counts", "dead", "report", main="pieces")
+            | f"ReadChunk[{log}]" >> beam.ParDo(read).with_outputs("counts", "dead", "report", main="event_batches")
         )
 
     def _read_previous(self, pipeline: Any, previous: PreviousRun) -> list[Any]:
@@ -215,7 +215,7 @@ def build_examples(
         )
     directory = OutputDirectory(str(output))
     before = None if previous is None else PreviousRun.open(str(previous), schema)
-    latest = latest_moment(as_of) * schema.events.time.per_second
+    latest = latest_timestamp(as_of) * schema.events.time.per_second
     for log, given in patterns.items():
         match_files(log, given)
     local = runner == LOCAL_RUNNER

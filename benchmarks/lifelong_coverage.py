@@ -2,8 +2,8 @@
 
     python -m benchmarks.lifelong_coverage --run=run --prepared=clustered --raw=prepared --logs=raw --records=100
 
-As `twin_tf.experiments.comparison.planted`, but of all behaviours before a target, in the window or not, and a
-behaviour is handed over if it is a retrieved behaviour or a member of one (a cluster).
+As `twin_tf.experiments.comparison.ground_truth`, but of all behaviours before a target, in the window or not, and a
+behaviour counts as found if it is a retrieved behaviour or a member of one (a cluster).
 
 `--prepared` is what the run was trained on, `--raw` the same data before clustering: without clusters, the same again.
 """
@@ -26,7 +26,7 @@ from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import build
 from twin_tf.core.progress import progress_bar
 from twin_tf.core.tfrecord import read_records
-from twin_tf.experiments.comparison.planted import NONE, Shares, Truth, interests, look
+from twin_tf.experiments.comparison.ground_truth import NONE, Shares, Truth, interests, look
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.records import format as keys
 from twin_tf.records.format import Manifest
@@ -77,8 +77,8 @@ class Entries:
             stop: behaviours before the last one.
         """
         history = self._records.history(record)
-        moment = int(self._records.moments(np.array([first]))[0])
-        entries, place = self._records.entries(record, history, moment, stop)
+        timestamp = int(self._records.moments(np.array([first]))[0])
+        entries, place = self._records.entries(record, history, timestamp, stop)
         return place, history.time[:stop], self._run.item_ids[history.item[:stop]], len(entries)
 
 
@@ -97,10 +97,10 @@ def coverage(run_directory: str, prepared: str, raw: str, logs: str, source: str
             first = int(one.target_times[0])
             record = by_target[one.user, first]
             raw_ends = _ends(before, record, one.target_times)
-            entry, moments, items, number = entries.of(record, first, int(raw_ends.max()))
+            entry, timestamps, items, number = entries.of(record, first, int(raw_ends.max()))
             dropped = number - len(one.times)
             met = truth.of(one.user)
-            interest = interests(met, moments, items)
+            interest = interests(met, timestamps, items)
             wanted = interests(met, one.target_times, one.target_items)
             for target, (mine, stop) in enumerate(zip(wanted.tolist(), raw_ends.tolist(), strict=True)):
                 assert one.ends[target] + dropped == entry[stop - 1] + 1 or not stop

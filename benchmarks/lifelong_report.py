@@ -50,7 +50,7 @@ def _page(report: Plain, figures: Sequence[str]) -> str:
         "![AUC and GAUC of each system](quality.png)",
         "",
     ]
-    head = ("system", "AUC", "GAUC", "covered", "precision", "training s", "peak GB")
+    head = ("system", "AUC", "GAUC", "recall", "precision", "training s", "peak GB")
     rows = []
     for results in systems.values():
         first, peaks = results[0], [r["train_peak_rss_mb"] for r in results if r["train_peak_rss_mb"]]
@@ -59,7 +59,7 @@ def _page(report: Plain, figures: Sequence[str]) -> str:
                 first["label"],
                 _spread(results, "auc"),
                 _spread(results, "gauc"),
-                f"{first['coverage']['covered']:.1%}",
+                f"{first['coverage']['recall']:.1%}",
                 f"{first['coverage']['precision']:.1%}",
                 f"{mean(results, 'train_seconds'):.0f}",
                 f"{max(peaks) / 1e3:.1f}" if peaks else "-",
@@ -74,7 +74,7 @@ def _page(report: Plain, figures: Sequence[str]) -> str:
         f"relevant; {guessed['guessed']:.1%} of all behaviours are. {guessed['targets']:,} targets looked up, "
         f"{guessed['behaviours_mean']:,.0f} behaviours before them on average.",
         "",
-        "![Relevant behaviours covered](coverage.png)",
+        "![Recall of the relevant behaviours](coverage.png)",
         "",
         "![GAUC by the number of behaviours](groups.png)",
         "",
@@ -121,7 +121,7 @@ def _quality(systems: Mapping[str, Sequence[Plain]]) -> bytes:
 def _coverage(systems: Mapping[str, Sequence[Plain]]) -> bytes:
     figure, axes = new_figure(height=0.9 + 0.5 * len(systems))
     names = list(systems)[::-1]
-    values = [systems[name][0]["coverage"]["covered"] for name in names]
+    values = [systems[name][0]["coverage"]["recall"] for name in names]
     bars = axes.barh([systems[name][0]["label"] for name in names], values, color=COLOURS[0])
     axes.bar_label(bars, [f"{value:.1%}" for value in values], padding=3, fontsize=9)
     axes.set_xlim(0, max(values) * 1.15 + 1e-9)

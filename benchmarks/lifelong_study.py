@@ -81,9 +81,9 @@ QUICK = Load(
 
 
 class System(NamedTuple):
-    """An arm, and the clusters it is trained on; gamma 0: raw histories."""
+    """A system, and the clusters it is trained on; gamma 0: raw histories."""
 
-    arm: Variant
+    variant: Variant
     gamma: int
 
 
@@ -105,16 +105,16 @@ def study(workdir: Path, load: Load) -> JsonDict:
     settings = [part for name, value in load.simulation.items() for part in ("--set", f"{name}={value}")]
     simulated = SHIPPED["simulated"]._replace(config=config, source=("simulate", *settings))
     prepared = make_prepared(simulated, steps, workdir)
-    arms = ExperimentRunner(workdir, config, load.seeds, steps, cache)
+    runner = ExperimentRunner(workdir, config, load.seeds, steps, cache)
     source = ""
     results: dict[str, list[JsonDict]] = {}
     report: JsonDict = {}
     for system in systems(load):
         data = prepared if not system.gamma else _clustered(steps, workdir, config, prepared, source, system.gamma)
-        found = arms.run(system.arm, data)
+        found = runner.run(system.variant, data)
         source = source or found[0]["run"]
-        covered = _coverage(steps, found[0], prepared, workdir / "raw", source, load.records)
-        results[system.arm.key] = [{**one, "gamma": system.gamma, "coverage": covered} for one in found]
+        coverage = _coverage(steps, found[0], prepared, workdir / "raw", source, load.records)
+        results[system.variant.key] = [{**one, "gamma": system.gamma, "coverage": coverage} for one in found]
         report = _report(workdir, load, results, steps)
         write_lifelong_report(workdir, report)
     return report
@@ -152,7 +152,7 @@ def _coverage(steps: Steps, result: JsonDict, prepared: Path, raw: Path, source:
     data = digest_of_files([prepared / MANIFEST, Path(result["prepared"]) / MANIFEST])
     made = Provenance(settings, data, code_digest("benchmarks.lifelong_coverage"))
 
-    def covered() -> JsonDict:
+    def coverage() -> JsonDict:
         say(f"coverage of {result['label']}")
         command = [sys.executable, "-m", "benchmarks.lifelong_coverage", "--run", str(run)]
         command += ["--prepared", result["prepared"], "--raw", str(prepared), "--logs", str(raw), "--source", source]
@@ -162,7 +162,7 @@ def _coverage(steps: Steps, result: JsonDict, prepared: Path, raw: Path, source:
             raise ChildProcessError(f"the coverage of {result['label']} failed; its message is above")
         return {"coverage": json.loads(printed)}
 
-    found: JsonDict = steps.once("coverage", made, covered, stem=f"{run.name}.coverage")["coverage"]
+    found: JsonDict = steps.once("coverage", made, coverage, stem=f"{run.name}.coverage")["coverage"]
     return found
 
 

@@ -115,15 +115,15 @@ def _events(events: int, hot_events: int, seed: int) -> Iterator[pa.Table]:
         ranks = np.searchsorted(activity, rng.random(ordinary))
         users = (ranks + 1) * 2_654_435_761 % (1 << 31)  # an odd factor: distinct ids, in no order
         users = rng.permutation(np.concatenate([users, np.full(hot, HOT_USER)]))
-        moment = np.sort((number + rng.random(rows)) / files)
+        timestamp = np.sort((number + rng.random(rows)) / files)
         dwell = np.round(np.minimum(rng.lognormal(2.0, 1.2, rows), 600.0), 2)
         yield pa.table(
             {
                 "user_id": users,
                 "item_id": 1 + np.searchsorted(popularity, rng.random(rows)),
-                "ts": FIRST_SECOND + (moment * SECONDS).astype(np.int64),
+                "ts": FIRST_SECOND + (timestamp * SECONDS).astype(np.int64),
                 "clicked": (rng.random(rows) < 0.3).astype(np.int64),
-                "target": ((moment >= 0.8) & (rng.random(rows) < TARGET_SHARE)).astype(np.int64),
+                "target": ((timestamp >= 0.8) & (rng.random(rows) < TARGET_SHARE)).astype(np.int64),
                 "surface": names.take(
                     pa.array(np.searchsorted(surfaces, rng.random(rows)), mask=rng.random(rows) < EMPTY_SHARE)
                 ),

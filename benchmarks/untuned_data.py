@@ -90,7 +90,7 @@ def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int]) -> Js
     if any(found.targets != manifest.counts.targets["test"] for found in without.values()):
         raise ValueError(f"{source.name}: the yardsticks look at other test targets than the model")
     counting = evaluate_counting(manifest, "test", source.counted, manifest.schema.history.max_length)
-    test, arms = without["item_rate"], ExperimentRunner(workdir, config, seeds, steps, cache)
+    test, runner = without["item_rate"], ExperimentRunner(workdir, config, seeds, steps, cache)
     return {
         "label": source.label,
         "package": f"{source.package} {source.version}",
@@ -101,7 +101,7 @@ def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int]) -> Js
         "targets": dict(manifest.counts.targets),
         "test_click_share": test.clicks / test.targets,
         "counted": source.counted,
-        "systems": {arm.key: arms.run(arm, prepared) for arm in SYSTEMS},
+        "systems": {variant.key: runner.run(variant, prepared) for variant in SYSTEMS},
         "yardsticks": {
             **{name: found.to_plain() for name, found in without.items()},
             "counting": {**counting.to_plain(), "logloss": None, "calibration": None},

@@ -189,10 +189,10 @@ def read_ta_feng(wheel: zipfile.ZipFile) -> Logs:
         (name,) = (name for name in inner.namelist() if name.endswith(".csv") and "/" not in name)
         with inner.open(name) as file:
             sales = pa_csv.read_csv(file, convert_options=_strings(inner, name, ","))
-    moment = pc.strptime(sales["TRANSACTION_DT"], format="%m/%d/%Y", unit="s").cast(pa.int64())
+    timestamp = pc.strptime(sales["TRANSACTION_DT"], format="%m/%d/%Y", unit="s").cast(pa.int64())
     sales = pa.table(
         {
-            "timestamp": moment,
+            "timestamp": timestamp,
             "customer_id": sales["CUSTOMER_ID"],
             "product_id": sales["PRODUCT_ID"],
             "amount": sales["AMOUNT"].cast(pa.float64()),

@@ -58,8 +58,8 @@ def earlier_rate(keys: Ints, shown: ShownTargets, prior: Floats) -> Floats:
     new_key = np.append(True, key[1:] != key[:-1])
     place = np.arange(len(key))
     key_start = np.maximum.accumulate(np.where(new_key, place, 0))
-    moment_start = np.maximum.accumulate(np.where(new_key | np.append(True, time[1:] != time[:-1]), place, 0))
+    timestamp_start = np.maximum.accumulate(np.where(new_key | np.append(True, time[1:] != time[:-1]), place, 0))
     rate = np.empty(len(key))
-    clicked, seen = clicks[moment_start] - clicks[key_start], moment_start - key_start
+    clicked, seen = clicks[timestamp_start] - clicks[key_start], timestamp_start - key_start
     rate[order] = (clicked + PRIOR_TARGETS * prior[order]) / (seen + PRIOR_TARGETS)
     return rate

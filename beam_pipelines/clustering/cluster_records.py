@@ -64,7 +64,7 @@ class RecordClusterer:
         self._last: tuple[int, int, Behaviours, Ints] | None = None
 
     def compress(self, record: Example) -> Iterator[tuple[Example, int, int, int]]:
-        """A record in as many as there are clusterings that its targets look back on.
+        """A record in as many as there are clusterings that its targets attend to.
 
         Yields:
             Each with its entries, its targets, and the behaviours that the entries stand for. A record without targets

@@ -160,15 +160,15 @@ def _date_axis(axes: Any, places: Sequence[float]) -> None:
 
 def _mark_splits(summary: DataSummary, offset_hours: float, both: Sequence[Any], left: float, right: float) -> None:
     """Lines at the split moments in view, and each split's name over its stretch."""
-    moments = [
-        summary.seconds(moment) / 86_400 + offset_hours / 24
-        for moment in (summary.split.valid_from, summary.split.test_from)
+    timestamps = [
+        summary.seconds(timestamp) / 86_400 + offset_hours / 24
+        for timestamp in (summary.split.valid_from, summary.split.test_from)
     ]
-    for moment in set(moments):
-        if left < moment < right:
+    for timestamp in set(timestamps):
+        if left < timestamp < right:
             for axes in both:
-                axes.axvline(moment, color=_GREY, linestyle="dashed", linewidth=1)
-    ends = [left, *(min(max(moment, left), right) for moment in moments), right]
+                axes.axvline(timestamp, color=_GREY, linestyle="dashed", linewidth=1)
+    ends = [left, *(min(max(timestamp, left), right) for timestamp in timestamps), right]
     stretches = [(name, ends[place], ends[place + 1]) for place, name in enumerate(SPLITS)]
     shown = [(name, start, stop) for name, start, stop in stretches if stop > start]
     level = 0

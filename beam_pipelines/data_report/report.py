@@ -147,8 +147,8 @@ def _summary_rows(summary: DataSummary) -> list[tuple[str, str]]:
     if counts.targets_in_gaps:
         rows.append(("targets in the gaps between the splits", _of(counts.targets_in_gaps, all_targets)))
     rows += [
-        ("valid begins (UTC)", _moment(summary, summary.split.valid_from)),
-        ("test begins (UTC)", _moment(summary, summary.split.test_from)),
+        ("valid begins (UTC)", _timestamp(summary, summary.split.valid_from)),
+        ("test begins (UTC)", _timestamp(summary, summary.split.test_from)),
     ]
     for name in (*SPLITS, "histories"):
         size, stored = summary.bytes.get(name, 0), summary.events_stored.get(name, 0)
@@ -169,11 +169,11 @@ def _of(part: int, whole: int) -> str:
     return f"{number(part)} ({percent(part / whole)})" if whole else number(part)
 
 
-def _moment(summary: DataSummary, moment: int) -> str:
+def _timestamp(summary: DataSummary, timestamp: int) -> str:
     try:
-        found = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=summary.seconds(moment))
+        found = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=summary.seconds(timestamp))
     except OverflowError:
-        return str(moment)
+        return str(timestamp)
     return found.isoformat(" ", "seconds")
 
 

@@ -97,9 +97,9 @@ class DataSummary:
     cut: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
-    def seconds(self, moment: int) -> float:
+    def seconds(self, timestamp: int) -> float:
         """A moment of the split in seconds since 1970."""
-        return moment / 1000 if self.unit == "ms" else float(moment)
+        return timestamp / 1000 if self.unit == "ms" else float(timestamp)
 
     @property
     def features(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The first steps of `build_examples`, as DoFns: find the files, read them into pieces, check what was found."""
+"""The first steps of `build_examples`, as DoFns: find the files, read them into event batches, check what was found."""
 
 import json
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
 from beam_pipelines.examples.catalogue import RAW, ItemNames
-from beam_pipelines.examples.event_batches import EventReducer, cut_by_shard, to_piece
-from beam_pipelines.examples.log_survey import Survey, find_split
+from beam_pipelines.examples.event_batches import EventReducer, cut_by_shard, to_event_batch
+from beam_pipelines.examples.log_survey import LogSurvey, find_split
 from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.examples.value_counts import ITEM_NAMES
 from beam_pipelines.io.progress import NAMESPACE, report_progress
@@ -47,7 +47,7 @@ class PlanChunks(beam.DoFn):
 
 
 class ReadChunk(beam.DoFn):
-    """A chunk -> (user shard, piece); items have shard 0. Tags: `counts`, `dead`, `report`."""
+    """A chunk -> (user shard, event batch); items have shard 0. Tags: `counts`, `dead`, `report`."""
 
     def __init__(self, schema: FeatureSchema, log: LogName, shards: int, latest: int | None) -> None:
         self._schema = schema
@@ -60,7 +60,7 @@ class ReadChunk(beam.DoFn):
         }
 
     def process(self, chunk: Chunk) -> Iterator[Any]:
-        """Yields pieces, figures of the values, dead rows, then what was found in the chunk."""
+        """Yields event batches, figures of the values, dead rows, then what was found in the chunk."""
         report = LogReport()
         waiting: list[pa.Table] = []
         for block in read_chunk(self._columns, chunk):
@@ -70,18 +70,18 @@ class ReadChunk(beam.DoFn):
                 yield TaggedOutput("dead", (self._log, chunk, block.dead))
             waiting.append(block.table)
             if sum(table.num_rows for table in waiting) >= BATCH_ROWS:
-                yield from self._pieces(pa.concat_tables(waiting), report)
+                yield from self._event_batches(pa.concat_tables(waiting), report)
                 waiting = []
         if sum(table.num_rows for table in waiting):
-            yield from self._pieces(pa.concat_tables(waiting), report)
+            yield from self._event_batches(pa.concat_tables(waiting), report)
         for name, counter in self._counters.items():
             counter.inc(getattr(report, name))
         yield TaggedOutput("report", (self._log, report))
 
-    def _pieces(self, table: pa.Table, report: LogReport) -> Iterator[Any]:
+    def _event_batches(self, table: pa.Table, report: LogReport) -> Iterator[Any]:
         rows = table.num_rows
         if self._log == "items":
-            yield 0, to_piece("items", table)
+            yield 0, to_event_batch("items", table)
         elif self._log == "users":
             yield from self._users(table)
         else:
@@ -126,7 +126,7 @@ class WriteDeadLetters(beam.DoFn):
 
 
 class CheckLogs(beam.DoFn):
-    """Reports and survey -> the split times; or stops the job with a sentence."""
+    """Reports and the survey -> the split times; or stops the job with a sentence."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class CheckLogs(beam.DoFn):
         self._previous = previous.manifest if previous else None
 
     def process(
-        self, _: None, reports: dict[str, LogReport], survey: Survey | None, written: list[int]
+        self, _: None, reports: dict[str, LogReport], log_survey: LogSurvey | None, written: list[int]
     ) -> Iterator[SplitTimes]:
         """Yields the split times, once every dead letter is written.
 
@@ -153,7 +153,7 @@ class CheckLogs(beam.DoFn):
         found: SplitTimes | str | None = None
         for log in self._logs:
             found = found or self._fault(log, reports)
-        found = found or find_split(self._schema, survey or Survey(), self._previous)
+        found = found or find_split(self._schema, log_survey or LogSurvey(), self._previous)
         if isinstance(found, str):
             stop_job(self._root, found)
         else:

@@ -1,6 +1,6 @@
-"""Rows on their way from the reading to the writing step: pieces of one user shard, as Arrow IPC bytes.
+"""Rows on their way from the reading to the writing step: event batches of one user shard, as Arrow IPC bytes.
 
-The shuffle carries pieces, never single events. Each says in its metadata what it holds:
+The shuffle carries event batches, never single events. Each says in its metadata what it holds:
 
 | kind | columns |
 |---|---|
@@ -30,7 +30,7 @@ from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.schema import Feature, FeatureSchema
 
 Kind = Literal["events", "previous", "users", "previous_users", "items"]
-Piece = bytes
+EventBatch = bytes
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -46,7 +46,7 @@ def number_column(feature: str) -> str:
     return f"{VALUE}{feature}/number"
 
 
-def to_piece(kind: Kind, table: pa.Table) -> Piece:
+def to_event_batch(kind: Kind, table: pa.Table) -> EventBatch:
     """A table as bytes."""
     table = table.combine_chunks().replace_schema_metadata({"kind": kind})
     sink = pa.BufferOutputStream()
@@ -55,19 +55,19 @@ def to_piece(kind: Kind, table: pa.Table) -> Piece:
     return sink.getvalue().to_pybytes()
 
 
-def from_pieces(pieces: Iterable[Piece], *kinds: Kind) -> Iterator[tuple[Kind, pa.Table]]:
-    """The inverse of `to_piece` for pieces of some kinds; what else there is stays compressed."""
-    for piece in pieces:
-        reader = pa.ipc.open_stream(pa.py_buffer(piece))
+def from_event_batches(event_batches: Iterable[EventBatch], *kinds: Kind) -> Iterator[tuple[Kind, pa.Table]]:
+    """The inverse of `to_event_batch` for event batches of some kinds; what else there is stays compressed."""
+    for event_batch in event_batches:
+        reader = pa.ipc.open_stream(pa.py_buffer(event_batch))
         kind = reader.schema.metadata[b"kind"].decode()
         if kind in kinds:
             yield kind, reader.read_all()
 
 
-def group_by_kind(pieces: Iterable[Piece], *kinds: Kind) -> dict[Kind, list[pa.Table]]:
+def group_by_kind(event_batches: Iterable[EventBatch], *kinds: Kind) -> dict[Kind, list[pa.Table]]:
     """The tables of the wanted kinds; every wanted kind is a key."""
     found: dict[Kind, list[pa.Table]] = {kind: [] for kind in kinds}
-    for kind, table in from_pieces(pieces, *kinds):
+    for kind, table in from_event_batches(event_batches, *kinds):
         found[kind].append(table)
     return found
 
@@ -82,19 +82,19 @@ def shard_of(users: Ints, shards: int) -> npt.NDArray[np.int32]:
     return (mixed % np.uint64(shards)).astype(np.int32)
 
 
-def cut_by_shard(kind: Kind, table: pa.Table, users: Ints, shards: int) -> Iterator[tuple[int, Piece]]:
-    """Cuts rows by the shard of their users; yields (shard, piece)."""
+def cut_by_shard(kind: Kind, table: pa.Table, users: Ints, shards: int) -> Iterator[tuple[int, EventBatch]]:
+    """Cuts rows by the shard of their users; yields (shard, event batch)."""
     shard = shard_of(users, shards)
     order = np.argsort(shard, kind="stable")
     ends = np.searchsorted(shard[order], np.arange(shards + 1))
     table = table.take(pa.array(order)).combine_chunks()
     for number in range(shards):
         if ends[number + 1] > ends[number]:
-            yield number, to_piece(kind, table.slice(ends[number], ends[number + 1] - ends[number]))
+            yield number, to_event_batch(kind, table.slice(ends[number], ends[number + 1] - ends[number]))
 
 
 class EventReducer:
-    """Typed rows of the events log -> the columns of `events` pieces.
+    """Typed rows of the events log -> the columns of event batches of kind `events`.
 
     Args:
         schema: the schema.
@@ -142,21 +142,21 @@ def smallest_type(cardinality: int) -> pa.DataType:
     return pa.uint8() if cardinality <= 1 << 8 else pa.uint16() if cardinality <= 1 << 16 else pa.uint32()
 
 
-def distinct_events(schema: FeatureSchema, pieces: Iterable[Piece]) -> Iterator[tuple[pa.Table, int]]:
+def distinct_events(schema: FeatureSchema, event_batches: Iterable[EventBatch]) -> Iterator[tuple[pa.Table, int]]:
     """The events of a shard without duplicates, where the schema wants it so.
 
     Args:
         schema: the schema; without `events.deduplicate` the tables pass as they are, one at a time.
-        pieces: of one user shard, any kinds.
+        event_batches: of one user shard, any kinds.
 
     Yields:
         Tables of kind `events`, and how many rows of each were dropped.
     """
     if not schema.events.deduplicate:
-        for _, table in from_pieces(pieces, "events"):
+        for _, table in from_event_batches(event_batches, "events"):
             yield table, 0
         return
-    found = group_by_kind(pieces, "events", "previous")
+    found = group_by_kind(event_batches, "events", "previous")
     if found["events"]:
         events = pa.concat_tables(found["events"]).unify_dictionaries()
         keep = first_of_duplicates(events, found["previous"])

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from beam_pipelines.data_report.report import write_report
 from beam_pipelines.data_report.summary import REPORT
 from beam_pipelines.examples.catalogue import Cut, RawCatalogue, grown
-from beam_pipelines.examples.event_batches import Piece, from_pieces
-from beam_pipelines.examples.log_survey import Survey
+from beam_pipelines.examples.event_batches import EventBatch, from_event_batches
+from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.examples.statistics import DataStatistics, report_content
 from beam_pipelines.examples.user_histories import Layout
@@ -79,8 +79,8 @@ class Fitted:
 
     Attributes:
         values: feature -> vocabulary or boundaries.
-        pending: vocabulary cross feature -> values that the vocabulary lacks, as text, in order.
-        carried: vocabulary cross feature -> the previous run's index -> the index now, pending ones after the known.
+        rare_values: vocabulary cross feature -> values that the vocabulary lacks, as text, in order.
+        remapped: vocabulary cross feature -> the previous run's index -> the index now, pending ones after the known.
         item_ids: id of each item, in the order of rows.
         unknown_items: `(items + 2, bytes)` which inherent features of an item are unknown, packed bits.
         layout: how records are packed.
@@ -93,8 +93,8 @@ class Fitted:
     """
 
     values: dict[str, list[Any]]
-    pending: dict[str, list[str]]
-    carried: dict[str, npt.NDArray[np.int32]]
+    rare_values: dict[str, list[str]]
+    remapped: dict[str, npt.NDArray[np.int32]]
     item_ids: npt.NDArray[np.int64]
     unknown_items: npt.NDArray[np.uint8]
     layout: Layout
@@ -130,25 +130,25 @@ class FitEncoders(beam.DoFn):
         _: None,
         log_counts: dict[str, Any],
         event_counts: dict[str, Any],
-        items: list[Piece],
-        survey: Survey,
+        items: list[EventBatch],
+        log_survey: LogSurvey,
         split: SplitTimes,
     ) -> Iterator[bytes]:
         """Yields one pickled `Fitted`."""
         del split  # only makes this step wait until the logs are checked
         counts = {**log_counts, **event_counts}
         schema, previous = self._schema, self._previous
-        log = pa.concat_tables([table for _, table in from_pieces(items, "items")]) if items else None
+        log = pa.concat_tables([table for _, table in from_event_batches(items, "items")]) if items else None
         catalogue = RawCatalogue.join(
             schema, log, counts[ITEM_COUNTS], counts.get(ITEM_NAMES), previous.items() if previous else None
         )
         before = previous.fitted(schema) if previous else {}
         waiting = {name: counts[name] for name in counts if name not in (ITEM_COUNTS, ITEM_NAMES)}
         if previous:
-            for name, part in previous.pending.items():
+            for name, part in previous.rare_values.items():
                 waiting[name] = ValueCounts.merge([part, waiting[name]]) if name in waiting else part
         values: dict[str, list[Any]] = {}
-        pending: dict[str, ValueCounts] = {}
+        rare_values: dict[str, ValueCounts] = {}
         for feature in schema.features:
             if not feature.encoding_or_fail.fitted:
                 continue
@@ -162,17 +162,17 @@ class FitEncoders(beam.DoFn):
             else:
                 values[feature.name], rare = _vocabulary(feature, known or [], waiting)
                 if feature.role != "user":  # users are counted anew in every run
-                    pending[feature.name] = rare
+                    rare_values[feature.name] = rare
         encoder = FeatureEncoder(schema, values)
         table, cut = catalogue.table(schema, encoder)
         files = _write_encoder(encoder, self._root)
         files[ITEMS] = write_parquet(self._root, ITEMS, table)
         files[STATE_ITEMS] = write_parquet(self._root, STATE_ITEMS, catalogue.state())
-        files[PENDING] = write_file(self._root, PENDING, _pending_json(pending))
+        files[PENDING] = write_file(self._root, PENDING, _rare_values_json(rare_values))
         cardinalities = {feature.name: encoder.cardinality(feature) for feature in schema.features}
-        carried_over = {f.name for f in schema.stored_cross} & set(pending)
-        texts = {name: [str(v) for v in pending[name].values.to_pylist()] for name in sorted(carried_over)}
-        times = survey.times or (0, 0)
+        remapped_rows = {f.name for f in schema.stored_cross} & set(rare_values)
+        texts = {name: [str(v) for v in rare_values[name].values.to_pylist()] for name in sorted(remapped_rows)}
+        times = log_survey.times or (0, 0)
         if previous:
             times = (min(times[0], previous.manifest.time_origin), max(times[1], previous.manifest.last_time))
         sizes = {name: len(found) for name, found in texts.items() if found}
@@ -180,7 +180,7 @@ class FitEncoders(beam.DoFn):
         fitted = Fitted(
             values,
             texts,
-            _carried(previous, texts, values, before),
+            _remapped(previous, texts, values, before),
             catalogue.ids,
             _unknown_items(schema, table),
             layout,
@@ -206,9 +206,9 @@ def _vocabulary(
     return values, counts.without(set(values))
 
 
-def _carried(
+def _remapped(
     previous: PreviousRun | None,
-    pending: Mapping[str, list[str]],
+    rare_values: Mapping[str, list[str]],
     values: Mapping[str, list[Any]],
     before: Mapping[str, list[Any]],
 ) -> dict[str, npt.NDArray[np.int32]]:
@@ -216,9 +216,9 @@ def _carried(
     found: dict[str, npt.NDArray[np.int32]] = {}
     if previous is None:
         return found
-    for name, now in pending.items():
+    for name, now in rare_values.items():
         place = {value: number for number, value in enumerate([*values[name], *now], FIRST_KNOWN)}
-        then = [*before[name], *(str(value) for value in previous.pending[name].values.to_pylist())]
+        then = [*before[name], *(str(value) for value in previous.rare_values[name].values.to_pylist())]
         found[name] = np.array([*range(FIRST_KNOWN), *(place[value] for value in then)], np.int32)
     return found
 
@@ -233,10 +233,10 @@ def _unknown_items(schema: FeatureSchema, table: pa.Table) -> npt.NDArray[np.uin
     return np.packbits(unknown, axis=1)
 
 
-def _pending_json(pending: Mapping[str, ValueCounts]) -> bytes:
+def _rare_values_json(rare_values: Mapping[str, ValueCounts]) -> bytes:
     content = {
         name: {"type": str(part.values.type), "values": part.values.to_pylist(), "counts": part.totals.tolist()}
-        for name, part in pending.items()
+        for name, part in rare_values.items()
     }
     return json.dumps(content, ensure_ascii=False).encode("utf-8")
 
@@ -260,7 +260,7 @@ class Finish(beam.DoFn):
         self,
         _: None,
         logs: dict[str, LogReport],
-        survey: Survey,
+        log_survey: LogSurvey,
         split: SplitTimes,
         fitted: bytes,
         results: list[ShardResult],
@@ -274,15 +274,15 @@ class Finish(beam.DoFn):
         events, items, users = (logs.get(log, LogReport()) for log in ("events", "items", "users"))
         counts = Counts(
             events_read=events.read,
-            events_kept=survey.events,
-            events_filtered=events.filtered + survey.duplicated,
+            events_kept=log_survey.events,
+            events_filtered=events.filtered + log_survey.duplicated,
             events_dead=events.dead,
             users=sum(result.users for result in results),
             items=len(content.item_ids),
-            behaviours=survey.behaviours,
+            behaviours=log_survey.behaviours,
             targets={name: sum(shard.targets for shard in splits[name]) for name in SPLITS if name != "histories"},
-            events_duplicated=survey.duplicated,
-            events_late=survey.late,
+            events_duplicated=log_survey.duplicated,
+            events_late=log_survey.late,
             targets_in_gaps=sum(result.targets_in_gaps for result in results),
             items_read=items.read,
             items_dead=items.dead,

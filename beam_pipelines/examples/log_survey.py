@@ -13,7 +13,7 @@ from twin_tf.records.format import Manifest, SplitTimes
 
 
 @dataclasses.dataclass
-class Survey:
+class LogSurvey:
     """Figures of events that merge.
 
     Attributes:
@@ -35,7 +35,7 @@ class Survey:
     times: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, tables: Iterable[tuple[pa.Table, int]], last_time: int | None) -> "Survey":
+    def of(cls, tables: Iterable[tuple[pa.Table, int]], last_time: int | None) -> "LogSurvey":
         """Looks at what `event_batches.distinct_events` yields; `last_time` is of the previous run."""
         parts = []
         for table, dropped in tables:
@@ -47,7 +47,7 @@ class Survey:
         return cls.merge(parts)
 
     @classmethod
-    def merge(cls, parts: Sequence["Survey"]) -> "Survey":
+    def merge(cls, parts: Sequence["LogSurvey"]) -> "LogSurvey":
         """The figures of all parts together."""
         total = cls()
         for name in ("events", "behaviours", "duplicated", "late"):
@@ -59,12 +59,12 @@ class Survey:
         return total
 
 
-def find_split(schema: FeatureSchema, survey: Survey, previous: Manifest | None) -> SplitTimes | str:
+def find_split(schema: FeatureSchema, log_survey: LogSurvey, previous: Manifest | None) -> SplitTimes | str:
     """The moments between the splits, or the sentence that says why there are none."""
-    times = survey.target_times
+    times = log_survey.target_times
     if not times.total:
         return f"the events log has no targets: no row holds {_shown(schema.targets.where)} (schema.targets.where)"
-    if not survey.behaviours and previous is None:
+    if not log_survey.behaviours and previous is None:
         return f"the events log has no behaviours: no row holds {_shown(schema.history.where)} (schema.history.where)"
     split = schema.split
     gap = split.gap * schema.events.time.per_second

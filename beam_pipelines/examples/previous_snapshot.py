@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import yaml
 from apache_beam.io.filesystems import FileSystems
 
-from beam_pipelines.examples.event_batches import BEHAVIOUR, VALUE, Piece, cut_by_shard, number_column
+from beam_pipelines.examples.event_batches import BEHAVIOUR, VALUE, EventBatch, cut_by_shard, number_column
 from beam_pipelines.examples.value_counts import ValueCounts
 from beam_pipelines.io.record_writer import open_file, parse_example, read_file, stop_job
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -91,7 +91,7 @@ class PreviousRun:
         return {name: json.loads(self._read(f"vocabularies/{name}.json"))["values"] for name in names}
 
     @cached_property
-    def pending(self) -> Mapping[str, ValueCounts]:
+    def rare_values(self) -> Mapping[str, ValueCounts]:
         """Feature -> the values that its vocabulary lacks, and how often each was seen."""
         content = json.loads(self._read(keys.PENDING))
         found = {}
@@ -123,7 +123,7 @@ class PreviousRun:
 
 
 class ReadHistories(beam.DoFn):
-    """A file of `histories/` -> (user shard, piece of kind `previous`)."""
+    """A file of `histories/` -> (user shard, event batch of kind `previous`)."""
 
     def __init__(self, schema: FeatureSchema, previous: PreviousRun, shards: int, root: str) -> None:
         self._schema = schema
@@ -135,8 +135,8 @@ class ReadHistories(beam.DoFn):
         """Reads the ids of the item rows."""
         self._ids = self._previous.item_ids()
 
-    def process(self, path: str) -> Iterator[tuple[int, Piece]]:
-        """Yields (shard, piece)."""
+    def process(self, path: str) -> Iterator[tuple[int, EventBatch]]:
+        """Yields (shard, event batch)."""
         waiting: list[dict[str, Any]] = []
         size = 0
         with open_file(path) as stream:
@@ -144,10 +144,10 @@ class ReadHistories(beam.DoFn):
                 waiting.append(parse_example(record))
                 size += len(record)
                 if size >= _BATCH_BYTES:
-                    yield from self._pieces(waiting)
+                    yield from self._event_batches(waiting)
                     waiting, size = [], 0
         if waiting:
-            yield from self._pieces(waiting)
+            yield from self._event_batches(waiting)
 
     def _records(self, stream: BinaryIO, path: str) -> Iterator[bytes]:
         try:
@@ -155,7 +155,7 @@ class ReadHistories(beam.DoFn):
         except CorruptRecordError as error:
             stop_job(self._root, f"the previous run cannot be continued: {error}; prepare it again")
 
-    def _pieces(self, records: list[dict[str, Any]]) -> Iterator[tuple[int, Piece]]:
+    def _event_batches(self, records: list[dict[str, Any]]) -> Iterator[tuple[int, EventBatch]]:
         manifest = self._previous.manifest
         lengths = np.array([record[keys.HISTORY_LENGTH] for record in records])
 
@@ -194,13 +194,13 @@ class ReadHistories(beam.DoFn):
 
 
 class ReadUsers(beam.DoFn):
-    """A file of `users/` -> (user shard, piece of kind `previous_users`)."""
+    """A file of `users/` -> (user shard, event batch of kind `previous_users`)."""
 
     def __init__(self, shards: int) -> None:
         self._shards = shards
 
-    def process(self, path: str) -> Iterator[tuple[int, Piece]]:
-        """Yields (shard, piece)."""
+    def process(self, path: str) -> Iterator[tuple[int, EventBatch]]:
+        """Yields (shard, event batch)."""
         with open_file(path) as stream:
             table = pq.read_table(io.BytesIO(stream.read()))
         yield from cut_by_shard("previous_users", table, table["id"].to_numpy(), self._shards)

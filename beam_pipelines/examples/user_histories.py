@@ -50,7 +50,7 @@ class Layout:
         schema: FeatureSchema,
         cardinalities: Mapping[str, int],
         items: int,
-        pending: Mapping[str, int],
+        rare_values: Mapping[str, int],
         times: tuple[int, int],
     ) -> "Layout":
         """The narrowest layout.
@@ -59,7 +59,7 @@ class Layout:
             schema: the schema.
             cardinalities: feature -> rows of its table.
             items: rows of the catalogue, padding and unknown included.
-            pending: vocabulary cross feature -> number of its pending values.
+            rare_values: vocabulary cross feature -> number of its pending values.
             times: the earliest and the latest time of any event.
         """
         item, time = width_of(items - 1), width_of(times[1] - times[0])
@@ -70,7 +70,7 @@ class Layout:
         widths.update({keys.target_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_context})
         if schema.targets.weight is not None:
             widths[keys.TARGET_WEIGHT] = FLOAT_WIDTH
-        widths.update({keys.pending_key(name): width_of(count) for name, count in pending.items()})
+        widths.update({keys.pending_key(name): width_of(count) for name, count in rare_values.items()})
         return cls(widths, times[0], {f.name: cardinalities[f.name] for f in schema.stored_cross})
 
 
@@ -118,7 +118,7 @@ def build_records(
     record_of_user = np.searchsorted(record_owner, np.arange(len(ids) + 1))
     totals = history_last - history_first + earlier_behaviours(events, ids)
     user_features = features_of_users(schema, ids, users)
-    history_bytes, pending_bytes = _pack_history(behaviours, cross, kept, layout)
+    history_bytes, rare_value_bytes = _pack_history(behaviours, cross, kept, layout)
     target_bytes = _pack_targets(targets, context, layout)
     end_width = layout.widths[keys.TARGET_HISTORY_END]
 
@@ -141,13 +141,13 @@ def build_records(
             yield Record(SPLITS[which[part.start]], features, history.stop - history.start, part.stop - part.start)
         stop = int(history_last[place])
         history = slice(max(base, stop - schema.history.max_length), stop)
-        pending = _cut_out(pending_bytes, history, layout)
+        rare_values = _cut_out(rare_value_bytes, history, layout)
         features = {
             **known,
             keys.HISTORY_LENGTH: history.stop - history.start,
             keys.HISTORY_TOTAL: int(totals[place]),
             **_cut_out(history_bytes, history, layout),
-            **{key: value for key, value in pending.items() if any(value)},
+            **{key: value for key, value in rare_values.items() if any(value)},
             keys.TARGET_LENGTH: 0,
             **dict.fromkeys(target_bytes, b""),
             keys.TARGET_HISTORY_END: b"",
@@ -231,13 +231,15 @@ def _pack_history(
     """All behaviours, packed by key; and the places of pending values, of the features that have any."""
     columns = {keys.HISTORY_ITEM: behaviours["item"], keys.HISTORY_TIME: behaviours["time"] - layout.time_origin}
     columns.update((key, behaviours[key]) for key in kept)
-    pending = {}
+    rare_values = {}
     for name in cross:
         waiting = behaviours[name] >= layout.known[name]
         columns[keys.history_key(name)] = np.where(waiting, UNKNOWN, behaviours[name])
         if waiting.any():
-            pending[keys.pending_key(name)] = np.where(waiting, behaviours[name] - layout.known[name] + 1, 0)
-    packed = ({key: pack(column, layout.widths[key]) for key, column in part.items()} for part in (columns, pending))
+            rare_values[keys.pending_key(name)] = np.where(waiting, behaviours[name] - layout.known[name] + 1, 0)
+    packed = (
+        {key: pack(column, layout.widths[key]) for key, column in part.items()} for part in (columns, rare_values)
+    )
     return next(packed), next(packed)
 
 

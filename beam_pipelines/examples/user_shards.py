@@ -1,6 +1,6 @@
 """Steps of `build_examples` that look at one user shard: survey, count, write.
 
-Each gets the pieces of a shard as the shuffle grouped them and makes what it needs of them; nothing per event is kept
+Each gets the event batches of a shard, as the shuffle grouped them, and makes what it needs; nothing per event is kept
 from one step to the next.
 """
 
@@ -20,14 +20,14 @@ from beam_pipelines.examples.event_batches import (
     TARGET,
     VALUE,
     WEIGHT,
-    Piece,
+    EventBatch,
     distinct_events,
     first_of_duplicates,
     group_by_kind,
     number_column,
 )
 from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
-from beam_pipelines.examples.log_survey import Survey
+from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.statistics import DataStatistics
 from beam_pipelines.examples.user_histories import ORDER, build_records, features_of_users
 from beam_pipelines.examples.value_counts import ITEM_COUNTS, Histogram, ValueCounts, sortable
@@ -38,24 +38,24 @@ from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 from twin_tf.records.format import SPLITS, SplitTimes, value_key
 from twin_tf.records.packing import float_bits
 
-Grouped = tuple[int, Iterable[Piece]]
+Grouped = tuple[int, Iterable[EventBatch]]
 
 _AGE = "/age"  # of a row of the users log: 0 for this run's; no feature can be called so
 
 
 class SurveyShard(beam.DoFn):
-    """A shard -> its `Survey`."""
+    """A shard -> its `LogSurvey`."""
 
     def __init__(self, schema: FeatureSchema, last_time: int | None) -> None:
         self._schema = schema
         self._last_time = last_time
         self._duplicated = Metrics.counter(NAMESPACE, "events_duplicated")
 
-    def process(self, shard: Grouped) -> Iterator[Survey]:
+    def process(self, shard: Grouped) -> Iterator[LogSurvey]:
         """Yields one survey."""
-        survey = Survey.of(distinct_events(self._schema, shard[1]), self._last_time)
-        self._duplicated.inc(survey.duplicated)
-        yield survey
+        log_survey = LogSurvey.of(distinct_events(self._schema, shard[1]), self._last_time)
+        self._duplicated.inc(log_survey.duplicated)
+        yield log_survey
 
 
 class CountShard(beam.DoFn):
@@ -84,10 +84,12 @@ class CountShard(beam.DoFn):
             report_progress("events counted", table.num_rows)
         yield from self._users(shard[1])
 
-    def _users(self, pieces: Iterable[Piece]) -> Iterator[tuple[str, ValueCounts | Histogram]]:
+    def _users(self, event_batches: Iterable[EventBatch]) -> Iterator[tuple[str, ValueCounts | Histogram]]:
         """Every user once, also those of earlier runs: a users log may come anew every night."""
         fitted = [feature for feature in self._schema.user if feature.encoding_or_fail.fitted]
-        found = group_by_kind(pieces, "users", "previous_users") if fitted else {"users": [], "previous_users": []}
+        found = (
+            group_by_kind(event_batches, "users", "previous_users") if fitted else {"users": [], "previous_users": []}
+        )
         table = one_row_a_user(self._schema, found["users"], found["previous_users"])
         if table is None:
             return
@@ -115,9 +117,9 @@ class WriteShard(beam.DoFn):
         if fitted is not self._from:
             self._encoding = ShardEncoding(self._schema, pickle.loads(fitted))
             self._from = fitted
-        number, pieces = shard
+        number, event_batches = shard
         encoding = self._encoding
-        found = group_by_kind(pieces, "events", "previous", "users", "previous_users")
+        found = group_by_kind(event_batches, "events", "previous", "users", "previous_users")
         events, new = encoding.events(found["events"], found["previous"])
         users = encoding.users(found["users"], found["previous_users"])
         del found
@@ -162,12 +164,12 @@ class ShardEncoding:
         self._features = (*schema.stored_cross, *schema.stored_context)
         self._encoder = FeatureEncoder(schema, fitted.values)
         self._rows = ItemRows(fitted.item_ids)
-        self._pending = {
+        self._rare_values = {
             name: {value: place for place, value in enumerate(values, fitted.cardinalities[name])}
-            for name, values in fitted.pending.items()
+            for name, values in fitted.rare_values.items()
         }
         self._ranks = {
-            f.name: _ranks(f, [*fitted.values[f.name], *fitted.pending.get(f.name, ())])
+            f.name: _ranks(f, [*fitted.values[f.name], *fitted.rare_values.get(f.name, ())])
             for f in self._features
             if f.encoding_or_fail.kind == "vocabulary"
         }
@@ -202,12 +204,12 @@ class ShardEncoding:
                 columns[feature.name] = np.full(table.num_rows, UNKNOWN, np.int32)
                 continue
             values = table[VALUE + feature.name]
-            if old and feature.name in self.fitted.carried:
-                columns[feature.name] = self.fitted.carried[feature.name][values.to_numpy()]
+            if old and feature.name in self.fitted.remapped:
+                columns[feature.name] = self.fitted.remapped[feature.name][values.to_numpy()]
             elif old or not feature.encoding_or_fail.fitted:
                 columns[feature.name] = values.to_numpy().astype(np.int32)
-            elif feature.name in self._pending:
-                columns[feature.name] = self._with_pending(feature.name, values)
+            elif feature.name in self._rare_values:
+                columns[feature.name] = self._with_rare_values(feature.name, values)
             else:
                 columns[feature.name] = self._encoder.encode(feature.name, values.combine_chunks())
         for name, ranks in self._ranks.items():
@@ -222,13 +224,13 @@ class ShardEncoding:
             columns[WEIGHT] = np.zeros(table.num_rows, np.float32) if old else table[WEIGHT].fill_null(0.0).to_numpy()
         return columns
 
-    def _with_pending(self, name: str, values: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    def _with_rare_values(self, name: str, values: pa.ChunkedArray) -> npt.NDArray[np.int32]:
         """Indices of a dictionary column; a value that waits for its vocabulary gets one after the known ones."""
         column = values.combine_chunks()
         column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
         texts = column.dictionary.to_pylist()
         rows = self._encoder.encode(name, texts) if texts else np.zeros(0, np.int32)
-        waiting = self._pending[name]
+        waiting = self._rare_values[name]
         rows = np.array(
             [waiting.get(str(text), UNKNOWN) if row == UNKNOWN else row for text, row in zip(texts, rows, strict=True)]
             + [UNKNOWN],

@@ -76,15 +76,15 @@ def _refuse_misspelt(beam_arguments: Sequence[str], options: PipelineOptions, lo
         )
 
 
-def latest_moment(as_of: str | None) -> int:
+def latest_timestamp(as_of: str | None) -> int:
     """Seconds since 1970 after which no event can have happened."""
     if as_of is None:
         return int(datetime.datetime.now(datetime.timezone.utc).timestamp()) + CLOCK_TOLERANCE_SECONDS
     try:
-        moment = datetime.datetime.fromisoformat(as_of.replace("Z", "+00:00"))
+        timestamp = datetime.datetime.fromisoformat(as_of.replace("Z", "+00:00"))
     except ValueError:
         raise ConfigError(f"as_of {as_of!r} must be an ISO date and time such as 2026-01-31T23:59:59+00:00") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp())
+    return int((timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=datetime.timezone.utc)).timestamp())
 
 
 @contextmanager

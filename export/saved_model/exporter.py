@@ -122,7 +122,7 @@ def export_text(output: str | Path, description: Mapping[str, Any]) -> str:
     """The content of `export.json` for people."""
     said = (
         "{output}: {items:,} items, {megabytes:.1f} MB, {probes:,} probes\n"
-        "table: {table_dtype}, {table_megabytes:.1f} MB; knows {coverage:.2%} of the probes' items, spares "
+        "table: {table_dtype}, {table_megabytes:.1f} MB; knows {coverage:.2%} of the probes' items, saves "
         "{projection_saved_rows:.2%} of the projected rows, {projection_saved_flops:.2%} of their multiply-adds"
     )
     if description["table_dtype"] != "float32":

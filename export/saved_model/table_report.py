@@ -1,8 +1,8 @@
 """What the projection table is worth, measured on the probes' real requests: coverage, work saved, loss by rounding.
 
 coverage                share of the requests' items, behaviours and candidates, that the table knows (the paper: 97 %)
-projection_saved_rows   share of the rows of eq. 6's item half and query that the table spares (the paper: 99.3 %)
-projection_saved_flops  the same in multiply-adds, with the folding of the cross features, which nothing spares
+projection_saved_rows   share of the rows of eq. 6's item half and query that the table saves (the paper: 99.3 %)
+projection_saved_flops  the same in multiply-adds, with the folding of the cross features, which nothing saves
 table_overlap_loss      share of the exact top-K that a rounded table misses
 table_score_change      largest difference that the rounding makes to a probability
 """
@@ -69,12 +69,12 @@ class ProjectionWork:
 
     @property
     def saved_rows(self) -> float:
-        """Share of the live rows that the table spares; 0 without any."""
+        """Share of the live rows that the table saves; 0 without any."""
         return 1 - self.kept_rows / self.live_rows if self.live_rows else 0.0
 
     @property
     def saved_flops(self) -> float:
-        """Share of the live multiply-adds that the table spares; 0 without any."""
+        """Share of the live multiply-adds that the table saves; 0 without any."""
         return 1 - self.kept_flops / self.live_flops if self.live_flops else 0.0
 
 

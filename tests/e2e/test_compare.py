@@ -13,7 +13,7 @@ from tests.twin_tf.small_run import shared_root, small_config, small_data
 
 pytestmark = pytest.mark.integration
 
-PICTURES = {"quality", "history_length", "consistency", "table_age", "ablations", "planted"}
+PICTURES = {"quality", "history_length", "consistency", "table_age", "ablations", "ground_truth"}
 
 
 def begin(output: Path, jobs: int) -> "subprocess.Popen[str]":
@@ -55,7 +55,7 @@ def test_a_comparison_that_was_ended_goes_on_to_its_report(tmp_path: Path) -> No
     report = json.loads((output / "report.json").read_text())
     assert set(report["extras"]) == set(report["systems"]) == {"din", "twin", "twin_no_bias"}
     assert report["extras"]["twin"]["by_age"][0]["share"] == 1
-    assert report["planted"]["twin"]["covered"] > report["planted"]["twin"]["guessed"] > 0
+    assert report["ground_truth"]["twin"]["recall"] > report["ground_truth"]["twin"]["guessed"] > 0
     assert all(extra["latency"]["p50_ms"] > 0 for extra in report["extras"].values())
     assert {path.stem for path in output.glob("*.png")} == PICTURES
     page = (output / "report.md").read_text()

@@ -293,17 +293,17 @@ def test_a_request_made_from_the_raw_logs_gets_the_trainer_s_probability(publish
             for place, user in enumerate(batch.user_id.numpy()):
                 reader = readers[int(user)]
                 own = [row for row in logs["events"] if row["reader"] == reader]
-                moment = int(batch.targets.time[place, 0])
+                timestamp = int(batch.targets.time[place, 0])
                 book = books[int(run.item_ids[int(batch.targets.item[place, 0])])]
-                (shown,) = (row for row in own if (row["seen_at"], row["isbn"], row["scored"]) == (moment, book, 1))
+                (shown,) = (row for row in own if (row["seen_at"], row["isbn"], row["scored"]) == (timestamp, book, 1))
                 columns = ("isbn", "seen_at", "minutes", "shelf")
-                past = [row for row in own if row["reaction"] > 0 and row["seen_at"] < moment]
+                past = [row for row in own if row["reaction"] > 0 and row["seen_at"] < timestamp]
                 past = sorted(past, key=lambda row: row["seen_at"])[-60:]
                 request = {
                     "history": [{column: row[column] for column in columns} for row in past],
                     "user": {"country": country[reader]} if reader in country else {},
                     "context": {"page_kind": shown["page_kind"]},
-                    "request_time": moment,
+                    "request_time": timestamp,
                     "candidates": [book],
                 }
                 served = client.predict(encode_request(encoder, request)).probability[0, 0]

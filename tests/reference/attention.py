@@ -66,7 +66,7 @@ def target_attention(alpha, retrieved, vectors, value_kernel, output_kernel):
     return np.concatenate(parts) @ output_kernel
 
 
-def evidence(alpha, retrieved):
+def relevance_statistics(alpha, retrieved):
     """Per head ln(sum(exp(alpha))) of what is retrieved, then per head the maximum; zeros if nothing is."""
     if not retrieved:
         return np.zeros(2 * len(alpha))

@@ -18,7 +18,7 @@ class AttentionOutput(NamedTuple):
     retrieved: list[int]
     alpha: np.ndarray
     output: np.ndarray
-    evidence: np.ndarray
+    relevance_statistics: np.ndarray
 
 
 def numbers(variable):
@@ -52,8 +52,8 @@ def clock(feature, time, column):
 def cross_vectors(model, batch, user, target):
     """Feature -> E_j of every behaviour of the user as the target sees it, (L, dim_j); the parts of K_c."""
     column = model.schema.events.time
-    moments = batch.targets.time[user]
-    moment = int(moments[target if len(moments) > 1 else 0])
+    timestamps = batch.targets.time[user]
+    timestamp = int(timestamps[target if len(timestamps) > 1 else 0])
     vectors = {}
     for feature in model.schema.cross:
         table = numbers(model.cross_embedding.tables[feature.name])
@@ -62,7 +62,7 @@ def cross_vectors(model, batch, user, target):
             if feature.derived is None:
                 index.append(known(stored[user, place], len(table)))
             elif feature.derived == "age":
-                age = (moment - int(time)) // column.per_second
+                age = (timestamp - int(time)) // column.per_second
                 index.append(2 + sum(age >= boundary for boundary in feature.encoding.boundaries))
             else:
                 index.append(clock(feature, time, column))
@@ -127,7 +127,7 @@ def attend(model, block, batch, user, target, retrieved=None):
     full = np.concatenate([items, *[cross[name] for name in layer.cross_offsets]], axis=1)
     kernel = np.concatenate([numbers(layer.item_kernel), *([numbers(layer.cross_kernel)] if cross else [])])
     output = attention.target_attention(alpha, retrieved, full, kernel, numbers(layer.output_kernel))
-    return AttentionOutput(retrieved, alpha, output, attention.evidence(alpha, retrieved))
+    return AttentionOutput(retrieved, alpha, output, attention.relevance_statistics(alpha, retrieved))
 
 
 def long_term(model, batch, user, target):
@@ -158,7 +158,7 @@ def mixer_input(model, batch, user, target, found):
         end = end_of(batch, user, target)
         seen = int(batch.history.count[user][max(0, end - model.window) : end].sum())
         own = self_relevance(model.long_term.relevance, queries_of(model, batch, user, target))
-        parts += [0.3 * (found.evidence - np.concatenate([own, own])), 0.3 * own, [0.3 * math.log1p(seen)]]
+        parts += [0.3 * (found.relevance_statistics - np.concatenate([own, own])), 0.3 * own, [0.3 * math.log1p(seen)]]
     for feature in model.schema.user:
         table = numbers(model.user_embeddings[feature.name].table)
         parts.append(table[known(batch.user[feature.name][user], len(table))])

@@ -32,8 +32,8 @@ def logs_by_day(root: Path) -> tuple[dict[str, str], dict[str, str], list[int]]:
     """The arguments of `build_examples` for either day, and target times: where each day is split, and the midnight."""
     whole = {log: pq.read_table(pattern.replace("*", "")) for log, pattern in small_logs(root).items()}
     times = np.sort(whole["events"].filter(pc.equal(whole["events"]["target"], 1))["time"].to_numpy())
-    moments = [int(times[int(share * len(times))]) for share in (0.4, 0.45, 0.5, 0.85, 0.92)]
-    videos, midnight = whole["items"], moments[2]
+    timestamps = [int(times[int(share * len(times))]) for share in (0.4, 0.45, 0.5, 0.85, 0.92)]
+    videos, midnight = whole["items"], timestamps[2]
     authors = np.unique(videos["author"].to_numpy())
     fresh = np.isin(videos["author"].to_numpy(), authors[::7]) | (videos["video_id"].to_numpy() % 5 == 0)
     fresh_videos = videos["video_id"].filter(fresh)
@@ -58,7 +58,7 @@ def logs_by_day(root: Path) -> tuple[dict[str, str], dict[str, str], list[int]]:
         for log, table in tables.items():
             pq.write_table(table, root / "days" / name / f"{log}.parquet")
         arguments.append({log: str(root / "days" / name / f"{log}.parquet") for log in tables})
-    return arguments[0], arguments[1], moments
+    return arguments[0], arguments[1], timestamps
 
 
 def _schema(valid_from: int, test_from: int) -> FeatureSchema:
@@ -72,29 +72,29 @@ def _schema(valid_from: int, test_from: int) -> FeatureSchema:
 @functools.cache
 def first_day(root: Path) -> Manifest:
     """Prepared data of the first day."""
-    logs, _, moments = logs_by_day(root)
-    return build_examples(_schema(*moments[:2]), **logs, output=root / "days/prepared-1", shards=1, progress=False)
+    logs, _, timestamps = logs_by_day(root)
+    return build_examples(_schema(*timestamps[:2]), **logs, output=root / "days/prepared-1", shards=1, progress=False)
 
 
 @functools.cache
 def second_day(root: Path) -> Manifest:
     """Prepared data of the second day, grown from the first."""
-    _, logs, moments = logs_by_day(root)
+    _, logs, timestamps = logs_by_day(root)
     first = first_day(root).directory
     output = root / "days/prepared-2"
-    return build_examples(_schema(*moments[3:]), **logs, output=output, previous=first, shards=1, progress=False)
+    return build_examples(_schema(*timestamps[3:]), **logs, output=output, previous=first, shards=1, progress=False)
 
 
 @functools.cache
 def second_day_alone(root: Path) -> Manifest:
     """Prepared data of the second day without the first: vocabularies have another order and lack old values."""
-    _, logs, moments = logs_by_day(root)
+    _, logs, timestamps = logs_by_day(root)
     whole = small_logs(root)
     videos = pq.read_table(whole["items"].replace("*", ""))
     items = root / "days/videos-that-are-left.parquet"
     pq.write_table(videos.filter(videos["video_id"].to_numpy() % 3 != 0), items)
     arguments = {"events": logs["events"], "items": str(items), "users": whole["users"]}
-    return build_examples(_schema(*moments[3:]), **arguments, output=root / "days/alone", shards=1, progress=False)
+    return build_examples(_schema(*timestamps[3:]), **arguments, output=root / "days/alone", shards=1, progress=False)
 
 
 @functools.cache

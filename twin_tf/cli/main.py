@@ -32,7 +32,7 @@ STRATEGY = "single, mirrored (all devices here), multi_worker or parameter_serve
 
 @contextlib.contextmanager
 def _one_sentence(context: click.Context) -> Iterator[None]:
-    """Turns what a user can mend into one sentence and an exit code; a fault of ours shows whole."""
+    """Turns what a user can fix into one sentence and an exit code; a fault of ours shows whole."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -262,7 +262,7 @@ def export(run_directory: str, output: str, prepared: str | None, table: str | N
     twin-tf export --run run --output model --table bfloat16
 
     It says what the table is worth on the probes' requests: the share of their items that it knows, the share of the
-    projections that it spares, and what a rounded one loses.
+    projections that it saves, and what a rounded one loses.
     """
     from export.saved_model.exporter import export_run, export_text
 

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 
 class UserError(Exception):
-    """What the person who started a command can mend: a mistake of theirs, or of the files, machine or server in use.
+    """What the person who started a command can fix: a mistake of theirs, or of the files, machine or server in use.
 
     Programs show the message alone, without a traceback, and end with `exit_code`. So the message is one sentence that
     says what is wrong and what to do. A fault of this project must not derive from it.

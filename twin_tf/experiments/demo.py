@@ -41,11 +41,11 @@ class Demo(NamedTuple):
 
     Attributes:
         data: whose logs.
-        arms: the systems that are trained; `TWIN` and `DIN` among them.
+        variants: the systems that are trained; `TWIN` and `DIN` among them.
     """
 
     data: ShippedData
-    arms: tuple[Variant, ...]
+    variants: tuple[Variant, ...]
 
 
 DEMOS = {
@@ -119,9 +119,9 @@ class _Job:
         """
         done, data, workdir = self.done, self._demo.data, self._workdir
         prepared = make_prepared(data, done.steps, workdir)
-        arms = ExperimentRunner(workdir, data.config, (1,), done.steps, self._cache)
-        for arm in self._demo.arms:
-            done.systems[arm.key] = arms.run(arm, prepared)[0]
+        runner = ExperimentRunner(workdir, data.config, (1,), done.steps, self._cache)
+        for variant in self._demo.variants:
+            done.systems[variant.key] = runner.run(variant, prepared)[0]
         done.nearest = self._nearest(Path(done.systems["twin"]["run"]), prepared)
         model, serving = workdir / "model", workdir / "serving"
         run = Path(done.systems["twin"]["run"])

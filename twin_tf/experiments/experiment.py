@@ -60,7 +60,7 @@ class ExperimentRunner:
         """One result a seed: metrics of the test split, `by_history_length`, `run`, `seed`, and what training took."""
         return [self._one(variant, prepared, seed) for seed in self._seeds]
 
-    def kept(self, variant: Variant, prepared: str | Path) -> list[JsonDict]:
+    def cached(self, variant: Variant, prepared: str | Path) -> list[JsonDict]:
         """What `run` has returned already, of the seeds that are done."""
         found = []
         for seed in self._seeds:

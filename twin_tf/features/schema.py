@@ -60,7 +60,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """Which events are behaviours, and how many a target may look back on.
+    """Which events are behaviours, and how many a target may attend to.
 
     Attributes:
         where: column -> allowed values; an event is a behaviour if every column holds one of its values.

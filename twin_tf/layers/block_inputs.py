@@ -15,8 +15,8 @@ class AttentionOutput(NamedTuple):
 
     Attributes:
         output: float `(B, C, heads * head_size)`; exactly zero for a user without history.
-        evidence: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the retrieved behaviours' relevance; zero
-        without history.
+        relevance_statistics: float `(B, C, 2 * heads)`: log-sum-exp and maximum of the retrieved behaviours' relevance;
+            zero without history.
         retrieved: places within the given history.
         relevance: float `(B, C, heads, K)` of the retrieved.
         weights: softmax of `relevance`, the same shape; zero where there is no retrieved behaviour.
@@ -24,7 +24,7 @@ class AttentionOutput(NamedTuple):
     """
 
     output: tf.Tensor
-    evidence: tf.Tensor
+    relevance_statistics: tf.Tensor
     retrieved: Retrieved
     relevance: tf.Tensor
     weights: tf.Tensor
@@ -32,7 +32,7 @@ class AttentionOutput(NamedTuple):
 
 
 class BlockInputs(NamedTuple):
-    """Targets and what they look back on, as all steps of a block need it.
+    """Targets and what they attend to, as all steps of a block need it.
 
     Attributes:
         visibility: the columns that each target sees.

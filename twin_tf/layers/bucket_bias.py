@@ -121,18 +121,20 @@ def _product(left: tf.Tensor, right: tf.Tensor, *, transposed: bool = False) -> 
     return result
 
 
-def age_boundaries(time: tf.Tensor, moment: tf.Tensor, boundaries: Sequence[int]) -> tf.Tensor:
+def age_boundaries(time: tf.Tensor, request_time: tf.Tensor, boundaries: Sequence[int]) -> tf.Tensor:
     """The first column whose age reaches each boundary.
 
     Args:
         time: int64 `(B, W)` times of the columns, not rising.
-        moment: int64 `(B, C)` times of the targets.
+        request_time: int64 `(B, C)` times of the targets.
         boundaries: rising, in the unit of the times.
 
     Returns:
         int32 `(B, C, len(boundaries))`, between 0 and W.
     """
-    shape = tf.shape(moment)
-    latest = moment[..., None] - tf.constant(boundaries, tf.int64)
+    shape = tf.shape(request_time)
+    latest = request_time[..., None] - tf.constant(boundaries, tf.int64)
     found = tf.searchsorted(-time, tf.reshape(-latest, [shape[0], -1]), side="left")
-    return tf.ensure_shape(tf.reshape(found, [shape[0], shape[1], len(boundaries)]), [None, moment.shape[1], None])
+    return tf.ensure_shape(
+        tf.reshape(found, [shape[0], shape[1], len(boundaries)]), [None, request_time.shape[1], None]
+    )

@@ -173,8 +173,8 @@ class Relevance(keras.layers.Layer):
         bias = self._cross_bias(cross)
         if cross.log_count is None:
             return bias
-        counted = cross.log_count[..., None]
-        return tf.repeat(counted, self.heads, axis=-1) if bias is None else bias + counted
+        with_cluster_size = cross.log_count[..., None]
+        return tf.repeat(with_cluster_size, self.heads, axis=-1) if bias is None else bias + with_cluster_size
 
     def _cross_bias(self, cross: CrossRows) -> tf.Tensor | None:
         """The part of `(K_c W^c) beta` that belongs to the behaviours alone: float `(B, n, heads)`."""

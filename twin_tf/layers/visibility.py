@@ -1,4 +1,4 @@
-"""What the targets of a user look back on: columns, newest first.
+"""What the targets of a user see: columns, newest first.
 
 Newest first, because recent behaviours tend to be the most relevant and a top-k that meets the best scores early is up
 to three times faster than one that meets them last.

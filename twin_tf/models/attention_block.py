@@ -34,7 +34,7 @@ class AttentionBlock(keras.layers.Layer):
         relevance: eq. 6.
         attention: eq. 7 and 8.
         relative: cross feature that is relative to the target -> the ages at which its bucket changes.
-        counted: the stages that add ln n of clusters to the relevance.
+        cluster_size_bias: the stages that add ln n of clusters to the relevance.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class AttentionBlock(keras.layers.Layer):
         attention: TargetAttention,
         relative: Mapping[str, Sequence[int]],
         name: str,
-        counted: Stages = "both",
+        cluster_size_bias: Stages = "both",
     ) -> None:
         super().__init__(name=name)
         self.search = search
@@ -52,7 +52,7 @@ class AttentionBlock(keras.layers.Layer):
         self.relevance = relevance
         self.attention = attention
         self.relative = {feature: tuple(boundaries) for feature, boundaries in relative.items()}
-        self.counted = counted
+        self.cluster_size_bias = cluster_size_bias
 
     def call(
         self,
@@ -140,7 +140,7 @@ class AttentionBlock(keras.layers.Layer):
         )
 
     def _counts(self, stage: Stages) -> bool:
-        return self.counted in ("both", stage)
+        return self.cluster_size_bias in ("both", stage)
 
     def _search_scores(self, block: BlockInputs, stage: Stages) -> tf.Tensor:
         """Eq. 6 of every column, without gradient; `MASKED_SCORE` where it is not visible: `(heads, B, C, W)`."""
@@ -199,14 +199,18 @@ class AttentionBlock(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same layer."""
         parts = {name: keras.layers.serialize(getattr(self, name)) for name in ("relevance", "attention")}
-        own = {"search": self.search.get_config(), "relative": dict(self.relative), "counted": self.counted}
+        own = {
+            "search": self.search.get_config(),
+            "relative": dict(self.relative),
+            "cluster_size_bias": self.cluster_size_bias,
+        }
         return {"name": self.name, **own, **parts}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AttentionBlock":
         """The layer of `get_config`."""
         parts = {name: keras.layers.deserialize(config[name]) for name in ("relevance", "attention")}
-        own = {name: config[name] for name in ("name", "relative", "counted")}
+        own = {name: config[name] for name in ("name", "relative", "cluster_size_bias")}
         return cls(search_from_config(config["search"]), **own, **parts)
 
 

@@ -34,8 +34,8 @@ from twin_tf.search.din import DinSearch
 from twin_tf.search.protocol import PoolingSearch, Vectors
 from twin_tf.search.twin import TwinSearch
 
-EVIDENCE_SCALE = 0.3
-"""Brings the evidence, whose numbers start at a few units, to the scale of the mixer's other inputs."""
+STATISTICS_SCALE = 0.3
+"""Brings the relevance statistics, whose numbers start at a few units, to the scale of the mixer's other inputs."""
 
 
 LEAST_WEIGHT = 1e-30
@@ -254,7 +254,7 @@ class TwinModel(tfrs.Model):
             live = Items(self.relevance_embedding, self.item_embedding, batch.history.item)
             parts.append(self.short_term(live, queries, batch.history, cross, batch.targets).output)
         if self.config.relevance_statistics:
-            parts += [EVIDENCE_SCALE * part for part in self._evidence(long_term, items, queries, batch)]
+            parts += [STATISTICS_SCALE * part for part in self._relevance_statistics(long_term, items, queries, batch)]
         parts += [self.user_embeddings[f.name](batch.user[f.name])[:, None, :] for f in self.schema.user]
         parts += [self._context(batch, f.name) for f in self.schema.context]
         pairs = tf.shape(batch.targets.item)
@@ -305,7 +305,9 @@ class TwinModel(tfrs.Model):
         true = self.long_term.find(best, items, queries, batch.history, cross, batch.targets)
         return share_found(found, true, tf.shape(batch.history.item)[1], batch.targets.count)
 
-    def _evidence(self, long_term: AttentionOutput, items: Items, queries: tf.Tensor, batch: Batch) -> list[tf.Tensor]:
+    def _relevance_statistics(
+        self, long_term: AttentionOutput, items: Items, queries: tf.Tensor, batch: Batch
+    ) -> list[tf.Tensor]:
         """How much relevance there was: floats `(B, C, n)`.
 
         Log-sum-exp and maximum of the retrieved behaviours' relevance count from the target's own, what it would have
@@ -315,10 +317,10 @@ class TwinModel(tfrs.Model):
         relevance = self.long_term.relevance
         keys = items.of_targets(relevance.project_items, batch.targets.item, queries)
         own = relevance.self_relevance(relevance.project_queries(queries), keys)
-        return [long_term.evidence - tf.concat([own, own], axis=-1), own, self._log_length(batch)]
+        return [long_term.relevance_statistics - tf.concat([own, own], axis=-1), own, self._log_length(batch)]
 
     def _log_length(self, batch: Batch) -> tf.Tensor:
-        """ln(1 + visible behaviours): float `(B, C, 1)`; without it the evidence cannot tell a share from a count.
+        """ln(1 + visible behaviours): float `(B, C, 1)`; without it the statistics cannot tell a share from a count.
 
         Visible is what the search looks at, clusters with their sizes: readers may have dropped everything older.
         """

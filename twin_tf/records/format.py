@@ -3,7 +3,7 @@
 Shared by `beam_pipelines`, which writes them, and by the trainer, which reads them; imports no TensorFlow. Readers open
 what the manifest lists, never a glob.
 
-A record is a `tf.train.Example` for one stretch of one user's history and the targets that look back on it. Arrays are
+A record is a `tf.train.Example` for one stretch of one user's history and the targets that attend to it. Arrays are
 packed whole numbers (`twin_tf.records.packing`), oldest first; the manifest's `widths` say how many bytes a value
 takes. With n behaviours and m targets:
 

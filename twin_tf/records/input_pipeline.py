@@ -41,7 +41,7 @@ def make_dataset(
     Args:
         manifest: of the prepared data.
         split: `train`, `valid`, `test` or `histories`.
-        window: behaviours that the model looks back on; older ones are dropped.
+        window: behaviours that the model attends to; older ones are dropped.
         batch_records: records in a batch.
         shuffle_seed: None keeps the order of the files; otherwise order depends on this and `epoch` alone.
         epoch: which pass.

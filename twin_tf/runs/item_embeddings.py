@@ -4,7 +4,7 @@
 
 factorises the matrix of users and items (scikit-learn's TF-IDF weights and truncated SVD): items that the same users
 took are near. All are of length 1: a factor's length says how often its item was taken, and a search by inner products
-would hand over best sellers. No behaviour after the training window is looked at; those within it are, clicked
+would retrieve best sellers. No behaviour after the training window is looked at; those within it are, clicked
 training targets too.
 
     <directory>/embeddings.npy   float32 (items, width) by item row, unit vectors; zero for items that nobody took

@@ -146,7 +146,7 @@ class Run:
 
     @cached_property
     def _catalogue(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The raw ids in rising order, and their rows; rows 0 and 1 stand for no item and are told by no request."""
+        """The raw ids in rising order, and their rows; rows 0 and 1 stand for no item and are named by no request."""
         order = np.argsort(self.item_ids[FIRST_KNOWN:])
         rows = np.concatenate([[UNKNOWN], FIRST_KNOWN + order])
         ids = np.concatenate([[np.iinfo(np.int64).min], self.item_ids[FIRST_KNOWN:][order]])

@@ -52,7 +52,7 @@ class SearchInputs(NamedTuple):
     features: Callable[[tf.Tensor], tf.Tensor]
     vectors: Callable[[tf.Tensor], tf.Tensor]
 
-    def in_sight(self) -> tf.Tensor:
+    def visible(self) -> tf.Tensor:
         """Which columns each target sees: bool `(B, C, W)`, or `(B, 1, W)` where it is the same for all."""
         column = tf.range(tf.shape(self.behaviour)[1])
         return (column >= self.first[..., None]) & (column < self.stop[..., None])
@@ -138,7 +138,7 @@ class ScoredSearch(SearchStrategy):
 
     def find(self, inputs: SearchInputs) -> Retrieved:
         """See `SearchStrategy`."""
-        scores = tf.where(inputs.in_sight(), tf.stop_gradient(self.scores(inputs)), MASKED_SCORE)
+        scores = tf.where(inputs.visible(), tf.stop_gradient(self.scores(inputs)), MASKED_SCORE)
         shape = tf.shape(scores)
         rows = tf.reshape(scores, [1, shape[0] * shape[1], shape[2]])
         kept = tf.minimum(self.top_k, inputs.width)

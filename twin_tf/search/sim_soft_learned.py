@@ -90,7 +90,7 @@ class SimSoftLearnedSearch(LearnedSearch):
     def auxiliary_logit(self, inputs: SearchInputs) -> tf.Tensor:
         """See `LearnedSearch`. Gradients reach the search's own weights alone: embeddings are the network's."""
         target, behaviour = (tf.stop_gradient(inputs.embed(rows)) for rows in (inputs.target, inputs.behaviour))
-        seen = tf.cast(inputs.in_sight(), tf.float32)
+        seen = tf.cast(inputs.visible(), tf.float32)
         return self.layer.predict(target, behaviour, seen)
 
     def get_config(self) -> dict[str, Any]:

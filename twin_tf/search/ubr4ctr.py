@@ -47,7 +47,7 @@ class Ubr4ctrSearch(ScoredSearch):
         (k1 + 1) / (1 + k1 (1 - b + b length / mean length)), for every term occurs at most once in a document.
         """
         target, behaviour = inputs.features(inputs.target), inputs.features(inputs.behaviour)
-        seen = tf.cast(inputs.in_sight(), tf.float32)
+        seen = tf.cast(inputs.visible(), tf.float32)
         documents = tf.reduce_sum(seen, axis=-1, keepdims=True)
         length = tf.reduce_sum(tf.cast(behaviour >= FIRST_KNOWN, tf.float32), axis=-1)[:, None, :]
         mean_length = tf.reduce_sum(length * seen, axis=-1, keepdims=True) / tf.maximum(documents, 1.0)

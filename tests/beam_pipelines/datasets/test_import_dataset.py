@@ -58,8 +58,8 @@ def test_a_quarter_of_the_purchases_are_targets_each_with_a_negative_not_in_its_
         (r["household_id"], r["basket_id"], r["product_id"]) for r in sales
     )  # time = basket here
     assert len(targets) == round(len(sales) / 4)
-    moments = sorted((row["household_id"], row["timestamp"]) for row in targets)
-    assert sorted((row["household_id"], row["timestamp"]) for row in negatives) == moments
+    timestamps = sorted((row["household_id"], row["timestamp"]) for row in targets)
+    assert sorted((row["household_id"], row["timestamp"]) for row in negatives) == timestamps
     baskets: dict[int, set[int]] = {}
     for row in sales:
         baskets.setdefault(row["basket_id"], set()).add(row["product_id"])

@@ -56,8 +56,8 @@ class Oracle:
         self.first = np.searchsorted(self.user[self.clicks], np.arange(self.user.max() + 2))
         self.order = np.arange(len(self.clicks)) - self.first[self.user[self.clicks]]
         span = int(time.max() - time.min()) + 1
-        moment = self.user * span + (time - time.min())
-        earlier = np.searchsorted(moment[self.clicks], moment[self.targets], side="left")
+        timestamp = self.user * span + (time - time.min())
+        earlier = np.searchsorted(timestamp[self.clicks], timestamp[self.targets], side="left")
         self.end = earlier - self.first[self.user[self.targets]]
         place = np.searchsorted(np.sort(logs.items["video_id"].to_numpy()), self.column("video_id"))
         self.items = logs.items.sort_by("video_id").take(place)

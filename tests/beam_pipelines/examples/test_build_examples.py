@@ -112,13 +112,13 @@ def test_every_format_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_order_of_files_and_workers_do_not_matter(tmp_path: Path) -> None:
     tables = random_logs(seed=2)
     build(tmp_path, write_logs(tmp_path / "raw", tables), "whole")
-    pieces = {}
+    event_batches = {}
     for log, rows in tables.items():
         rows = random.Random(3).sample(rows, len(rows))
         paths = [write(tmp_path / "pieces" / f"{log}-{n}.jsonl", rows[n::3]) for n in (2, 0, 1)]
-        pieces[log] = [str(path) for path in paths]
+        event_batches[log] = [str(path) for path in paths]
     workers = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
-    build(tmp_path, pieces, "pieces_prepared", beam_arguments=workers)
+    build(tmp_path, event_batches, "pieces_prepared", beam_arguments=workers)
     assert digest(tmp_path / "whole") == digest(tmp_path / "pieces_prepared")
 
 

@@ -63,8 +63,8 @@ def test_a_click_stays_before_a_view_and_the_order_never_matters(tmp_path: Path)
     vocabulary = json.loads((tmp_path / "out0/vocabularies/place.json").read_text())["values"]
     places = [[*["", ""], *vocabulary][row] for row in read_back(manifest)["histories"][1][0]["history/place"]]
     assert "end" not in vocabulary
-    pending = json.loads((tmp_path / "out0/state/pending.json").read_text())["place"]["values"]
-    assert (places[-1], pending) == ("", ["end"])  # of the two clicked targets the smaller value stays
+    rare_values = json.loads((tmp_path / "out0/state/pending.json").read_text())["place"]["values"]
+    assert (places[-1], rare_values) == ("", ["end"])  # of the two clicked targets the smaller value stays
 
 
 @settings(max_examples=200)

@@ -12,7 +12,7 @@ from small_logs import framed
 
 from beam_pipelines.examples import value_counts
 from beam_pipelines.examples.event_batches import shard_of
-from beam_pipelines.examples.log_survey import Survey
+from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.value_counts import Histogram, ValueCounts, quantiles, sortable, unsortable
 from beam_pipelines.io.record_writer import ShardWriter, example, parse_example
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -150,11 +150,17 @@ def test_targets_in_a_gap_belong_to_no_split() -> None:
 
 def test_a_survey_counts_what_is_not_later_than_the_previous_run() -> None:
     table = pa.table({"time": [4, 5, 5, 6], "flags": pa.array([2, 2, 6, 7], pa.int8())})
-    survey = Survey.of([(table, 3)], last_time=5)
-    assert (survey.events, survey.behaviours, survey.duplicated, survey.late, survey.times) == (4, 4, 3, 3, (4, 6))
-    assert survey.target_times.keys.tolist() == [5, 6]
-    assert Survey.of([(table, 0)], last_time=None).late == 0
-    assert Survey.merge([survey, Survey(), survey]).late == 6
+    log_survey = LogSurvey.of([(table, 3)], last_time=5)
+    assert (log_survey.events, log_survey.behaviours, log_survey.duplicated, log_survey.late, log_survey.times) == (
+        4,
+        4,
+        3,
+        3,
+        (4, 6),
+    )
+    assert log_survey.target_times.keys.tolist() == [5, 6]
+    assert LogSurvey.of([(table, 0)], last_time=None).late == 0
+    assert LogSurvey.merge([log_survey, LogSurvey(), log_survey]).late == 6
 
 
 @given(st.lists(st.integers(0, 2**63 - 1), max_size=50), st.integers(0, 3))

@@ -175,8 +175,8 @@ def test_rows_are_kept_forever_and_new_ones_follow(tmp_path: Path) -> None:
     assert rows[1][: len(rows[0])] == rows[0]
     assert rows[1][len(rows[0]) :] == sorted(set(rows[1]) - set(rows[0]))
     assert "once a day" in after["place"]  # yesterday's single count was not forgotten
-    pending = json.loads((tmp_path / "first/state/pending.json").read_text())
-    assert "once a day" in pending["place"]["values"]
+    rare_values = json.loads((tmp_path / "first/state/pending.json").read_text())
+    assert "once a day" in rare_values["place"]["values"]
 
 
 def test_a_day_without_news_changes_nothing_but_the_targets(tmp_path: Path) -> None:

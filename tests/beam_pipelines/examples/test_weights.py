@@ -109,7 +109,7 @@ def test_the_next_day_continues_and_weighs_its_own_targets(tmp_path: Path) -> No
         row["t"] += 100
     first = [row for row in days["events"] if row["t"] < 107]
     second = [row for row in days["events"] if row["t"] >= 107]
-    chosen = [weighted(split={"valid_from": moment, "test_from": moment + 1}) for moment in (105, 109)]
+    chosen = [weighted(split={"valid_from": timestamp, "test_from": timestamp + 1}) for timestamp in (105, 109)]
     build(tmp_path, write_logs(tmp_path / "a", {**days, "events": first}), "first", schema=chosen[0])
     arguments = write_logs(tmp_path / "b", {**days, "events": second})
     found = build(tmp_path, arguments, "second", schema=chosen[1], previous=tmp_path / "first")

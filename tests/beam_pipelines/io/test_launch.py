@@ -4,7 +4,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from beam_pipelines.io.launch import MODEL_REQUIREMENTS, beam_options, latest_moment
+from beam_pipelines.io.launch import MODEL_REQUIREMENTS, beam_options, latest_timestamp
 from twin_tf.core.dataclass_yaml import ConfigError
 
 
@@ -48,6 +48,6 @@ def test_workers_that_run_the_model_are_sent_its_requirements() -> None:
 
 
 def test_the_last_moment_is_a_day_from_now_or_the_given_one() -> None:
-    assert 0 <= latest_moment(None) - 86_400 - datetime.now(timezone.utc).timestamp() + 60 < 60.1
-    assert latest_moment("1970-01-02") == latest_moment("1970-01-02T01:00:00+01:00") == 86_400
-    assert latest_moment("1970-01-01T00:00:09Z") == 9
+    assert 0 <= latest_timestamp(None) - 86_400 - datetime.now(timezone.utc).timestamp() + 60 < 60.1
+    assert latest_timestamp("1970-01-02") == latest_timestamp("1970-01-02T01:00:00+01:00") == 86_400
+    assert latest_timestamp("1970-01-01T00:00:09Z") == 9

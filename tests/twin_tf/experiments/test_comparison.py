@@ -130,7 +130,7 @@ def test_a_system_of_ones_own_is_compared_like_the_others() -> None:
     systems = chosen_systems("din,twin", ["SIM Hard by brand: search=sim_hard searches.sim_hard.category=brand"])
     assert [system.key for system in systems] == ["din", "sim_hard_by_brand", "twin"]
     training = load_config("complete_journey").training
-    config = load_config("complete_journey", systems[1].arm("", training, Factors()).overrides)
+    config = load_config("complete_journey", systems[1].variant("", training, Factors()).overrides)
     assert (config.model.search, config.model.searches.sim_hard.category) == ("sim_hard", "brand")
 
 
@@ -144,10 +144,10 @@ def test_a_system_of_ones_own_has_a_name_and_settings(text: str) -> None:
 def test_every_system_is_made_of_the_shipped_configurations(name: str) -> None:
     for system in SYSTEMS.values():
         base = load_config(name).training
-        config = load_config(name, system.arm("embeddings", base, Factors(0.5, 2)).overrides)
+        config = load_config(name, system.variant("embeddings", base, Factors(0.5, 2)).overrides)
         assert config.training.dense_learning_rate == base.dense_learning_rate * 2
         assert config.training.embedding_learning_rate == base.embedding_learning_rate / 2
-        assert not any("rate" in setting for setting in system.arm("embeddings", base, Factors()).overrides)
+        assert not any("rate" in setting for setting in system.variant("embeddings", base, Factors()).overrides)
         assert config.schema is not None
         assert make_search(config.model, config.schema, 8, 1).name == system.search
         assert (config.training.item_embeddings == "embeddings") == system.needs_embeddings
@@ -171,7 +171,7 @@ class NoMeasurements(Measurements):
 
     def of(self, system: System, run: str) -> dict[str, Any]:
         latency = {"p50_ms": 12.0, "p99_ms": 15.0, "parameters": 1_000_000}
-        return {"planted": {"targets": 3, "covered": 0.5, "precision": 0.4, "guessed": 0.1}, "latency": latency}
+        return {"ground_truth": {"targets": 3, "recall": 0.5, "precision": 0.4, "guessed": 0.1}, "latency": latency}
 
     def look(self, system: System, run: str) -> None: ...
 
@@ -202,19 +202,19 @@ def test_every_system_is_tuned_with_the_same_budget_and_keeps_its_best_rates(tmp
     assert "| TWIN | 1 | 1 | 0.8000 | 0.7000 | 0.6000 | 3 |" in page
     assert "at the edge" not in page and "| DIN | 50.0% | 40.0% | 10.0% |" in page
     again = Recorded()
-    kept = str(tmp_path / "first" / "rates.json")
-    second = Told(tmp_path / "second", *given, read_rates(kept), steps=again).run()
+    cached = str(tmp_path / "first" / "rates.json")
+    second = Told(tmp_path / "second", *given, read_rates(cached), steps=again).run()
     assert again.asked.count("train") == 5 and second["factors"] == report["factors"]
     assert second["rates"]["other_code"] == ""
     own = (*given[:2], [own_system("one head: heads=1"), *systems], (1,))
-    third = Told(tmp_path / "third", *own, read_rates(kept), steps=Recorded()).run()
+    third = Told(tmp_path / "third", *own, read_rates(cached), steps=Recorded()).run()
     assert third["rates"]["origin"]["seed"] == 1 and set(third["rates"]["valid_gauc"]) == {"din", "twin", "one_head"}
     assert not (tmp_path / "third" / "rates.json").exists()
     page = (tmp_path / "third" / "report.md").read_text()
     assert "Rates are those of an earlier comparison" in page and "they were chosen by other code" not in page
     with pytest.raises(ConfigError, match="no rates were tried for 'eta'"):
-        read_rates(kept).of(SYSTEMS["eta"])
-    plain = json.loads(Path(kept).read_text())
+        read_rates(cached).of(SYSTEMS["eta"])
+    plain = json.loads(Path(cached).read_text())
     (tmp_path / "old.json").write_text(json.dumps({**plain, "code": "other", "commit": "abc"}))
     Told(tmp_path / "fourth", *given, read_rates(str(tmp_path / "old.json")), steps=Recorded()).run()
     assert "they were chosen by other code, commit abc, and are settings" in (tmp_path / "fourth/report.md").read_text()
@@ -226,7 +226,7 @@ def test_the_two_rates_are_two_knobs() -> None:
     assert read_rates("1,2").grid == [Factors(1, 1), Factors(1, 2), Factors(2, 1), Factors(2, 2)]
     din, base = SYSTEMS["din"], load_config("simulated").training
     assert untried(rates, [din]) == [(din, factors) for factors in rates.grid]
-    (changed,) = [s for s in din.arm("", base, Factors(1, 2)).overrides if "rate" in s]
+    (changed,) = [s for s in din.variant("", base, Factors(1, 2)).overrides if "rate" in s]
     assert changed == f"training.dense_learning_rate={base.dense_learning_rate * 2:.6g}"
 
 

@@ -69,23 +69,23 @@ def test_targets_do_not_see_each_others_cuts():
 @settings(max_examples=60, deadline=None)
 @given(
     times=st.lists(st.integers(-50, 50), min_size=1, max_size=20),
-    moments=st.lists(st.integers(-60, 60), min_size=1, max_size=3),
+    timestamps=st.lists(st.integers(-60, 60), min_size=1, max_size=3),
     boundaries=st.lists(st.integers(-5, 90), min_size=1, max_size=5),
 )
-def test_a_cut_is_the_first_column_of_that_age_and_columns_count_the_cuts_passed(times, moments, boundaries):
+def test_a_cut_is_the_first_column_of_that_age_and_columns_count_the_cuts_passed(times, timestamps, boundaries):
     times, boundaries = sorted(times, reverse=True), sorted(boundaries)
-    cuts = age_boundaries(tf.constant([times], tf.int64), tf.constant([moments], tf.int64), boundaries)
+    cuts = age_boundaries(tf.constant([times], tf.int64), tf.constant([timestamps], tf.int64), boundaries)
     assert cuts.dtype == tf.int32
-    for target, moment in enumerate(moments):
-        ages = [moment - time for time in times]
+    for target, request_time in enumerate(timestamps):
+        ages = [request_time - time for time in times]
         wanted = [sum(age < boundary for age in ages) for boundary in boundaries]
         assert cuts[0, target].numpy().tolist() == wanted
-    columns = tf.tile(tf.range(len(times))[None, None], [1, len(moments), 1])
+    columns = tf.tile(tf.range(len(times))[None, None], [1, len(timestamps), 1])
     numbers = tf.range(len(boundaries) + 1, dtype=tf.float32)[None, None, None]
     mass_per_bucket = lookup_bias(numbers, cumulative_one_hot(cuts, columns)).numpy()
-    assert mass_per_bucket.shape == (1, len(moments), 1, len(times))
+    assert mass_per_bucket.shape == (1, len(timestamps), 1, len(times))
     for (_, target, _, column), number in np.ndenumerate(mass_per_bucket):
-        assert number == sum(moments[target] - times[column] >= boundary for boundary in boundaries)
+        assert number == sum(timestamps[target] - times[column] >= boundary for boundary in boundaries)
 
 
 def test_the_ages_of_the_longest_possible_times_do_not_overflow():

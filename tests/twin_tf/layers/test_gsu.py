@@ -188,7 +188,7 @@ def test_only_the_retrieved_contribute_to_the_output():
     cross, items, queries = model._looked_up(batch._replace(history=history), None, True)
     again = model.long_term(items, queries, history, cross, batch.targets, found.retrieved)
     np.testing.assert_array_equal(again.output, found.output)
-    np.testing.assert_array_equal(again.evidence, found.evidence)
+    np.testing.assert_array_equal(again.relevance_statistics, found.relevance_statistics)
 
 
 def test_behaviours_that_lose_the_search_may_be_anything():

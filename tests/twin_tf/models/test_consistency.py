@@ -160,8 +160,8 @@ def test_serving_and_training_search_by_the_same_relevance_to_the_last_bit(serve
     """Or two nearly equal behaviours at the border of the retrieved behaviours change places when a model is served."""
     model = long_model()
     alike = make_batch(np.random.default_rng(2), LENGTHS, 8, shared_moment=True)
-    moments = {name: tf.repeat(getattr(alike.targets, name), 8, axis=1) for name in ("time", "end")}
-    each = alike._replace(targets=alike.targets._replace(**moments))
+    timestamps = {name: tf.repeat(getattr(alike.targets, name), 8, axis=1) for name in ("time", "end")}
+    each = alike._replace(targets=alike.targets._replace(**timestamps))
 
     def relevance(batch, table):
         block = model.long_term

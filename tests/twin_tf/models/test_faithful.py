@@ -42,7 +42,7 @@ def check_block(found, expected, user, target):
     alpha = found.relevance[user, target].numpy()[:, :count]
     np.testing.assert_allclose(alpha, expected.alpha[:, expected.retrieved], **CLOSE)
     np.testing.assert_allclose(found.output[user, target], expected.output, **CLOSE)
-    np.testing.assert_allclose(found.evidence[user, target], expected.evidence, **CLOSE)
+    np.testing.assert_allclose(found.relevance_statistics[user, target], expected.relevance_statistics, **CLOSE)
 
 
 def check_network(model, batch, table=None):
@@ -229,7 +229,9 @@ def test_a_user_without_history_scores_as_the_network_with_zero_blocks(monkeypat
 
     def nothing(self, *arguments):
         found = attend(self, *arguments)
-        return found._replace(output=tf.zeros_like(found.output), evidence=tf.zeros_like(found.evidence))
+        return found._replace(
+            output=tf.zeros_like(found.output), relevance_statistics=tf.zeros_like(found.relevance_statistics)
+        )
 
     monkeypatch.setattr(block, "call", nothing)
     zero = model.score(batch).logit.numpy()
@@ -243,7 +245,7 @@ def test_a_user_without_history_gets_an_exact_zero_vector():
     for block in (model.long_term, model.short_term):
         found = run_block(model, block, batch)
         assert not found.output[0].numpy().any()
-        assert not found.evidence[0].numpy().any()
+        assert not found.relevance_statistics[0].numpy().any()
         assert not found.retrieved.valid[0].numpy().any()
         assert np.isfinite(found.output.numpy()).all()
 

@@ -153,7 +153,7 @@ def test_a_batch_may_hold_no_target(search):
 
 
 @pytest.mark.parametrize("moment", [0, -1, 2**62, -(2**62)])
-def test_extreme_times_score_as_the_outermost_buckets(moment):
+def test_extreme_times_score_as_the_outermost_buckets(timestamp):
     """The age bucket is the first or the last; nothing overflows."""
     model = MODELS["twin"]
     batch = make_batch(np.random.default_rng(8), [30, 9], 1)
@@ -163,9 +163,9 @@ def test_extreme_times_score_as_the_outermost_buckets(moment):
             batch._replace(targets=batch.targets._replace(time=tf.fill([2, 1], tf.cast(value, tf.int64))))
         )
 
-    far = NOW + 10_000 * DAY if moment > NOW else NOW - 10_000 * DAY
-    np.testing.assert_array_equal(score(moment).long_term.output, score(far).long_term.output)
-    assert np.isfinite(score(moment).logit).all()
+    far = NOW + 10_000 * DAY if timestamp > NOW else NOW - 10_000 * DAY
+    np.testing.assert_array_equal(score(timestamp).long_term.output, score(far).long_term.output)
+    assert np.isfinite(score(timestamp).logit).all()
 
 
 def test_users_without_history_teach_only_finite_numbers():

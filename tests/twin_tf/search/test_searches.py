@@ -135,8 +135,8 @@ def test_made_entries_are_attended_as_behaviours(search, bias, shared_moment):
         every = list(range(len(entries))) if end > start else []
         output = network.attention.target_attention(alpha, every, full, kernel, layer.output_kernel.numpy())
         np.testing.assert_allclose(found.output[user, target], output, atol=1e-5, rtol=1e-4)
-        evidence = network.attention.evidence(alpha, every)
-        np.testing.assert_allclose(found.evidence[user, target], evidence, atol=1e-5, rtol=1e-4)
+        relevance_statistics = network.attention.relevance_statistics(alpha, every)
+        np.testing.assert_allclose(found.relevance_statistics[user, target], relevance_statistics, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("search", MADE)

@@ -13,7 +13,7 @@ from tests.reference import network
 from tests.twin_tf.small_run import shared_root, small_config, small_data, small_run
 from twin_tf.core.keras_api import tf
 from twin_tf.experiments.comparison.consistency import hits_by_age, hits_by_size
-from twin_tf.experiments.comparison.planted import Truth, planted
+from twin_tf.experiments.comparison.ground_truth import Truth, recall_of
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
@@ -28,19 +28,19 @@ def test_planted_behaviours_that_a_search_finds_as_the_logs_tell_it() -> None:
     small_data(root)
     run, manifest = load_run(small_run(root)), Manifest.load(root / "prepared")
     truth, every = Truth(root / "raw" / "truth"), 10**6
-    found = planted(run, manifest, truth, every)
+    found = recall_of(run, manifest, truth, every)
     short = dataclasses.replace(run, model=build_model(run.directory, small_config("model.search=din"), run.info)[0])
-    latest = planted(short, manifest, truth, every)
+    latest = recall_of(short, manifest, truth, every)
     assert found is not None and latest is not None and short.model.window < run.model.window
     assert latest["targets"] == found["targets"] and latest["guessed"] == found["guessed"]
-    assert found is not None and 0 < found["covered"] < 1 and found["guessed"] < found["precision"] < 1
+    assert found is not None and 0 < found["recall"] < 1 and found["guessed"] < found["precision"] < 1
     assert found["guessed"] == pytest.approx(_share_of_relevant(root, manifest, run.model.window))
     own, run.model.long_term.search.top_k = run.model.long_term.search.top_k, run.model.window
     try:
-        whole = planted(run, manifest, truth, every)
+        whole = recall_of(run, manifest, truth, every)
     finally:
         run.model.long_term.search.top_k = own
-    assert whole is not None and whole["covered"] == 1.0 and whole["precision"] == whole["guessed"]
+    assert whole is not None and whole["recall"] == 1.0 and whole["precision"] == whole["guessed"]
     assert whole["guessed"] == found["guessed"]
 
 

@@ -113,7 +113,7 @@ def test_a_model_to_be_timed_is_written_once_and_a_half_written_one_again(
     assert serving.asked == ("export", "export", "time")
     assert serving.of(twin, runs[0]) is None  # its search was not looked at
     serving.look(twin, runs[0])
-    assert serving.of(twin, runs[0]) == {"planted": None, "p50_ms": 1.0, "latency": {"p50_ms": 1.0}}
+    assert serving.of(twin, runs[0]) == {"ground_truth": None, "p50_ms": 1.0, "latency": {"p50_ms": 1.0}}
     assert serving.of(din, runs[1]) is None
     other = Serving(tmp_path, "prepared", None, 41, True, Steps(at_once=2), "of these data")
     assert other.of(twin, runs[0]) is None, "more records are another measurement"

@@ -1,4 +1,4 @@
-"""The paper's figure 4: of the 100 behaviours that the ESU would rank highest, how many the GSU hands over.
+"""The paper's figure 4: of the 100 behaviours that the ESU would rank highest, how many the GSU retrieves.
 
     python -m twin_tf.experiments.comparison.consistency --run=run --prepared=prepared --records=40 [--ages=0,100,...]
 
@@ -33,7 +33,7 @@ TRUE = 100
 """The exact top-K that are counted."""
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 10_000)
-"""How many behaviours the GSU may hand over."""
+"""How many behaviours the GSU may retrieve."""
 
 BATCH = 4
 WARM_STEPS, REFRESH_STEPS = 300, 50

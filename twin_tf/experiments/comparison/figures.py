@@ -69,23 +69,23 @@ def consistency(curves: Mapping[str, Sequence[JsonDict]], labels: Mapping[str, s
         axes.plot(sizes, hits, "o-", markersize=3.5, color=_colour(key), label=labels[key], **thick)
     axes.set_xscale("log")
     axes.axvline(100, color="black", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("behaviours that the search hands over")
+    axes.set_xlabel("behaviours that the search retrieves")
     axes.set_ylabel("of the ESU's true top-100, %")
     axes.set_ylim(0, 103)
-    axes.set_title("How much of what its attention wants each search hands over", loc="left")
+    axes.set_title("How much of what its attention wants each search retrieves", loc="left")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return png(figure)
 
 
-def planted(shares: Mapping[str, JsonDict], results: Results, labels: Mapping[str, str]) -> bytes:
-    """GAUC over the share of relevant behaviours that the search hands over, one point a system."""
+def ground_truth(shares: Mapping[str, JsonDict], results: Results, labels: Mapping[str, str]) -> bytes:
+    """GAUC over the share of relevant behaviours that the search retrieves, one point a system."""
     figure, axes = new_figure(width=9.0, height=4.6)
     for key, found in shares.items():
         gauc = _mean_gauc(results[key])
         size = {"s": 90, "zorder": 5} if key == "twin" else {"s": 45}
-        axes.scatter([100 * found["covered"]], [gauc], color=_colour(key), label=labels[key], **size)
-    axes.set_xlabel("of the behaviours with the target's planted interest, handed over, %")
+        axes.scatter([100 * found["recall"]], [gauc], color=_colour(key), label=labels[key], **size)
+    axes.set_xlabel("of the behaviours with the target's planted interest, retrieved, %")
     axes.set_ylabel("GAUC")
     axes.set_title("What each search finds of the planted interests, and what its prediction is worth", loc="left")
     axes.grid(alpha=0.25)

@@ -57,9 +57,9 @@ class Measurements:
         found = {what: self._kept(system, run, what) for what in (*self._wanted(system), "latency")}
         if None in found.values():
             return None
-        planted, latency = found.pop("planted", None), found.pop("latency")
-        shares = None if planted is None else planted["shares"]
-        return {"planted": shares, **(found.get("consistency") or {}), "latency": latency}
+        ground_truth, latency = found.pop("ground_truth", None), found.pop("latency")
+        shares = None if ground_truth is None else ground_truth["shares"]
+        return {"ground_truth": shares, **(found.get("consistency") or {}), "latency": latency}
 
     def look(self, system: System, run: str) -> None:
         """Measures what a search finds. Several may run at once.
@@ -75,7 +75,7 @@ class Measurements:
                 ages = ",".join(map(str, self._looked_ages(system)))
                 found = self._module("consistency", *where, "--records", str(self._records), "--ages", ages)
             else:
-                found = {"shares": self._module("planted", *where, "--truth", str(self._truth))}
+                found = {"shares": self._module("ground_truth", *where, "--truth", str(self._truth))}
             self._cache.write(*self._named(system, run, what), found)
 
     def serve(self, system: System, run: str) -> Path:
@@ -105,8 +105,8 @@ class Measurements:
 
     def _wanted(self, system: System) -> list[str]:
         """What is looked at of a search."""
-        planted = [] if self._truth is None else ["planted"]
-        return planted if system.ablation and system.key != "twin_auxiliary" else [*planted, "consistency"]
+        ground_truth = [] if self._truth is None else ["ground_truth"]
+        return ground_truth if system.ablation and system.key != "twin_auxiliary" else [*ground_truth, "consistency"]
 
     def _looked_ages(self, system: System) -> tuple[int, ...]:
         return AGES if system.key == "twin" and self._ages else ()
@@ -119,7 +119,7 @@ class Measurements:
         """The name of a measurement, and what makes its result; the run's name stands for what made the run."""
         settings: dict[str, JsonDict] = {
             "consistency": {"records": self._records, "ages": list(self._looked_ages(system))},
-            "planted": {"truth": self._truth_digest},
+            "ground_truth": {"truth": self._truth_digest},
             "latency": {"length": LENGTH, "candidates": CANDIDATES},
         }
         name = Path(run).name

@@ -48,7 +48,7 @@ def write_comparison(workdir: Path, report: Plain) -> None:
         "consistency": {key: extra["by_size"] for key, extra in extras.items() if extra.get("by_size")},
         "length": {key: _by_length(found) for key, found in results.items()},
         "ablation": {key: _ablated(results, key) for key in report["ablations"] if key in results},
-        "planted": {key: extra["planted"] for key, extra in extras.items() if extra.get("planted")},
+        "ground_truth": {key: extra["ground_truth"] for key, extra in extras.items() if extra.get("ground_truth")},
     }
     drawn = {"quality.png": figures.quality(main, labels, report["counting"])} if main else {}
     if "twin" in main:
@@ -57,9 +57,9 @@ def write_comparison(workdir: Path, report: Plain) -> None:
         drawn["consistency.png"] = figures.consistency(content["consistency"], labels)
     if extras.get("twin", {}).get("by_age"):
         drawn["table_age.png"] = figures.table_age(extras["twin"]["by_age"])
-    found = {key: shares for key, shares in content["planted"].items() if key in main and shares["targets"]}
+    found = {key: shares for key, shares in content["ground_truth"].items() if key in main and shares["targets"]}
     if len(found) > 1:
-        drawn["planted.png"] = figures.planted(found, main, labels)
+        drawn["ground_truth.png"] = figures.ground_truth(found, main, labels)
     ablated = [key for key in ("twin", *report["ablations"]) if key in extras and key in results]
     if len(ablated) > 1:
         drawn["ablations.png"] = figures.ablations(ablated, results, extras, labels)
@@ -181,11 +181,16 @@ def _page(report: Plain, drawn: set[str]) -> str:
         if name == "ablations.png" and report["ablation"] and "twin" in results:
             head = ("system", "AUC", "GAUC", "TWIN's lead, AUC", "TWIN's lead, GAUC", "request ms")
             lines += [*table(head, ablation_rows(report)), ""]
-    if report["planted"]:
+    if report["ground_truth"]:
         lines += ["## Which planted behaviours each search finds", ""]
-        if "planted.png" in drawn:
-            lines += ["![GAUC by the share of relevant behaviours handed over](planted.png)", ""]
-        lines += [_PLANTED, "", *table(("system", "covered", "precision", "of guessing"), _planted_rows(report)), ""]
+        if "ground_truth.png" in drawn:
+            lines += ["![GAUC by the share of relevant behaviours retrieved](ground_truth.png)", ""]
+        lines += [
+            _GROUND_TRUTH,
+            "",
+            *table(("system", "recall", "precision", "of guessing"), _ground_truth_rows(report)),
+            "",
+        ]
     if report["rates"]["valid_gauc"]:
         text = (
             "GAUC of the validation records, one seed; the best pair of factors was kept. Factors multiply the "
@@ -214,9 +219,9 @@ _SECTIONS = (
     (
         "consistency.png",
         "Consistency of GSU and ESU (figure 4)",
-        "Hits of the true top-100 by the number of behaviours handed over",
+        "Hits of the true top-100 by the number of behaviours retrieved",
         "Of the 100 behaviours that the system's own ESU ranks highest over the whole history, the share that its "
-        "search hands over, by how many it may hand over: the first seed on {records} records of the test split. TWIN "
+        "search retrieves, by how many it may retrieve: the first seed on {records} records of the test split. TWIN "
         "with the live weights finds them all by construction, since search and attention have one metric.",
     ),
     (
@@ -242,20 +247,20 @@ _SECTIONS = (
 )
 
 
-_FIGURES = ("quality.png", "planted.png", *(name for name, *_ in _SECTIONS))
+_FIGURES = ("quality.png", "ground_truth.png", *(name for name, *_ in _SECTIONS))
 
-_PLANTED = (
+_GROUND_TRUTH = (
     "Simulated logs know with which interest a user met each video: a behaviour is relevant to a target of the same "
-    "interest. Covered: of a target's relevant behaviours, the share that the search hands over; precision: of what it "
-    "hands over, the share that is relevant; of guessing: the precision of a random choice."
+    "interest. Covered: of a target's relevant behaviours, the share that the search retrieves; precision: of what it "
+    "retrieves, the share that is relevant; of guessing: the precision of a random choice."
 )
 
 
-def _planted_rows(report: Plain) -> list[tuple[str, ...]]:
-    names = ("covered", "precision", "guessed")
+def _ground_truth_rows(report: Plain) -> list[tuple[str, ...]]:
+    names = ("recall", "precision", "guessed")
     return [
         (report["labels"][key], *(f"{shares[name]:.1%}" if shares["targets"] else "-" for name in names))
-        for key, shares in report["planted"].items()
+        for key, shares in report["ground_truth"].items()
     ]
 
 

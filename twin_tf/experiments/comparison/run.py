@@ -150,19 +150,21 @@ class Comparison:
         self._tune(path, embeddings)
         counted = self._counted(path)
 
-        def arms(seed: int) -> ExperimentRunner:
+        def runner(seed: int) -> ExperimentRunner:
             return ExperimentRunner(self._workdir, str(path), (seed,), self._steps, self._cache)
 
-        def arm(system: System) -> Variant:
-            return self._arm(system, embeddings, self._rates.of(system))
+        def variant(system: System) -> Variant:
+            return self._variant(system, embeddings, self._rates.of(system))
 
         mains = [system for system in self._systems if not system.ablation]
         wanted = [(system, self._seeds[0]) for system in self._systems]
         wanted += [(system, seed) for seed in self._seeds[1:] for system in mains]
-        done = {(system.key, seed): arms(seed).kept(arm(system), self._prepared) for system, seed in wanted}
+        done = {(system.key, seed): runner(seed).cached(variant(system), self._prepared) for system, seed in wanted}
         results = self._results(done)
         self._write(results, counted)
-        for (system, seed), found in self._at_once(lambda one: arms(one[1]).run(arm(one[0]), self._prepared), wanted):
+        for (system, seed), found in self._at_once(
+            lambda one: runner(one[1]).run(variant(one[0]), self._prepared), wanted
+        ):
             if found[0]["gauc"] is None:
                 raise ConfigError("nothing to compare: no user of the test split has targets of both labels")
             done[system.key, seed] = found
@@ -216,21 +218,21 @@ class Comparison:
 
     def _check(self, system: System, path: Path) -> None:
         """Whether the settings suit the system; asked before the first one is trained."""
-        config = load_config(path, self._arm(system, "", Factors()).overrides)
+        config = load_config(path, self._variant(system, "", Factors()).overrides)
         try:
             make_search(config.model, self._manifest.schema, 1, 1)
         except ConfigError as error:
             raise ConfigError(f"{system.key}: {error}; or leave it out of --systems") from error
 
-    def _arm(self, system: System, embeddings: str, factors: Factors) -> Variant:
-        return system.arm(embeddings, self._config.training, factors)
+    def _variant(self, system: System, embeddings: str, factors: Factors) -> Variant:
+        return system.variant(embeddings, self._config.training, factors)
 
     def _tune(self, path: Path, embeddings: str) -> None:
         """Tries the rates that were not tried yet, with the first seed."""
-        arms = ExperimentRunner(self._workdir, str(path), self._seeds[:1], self._steps, self._cache)
+        runner = ExperimentRunner(self._workdir, str(path), self._seeds[:1], self._steps, self._cache)
 
         def validated(one: tuple[System, Factors]) -> JsonDict:
-            return arms.validated(self._arm(one[0], embeddings, one[1]), self._prepared)
+            return runner.validated(self._variant(one[0], embeddings, one[1]), self._prepared)
 
         for left in (untried, further):
             for (system, factors), valid in self._at_once(validated, left(self._rates, self._systems)):
@@ -262,7 +264,7 @@ class Comparison:
 
     def _counted(self, path: Path) -> dict[str, JsonDict]:
         """The counting baseline by every category that any system goes by."""
-        configs = [load_config(path, self._arm(system, "", Factors()).overrides) for system in self._systems]
+        configs = [load_config(path, self._variant(system, "", Factors()).overrides) for system in self._systems]
         categories = [config.model.searches.sim_hard.category for config in (self._config, *configs)]
         counted: dict[str, JsonDict] = {}
         known = self._manifest.schema.inherent_slices

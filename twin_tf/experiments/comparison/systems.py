@@ -59,7 +59,7 @@ class System(NamedTuple):
         """Whether it searches by frozen item embeddings."""
         return find_strategy(self.search).needs_embeddings
 
-    def arm(self, embeddings: str, training: TrainingConfig, factors: Factors) -> Variant:
+    def variant(self, embeddings: str, training: TrainingConfig, factors: Factors) -> Variant:
         """What to train.
 
         Args:

@@ -1,12 +1,12 @@
-"""Which of the planted relevant behaviours a system's search hands over: simulated logs know, real ones do not.
+"""Which of the planted relevant behaviours a system's search retrieves: simulated logs know, real ones do not.
 
-    python -m twin_tf.experiments.comparison.planted --run=run --prepared=prepared --truth=raw/truth --records=200
+    python -m twin_tf.experiments.comparison.ground_truth --run=run --prepared=prepared --truth=raw/truth --records=200
 
 A behaviour is relevant to a target if the simulated user met both with the same interest. Of each target with an
 interest and a relevant behaviour among its latest `model.history_length`, whatever of them the search looks at:
 
-* covered: of all relevant behaviours, the share that is handed over;
-* precision: of the behaviours that are handed over, the share that is relevant;
+* recall: of all relevant behaviours, the share that is retrieved;
+* precision: of the behaviours that are retrieved, the share that is relevant;
 * guessed: precision of a random choice, the share of relevant behaviours among all.
 """
 
@@ -77,13 +77,13 @@ class Shares:
 
     def to_plain(self) -> JsonDict:
         """The means, and of how many targets they are; no means of none."""
-        names = ("covered", "precision", "guessed", "behaviours_mean")
+        names = ("recall", "precision", "guessed", "behaviours_mean")
         means = np.array(self._rows).mean(axis=0).tolist() if self._rows else []
         return {"targets": len(self._rows), **dict(zip(names, means, strict=False))}
 
 
 class Looked(NamedTuple):
-    """A record and what a system's search hands over.
+    """A record and what a system's search retrieves.
 
     Attributes:
         user: id.
@@ -92,7 +92,7 @@ class Looked(NamedTuple):
         target_times: `(c,)`.
         target_items: `(c,)` ids.
         ends: `(c,)` how many behaviours each target has before it.
-        chosen: of each target, the places of the behaviours that are handed over.
+        chosen: of each target, the places of the behaviours that are retrieved.
     """
 
     user: int
@@ -130,7 +130,7 @@ def look(run: Run, manifest: Manifest, records: int, width: int) -> Iterator[Loo
         )
 
 
-def planted(run: Run, manifest: Manifest, truth: Truth, records: int) -> JsonDict | None:
+def recall_of(run: Run, manifest: Manifest, truth: Truth, records: int) -> JsonDict | None:
     """The shares of a system, among the latest `model.history_length`; None for one that chooses no behaviours."""
     if isinstance(run.model.long_term.search, PoolingSearch):
         return None
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=200, help="records of the test split, evenly spaced")
     options = parser.parse_args()
     given = (load_run(options.run), Manifest.load(options.prepared), Truth(Path(options.truth)), options.records)
-    print(json.dumps(planted(*given)))
+    print(json.dumps(recall_of(*given)))
 
 
 if __name__ == "__main__":
