@@ -13,6 +13,8 @@ JsonDict = dict[str, Any]
 
 
 _BLOCK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""A full disk, and a user's share of one."""
 
 
 def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
@@ -66,11 +68,11 @@ def full_disk(error: BaseException) -> str:
     found: BaseException | None = error
     while found is not None and found not in seen:
         seen.append(found)
-        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(found, OSError) and found.errno in _FULL:
             return _full(str(found.filename or ""))
-        text = os.strerror(errno.ENOSPC)
-        if text in str(found):
-            return _full(next(iter(re.findall(rf"(/[^\s;:']+)[^/\n]*{text}", str(found))), ""))
+        for text in map(os.strerror, _FULL):
+            if text in str(found):
+                return _full(next(iter(re.findall(rf"(/[^\s;:']+)[^/\n]*{text}", str(found))), ""))
         found = found.__cause__ or found.__context__
     return ""
 
