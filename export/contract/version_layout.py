@@ -27,6 +27,9 @@ CLOCK_ERROR_S = 86_400
 _NAMED = 5
 """How many foreign entries a warning names."""
 
+_PARTS = {"saved_model.pb", "variables", "assets.extra"}
+"""What tells a version, even one that lost a file, from somebody's directory of the year 2024."""
+
 _OUR_FILES = re.compile(rf"{re.escape(LOCK)}(-\d+)?|{re.escape(ROLLED_BACK)}|\.{re.escape(ROLLED_BACK)}\.\d+\.tmp")
 _OUR_DIRECTORIES = re.compile(r"\.(incoming|outgoing)-\d+(-\d+)?")
 _HIDDEN_NAME = re.compile(rf"{re.escape(HIDDEN)}(\d{{1,{_DIGITS}}})(-\d+)?")
@@ -92,7 +95,7 @@ def look(base_path: Path) -> Layout:
 
 
 def version_numbers(base_path: Path) -> list[int]:
-    """The versions of a base path, rising: directories with a content, named by a number without leading zeros.
+    """The versions of a base path, rising: directories with a model, named by a number without leading zeros.
 
     Raises:
         OSError: the base path cannot be listed.
@@ -145,7 +148,7 @@ def _why_no_version(entry: "os.DirEntry[str]", directory: bool) -> str:
     if len(entry.name) > _DIGITS:
         return f"more than {_DIGITS} digits"
     try:
-        with os.scandir(entry) as inside:
-            return "" if next(inside, None) is not None else "empty"
+        names = {inside.name for inside in os.scandir(entry)}
     except PermissionError as error:
         return f"cannot be read: {error.strerror}"
+    return "" if names & _PARTS else "no model in it" if names else "empty"

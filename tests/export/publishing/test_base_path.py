@@ -56,6 +56,7 @@ FOREIGN = [
     ("1700000000", a_link, "a link"),
     ("1700000001", a_file, "a file"),
     ("1700000002", an_empty_directory, "empty"),
+    ("2024", a_directory, "no model in it"),
     (str(2**63 - 1), a_directory, "more than 18 digits"),
     ("9" * 20, a_directory, "more than 18 digits"),
     (".outgoing-9", a_file, "a file"),
