@@ -131,7 +131,7 @@ def _sort_in(entry: "os.DirEntry[str]", found: Layout) -> None:
             found.versions.append(int(entry.name))
             return
         found.foreign[entry.name] = why
-        if re.fullmatch(r"[0-9]+", entry.name) and int(entry.name) <= _SERVERS_LARGEST:
+        if re.fullmatch(r"\s*[0-9]+\s*", entry.name) and int(entry.name) <= _SERVERS_LARGEST:
             found.read_by_server[int(entry.name)] = entry.name
 
 

@@ -127,7 +127,7 @@ def test_names_that_something_foreign_has_taken_are_passed_over(base, model):
     assert [(base / name).read_text() for name in (".outgoing-9", ".rolled-back-9")] == ["somebody's"] * 2
 
 
-@pytest.mark.parametrize("name", ["0001900000000", "1900000000"])
+@pytest.mark.parametrize("name", ["0001900000000", "1900000000", " 1900000000 "])
 def test_a_number_that_the_server_would_read_is_counted_on_from(base, model, name):
     a_file(base / name, None) if name[0] != "0" else a_directory(base / name, None)
     assert publish(model, base).name == "1900000001"
