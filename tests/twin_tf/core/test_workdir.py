@@ -94,6 +94,7 @@ def chained(error: Exception, cause: Exception) -> Exception:
             RuntimeError("RESOURCE: /data/m/saved_model.pb.tmp7; No space left on device"),
             "full: /data/m/saved_model.pb.tmp7",
         ),
+        (OSError("2806 requested and 2016 written"), "the disk is full; make room"),
         (OSError(errno.EDQUOT, "Disk quota exceeded", "/data/x"), "the disk is full: /data/x cannot be written"),
         (RuntimeError("/data/m.tmp; Disk quota exceeded"), "full: /data/m.tmp cannot"),
         (
