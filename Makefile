@@ -30,7 +30,8 @@ $(INSTALLED): requirements.lock setup.py
 	  exit 1; \
 	fi; \
 	$(PYTHON) -c 'import pip' >/dev/null 2>&1 || { rm -rf .venv; echo "Building .venv with $$python" >&2; $$python -m venv .venv; } && \
-	$(PYTHON) -m pip --disable-pip-version-check install --quiet --progress-bar off --no-deps -r requirements.lock && \
+	$(PYTHON) -m pip --disable-pip-version-check install --quiet --progress-bar off --no-deps --require-hashes \
+	  -r requirements.lock && \
 	$(PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --editable . && \
 	touch $@
 

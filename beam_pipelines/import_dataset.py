@@ -31,6 +31,7 @@ from beam_pipelines.io.progress import progress_line
 from twin_tf.core.code_version import code_digest
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.errors import UserError
+from twin_tf.core.files import full_disk
 
 REPORT = "import.json"
 DATASETS: dict[str, PublicDataset] = {
@@ -212,8 +213,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         report = import_dataset(options.dataset, options.output, options.seed, options.source)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        print(f"error: {full_disk(error) or error}", file=sys.stderr)
         return 1
     state = "already imported" if report.reused else "imported"
     dropped = f", dropped {json.dumps(dict(report.dropped))}" if report.dropped else ""

@@ -15,6 +15,7 @@ from apache_beam.runners.runner import create_runner
 from beam_pipelines.io.record_writer import FAILED, PipelineStoppedError, read_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
+from twin_tf.core.files import full_disk
 
 LOCAL_RUNNER = "FnApiRunner"
 CLOCK_TOLERANCE_SECONDS = 86_400
@@ -124,16 +125,19 @@ def exit_code(job: Callable[[], str]) -> int:
     """Runs what a pipeline's command line asks for, and prints what it says: 0 if it is done or built, else 1."""
     try:
         print(job())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except JobOnlyBuilt as built:
         print(built)
+    except Exception as error:
+        sentence = full_disk(error) or (str(error) if isinstance(error, UserError) else "")
+        if not sentence:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1
     return 0
 
 
 class _NotStopped(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return PipelineStoppedError.__name__ not in record.getMessage() and not (
-            record.exc_info and isinstance(record.exc_info[1], PipelineStoppedError)
-        )
+        error = record.exc_info[1] if record.exc_info else None
+        stopped = PipelineStoppedError.__name__ in record.getMessage() or isinstance(error, PipelineStoppedError)
+        return not stopped and not (error is not None and full_disk(error))

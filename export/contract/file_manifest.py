@@ -7,7 +7,8 @@ Example:
 """
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from twin_tf.core.files import sha256_of_file
 
@@ -41,8 +42,13 @@ def fault(directory: str | Path, *, contents: bool = True) -> str:
     except FileNotFoundError:
         lacking = [name for name in _ESSENTIAL if not (root / name).is_file()]
         return f"{lacking[0]} is missing" if lacking else ""
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"{MANIFEST} cannot be read: {error}"
+    if not isinstance(listed, dict) or not all(_is_entry(name, entry) for name, entry in listed.items()):
+        return f"{MANIFEST} lists no files with their bytes and sha256"
+    for name in _ESSENTIAL:
+        if name not in listed:
+            return f"{MANIFEST} does not list {name}"
     for name, expected in listed.items():
         path = root / name
         if not path.is_file():
@@ -52,3 +58,11 @@ def fault(directory: str | Path, *, contents: bool = True) -> str:
         if contents and sha256_of_file(path) != expected["sha256"]:
             return f"{name} is damaged: its SHA-256 is another"
     return ""
+
+
+def _is_entry(name: str, entry: Any) -> bool:
+    """Whether a manifest's entry is what `write_manifest` writes: a path inside, and what the file must be."""
+    path = PurePosixPath(name)
+    inside = not path.is_absolute() and ".." not in path.parts and name == str(path)
+    known = isinstance(entry, dict) and type(entry.get("bytes")) is int and isinstance(entry.get("sha256"), str)
+    return inside and known

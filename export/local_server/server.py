@@ -29,7 +29,7 @@ import click
 import grpc
 
 from export.contract.errors import ServingError
-from export.contract.version_layout import version_numbers
+from export.contract.version_layout import look, version_numbers
 from export.local_server.grpc_services import GrpcServices
 from export.local_server.rest_server import RestServer
 from export.local_server.served_models import ServedModels, read_model_config, single_model
@@ -155,8 +155,12 @@ class LocalServer:
 def _check_directory(base: Path) -> None:
     if not base.is_dir():
         raise ValueError(f"model_base_path {base} is no directory; give the one that holds the version directories")
-    if not version_numbers(base):
-        raise ValueError(f"{base} holds no version: a version is a directory named by a number, for example 1/")
+    found = look(base)
+    if not found.versions:
+        foreign = f"; {base.name} holds {found.foreign_sentence()}" if found.foreign else ""
+        raise ValueError(
+            f"{base} holds no version: a version is a directory named by a number, for example 1/{foreign}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from export.contract.errors import NotFoundError, ServingError
-from export.contract.version_layout import version_numbers
+from export.contract.version_layout import look
 from export.protos import config_pb2, serving_pb2
 from export.session.loaded_version import LoadedVersion
 
@@ -66,16 +66,21 @@ class VersionManager:
         self._versions: dict[int, _Version] = {}
         self._changed = threading.Condition()
         self._refreshing = threading.Lock()
+        self._foreign = ""
 
     def refresh(self) -> None:
         """Looks at the base path once, and loads and unloads what that asks for."""
         with self._refreshing:
             try:
-                present = version_numbers(self.base_path)
+                found = look(self.base_path)
             except OSError as error:
                 _log.warning("cannot list %s: %s; serving on", self.base_path, error.strerror)
                 return
-            wanted = chosen_versions(self.policy, present)
+            foreign = found.foreign_sentence()
+            if foreign and foreign != self._foreign:
+                _log.warning("%s holds %s", self.base_path, foreign)
+            self._foreign = foreign
+            wanted = chosen_versions(self.policy, found.versions)
             if not wanted:
                 _log.warning("no versions of %s under %s; unloading", self.model_name, self.base_path)
             loaded = [self._load(number) for number in reversed(wanted)]

@@ -3,7 +3,9 @@
 A server notices a version by its directory's name alone, so the copy is made under a hidden name on the same file
 system, validated there (what is checked is what is served), flushed to disk and renamed to its number. Told which
 server watches the base path, the publisher waits until that server has loaded the version, and takes it back if the
-server refuses it; older versions are removed only then.
+server refuses it; older versions are removed only then. All that can fail is done before the rename: whatever fails
+after it is said in a warning. A version of a run that was rolled back may be published: that is somebody's decision,
+and the run is forgotten then (`export.publishing.rollbacks`).
 
 Example:
     >>> publish("runs/demo/export/1700000000", "models/twin")
@@ -23,9 +25,10 @@ from pathlib import Path
 
 from export.client.client import TwinClient
 from export.contract.errors import ServingError
-from export.contract.file_manifest import fault, write_manifest
+from export.contract.file_manifest import MANIFEST, fault, write_manifest
 from export.contract.version_layout import version_numbers
 from export.gate.validate import Limits
+from export.publishing.rollbacks import forget, remember
 from export.publishing.version_store import (
     KEPT,
     PublishError,
@@ -34,6 +37,7 @@ from export.publishing.version_store import (
     prune,
     publish_version,
     staging,
+    warn,
     whole_versions,
 )
 from export.session.child_process import child_environment
@@ -77,8 +81,9 @@ def publish(
         The new version's directory, `<base_path>/<UTC seconds>`, newer than every other there.
 
     Raises:
-        PublishError: the directory is unfit, another publisher is at work (the base path is as it was then), or the
-            watcher refuses the version (it is hidden again then).
+        PublishError: the directory is unfit, differs from its own `files.json`, another publisher is at work (the base
+            path is as it was then), or the watcher refuses the version (it is hidden again then).
+        OSError: it cannot be written, for example on a full disk; the base path is as it was.
         ValueError: `keep` is less than 2.
     """
     source = Path(version_dir)
@@ -119,9 +124,12 @@ def publish_written(
             raise PublishError(f"{name} is not published: {reason.replace(str(directory), str(name))}")
         write_manifest(directory)
         published = publish_version(directory, base)
-        if watcher is not None:
-            _confirm(published, base, watcher)
-        prune(base, keep)
+        try:
+            if watcher is not None:
+                _confirm(published, base, watcher)
+            _forget(base, published)
+        finally:
+            prune(base, keep)
     return published
 
 
@@ -129,7 +137,9 @@ def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCh
     """Makes an earlier version the newest again, by one rename: a server loads it before it unloads the present one.
 
     The versions above it are hidden as `.rolled-back-<number>`, where no server looks; the newest goes last, so no
-    version in between is ever the newest.
+    version in between is ever the newest. Their runs are remembered in `.rolled-back.json` first: `refresh` refuses
+    them until a version of a newer run, or by `publish` one of their own, is published. On a full disk the rollback is
+    done all the same, with a warning that it is not remembered.
 
     Args:
         base_path: the directory a server watches.
@@ -161,7 +171,9 @@ def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCh
             faults.append(f"version {number}: {reason}")
         if target is None:
             raise PublishError(f"{base} holds no sound earlier version; {'; '.join(faults)}")
-        for number in (number for number in numbers if number > target):
+        above = [number for number in numbers if number > target]
+        _remember(base, above)
+        for number in above:
             hide_version(base, number)
         if watcher is not None:
             reason = refusal(target, watcher)
@@ -203,7 +215,25 @@ def _check_keep(keep: int) -> None:
 
 
 def _copy(source: Path, directory: Path) -> None:
+    """Copies a model directory; one that was published before must still be what it was."""
     shutil.copytree(source, directory)
+    wrong = fault(directory) if (directory / MANIFEST).is_file() else ""
+    if wrong:
+        raise PublishError(f"{source} is not published: {wrong}")
+
+
+def _forget(base: Path, published: Path) -> None:
+    try:
+        forget(base, published)
+    except OSError as error:
+        warn(f"{published} is published, but the runs rolled back before it are still remembered: {error}")
+
+
+def _remember(base: Path, numbers: list[int]) -> None:
+    try:
+        remember(base, [(number, base / str(number)) for number in numbers])
+    except OSError as error:
+        warn(f"the rollback is not remembered, so stop the refresh of its run: {error}")
 
 
 def _confirm(published: Path, base: Path, watcher: ServerCheck) -> None:

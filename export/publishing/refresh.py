@@ -7,7 +7,8 @@
 The newest version's graph is taken as it is: nothing is traced, only its variables are written anew, with the
 projections of the whole pool by the run's weights. Without `--prepared` the version's own probes are asked again, so a
 refresh needs the model directory and the run alone. What comes out passes the gate and is published like any other
-version. Clients go on with the vocabularies that they have, so indices in requests must keep their meaning.
+version. Clients go on with the vocabularies that they have, so indices in requests must keep their meaning. A run that
+was rolled back is refused until a newer one is published, or with `allow_rolled_back`.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from export.contract.probe_file import load_probe_file
 from export.gate.auc_check import incomparable
 from export.gate.validate import Limits
 from export.publishing.publisher import ServerCheck, publish_written
+from export.publishing.rollbacks import rolled_back
 from export.publishing.version_store import KEPT, PublishError, whole_versions
 from export.saved_model.exporter import EXPORT, EXTRA, write_extra
 from export.saved_model.servable import VARIABLES, Servable
@@ -35,7 +37,7 @@ from twin_tf.features.schema import load_schema
 from twin_tf.records.format import Manifest
 from twin_tf.runs.projections import load_projections, run_with_catalogue
 from twin_tf.runs.recorded_settings import load_run_config, recorded_model
-from twin_tf.runs.run import Run, finished_checkpoint, schema_of
+from twin_tf.runs.run import Run, finished_checkpoint, load_info, schema_of
 from twin_tf.search import find_strategy
 
 START_SETTINGS = ("projection_init", "relevance_init_scale", "embedding_scale")
@@ -54,6 +56,7 @@ def refresh(
     keep: int = KEPT,
     limits: Limits | None = None,
     watcher: ServerCheck | None = None,
+    allow_rolled_back: bool = False,
 ) -> dict[str, Any]:
     """Publishes a version with the graph of an earlier one and the weights and items of now.
 
@@ -67,6 +70,7 @@ def refresh(
         keep: see `publisher.publish`; as are `limits` and `watcher`.
         limits: see `keep`.
         watcher: see `keep`.
+        allow_rolled_back: refresh a run even if it was rolled back; it is no longer remembered as such then.
 
     Returns:
         The new version's `path` and `version`, `refreshed` (the earlier one's directory), `items` and `new_items`,
@@ -74,22 +78,27 @@ def refresh(
 
     Raises:
         ConfigError: the run or the prepared data do not fit the earlier version; nothing is published.
-        PublishError: there is no earlier version, or the new one is unfit.
+        PublishError: there is no earlier version, the run was rolled back, or the new version is unfit.
     """
     base = Path(base_path)
     source = _newest(base) if model is None else Path(model)
     description = _check_same_graph(source, Path(run))
+    if not allow_rolled_back:
+        _check_not_rolled_back(base, Path(run))
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
         loaded = run_with_catalogue(run, prepared)
         new_items = _check_catalogue(source, loaded)
     with _timed(seconds, "project"):
         ready = None if projections is None else load_projections(projections, loaded)
-        version, now = loaded.info.weights_version, int(time.time())
+        # Rises even if the clock goes back.
+        version, now = loaded.info.weights_version, max(int(time.time()), description.get("table_version", 0) + 1)
         dtype = description.get("table_dtype", "float32")
         servable = Servable(loaded.model, loaded.schema, loaded.item_ids, version, now, dtype, ready)
 
     def write(directory: Path) -> None:
+        if not allow_rolled_back:  # by a rollback since this began
+            _check_not_rolled_back(base, Path(run))
         with _timed(seconds, "write"):
             _copy_graph(source, directory)
             servable.write_variables(directory)
@@ -119,14 +128,26 @@ def _newest(base: Path) -> Path:
     return base / str(whole[-1])
 
 
+def _check_not_rolled_back(base: Path, run: Path) -> None:
+    weights = load_info(run).weights_version
+    for entry in rolled_back(base) if base.is_dir() else []:
+        if entry.weights_version == weights:
+            raise PublishError(
+                f"the run {run} was rolled back with version {entry.version} of {base}; refresh from a newer run, or "
+                "with --allow-rolled-back"
+            )
+
+
 def _check_same_graph(source: Path, run: Path) -> dict[str, Any]:
     """The earlier version's `export.json`, if a run of these settings would be exported as the very same graph.
 
-    Cheap, and so done before any weight is loaded; shapes are compared when the variables are written.
+    Done before any weight is loaded; shapes are compared when the variables are written. Every byte of the earlier
+    version is compared with its `files.json`, for its graph and its probes are taken over.
     """
     path = source / EXTRA / EXPORT
-    if not path.is_file() or fault(source, contents=False):
-        raise ConfigError(f"{source} is no exported model: {fault(source, contents=False) or f'it has no {EXPORT}'}")
+    wrong = fault(source) or ("" if path.is_file() else f"it has no {EXPORT}")
+    if wrong:
+        raise ConfigError(f"{source} is no exported model: {wrong}")
     finished_checkpoint(run)
     description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     config = load_run_config(run)

@@ -1,29 +1,31 @@
 """A base path as one publisher at a time may change it: versions appear, disappear and are hidden by one rename each.
 
-<base_path>/1700000000/     a version; a server loads the newest
-            .rolled-back-N/ hidden by `rollback`, or because the server refused it; kept for a look at it
-            .incoming-*     being written; .outgoing-N being removed; a killed publisher's are swept by the next
-            .publish.lock   held by whoever publishes
+`export.contract.version_layout` says what lies there.
 """
 
 import contextlib
 import os
-import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from export.contract.file_manifest import fault
-from export.contract.version_layout import version_numbers
+from export.contract.version_layout import (
+    CLOCK_ERROR_S,
+    HIDDEN,
+    INCOMING,
+    LOCK,
+    OUTGOING,
+    free_name,
+    look,
+    version_numbers,
+)
 from twin_tf.core.errors import UserError
 from twin_tf.core.file_lock import file_lock
 
 KEPT = 3
-_LOCK = ".publish.lock"
-_INCOMING = ".incoming-"
-_OUTGOING = ".outgoing-"
-_HIDDEN = ".rolled-back-"
 
 
 class PublishError(UserError, ValueError):
@@ -32,26 +34,31 @@ class PublishError(UserError, ValueError):
 
 @contextlib.contextmanager
 def only_publisher(base: Path) -> Iterator[None]:
-    """Holds the lock and sweeps what a killed publisher left.
+    """Holds the lock, says once what is foreign, and sweeps what a killed publisher left.
 
     Raises:
         PublishError: another process holds it.
     """
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(file_lock(base / _LOCK))
+            held.enter_context(file_lock(_lock_path(base)))
         except BlockingIOError as error:
             raise PublishError(f"another publisher is at work in {base}; try again when it has finished") from error
-        for path in base.iterdir():
-            if path.name.startswith((_INCOMING, _OUTGOING)):
-                shutil.rmtree(path)
+        found, now = look(base), int(time.time())
+        if found.foreign:
+            warn(f"{base} holds {found.foreign_sentence()}")
+        if found.versions and found.versions[-1] > now + CLOCK_ERROR_S:
+            newest = found.versions[-1]
+            warn(f"version {newest} of {base} is ahead of this clock, {now}: numbers go on above it until a rollback")
+        for name in found.leftovers:
+            _delete(base / name)
         yield
 
 
 @contextlib.contextmanager
 def staging(base: Path) -> Iterator[Path]:
     """The name under which a version is to be written, hidden from servers; removed at the end if it is still there."""
-    directory = base / f"{_INCOMING}{os.getpid()}"
+    directory = free_name(base, f"{INCOMING}{os.getpid()}")
     try:
         yield directory
     finally:
@@ -59,10 +66,9 @@ def staging(base: Path) -> Iterator[Path]:
 
 
 def publish_version(written: Path, base: Path) -> Path:
-    """Turns a written directory into the newest version, newer than every one that was ever hidden too."""
+    """Turns a written directory into the newest version, once every byte of it is on the disk."""
     flush(written)
-    number = max([int(time.time()), *(n + 1 for n in (*version_numbers(base), *hidden_numbers(base)))])
-    published = base / str(number)
+    published = base / str(look(base).next_number(int(time.time())))
     written.rename(published)
     _flush_directory(base)
     return published
@@ -70,7 +76,7 @@ def publish_version(written: Path, base: Path) -> Path:
 
 def hide_version(base: Path, number: int) -> Path:
     """Hides a version from the servers; what they hold in memory they serve on until another is loaded."""
-    hidden = base / f"{_HIDDEN}{number}"
+    hidden = free_name(base, f"{HIDDEN}{number}")
     (base / str(number)).rename(hidden)
     _flush_directory(base)
     return hidden
@@ -78,8 +84,7 @@ def hide_version(base: Path, number: int) -> Path:
 
 def hidden_numbers(base: Path) -> list[int]:
     """The versions that were hidden and are still kept, rising."""
-    names = (re.fullmatch(rf"{re.escape(_HIDDEN)}(\d+)", path.name) for path in base.iterdir())
-    return sorted(int(name[1]) for name in names if name is not None)
+    return [number for number, _ in look(base).hidden]
 
 
 def whole_versions(base: Path) -> list[int]:
@@ -90,21 +95,20 @@ def whole_versions(base: Path) -> list[int]:
 def prune(base: Path, keep: int) -> None:
     """Removes versions older than the newest `keep` whole ones, and as many of the hidden ones.
 
-    A version that lost a file never counts, so it never pushes out one that can be served.
+    A version that lost a file never counts, so it never pushes out one that can be served. What cannot be removed is
+    named and stays: the version that was published is served whatever becomes of the old ones.
     """
-    kept = whole_versions(base)[-keep:]
-    for number in version_numbers(base):
+    kept, found = whole_versions(base)[-keep:], look(base)
+    for number in found.versions:
         if kept and number < kept[0]:
             _remove(base, str(number), number)
-    for number in hidden_numbers(base)[:-keep]:
-        _remove(base, f"{_HIDDEN}{number}", number)
+    for number, name in found.hidden[:-keep]:
+        _remove(base, name, number)
 
 
-def _remove(base: Path, name: str, number: int) -> None:
-    """Hides a version first, so that a server never sees half of one."""
-    outgoing = base / f"{_OUTGOING}{number}"
-    (base / name).rename(outgoing)
-    shutil.rmtree(outgoing)
+def warn(sentence: str) -> None:
+    """Says on standard error, in one line, what a person should look at; the work goes on."""
+    print(f"warning: {sentence}", file=sys.stderr)
 
 
 def flush(directory: Path) -> None:
@@ -114,6 +118,37 @@ def flush(directory: Path) -> None:
             with (Path(folder) / name).open("rb") as file:
                 os.fsync(file.fileno())
         _flush_directory(Path(folder))
+
+
+def _lock_path(base: Path) -> Path:
+    """The lock file; beside a name that something foreign has taken, the first free one."""
+    path, suffix = base / LOCK, 0
+    while os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        suffix += 1
+        path = base / f"{LOCK}-{suffix}"
+    return path
+
+
+def _remove(base: Path, name: str, number: int) -> None:
+    """Hides a version first, so that a server never sees half of one."""
+    outgoing = free_name(base, f"{OUTGOING}{number}")
+    try:
+        (base / name).rename(outgoing)
+    except OSError as error:
+        warn(f"{base / name} cannot be retired: {error.strerror}")
+        return
+    _delete(outgoing)
+
+
+def _delete(path: Path) -> None:
+    """Removes a hidden directory or file of ours; what cannot be removed is left to the next publisher."""
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        warn(f"{path} cannot be removed: {error.strerror}")
 
 
 def _flush_directory(directory: Path) -> None:

@@ -82,7 +82,7 @@ def test_workers_install_what_setup_py_declares(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("setuptools.setup", lambda **arguments: declared.update(arguments))
     variables = runpy.run_path(str(REPOSITORY / "setup.py"))
     beam, *light = required_by("requirements.txt")
-    locked = re.findall(r"^apache-beam==(\S+)$", (REPOSITORY / "requirements.lock").read_text(), flags=re.MULTILINE)
+    locked = re.findall(r"^apache-beam==(\S+) \\$", (REPOSITORY / "requirements.lock").read_text(), flags=re.MULTILINE)
     assert [beam] == [f"apache-beam[gcp]=={version}" for version in locked]
     assert sorted(light) == sorted(declared["install_requires"])
     assert required_by("model_requirements.txt") == variables["MODEL"]

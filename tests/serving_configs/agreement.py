@@ -166,9 +166,10 @@ def kubernetes_names_resolve(configs: Configs) -> Iterator[str]:
             yield f"kubernetes/{where}.yaml: volumes {sorted(declared)} are declared, {sorted(mounted)} mounted"
         if "/tmp" not in [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]:
             yield f"kubernetes/{where}.yaml: the root is read-only, so /tmp must be mounted"
-        memory = {limits["memory"] for limits in pod["containers"][0]["resources"].values()}
-        if len(memory) > 1:
-            yield f"kubernetes/{where}.yaml: memory is requested and limited alike, or a neighbour gets the pod killed"
+        resources = pod["containers"][0]["resources"]
+        for what in ("memory", "ephemeral-storage"):
+            if len({limits[what] for limits in resources.values()}) > 1:
+                yield f"kubernetes/{where}.yaml: {what} is requested and limited alike, or a neighbour ends the pod"
         for volume in pod["volumes"]:
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             if claim and ("PersistentVolumeClaim", claim) not in configs.objects:
@@ -183,6 +184,37 @@ def kubernetes_names_resolve(configs: Configs) -> Iterator[str]:
     users = {(context["runAsUser"], context["runAsGroup"]) for context in contexts}
     if len(users) > 1:
         yield f"kubernetes/: the server cannot read what the refresh publishes as another user: {sorted(users)}"
+
+
+def the_network_lets_in_who_must_call(configs: Configs) -> Iterator[str]:
+    """Policies select the pods, open the flags' ports, and let the refresh through to the server."""
+    where, flags = "kubernetes/network.yaml", configs.flags["kubernetes/deployment.yaml"]
+    pods = {
+        SERVER: configs.objects["Deployment", SERVER]["spec"]["template"]["metadata"]["labels"],
+        "twin-refresh": configs.refresh_labels,
+    }
+    for name, labels in pods.items():
+        selector = configs.objects["NetworkPolicy", name]["spec"]["podSelector"]["matchLabels"]
+        if not selector.items() <= labels.items():
+            yield f"{where}: {name} selects {selector}, but its pods are {labels}"
+    server, refresh = (configs.objects["NetworkPolicy", name]["spec"] for name in pods)
+    opened = [str(port["port"]) for rule in server["ingress"] for port in rule["ports"]]
+    if sorted(opened) != sorted([flags.get("port", ""), flags.get("rest_api_port", "")]):
+        yield f"{where}: {SERVER} opens {opened}, not --port and --rest_api_port, each once"
+    for rule in server["ingress"]:
+        calls = [str(port["port"]) for port in rule["ports"]] == [flags.get("port")]
+        callers = [peer["podSelector"]["matchLabels"] for peer in rule["from"]]
+        if calls and not any(labels.items() <= configs.refresh_labels.items() for labels in callers):
+            yield f"{where}: {SERVER} lets {callers} in, but the refresh's pods are {configs.refresh_labels}"
+    if server["egress"]:
+        yield f"{where}: the server calls nobody, so its egress is []"
+    reached = [
+        [str(port["port"]) for port in rule["ports"]]
+        for rule in refresh["egress"]
+        if any(peer["podSelector"]["matchLabels"].items() <= pods[SERVER].items() for peer in rule["to"])
+    ]
+    if reached != [[flags.get("port")]]:
+        yield f"{where}: the refresh must reach {SERVER} on port {flags.get('port')}, not on {reached}"
 
 
 def the_refresh_fits_into_its_schedule(configs: Configs) -> Iterator[str]:
@@ -233,6 +265,7 @@ CHECKS: tuple[Callable[[Configs], Iterator[str]], ...] = (
     threads_follow_the_cpu_request,
     versions_agree,
     kubernetes_names_resolve,
+    the_network_lets_in_who_must_call,
     the_refresh_fits_into_its_schedule,
     a_pod_drains_before_it_dies,
     the_tls_example_holds_no_secret,

@@ -26,6 +26,8 @@ _OBJECTS = {
     ("HorizontalPodAutoscaler", SERVER): "kubernetes/scaling.yaml",
     ("PersistentVolumeClaim", "twin-models"): "kubernetes/volumes.yaml",
     ("CronJob", "twin-refresh"): "kubernetes/refresh.yaml",
+    ("NetworkPolicy", SERVER): "kubernetes/network.yaml",
+    ("NetworkPolicy", "twin-refresh"): "kubernetes/network.yaml",
     ("Kustomization", "kustomization.yaml"): "kustomization.yaml",
 }
 
@@ -67,6 +69,11 @@ class Configs:
     def refresh_pod(self) -> Any:
         """The pod of the refresh."""
         return self.objects["CronJob", "twin-refresh"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+    @property
+    def refresh_labels(self) -> Any:
+        """The labels of the refresh's pod."""
+        return self.objects["CronJob", "twin-refresh"]["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
 
     @property
     def scrape_job(self) -> Any:

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.integration
 
 COMPOSE, DEPLOYMENT = "docker-compose.yaml", "kubernetes/deployment.yaml"
 REFRESH, SCALING, SERVICE = "kubernetes/refresh.yaml", "kubernetes/scaling.yaml", "kubernetes/service.yaml"
+NETWORK = "kubernetes/network.yaml"
 DASHBOARD = "grafana/twin.json"
 
 # file, what stands there, what a slip makes of it, what is said
@@ -200,6 +201,52 @@ MISTAKES = [
     (DEPLOYMENT, "prometheus.io/path:", "prometheus.io/route:", "'prometheus.io/path' is a required property"),
     (DEPLOYMENT, "topologyKey: kubernetes.io/hostname", "topologyKey: hostname", "is not one of"),
     (DEPLOYMENT, "app.kubernetes.io/name:", "app:", "has an unknown key 'app'"),
+    (DEPLOYMENT, "emptyDir:\n            sizeLimit: 512Mi", "emptyDir: {}", "'sizeLimit' is a required property"),
+    (
+        DEPLOYMENT,
+        "              ephemeral-storage: 1Gi\n            limits",
+        "            limits",
+        "'ephemeral-storage' is a",
+    ),
+    (DEPLOYMENT, "automountServiceAccountToken: false", "automountServiceAccountToken: true", "False was expected"),
+    (DEPLOYMENT, "runAsNonRoot: true", "runAsNonRoot: false", "True was expected"),
+    (DEPLOYMENT, "type: RuntimeDefault", "type: Unconfined", "'RuntimeDefault' was expected"),
+    (DEPLOYMENT, "drop: [ALL]", "drop: [NET_RAW]", "['ALL'] was expected"),
+    (DEPLOYMENT, "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "False was expected"),
+    (REFRESH, "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "True was expected"),
+    (
+        REFRESH,
+        "  ephemeral-storage: 1Gi\n                limits",
+        "  ephemeral-storage: 2Gi\n                limits",
+        "alike",
+    ),
+    (REFRESH, 'twin-serving-client: "true"', 'twin-client: "true"', "unknown key 'twin-client'"),
+    (REFRESH, '            twin-serving-client: "true"\n', "", "but the refresh's pods are"),
+    (NETWORK, "name: twin-serving\n  policyTypes", "name: twin-refresh\n  policyTypes", "twin-serving selects"),
+    (NETWORK, "policyTypes: [Ingress, Egress]", "policyTypes: [Ingress]", "was expected"),
+    (NETWORK, "port: 8500", "port: 8502", "not --port and --rest_api_port"),
+    (NETWORK, "port: 8501", "port: 8500", "not --port and --rest_api_port"),
+    (
+        NETWORK,
+        "          port: 8500\n    # The cluster's DNS",
+        "          port: 8501\n    # The cluster's DNS",
+        "must reach",
+    ),
+    (
+        NETWORK,
+        "egress: []",
+        "egress: [{to: [{podSelector: {matchLabels: {k8s-app: kube-dns}}}], ports: [{protocol: TCP, port: 53}]}]",
+        "calls nobody",
+    ),
+    (
+        NETWORK,
+        '    - from:\n        - podSelector:\n            matchLabels:\n              twin-serving-client: "true"\n',
+        "    - from: []\n",
+        "non-empty",
+    ),
+    (COMPOSE, "    read_only: true\n    tmpfs", "    tmpfs", "'read_only' is a required property"),
+    (COMPOSE, "    cap_drop:\n      - ALL\n", "", "'cap_drop' is a required property"),
+    (COMPOSE, "no-new-privileges:true", "no-new-privileges:false", "was expected"),
     ("kustomization.yaml", "  - kubernetes/scaling.yaml\n", "", "lists ['kubernetes/scaling.yaml'] without"),
     ("kustomization.yaml", "      - monitoring.config\n", "", "does not put monitoring.config into"),
     ("Dockerfile.dockerignore", "!export\n", "", "Dockerfile.dockerignore lets"),

@@ -115,6 +115,8 @@ def publish(
     \b
     twin-tf publish model --base-path serving/twin
     twin-tf publish model --base-path serving/twin --server ranker:8500
+
+    The model's run, and every earlier one, no longer counts as rolled back then.
     """
     from export.publishing.publisher import publish as publish_model
 
@@ -130,6 +132,7 @@ def publish(
 @click.option("--projections", help="What beam_pipelines.project_items wrote; projected here if left out.")
 @click.option("--model", help="The version to refresh; the newest under the base path if left out.")
 @click.option("--keep", default=3, show_default=True, help=KEEP)
+@click.option("--allow-rolled-back", is_flag=True, help="Refresh from a run even if it was rolled back.")
 @limit_options
 @watcher_options
 @json_option
@@ -140,6 +143,7 @@ def refresh(
     projections: str | None,
     model: str | None,
     keep: int,
+    allow_rolled_back: bool,
     limits: "Limits",
     watcher: "ServerCheck | None",
     as_json: bool,
@@ -150,6 +154,8 @@ def refresh(
     twin-tf refresh --base-path serving/twin --run tuesday-run
     twin-tf refresh --base-path serving/twin --run run --prepared tuesday
     twin-tf refresh --base-path serving/twin --run run --projections projections
+
+    A run that was rolled back is refused until a newer one is published.
     """
     from export.publishing.refresh import refresh as refresh_version
 
@@ -162,6 +168,7 @@ def refresh(
         keep=keep,
         limits=limits,
         watcher=watcher,
+        allow_rolled_back=allow_rolled_back,
     )
     total = sum(result["seconds"].values())
     sentence = f"published {result['path']}: {result['items']:,} items, {result['new_items']:,} new, in {total:.0f} s"
@@ -179,6 +186,9 @@ def rollback(base_path: str, to: int | None, watcher: "ServerCheck | None", as_j
     \b
     twin-tf rollback --base-path serving/twin
     twin-tf rollback --base-path serving/twin --to 1700000000 --server ranker:8500
+
+    `twin-tf refresh` refuses the runs of the hidden versions until a newer run, or one of them by `twin-tf publish`,
+    is published.
     """
     from export.publishing.publisher import roll_back
 

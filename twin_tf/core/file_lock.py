@@ -1,11 +1,14 @@
 """A lock on a file that one process at a time can hold; the kernel takes it from a process that is killed."""
 
 import contextlib
+import errno
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+
+from twin_tf.core.errors import UserError
 
 PATIENCE = 2.0
 """Seconds in which a dead holder's lock comes free: a process that it was just starting holds it until it runs."""
@@ -15,7 +18,7 @@ _PAUSE = 0.02
 
 @contextlib.contextmanager
 def file_lock(path: Path, patience: float = PATIENCE) -> Iterator[None]:
-    """Holds the lock; the file is made if it does not exist, and stays.
+    """Holds the lock; the file is made if it does not exist, and stays with what it holds.
 
     Args:
         path: the file.
@@ -23,16 +26,29 @@ def file_lock(path: Path, patience: float = PATIENCE) -> Iterator[None]:
 
     Raises:
         BlockingIOError: another process still holds it.
+        UserError: a link lies there; it is not followed.
     """
-    with path.open("w") as file:
-        _take(file, time.monotonic() + patience)
+    handle = _open(path)
+    try:
+        _take(handle, time.monotonic() + patience)
         yield
+    finally:
+        os.close(handle)
 
 
-def _take(file: TextIO, latest: float) -> None:
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a link where a lock file belongs; remove the link") from error
+        raise
+
+
+def _take(handle: int, latest: float) -> None:
     while True:
         try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= latest:
                 raise

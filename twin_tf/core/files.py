@@ -13,6 +13,10 @@ JsonDict = dict[str, Any]
 
 
 _BLOCK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""A full disk, and a user's share of one."""
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""What NumPy says when an array does not fit; it keeps no error number."""
 
 
 def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
@@ -60,17 +64,19 @@ def read_json(path: Path) -> JsonDict:
 def full_disk(error: BaseException) -> str:
     """One sentence if an error, or what caused it, is a full disk; else empty.
 
-    TensorFlow and Beam raise errors of their own then, of which only the text tells.
+    TensorFlow, Beam and NumPy raise errors of their own then, of which only the text tells.
     """
     seen: list[BaseException] = []
     found: BaseException | None = error
     while found is not None and found not in seen:
         seen.append(found)
-        if isinstance(found, OSError) and found.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(found, OSError) and found.errno in _FULL:
             return _full(str(found.filename or ""))
-        text = os.strerror(errno.ENOSPC)
-        if text in str(found):
-            return _full(next(iter(re.findall(rf"(/[^\s;:']+)[^/\n]*{text}", str(found))), ""))
+        if isinstance(found, OSError) and _SHORT_WRITE.fullmatch(str(found)):
+            return _full("")
+        for text in map(os.strerror, _FULL):
+            if text in str(found):
+                return _full(next(iter(re.findall(rf"(/[^\s;:']+)[^/\n]*{text}", str(found))), ""))
         found = found.__cause__ or found.__context__
     return ""
 

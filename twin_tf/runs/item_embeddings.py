@@ -92,19 +92,22 @@ def make_item_embeddings(prepared: str | Path, output: str | Path, width: int = 
     vectors = _factorise(user, item, len(ids), width, seed)
     building = root.with_name(f".{root.name}.building")
     shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    np.save(building / EMBEDDINGS, vectors, allow_pickle=False)
-    digest = sha256_of_file(building / EMBEDDINGS)
-    made = EmbeddingManifest(
-        *(len(ids), vectors.shape[1], seed, len(item), manifest.split.train_until),
-        *(hashlib.sha256(ids.tobytes()).hexdigest(), digest),
-    )
-    plain = dataclasses.asdict(made)
-    (building / MANIFEST).write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    (building / SUCCESS).write_bytes(b"")
-    if root.exists():
-        root.rmdir()
-    building.rename(root)
+    try:
+        building.mkdir(parents=True)
+        np.save(building / EMBEDDINGS, vectors, allow_pickle=False)
+        digest = sha256_of_file(building / EMBEDDINGS)
+        made = EmbeddingManifest(
+            *(len(ids), vectors.shape[1], seed, len(item), manifest.split.train_until),
+            *(hashlib.sha256(ids.tobytes()).hexdigest(), digest),
+        )
+        plain = dataclasses.asdict(made)
+        (building / MANIFEST).write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+        (building / SUCCESS).write_bytes(b"")
+        if root.exists():
+            root.rmdir()
+        building.rename(root)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)  # renamed by now, unless something failed
     return plain
 
 

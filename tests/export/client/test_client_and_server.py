@@ -302,6 +302,10 @@ def serve(*arguments):
         (lambda base, toys: (base / "x").mkdir(parents=True), "holds no version: a version is a directory named by a"),
         (
             lambda base, toys: (base / "1").mkdir(parents=True),
+            "for example 1/; base holds no version of ours and left alone: 1 (empty)",
+        ),
+        (
+            lambda base, toys: (base / "1" / "variables").mkdir(parents=True),
             "cannot be served: {base}/1 is no model directory: it holds no saved_model.pb",
         ),
     ],

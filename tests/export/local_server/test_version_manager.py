@@ -5,7 +5,7 @@ import pytest
 pytestmark = pytest.mark.integration
 
 RUN = """
-import json, shutil, sys, threading, time
+import json, logging, os, shutil, sys, threading, time
 from pathlib import Path
 import numpy as np
 from export.contract.errors import ServingError
@@ -31,8 +31,17 @@ def ask():
 facts = {}
 place("good", 1)
 (base / ".9").mkdir(); (base / "8.tmp").mkdir(); (base / "7").touch()  # none of them a version
+(base / "6").mkdir(); (base / "5").symlink_to(toys / "good"); (base / ".publish.lock").touch()
+for number in ("0004", str(2**63 - 1), "9" * 20):
+    shutil.copytree(toys / "good", base / number)
+warnings = []
+handler = logging.Handler()
+handler.emit = lambda record: warnings.append(record.getMessage())
+logging.getLogger("export.local_server.version_manager").addHandler(handler)
 manager = VersionManager("twin", base)
 manager.refresh()
+manager.refresh()
+facts["foreign"] = [line.partition(" holds ")[2] for line in warnings if " holds " in line]
 with manager.acquire(None) as held:
     place("second", 2)
     swapping = threading.Thread(target=manager.refresh)
@@ -68,7 +77,11 @@ print(json.dumps(facts))
 def test_versions_follow_their_directories(toys, run_python, tmp_path):
     base = tmp_path / "base"
     base.mkdir()
-    assert run_python(RUN, toys, base) == {
+    facts = run_python(RUN, toys, base)
+    (foreign,) = facts.pop("foreign")
+    assert foreign.startswith("no version of ours and left alone: .9 (not named by a number), 0004 (zeros before")
+    assert foreign.endswith("for the newest version, so move it away")
+    assert facts == {
         "while_held": [{"1": "UNLOADING", "2": "AVAILABLE"}, 2, 1],
         "after": [{"1": "END", "2": "AVAILABLE"}, 2],
         "refused": [{"1": "END", "2": "AVAILABLE", "3": "END"}, 2],

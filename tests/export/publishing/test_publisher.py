@@ -86,7 +86,7 @@ def test_a_version_that_lost_a_file_never_pushes_out_one_that_can_be_served(toys
     assert hidden_numbers(tmp_path) == [3, 4, newest]
 
 
-def test_rolling_back_hides_what_was_newest_and_numbers_go_on_above_it(toys, tmp_path):
+def test_rolling_back_hides_what_was_newest_and_numbers_go_on(toys, tmp_path):
     base = tmp_path / "models"
     shutil.copytree(toys / "good", base / "1")
     shutil.copytree(toys / "second", base / "2")
@@ -101,7 +101,7 @@ def test_rolling_back_hides_what_was_newest_and_numbers_go_on_above_it(toys, tmp
         roll_back(base, to=7)
     with pytest.raises(PublishError, match="is no base path"):
         roll_back(base / "nowhere")
-    assert publish(toys / "good", base).name == "5000000001"
+    assert 1 < int(publish(toys / "good", base).name) < 5_000_000_000  # the clock's again
     assert hidden_numbers(base) == [2, 5_000_000_000]
 
 

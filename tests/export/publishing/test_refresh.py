@@ -15,18 +15,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from beam_pipelines.project_items import main as project_command
 from beam_pipelines.project_items import project_items
+from export.contract.file_manifest import write_manifest
 from export.contract.probe_file import load_probe_file
 from export.contract.version_layout import version_numbers
 from export.gate.validate import Limits
-from export.publishing.publisher import PublishError
+from export.publishing.publisher import PublishError, roll_back
 from export.publishing.refresh import refresh
 from export.publishing.version_store import whole_versions
 from export.saved_model.exporter import export_run
 from export.session.child_process import child_environment
 from tests.twin_tf import small_run, two_days
+from twin_tf.cli.main import main
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.records.format import MANIFEST, SUCCESS
@@ -308,3 +311,36 @@ def test_a_refresh_killed_in_the_middle_leaves_the_base_path_as_it_was(days, tmp
     done = subprocess.run([*command, "--json"], env=child_environment(), capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["items"] == 802
     assert [path.name for path in base.iterdir() if path.name.startswith(".incoming")] == []
+
+
+def test_a_refresh_does_not_undo_a_rollback(days, tmp_path, monkeypatch):
+    base = tmp_path / "base"
+    for number in (1, 2):
+        shutil.copytree(days / f"model-{number}", base / str(number))
+    original = run_with_catalogue
+
+    def with_a_rollback_meanwhile(*arguments):
+        roll_back(base)
+        return original(*arguments)
+
+    said = rf"^the run {days / 'run-2'} was rolled back with version 2 of {base}; refresh from a newer run, or with "
+    with monkeypatch.context() as patched:
+        patched.setattr("export.publishing.refresh.run_with_catalogue", with_a_rollback_meanwhile)
+        with pytest.raises(PublishError, match=said):
+            refresh(base, days / "run-2", model=days / "model-1", limits=FEW_TARGETS)
+    assert version_numbers(base) == [1]
+    done = CliRunner().invoke(main, ["refresh", "--base-path", str(base), "--run", str(days / "run-2")])
+    assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
+    assert "was rolled back with version 2" in done.stderr
+    refresh(base, days / "run-2", limits=FEW_TARGETS, allow_rolled_back=True)
+    refresh(base, days / "run-2", limits=FEW_TARGETS)
+    assert len(version_numbers(base)) == 3
+
+
+def test_a_version_with_a_flipped_byte_is_not_refreshed(days, tmp_path):
+    version = shutil.copytree(days / "model-1", tmp_path / "base/1")
+    write_manifest(version)
+    path = version / "assets.extra/schema.yaml"
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    with pytest.raises(ConfigError, match=r"assets\.extra/schema\.yaml is damaged: its SHA-256 is another$"):
+        refresh(tmp_path / "base", days / "run-1")

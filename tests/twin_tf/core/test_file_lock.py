@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from twin_tf.core.errors import UserError
 from twin_tf.core.file_lock import file_lock
 
 pytestmark = pytest.mark.integration
@@ -48,3 +49,16 @@ def test_the_lock_is_free_again_after_an_error(tmp_path):
         raise RuntimeError
     with file_lock(tmp_path / "lock", patience=0.0):
         pass
+
+
+def test_what_lies_at_the_lock_is_neither_followed_nor_emptied(tmp_path):
+    (tmp_path / "notes").write_text("years of work")
+    (tmp_path / "link").symlink_to(tmp_path / "notes")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("link", "dangling"):
+        with pytest.raises(UserError, match=f"{name} is a link where a lock file belongs"), file_lock(tmp_path / name):
+            pass
+    with file_lock(tmp_path / "notes"):
+        pass
+    assert (tmp_path / "notes").read_text() == "years of work"
+    assert not (tmp_path / "nowhere").exists()

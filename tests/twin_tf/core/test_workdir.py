@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,13 @@ def chained(error: Exception, cause: Exception) -> Exception:
         (
             RuntimeError("RESOURCE: /data/m/saved_model.pb.tmp7; No space left on device"),
             "full: /data/m/saved_model.pb.tmp7",
+        ),
+        (OSError("2806 requested and 2016 written"), "the disk is full; make room"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "/data/x"), "the disk is full: /data/x cannot be written"),
+        (RuntimeError("/data/m.tmp; Disk quota exceeded"), "full: /data/m.tmp cannot"),
+        (
+            shutil.Error([("/old/a", "/data/a", "[Errno 28] No space left on device: '/data/a'")]),
+            "the disk is full: /data/a cannot",
         ),
         (
             RuntimeError("{{node f_device_/job:host/task:0}} /data/e.v2; No space left on device\n\tFailed to flush"),

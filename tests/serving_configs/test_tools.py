@@ -1,0 +1,48 @@
+"""The tools of others on the same files: kustomize, hadolint, promtool, docker; a missing one is said aloud."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.serving_configs import schemas
+from tests.serving_configs.configs import read
+
+pytestmark = pytest.mark.integration
+
+FOLDER = Path(__file__).parents[2] / "serving_configs"
+
+
+def run(tool, *arguments):
+    if shutil.which(tool) is None:
+        pytest.skip(f"serving_configs/ was NOT checked by {tool}: it is not installed")
+    done = subprocess.run([tool, *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", [("kubectl", "kustomize", "."), ("kustomize", "build", ".")], ids=lambda it: it[0])
+def test_kustomize_puts_the_manifests_together(command):
+    built = {(one["kind"], one["metadata"]["name"]): one for one in schemas.load_all(run(*command))}
+    objects = {key for key in read(FOLDER)[0].objects if key[0] != "Kustomization"}
+    (config_map,) = built.keys() - objects
+    assert built.keys() - {config_map} == objects
+    volumes = built["Deployment", "twin-serving"]["spec"]["template"]["spec"]["volumes"]
+    assert config_map[1] in [volume["configMap"]["name"] for volume in volumes if "configMap" in volume]
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile():
+    assert run("hadolint", "Dockerfile") == ""
+
+
+def test_promtool_takes_the_configuration_and_the_rules_and_each_alert_fires():
+    run("promtool", "check", "config", "prometheus.yaml")
+    run("promtool", "check", "rules", "alerts.yaml")
+    run("promtool", "test", "rules", "alerts_test.yaml")
+
+
+def test_docker_compose_takes_its_file(tmp_path):
+    if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
+        pytest.skip("docker-compose.yaml was NOT checked by docker: its compose plugin is not installed")
+    run("docker", "compose", "--file", "docker-compose.yaml", "config", "--quiet")
