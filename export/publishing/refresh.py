@@ -54,6 +54,7 @@ def refresh(
     keep: int = KEPT,
     limits: Limits | None = None,
     watcher: ServerCheck | None = None,
+    verify: bool = True,
 ) -> dict[str, Any]:
     """Publishes a version with the graph of an earlier one and the weights and items of now.
 
@@ -67,6 +68,7 @@ def refresh(
         keep: see `publisher.publish`; as are `limits` and `watcher`.
         limits: see `keep`.
         watcher: see `keep`.
+        verify: compare the files of run and data that hold no records with their SHA-256; records are always checked.
 
     Returns:
         The new version's `path` and `version`, `refreshed` (the earlier one's directory), `items` and `new_items`,
@@ -78,10 +80,10 @@ def refresh(
     """
     base = Path(base_path)
     source = _newest(base) if model is None else Path(model)
-    description = _check_same_graph(source, Path(run))
+    description = _check_same_graph(source, Path(run), verify)
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        loaded = run_with_catalogue(run, prepared)
+        loaded = run_with_catalogue(run, prepared, verify=verify)
         new_items = _check_catalogue(source, loaded)
     with _timed(seconds, "project"):
         ready = None if projections is None else load_projections(projections, loaded)
@@ -94,7 +96,7 @@ def refresh(
             _copy_graph(source, directory)
             servable.write_variables(directory)
         with _timed(seconds, "probes"):
-            probes = load_probe_file(source) if prepared is None else Manifest.load(prepared)
+            probes = load_probe_file(source) if prepared is None else Manifest.load(prepared, verify=False)
             write_extra(loaded, probes, servable, directory)
 
     with _timed(seconds, "publish"):
@@ -119,7 +121,7 @@ def _newest(base: Path) -> Path:
     return base / str(whole[-1])
 
 
-def _check_same_graph(source: Path, run: Path) -> dict[str, Any]:
+def _check_same_graph(source: Path, run: Path, verify: bool) -> dict[str, Any]:
     """The earlier version's `export.json`, if a run of these settings would be exported as the very same graph.
 
     Cheap, and so done before any weight is loaded; shapes are compared when the variables are written.
@@ -127,7 +129,7 @@ def _check_same_graph(source: Path, run: Path) -> dict[str, Any]:
     path = source / EXTRA / EXPORT
     if not path.is_file() or fault(source, contents=False):
         raise ConfigError(f"{source} is no exported model: {fault(source, contents=False) or f'it has no {EXPORT}'}")
-    finished_checkpoint(run)
+    finished_checkpoint(run, verify=verify)
     description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     config = load_run_config(run)
     if load_schema(path.with_name("schema.yaml")).contents_fingerprint != schema_of(config).contents_fingerprint:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from twin_tf.cli.extras import require
-from twin_tf.cli.options import json_option, show
+from twin_tf.cli.options import json_option, show, verify_option
 
 if TYPE_CHECKING:
     from export.gate.validate import Limits
@@ -132,6 +132,7 @@ def publish(
 @click.option("--keep", default=3, show_default=True, help=KEEP)
 @limit_options
 @watcher_options
+@verify_option
 @json_option
 def refresh(
     base_path: str,
@@ -142,6 +143,7 @@ def refresh(
     keep: int,
     limits: "Limits",
     watcher: "ServerCheck | None",
+    verify: bool,
     as_json: bool,
 ) -> None:
     r"""Publish new weights or new items under the graph that is served already; nothing is traced.
@@ -162,6 +164,7 @@ def refresh(
         keep=keep,
         limits=limits,
         watcher=watcher,
+        verify=verify,
     )
     total = sum(result["seconds"].values())
     sentence = f"published {result['path']}: {result['items']:,} items, {result['new_items']:,} new, in {total:.0f} s"

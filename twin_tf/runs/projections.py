@@ -65,7 +65,9 @@ class ProjectionManifest:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
 
-def run_with_catalogue(run: str | Path, prepared: str | Path | None, *, items_alone: bool = False) -> Run:
+def run_with_catalogue(
+    run: str | Path, prepared: str | Path | None, *, items_alone: bool = False, verify: bool = True
+) -> Run:
     """Loads a run, with the catalogue of a later day where one is given.
 
     A new item is what its known features make of it; its own id is unknown to the weights.
@@ -74,14 +76,15 @@ def run_with_catalogue(run: str | Path, prepared: str | Path | None, *, items_al
         run: a finished run.
         prepared: prepared data of a later day of the same chain; None keeps the run's own catalogue.
         items_alone: see `check_same_encoding`.
+        verify: whether to compare the files of run and data with their SHA-256.
 
     Raises:
         ConfigError: not a finished run, or prepared data of another schema or with other rows.
     """
-    loaded = load_run(run)
+    loaded = load_run(run, verify=verify)
     if prepared is None:
         return loaded
-    manifest = Manifest.load(prepared)
+    manifest = Manifest.load(prepared, verify=verify)
     check_same_encoding(loaded.directory, manifest, items_alone=items_alone)
     ids = load_item_ids(manifest.directory)
     if len(ids) <= len(loaded.item_ids):
