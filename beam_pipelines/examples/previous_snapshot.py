@@ -64,6 +64,7 @@ class PreviousRun:
         if verify:
             check_manifest(text, success, root)
         run = cls(root, Manifest.from_json(text, root), verify)
+        run._check_files()
         theirs = schema_from_mapping(parse_yaml(run._read(keys.SCHEMA), f"{root}/{keys.SCHEMA}"))
         if theirs.history.clustered:
             raise ConfigError(f"previous {root} holds clusters; continue the prepared data that they were made of")
@@ -71,7 +72,6 @@ class PreviousRun:
             raise ConfigError(
                 f"previous {root} was prepared with another schema {theirs.name!r}: only 'split' may differ"
             )
-        run._check_files()
         return run
 
     def _check_files(self) -> None:

@@ -12,6 +12,8 @@ run/config.yaml     model, training and serving settings, with the schema; every
 """
 
 import dataclasses
+import hashlib
+import json
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
@@ -22,7 +24,7 @@ import numpy.typing as npt
 
 from twin_tf.config import Config
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
-from twin_tf.core.digests import check_files, say_unchecked
+from twin_tf.core.digests import check_content, check_files, say_unchecked
 from twin_tf.core.files import sha256_of_file, write_json
 from twin_tf.core.keras_api import tf
 from twin_tf.core.yaml_text import parse_json
@@ -42,7 +44,7 @@ from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
 from twin_tf.records.request_batch import request_batch
 from twin_tf.records.seen_items import SEEN_ITEMS
-from twin_tf.runs.checkpoints import DamagedCheckpointError, latest_valid_state
+from twin_tf.runs.checkpoints import DamagedCheckpointError, checkpoint_name, latest_valid_state
 from twin_tf.runs.item_embeddings import load_item_embeddings
 from twin_tf.runs.recorded_settings import CONFIG, load_run_config
 from twin_tf.search import find_strategy
@@ -71,6 +73,7 @@ class RunInfo:
         files: what is read again of the run, checkpoints apart -> SHA-256. From the start what it copies of the
             prepared data, with the digests of their manifest; once training has ended, its own files too. Empty in
             runs of earlier code.
+        sha256: of all the rest of this file; written by `save_info`.
     """
 
     schema_fingerprint: str
@@ -83,6 +86,7 @@ class RunInfo:
     trained_until: int = 0
     commit: str = ""
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,9 +189,12 @@ def check_run_files(directory: Path, info: RunInfo) -> None:
     Raises:
         ConfigError: a file is missing or damaged.
     """
-    if not info.files:
+    if not info.sha256:
         say_unchecked(f"the run {directory}")
-    check_files(directory, info.files, RUN, "copy the run anew or train it again; --no-verify reads it as it is")
+        return
+    content, advice = _content(info), "copy the run anew or train it again; --no-verify reads it as it is"
+    check_content(content, info.sha256, str(directory / RUN), "its last line", advice)
+    check_files(directory, info.files, RUN, advice)
 
 
 def create_run(directory: Path, manifest: Manifest, config: Config, info: RunInfo) -> None:
@@ -201,7 +208,12 @@ def create_run(directory: Path, manifest: Manifest, config: Config, info: RunInf
 
 def save_info(directory: Path, info: RunInfo) -> None:
     """Writes `run.json` by rename, so that readers see the old or the new one."""
-    write_json(directory / RUN, to_plain(info))
+    write_json(directory / RUN, to_plain(info) | {"sha256": hashlib.sha256(_content(info)).hexdigest()})
+
+
+def _content(info: RunInfo) -> bytes:
+    """What the digest of `run.json` is of."""
+    return json.dumps(to_plain(dataclasses.replace(info, sha256="")), sort_keys=True).encode()
 
 
 def load_info(directory: Path) -> RunInfo:
@@ -272,6 +284,11 @@ def finished_checkpoint(directory: Path, *, verify: bool = True) -> str:
     checkpoint = tf.train.latest_checkpoint(str(directory / CHECKPOINTS))
     if not info.weights_version or checkpoint is None:
         raise ConfigError(f"{directory} has no finished training: train it to the end first")
+    if info.steps and Path(checkpoint).name != checkpoint_name(info.steps):
+        raise ConfigError(
+            f"{directory / CHECKPOINTS}/checkpoint names {Path(checkpoint).name}, but {RUN} says that the run hands on "
+            f"{checkpoint_name(info.steps)}; copy the run anew or train it again"
+        )
     if verify:
         check_run_files(directory, info)
     try:

@@ -76,7 +76,7 @@ def _difference(directory: Path, config: Config, info: RunInfo) -> str:
     if settings:
         return f"it was begun with other settings, {settings}; only the same command resumes it{_advice(directory)}"
     files = begun.files or info.files  # earlier code noted none
-    if dataclasses.replace(begun, prepared=info.prepared, commit=info.commit, files=files) != info:
+    if dataclasses.replace(begun, prepared=info.prepared, commit=info.commit, files=files, sha256="") != info:
         return "it was begun with other data or another --init-from; only the same command resumes it"
     return ""
 

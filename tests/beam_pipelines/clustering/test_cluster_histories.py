@@ -26,6 +26,7 @@ from tests.twin_tf.small_run import (
 )
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.tfrecord import frame, read_records
 from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.records.format import Manifest
 from twin_tf.runs.run import RUN, load_info, save_info
@@ -163,6 +164,10 @@ def test_damaged_data_are_refused(root: Path, tmp_path: Path, workers: int) -> N
     shard.write_bytes(content)
     assert "the prepared data cannot be read" in failing(root, output, prepared=broken, workers=workers)
     if workers == 1:
+        with (root / "prepared/test" / shard.name).open("rb") as stream:
+            records = list(read_records(stream, shard.name))
+        shard.write_bytes(b"".join(map(frame, records[::-1])))
+        assert f"{shard} is not the file that the manifest lists" in failing(root, output, prepared=broken)
         shard.write_bytes(content[:-3])
         assert "is another size than the manifest says" in failing(root, output, prepared=broken)
         shard.unlink()

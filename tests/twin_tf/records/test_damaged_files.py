@@ -13,7 +13,7 @@ import pytest
 
 from beam_pipelines.cluster_histories import cluster_histories
 from export.saved_model.exporter import export_run
-from tests.twin_tf.small_run import shared_root, sign_prepared, small_config, small_data, with_splits
+from tests.twin_tf.small_run import read_json, shared_root, sign_prepared, small_config, small_data, with_splits
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.digests import DamagedFileError, UncheckedFilesWarning
@@ -27,7 +27,7 @@ from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.item_embeddings import make_item_embeddings
 from twin_tf.runs.projections import run_with_catalogue
-from twin_tf.runs.run import RunInfo, check_run_files, copied_files, load_info, load_run, save_info
+from twin_tf.runs.run import RunInfo, check_run_files, copied_files, load_info, load_run
 from twin_tf.runs.run_lock import claimed_run
 from twin_tf.training.train import train_model
 
@@ -175,12 +175,12 @@ def test_every_file_of_a_run_is_checked(run: Path, tmp_path: Path) -> None:
     listed = load_info(copy).files
     assert {"config.yaml", "schema.yaml", "items/items.parquet", "items/seen.npy"} <= listed.keys()
     assert {name for name in files(copy) if name.startswith("vocabularies/")} <= listed.keys()
-    for name in listed:
+    for name in (*listed, "run.json", "checkpoints/checkpoint"):
         whole = (copy / name).read_bytes()
         flip(copy / name, name)
-        with pytest.raises(DamagedFileError) as refused:
+        with pytest.raises(ConfigError) as refused:
             load_run(copy)
-        one_sentence(refused.value, copy / name)
+        one_sentence(refused.value, copy / name if name != "checkpoints/checkpoint" else copy)
         (copy / name).write_bytes(whole)
     (copy / "vocabularies/topic.json").unlink()
     with pytest.raises(DamagedFileError, match=r"topic\.json cannot be read \(No such file or directory\), but"):
@@ -192,7 +192,8 @@ def test_what_earlier_code_left_is_read_with_a_warning(copy: Path, run: Path, tm
     with pytest.warns(UncheckedFilesWarning, match=r"manifest\.json was written before digests were noted"):
         assert Manifest.load(copy).counts.users > 0
     old = shutil.copytree(run, tmp_path / "run")
-    save_info(old, dataclasses.replace(load_info(old), files={}))
+    earlier = {name: value for name, value in read_json(old / "run.json").items() if name not in ("files", "sha256")}
+    (old / "run.json").write_text(json.dumps(earlier))
     with pytest.warns(UncheckedFilesWarning, match=r"^the run \S+ was written before digests were noted"):
         load_run(old)
 
