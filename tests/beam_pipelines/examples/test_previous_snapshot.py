@@ -1,5 +1,6 @@
 """Yesterday's prepared data and today's logs give what one run over both days gives."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -301,7 +302,7 @@ def test_a_damaged_previous_run_is_one_sentence(tmp_path: Path) -> None:
     early, late, _ = two_days()
     first = build(tmp_path, write_logs(tmp_path / "early", early), "first", schema=used(YESTERDAY))
     arguments = write_logs(tmp_path / "late", late)
-    path = first.shard_paths("histories")[0]
+    path = tmp_path / "first" / max(first.shards("histories"), key=lambda shard: shard.records).name
     content = path.read_bytes()
     for damage, sentence in (
         (content[:100] + bytes([content[100] ^ 1]) + content[101:], "is corrupt: .* checksum; prepare it again"),
@@ -311,8 +312,8 @@ def test_a_damaged_previous_run_is_one_sentence(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=sentence) as caught:
             build(tmp_path, arguments, "second", schema=used(TODAY), previous=tmp_path / "first")
         assert "\n" not in str(caught.value)
-    with path.open("rb") as stream:
-        backwards = b"".join(map(frame, list(read_records(stream, path.name))[::-1]))
+    backwards = b"".join(map(frame, list(read_records(io.BytesIO(content), path.name))[::-1]))
+    assert backwards != content
     users = next(name for name in first.files if name.startswith("users/"))
     for place, damage, sentence in (
         (path, backwards, r"is not the file that the manifest lists under this name; prepare it again"),
