@@ -302,9 +302,11 @@ class Manifest:
             check_content(content, self.files[name], f"{root}/{name}", MANIFEST, PREPARE_AGAIN)
 
     def to_json(self) -> str:
-        """The text of `manifest.json`."""
+        """The text of `manifest.json`; of data of earlier code as that code wrote it, since runs record its digest."""
         plain: dict[str, Any] = dataclasses.asdict(self)
         del plain["directory"]
+        for shard in (shard for shards in plain["splits"].values() for shard in shards if not shard["ends_sha256"]):
+            del shard["ends_sha256"]
         return json.dumps(plain, indent=1, sort_keys=True) + "\n"
 
     @property
