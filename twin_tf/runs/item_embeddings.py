@@ -25,6 +25,7 @@ import numpy.typing as npt
 from twin_tf.core.dataclass_yaml import ConfigError, build
 from twin_tf.core.files import sha256_of_file
 from twin_tf.core.progress import progress_bar
+from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
@@ -130,7 +131,7 @@ def load_item_embeddings(directory: str | Path, prepared: str | Path, trained_un
     root = Path(directory)
     if not (root / SUCCESS).is_file():
         raise ConfigError(f"{directory} holds no finished item embeddings; run `twin-tf item-embeddings` first")
-    plain = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    plain = parse_json((root / MANIFEST).read_bytes(), str(root / MANIFEST))
     made = build(EmbeddingManifest, plain, str(root / MANIFEST))
     content = (root / EMBEDDINGS).read_bytes()
     if hashlib.sha256(content).hexdigest() != made.embeddings_sha256:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
+from twin_tf.core.yaml_text import parse_json
 from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.compatibility import check_same_encoding, use_catalogue
@@ -116,7 +117,7 @@ def load_projections(directory: str | Path, run: Run) -> Projections:
     root = Path(directory)
     if not (root / SUCCESS).is_file():
         raise ConfigError(f"{root} holds no finished projections; run `python -m beam_pipelines.project_items` first")
-    plain = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    plain = parse_json((root / MANIFEST).read_bytes(), str(root / MANIFEST))
     manifest = build(ProjectionManifest, plain, str(root / MANIFEST))
     if manifest.weights_version != run.info.weights_version:
         raise ConfigError(
