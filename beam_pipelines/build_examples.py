@@ -35,6 +35,7 @@ from beam_pipelines.io.launch import (
     LOCAL_RUNNER,
     JobOnlyBuilt,
     add_runner_options,
+    add_verify_option,
     beam_options,
     exit_code,
     latest_timestamp,
@@ -151,12 +152,12 @@ class BuildExamples(beam.PTransform):
     def _read_previous(self, pipeline: Any, previous: PreviousRun) -> list[Any]:
         histories = previous_snapshot.ReadHistories(self._schema, previous, self._shards, self._root)
         found = []
-        for name, paths, read in (
+        for name, files, read in (
             ("Histories", previous.histories(), histories),
-            ("Users", previous.users(), previous_snapshot.ReadUsers(self._shards)),
+            ("Users", previous.users(), previous_snapshot.ReadUsers(previous, self._shards, self._root)),
         ):
-            files = pipeline | f"Previous{name}" >> beam.Create(paths) | f"SpreadPrevious{name}" >> beam.Reshuffle()
-            found.append(files | f"ReadPrevious{name}" >> beam.ParDo(read))
+            spread = pipeline | f"Previous{name}" >> beam.Create(files) | f"SpreadPrevious{name}" >> beam.Reshuffle()
+            found.append(spread | f"ReadPrevious{name}" >> beam.ParDo(read))
         return found
 
 
@@ -174,6 +175,7 @@ def build_examples(
     max_dead_share: float = DEFAULT_MAX_DEAD_SHARE,
     as_of: str | None = None,
     progress: bool = True,
+    verify: bool = True,
     beam_arguments: Sequence[str] = (),
 ) -> Manifest:
     """Builds prepared data from raw logs.
@@ -193,6 +195,7 @@ def build_examples(
         max_dead_share: malformed rows of a log beyond this share (of its rows) fail the job.
         as_of: ISO date and time (UTC if it names no zone); later events are malformed. Default: a day after now.
         progress: show a progress line (local runs), and at the end the report's warnings, on stderr.
+        verify: compare the files of `previous` that hold no records with their SHA-256; records are always checked.
         beam_arguments: more of Beam's own options, `--name=value` each.
 
     Returns:
@@ -214,7 +217,7 @@ def build_examples(
             f"not {shards}, {workers}, {max_dead_share}"
         )
     directory = OutputDirectory(str(output))
-    before = None if previous is None else PreviousRun.open(str(previous), schema)
+    before = None if previous is None else PreviousRun.open(str(previous), schema, verify)
     latest = latest_timestamp(as_of) * schema.events.time.per_second
     for log, given in patterns.items():
         match_files(log, given)
@@ -274,6 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     share = "malformed rows of a log beyond this share fail the job (default: %(default)s)"
     add("--max_dead_share", "--max-dead-share", type=float, default=DEFAULT_MAX_DEAD_SHARE, help=share)
+    add_verify_option(parser)
     options, beam_arguments = parser.parse_known_args(arguments)
 
     def job() -> str:
@@ -287,6 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
             options.items and options.items.split(","),
             options.users and options.users.split(","),
             previous=options.previous,
+            verify=not options.no_verify,
             runner=options.runner,
             workers=options.workers,
             as_of=options.as_of,

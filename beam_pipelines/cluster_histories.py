@@ -38,6 +38,7 @@ from beam_pipelines.io.launch import (
     LOCAL_RUNNER,
     JobOnlyBuilt,
     add_runner_options,
+    add_verify_option,
     beam_options,
     exit_code,
     quiet_failures,
@@ -45,6 +46,7 @@ from beam_pipelines.io.launch import (
 from beam_pipelines.io.output_directory import OutputDirectory
 from beam_pipelines.io.progress import progress_line, report_progress
 from beam_pipelines.io.record_writer import (
+    HashingReader,
     ShardWriter,
     example,
     open_file,
@@ -56,6 +58,7 @@ from beam_pipelines.io.record_writer import (
 from twin_tf.config import ClusterConfig, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
+from twin_tf.core.yaml_text import dump_yaml
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import format as keys
@@ -127,7 +130,8 @@ class ClusterShard(beam.DoFn):
         writer, statistics = ShardWriter(job.root, name), ClusterStatistics()
         width = clustered_widths(job.manifest, job.settings)[keys.HISTORY_COUNT]
         path = FileSystems.join(job.prepared, *name.split("/"))
-        with open_file(path) as stream:
+        with open_file(path) as file:
+            stream = HashingReader(file)
             try:
                 for serialized in read_records(stream, path):
                     found += 1
@@ -139,6 +143,8 @@ class ClusterShard(beam.DoFn):
                 stop_job(job.root, f"the prepared data cannot be read: {error}; preprocess again")
         if found != raw.records:
             stop_job(job.root, f"{path} holds {found} records, the manifest says {raw.records}; preprocess again")
+        if stream.sha256 != raw.sha256:
+            stop_job(job.root, f"{path} is not the file that the manifest lists under this name; preprocess again")
         shard = writer.close()
         if shard is not None:
             yield split, shard, statistics
@@ -181,7 +187,7 @@ class Finish(beam.DoFn):
         vectors = FileSystems.join(job.root, VECTORS)
         if FileSystems.exists(vectors):
             FileSystems.delete([vectors])
-        write_file(job.root, keys.SUCCESS, b"")
+        write_file(job.root, keys.SUCCESS, manifest.sha256.encode("ascii"))
         yield manifest.to_json()
 
 
@@ -216,6 +222,7 @@ def cluster_histories(
     runner: str = LOCAL_RUNNER,
     workers: int = 1,
     progress: bool = True,
+    verify: bool = True,
     beam_arguments: Sequence[str] = (),
 ) -> Manifest:
     """Clusters the histories of prepared data.
@@ -228,6 +235,7 @@ def cluster_histories(
         runner: Beam's runner.
         workers: worker processes of the local runner.
         progress: show a progress line on stderr (local runs).
+        verify: compare the files of data and run that hold no records with their SHA-256; records are always checked.
         beam_arguments: more of Beam's own options, `--name=value` each.
 
     Returns:
@@ -244,11 +252,11 @@ def cluster_histories(
     directory = OutputDirectory(str(output))
     source_root = str(prepared) if "://" in str(prepared) else str(Path(prepared).absolute())
     with tempfile.TemporaryDirectory(prefix="twin-clusters-") as scratch:
-        copied, manifest = read_metadata(source_root, Path(scratch))
+        copied, manifest = read_metadata(source_root, Path(scratch), verify)
         schema = manifest.schema
         check_schema(schema, settings, source_root)
         try:
-            info, embeddings = item_embeddings(Path(run), manifest)
+            info, embeddings = item_embeddings(Path(run), manifest, verify)
         except ConfigError as error:  # it has seen the copy
             raise ConfigError(str(error).replace(scratch, source_root)) from None
         kept = {feature.name for feature in schema.kept_values}
@@ -300,9 +308,7 @@ def _one_thread_a_worker(workers: int) -> Iterator[None]:
 
 
 def _schema_yaml(schema: FeatureSchema) -> bytes:
-    import yaml
-
-    return yaml.safe_dump(schema.to_plain(), sort_keys=False).encode("utf-8")
+    return dump_yaml(schema.to_plain()).encode("utf-8")
 
 
 def cluster_text(output: str, manifest: Manifest) -> str:
@@ -327,12 +333,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, help="a new directory")
     parser.add_argument("--config", help="a configuration with a section 'clusters', or the name of a shipped one")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="clusters.gamma=10")
+    add_verify_option(parser)
     add_runner_options(parser)
     options, beam_arguments = parser.parse_known_args(arguments)
 
     def job() -> str:
         settings = load_config(options.config, options.set).clusters
-        runs_on: dict[str, Any] = {"runner": options.runner, "workers": options.workers}
+        runs_on: dict[str, Any] = {
+            "runner": options.runner,
+            "workers": options.workers,
+            "verify": not options.no_verify,
+        }
         given = (options.prepared, options.run, options.output, settings)
         manifest = cluster_histories(*given, **runs_on, beam_arguments=beam_arguments)
         return cluster_text(options.output, manifest)

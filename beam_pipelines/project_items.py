@@ -22,13 +22,20 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import AsList
 
-from beam_pipelines.io.launch import LOCAL_RUNNER, add_runner_options, beam_options, exit_code, quiet_failures
+from beam_pipelines.io.launch import (
+    LOCAL_RUNNER,
+    add_runner_options,
+    add_verify_option,
+    beam_options,
+    exit_code,
+    quiet_failures,
+)
 from beam_pipelines.io.output_directory import OutputDirectory
 from beam_pipelines.io.record_writer import write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import PROJECTION_BLOCK
-from twin_tf.records.format import MANIFEST, SUCCESS
+from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.projections import ProjectionManifest, ProjectionShard, catalogue_digest, run_with_catalogue
 from twin_tf.runs.run import Run, finished_checkpoint
@@ -37,7 +44,7 @@ from twin_tf.runs.run import Run, finished_checkpoint
 @functools.lru_cache(maxsize=1)
 def _loaded(run: str, prepared: str | None) -> Run:
     """One copy of the weights a process, however many of its threads project."""
-    return run_with_catalogue(run, prepared)
+    return run_with_catalogue(run, prepared, verify=False)  # the launcher has checked both
 
 
 class ProjectBlock(beam.DoFn):
@@ -120,6 +127,7 @@ def project_items(
     *,
     runner: str = LOCAL_RUNNER,
     workers: int = 1,
+    verify: bool = True,
     beam_arguments: Sequence[str] = (),
 ) -> Path:
     """Projects all items.
@@ -130,6 +138,7 @@ def project_items(
         prepared: prepared data of a later day, whose catalogue is projected; the run's own if left out.
         runner: Beam's runner.
         workers: worker processes of the local runner.
+        verify: compare the files of run and data with their SHA-256, before the job begins.
         beam_arguments: more of Beam's own options, `--name=value` each.
 
     Returns:
@@ -142,8 +151,8 @@ def project_items(
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
     directory = OutputDirectory(str(output))
-    finished_checkpoint(Path(run))
-    pool = None if prepared is None else str(Path(prepared).absolute())
+    finished_checkpoint(Path(run), verify=verify)
+    pool = None if prepared is None else Manifest.load(Path(prepared).absolute(), verify=verify).directory
     trained = str(Path(run).absolute())
     items = max(len(load_item_ids(place)) for place in (trained, pool) if place is not None)
     options = beam_options(runner, workers, beam_arguments, model=True)
@@ -162,12 +171,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run", required=True, help="a finished run")
     parser.add_argument("--prepared", help="prepared data of a later day, whose catalogue is projected")
     parser.add_argument("--output", required=True, help="a new directory")
+    add_verify_option(parser)
     add_runner_options(parser)
     options, beam_arguments = parser.parse_known_args(arguments)
 
     def job() -> str:
         given = (options.run, options.output, options.prepared)
-        runs_on: dict[str, Any] = {"runner": options.runner, "workers": options.workers}
+        runs_on: dict[str, Any] = {
+            "runner": options.runner,
+            "workers": options.workers,
+            "verify": not options.no_verify,
+        }
         return f"{project_items(*given, **runs_on, beam_arguments=beam_arguments)}: projections of all items"
 
     return exit_code(job)

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
+from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, to_plain
+from twin_tf.core.yaml_text import dump_yaml, parse_yaml, read_yaml
 from twin_tf.features.schema import LONGEST_HISTORY, FeatureSchema, schema_from_mapping
 from twin_tf.renamed_settings import current_names, current_overrides, warn_of
 from twin_tf.search_settings import SEARCHES, SearchSettings
@@ -303,7 +302,7 @@ class Config:
 
     def save(self, path: str | Path) -> None:
         """Writes the configuration as YAML, every setting written out: a later default must not change what it says."""
-        Path(path).write_text(yaml.safe_dump(self.to_plain(defaults=True), sort_keys=False), encoding="utf-8")
+        Path(path).write_text(dump_yaml(self.to_plain(defaults=True)), encoding="utf-8")
 
 
 _SECTIONS = tuple(field.name for field in dataclasses.fields(Config))
@@ -352,10 +351,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
             place = place.setdefault(key, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"--set {override!r}: {key!r} is not a section")
-        try:
-            place[keys[-1]] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override!r}: the value is not valid YAML") from error
+        place[keys[-1]] = parse_yaml(text, f"--set {name}: the value")
         if name == "training.preset":  # said after the file was written, so it wins over the file's keys
             place |= _preset(place.pop("preset"))
     return config_from_mapping(data)

@@ -12,9 +12,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.yaml_text import parse_yaml
 
 SETTINGS: Mapping[str, tuple[str, ...]] = {
     "model.category": ("model.searches.sim_hard.category",),
@@ -133,7 +132,7 @@ def put(plain: dict[str, Any], name: str, value: Any, old: str | None = None) ->
 def _scalar(text: str) -> str:
     """The text that a value stands for in YAML; empty for any other value."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text, "the value")
+    except ConfigError:
         return ""
     return value if isinstance(value, str) else ""

@@ -1,6 +1,5 @@
 """What a clustering job starts from, read and checked by its launcher: prepared data and a run's item embeddings."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,33 @@ from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import format as keys
-from twin_tf.records.format import Manifest
+from twin_tf.records.format import Manifest, check_manifest
 
 
-def read_metadata(prepared: str, scratch: Path) -> tuple[dict[str, bytes], Manifest]:
-    """Copies what is not a record beside the manifest; returns the contents by name, and the manifest."""
+def read_metadata(prepared: str, scratch: Path, verify: bool = True) -> tuple[dict[str, bytes], Manifest]:
+    """Copies what is not a record beside the manifest; returns the contents by name, and the manifest.
+
+    Args:
+        prepared: on any of Beam's file systems.
+        scratch: where to copy to.
+        verify: whether to compare SHA-256.
+
+    Raises:
+        ConfigError: no finished prepared data, or a file is missing or damaged.
+    """
     text, success = read_file(prepared, keys.MANIFEST), read_file(prepared, keys.SUCCESS)
     if text is None or success is None:
         raise ConfigError(f"{prepared} is not finished prepared data: it lacks {keys.MANIFEST} or {keys.SUCCESS}")
-    manifest = Manifest.from_json(text.decode("utf-8"), str(scratch))
+    if verify:
+        check_manifest(text, success, prepared)
+    manifest = Manifest.from_json(text, str(scratch))
     kept = [name for name in manifest.files if name.startswith(("vocabularies/", "items/"))]
     copied = {name: read_file(prepared, name) for name in (*kept, keys.SCHEMA)}
     for name, content in copied.items():
         if content is None:
             raise ConfigError(f"{prepared} lacks {name}; preprocess again")
-        if manifest.files.get(name, digest := hashlib.sha256(content).hexdigest()) != digest:
-            raise ConfigError(f"{prepared}: {name} has another SHA-256 than the manifest says; preprocess again")
+        if verify:
+            manifest.check_content(name, content, prepared)
     for shard in (shard for shards in manifest.splits.values() for shard in shards):
         found = FileSystems.match([FileSystems.join(prepared, *shard.name.split("/"))])[0].metadata_list
         if not found or found[0].size_in_bytes != shard.bytes:
@@ -58,7 +68,7 @@ def check_schema(schema: FeatureSchema, settings: ClusterConfig, prepared: str) 
         )
 
 
-def item_embeddings(run: Path, manifest: Manifest) -> tuple[dict[str, Any], Floats]:
+def item_embeddings(run: Path, manifest: Manifest, verify: bool = True) -> tuple[dict[str, Any], Floats]:
     """What `ClusterSource` says of a run, and the embeddings of all items by row.
 
     Raises:
@@ -69,8 +79,8 @@ def item_embeddings(run: Path, manifest: Manifest) -> tuple[dict[str, Any], Floa
     from twin_tf.runs.projections import run_with_catalogue
     from twin_tf.runs.run import finished_checkpoint
 
-    checkpoint = Path(finished_checkpoint(run)).name
-    loaded = run_with_catalogue(run, manifest.directory, items_alone=True)
+    checkpoint = Path(finished_checkpoint(run, verify=verify)).name
+    loaded = run_with_catalogue(run, manifest.directory, items_alone=True, verify=False)
     if not loaded.info.trained_until:
         raise ConfigError(f"the run {run} does not say until when its data trained it; train again")
     if loaded.info.trained_until > manifest.split.valid_from:

@@ -13,7 +13,6 @@ import importlib.util
 import sys
 from collections.abc import Callable
 
-import yaml
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.data_report.summary import (
@@ -32,6 +31,7 @@ from beam_pipelines.io.record_writer import write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
 from twin_tf.core.markdown import plain, table
+from twin_tf.core.yaml_text import parse_yaml
 from twin_tf.features.schema import schema_from_mapping
 from twin_tf.records.format import SCHEMA
 
@@ -180,7 +180,9 @@ def _timestamp(summary: DataSummary, timestamp: int) -> str:
 def _utc_offset_hours(directory: str) -> float:
     """How far the local days are ahead of UTC, from the schema beside the report; 0 without one."""
     text = _read(FileSystems.join(directory, SCHEMA))
-    return 0.0 if text is None else schema_from_mapping(yaml.safe_load(text)).events.time.utc_offset_hours
+    if text is None:
+        return 0.0
+    return schema_from_mapping(parse_yaml(text, f"{directory}/{SCHEMA}")).events.time.utc_offset_hours
 
 
 def _read(path: str) -> str | None:

@@ -308,5 +308,5 @@ class Finish(beam.DoFn):
         write_file(self._root, REPORT, (json.dumps(report, indent=1) + "\n").encode("utf-8"))
         write_report(self._root)
         write_file(self._root, MANIFEST, manifest.to_json().encode("utf-8"))
-        write_file(self._root, SUCCESS, b"")
+        write_file(self._root, SUCCESS, manifest.sha256.encode("ascii"))
         yield manifest.to_json()

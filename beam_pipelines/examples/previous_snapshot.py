@@ -10,27 +10,29 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, BinaryIO
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.examples.event_batches import BEHAVIOUR, VALUE, EventBatch, cut_by_shard, number_column
 from beam_pipelines.examples.value_counts import ValueCounts
-from beam_pipelines.io.record_writer import open_file, parse_example, read_file, stop_job
+from beam_pipelines.io.record_writer import HashingReader, open_file, parse_example, read_file, stop_job
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
+from twin_tf.core.yaml_text import parse_yaml
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.records import format as keys
-from twin_tf.records.format import Manifest
+from twin_tf.records.format import Manifest, Shard, check_manifest
 from twin_tf.records.packing import from_bits, unpack
 
 _BATCH_BYTES = 4 << 20
+
+USERS = "users/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,32 +42,36 @@ class PreviousRun:
     Attributes:
         root: where it lies.
         manifest: its manifest.
+        verify: whether the files that hold no records are compared with their SHA-256 when they are read.
     """
 
     root: str
     manifest: Manifest
+    verify: bool = True
 
     @classmethod
-    def open(cls, root: str, schema: FeatureSchema) -> "PreviousRun":
+    def open(cls, root: str, schema: FeatureSchema, verify: bool = True) -> "PreviousRun":
         """Reads the manifest.
 
         Raises:
-            ConfigError: no finished prepared data, or data of another schema; the split may differ.
+            ConfigError: no finished prepared data, data of another schema (the split may differ), or a damaged file.
         """
-        text = read_file(root, keys.MANIFEST)
-        if text is None or read_file(root, keys.SUCCESS) is None:
+        text, success = read_file(root, keys.MANIFEST), read_file(root, keys.SUCCESS)
+        if text is None or success is None:
             raise ConfigError(
                 f"previous {root} is no finished prepared data: it lacks {keys.MANIFEST} or {keys.SUCCESS}"
             )
-        run = cls(root, Manifest.from_json(text.decode("utf-8"), root))
-        theirs = schema_from_mapping(yaml.safe_load(run._read(keys.SCHEMA)))
+        if verify:
+            check_manifest(text, success, root)
+        run = cls(root, Manifest.from_json(text, root), verify)
+        run._check_files()
+        theirs = schema_from_mapping(parse_yaml(run._read(keys.SCHEMA), f"{root}/{keys.SCHEMA}"))
         if theirs.history.clustered:
             raise ConfigError(f"previous {root} holds clusters; continue the prepared data that they were made of")
         if theirs.contents_fingerprint != schema.contents_fingerprint:
             raise ConfigError(
                 f"previous {root} was prepared with another schema {theirs.name!r}: only 'split' may differ"
             )
-        run._check_files()
         return run
 
     def _check_files(self) -> None:
@@ -78,6 +84,9 @@ class PreviousRun:
                 raise ConfigError(
                     f"previous {self.root}: {name} has another size than the manifest says; prepare it again"
                 )
+        for name in self.manifest.files:
+            if self.verify and not name.startswith(USERS):  # those are as many as users: each reader checks its own
+                self.manifest.check_content(name, self._read(name), self.root)
 
     def _read(self, name: str) -> bytes:
         content = read_file(self.root, name)
@@ -111,15 +120,13 @@ class PreviousRun:
         ids[table["row"].to_numpy()] = table["id"].to_numpy()
         return ids
 
-    def histories(self) -> list[str]:
+    def histories(self) -> list[Shard]:
         """The files of every user's latest behaviours."""
-        return [FileSystems.join(self.root, *shard.name.split("/")) for shard in self.manifest.shards("histories")]
+        return list(self.manifest.shards("histories"))
 
     def users(self) -> list[str]:
-        """The files of the users."""
-        return [
-            FileSystems.join(self.root, *n.split("/")) for n in sorted(self.manifest.files) if n.startswith("users/")
-        ]
+        """The names of the files of the users."""
+        return sorted(name for name in self.manifest.files if name.startswith(USERS))
 
 
 class ReadHistories(beam.DoFn):
@@ -135,25 +142,29 @@ class ReadHistories(beam.DoFn):
         """Reads the ids of the item rows."""
         self._ids = self._previous.item_ids()
 
-    def process(self, path: str) -> Iterator[tuple[int, EventBatch]]:
+    def process(self, shard: Shard) -> Iterator[tuple[int, EventBatch]]:
         """Yields (shard, event batch)."""
         waiting: list[dict[str, Any]] = []
         size = 0
-        with open_file(path) as stream:
-            for record in self._records(stream, path):
-                waiting.append(parse_example(record))
-                size += len(record)
-                if size >= _BATCH_BYTES:
-                    yield from self._event_batches(waiting)
-                    waiting, size = [], 0
+        for record in self._records(shard):
+            waiting.append(parse_example(record))
+            size += len(record)
+            if size >= _BATCH_BYTES:
+                yield from self._event_batches(waiting)
+                waiting, size = [], 0
         if waiting:
             yield from self._event_batches(waiting)
 
-    def _records(self, stream: BinaryIO, path: str) -> Iterator[bytes]:
-        try:
-            yield from read_records(stream, path)
-        except CorruptRecordError as error:
-            stop_job(self._root, f"the previous run cannot be continued: {error}; prepare it again")
+    def _records(self, shard: Shard) -> Iterator[bytes]:
+        path = FileSystems.join(self._previous.root, *shard.name.split("/"))
+        with open_file(path) as file:
+            stream = HashingReader(file)
+            try:
+                yield from read_records(stream, path)
+            except CorruptRecordError as error:
+                stop_job(self._root, f"the previous run cannot be continued: {error}; prepare it again")
+        if stream.sha256 != shard.sha256:
+            stop_job(self._root, f"{path} is not the file that the manifest lists under this name; prepare it again")
 
     def _event_batches(self, records: list[dict[str, Any]]) -> Iterator[tuple[int, EventBatch]]:
         manifest = self._previous.manifest
@@ -194,13 +205,22 @@ class ReadHistories(beam.DoFn):
 
 
 class ReadUsers(beam.DoFn):
-    """A file of `users/` -> (user shard, event batch of kind `previous_users`)."""
+    """The name of a file of `users/` -> (user shard, event batch of kind `previous_users`)."""
 
-    def __init__(self, shards: int) -> None:
+    def __init__(self, previous: PreviousRun, shards: int, root: str) -> None:
+        self._previous = previous
         self._shards = shards
+        self._root = root
 
-    def process(self, path: str) -> Iterator[tuple[int, EventBatch]]:
+    def process(self, name: str) -> Iterator[tuple[int, EventBatch]]:
         """Yields (shard, event batch)."""
-        with open_file(path) as stream:
-            table = pq.read_table(io.BytesIO(stream.read()))
+        previous = self._previous
+        with open_file(FileSystems.join(previous.root, *name.split("/"))) as stream:
+            content = stream.read()
+        if previous.verify:
+            try:
+                previous.manifest.check_content(name, content, previous.root)
+            except ConfigError as error:
+                stop_job(self._root, str(error))
+        table = pq.read_table(io.BytesIO(content))
         yield from cut_by_shard("previous_users", table, table["id"].to_numpy(), self._shards)

@@ -23,7 +23,7 @@ MODEL_REQUIREMENTS = Path(__file__).parents[1] / "templates/model_requirements.t
 
 _OPTIONS = (
     *("schema", "events", "items", "users", "output", "previous"),
-    *("workers", "as_of", "runner", "shards", "max_dead_share"),
+    *("workers", "as_of", "runner", "shards", "max_dead_share", "no_verify"),
 )
 
 
@@ -119,6 +119,12 @@ def add_runner_options(parser: argparse.ArgumentParser) -> None:
     """The options that every pipeline has."""
     parser.add_argument("--workers", type=int, default=1, help="worker processes of the local runner (default: 1)")
     parser.add_argument("--runner", default=LOCAL_RUNNER, help=f"Beam's runner (default: {LOCAL_RUNNER})")
+
+
+def add_verify_option(parser: argparse.ArgumentParser) -> None:
+    """The option of every pipeline that reads prepared data."""
+    read = "read prepared data and runs though a file that holds no records has another SHA-256 than was noted"
+    parser.add_argument("--no_verify", "--no-verify", action="store_true", help=read)
 
 
 def exit_code(job: Callable[[], str]) -> int:

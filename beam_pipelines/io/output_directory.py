@@ -116,7 +116,11 @@ class OutputDirectory:
     def manifest(self) -> Manifest:
         """The manifest of the finished output."""
         content = read_file(self.output, MANIFEST) if self.remote else None
-        return Manifest.from_json(content.decode("utf-8"), self.output) if content else Manifest.load(self.output)
+        return (
+            Manifest.from_json(content.decode("utf-8"), self.output)
+            if content
+            else Manifest.load(self.output, verify=False)
+        )
 
 
 def _take(lock: Path) -> BinaryIO | None:

@@ -16,7 +16,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from twin_tf.core.errors import UserError
-from twin_tf.core.tfrecord import frame
+from twin_tf.core.tfrecord import ENDS, digest_of_ends, frame
 from twin_tf.records.format import Shard
 
 _LENGTH_DELIMITED = 2
@@ -64,6 +64,7 @@ class ShardWriter:
         self._name = name
         self._stream: BinaryIO | None = None
         self._hash = hashlib.sha256()
+        self._head = self._tail = b""
         self._bytes = self._records = self._targets = self._events = self._longest = 0
 
     def write(self, record: bytes, events: int, targets: int) -> None:
@@ -74,6 +75,9 @@ class ShardWriter:
         framed = frame(record)
         stream.write(framed)
         self._hash.update(framed)
+        if len(self._head) < ENDS:
+            self._head += framed[:ENDS]
+        self._tail = (self._tail + framed[-ENDS:])[-ENDS:]
         self._bytes += len(framed)
         self._records += 1
         self._events += events
@@ -85,8 +89,35 @@ class ShardWriter:
         if self._stream is None:
             return None
         self._stream.close()
-        digest = self._hash.hexdigest()
-        return Shard(self._name, self._bytes, digest, self._records, self._targets, self._events, self._longest)
+        return Shard(
+            self._name,
+            self._bytes,
+            self._hash.hexdigest(),
+            self._records,
+            self._targets,
+            self._events,
+            self._longest,
+            digest_of_ends(self._head, self._tail),
+        )
+
+
+class HashingReader:
+    """A file that is read from start to end, and the SHA-256 of what has been read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        found = self._stream.read(size)
+        self._hash.update(found)
+        return found
+
+    @property
+    def sha256(self) -> str:
+        """In hexadecimal digits."""
+        return self._hash.hexdigest()
 
 
 def write_file(root: str, name: str, content: bytes) -> str:

@@ -57,6 +57,7 @@ def refresh(
     limits: Limits | None = None,
     watcher: ServerCheck | None = None,
     allow_rolled_back: bool = False,
+    verify: bool = True,
 ) -> dict[str, Any]:
     """Publishes a version with the graph of an earlier one and the weights and items of now.
 
@@ -71,6 +72,7 @@ def refresh(
         limits: see `keep`.
         watcher: see `keep`.
         allow_rolled_back: refresh a run even if it was rolled back; it is no longer remembered as such then.
+        verify: compare the files of run and data that hold no records with their SHA-256; records are always checked.
 
     Returns:
         The new version's `path` and `version`, `refreshed` (the earlier one's directory), `items` and `new_items`,
@@ -82,12 +84,12 @@ def refresh(
     """
     base = Path(base_path)
     source = _newest(base) if model is None else Path(model)
-    description = _check_same_graph(source, Path(run))
+    description = _check_same_graph(source, Path(run), verify)
     if not allow_rolled_back:
         _check_not_rolled_back(base, Path(run))
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
-        loaded = run_with_catalogue(run, prepared)
+        loaded = run_with_catalogue(run, prepared, verify=verify)
         new_items = _check_catalogue(source, loaded)
     with _timed(seconds, "project"):
         ready = None if projections is None else load_projections(projections, loaded)
@@ -103,7 +105,7 @@ def refresh(
             _copy_graph(source, directory)
             servable.write_variables(directory)
         with _timed(seconds, "probes"):
-            probes = load_probe_file(source) if prepared is None else Manifest.load(prepared)
+            probes = load_probe_file(source) if prepared is None else Manifest.load(prepared, verify=False)
             write_extra(loaded, probes, servable, directory)
 
     with _timed(seconds, "publish"):
@@ -138,7 +140,7 @@ def _check_not_rolled_back(base: Path, run: Path) -> None:
             )
 
 
-def _check_same_graph(source: Path, run: Path) -> dict[str, Any]:
+def _check_same_graph(source: Path, run: Path, verify: bool) -> dict[str, Any]:
     """The earlier version's `export.json`, if a run of these settings would be exported as the very same graph.
 
     Done before any weight is loaded; shapes are compared when the variables are written. Every byte of the earlier
@@ -148,7 +150,7 @@ def _check_same_graph(source: Path, run: Path) -> dict[str, Any]:
     wrong = fault(source) or ("" if path.is_file() else f"it has no {EXPORT}")
     if wrong:
         raise ConfigError(f"{source} is no exported model: {wrong}")
-    finished_checkpoint(run)
+    finished_checkpoint(run, verify=verify)
     description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     config = load_run_config(run)
     if load_schema(path.with_name("schema.yaml")).contents_fingerprint != schema_of(config).contents_fingerprint:

@@ -17,6 +17,7 @@ from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.request_names import REQUEST_TIME
+from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest
 from twin_tf.runs.compatibility import check_same_encoding
 from twin_tf.runs.run import Run, load_run
@@ -26,7 +27,12 @@ EXPORT = "export.json"
 
 
 def export_run(
-    run: str | Path, output: str | Path, prepared: str | Path | None = None, table: str | None = None
+    run: str | Path,
+    output: str | Path,
+    prepared: str | Path | None = None,
+    table: str | None = None,
+    *,
+    verify: bool = True,
 ) -> dict[str, Any]:
     """Writes the served model of a run into a new directory.
 
@@ -37,6 +43,7 @@ def export_run(
         prepared: prepared data for the probes and warm-up requests, of the run's day or a later one; where the run was
             trained if left out. The catalogue served is the run's: what came later is unknown to the model.
         table: type of the projection table, in place of the run's `serving.table`.
+        verify: compare the files of run and data that hold no records with their SHA-256; records are always checked.
 
     Returns:
         The content of `assets.extra/export.json`.
@@ -48,8 +55,8 @@ def export_run(
     target = Path(output)
     if target.exists():
         raise ConfigError(f"the model directory {target} exists; name a new one, or remove it first")
-    loaded = load_run(run)
-    manifest = Manifest.load(prepared if prepared is not None else loaded.info.prepared)
+    loaded = load_run(run, verify=verify)
+    manifest = Manifest.load(prepared if prepared is not None else loaded.info.prepared, verify=verify)
     check_same_encoding(loaded.directory, manifest)
     staging = target.with_name(f".{target.name}.writing-{time.time_ns()}")
     try:
@@ -97,7 +104,8 @@ def write_extra(run: Run, source: Manifest | Probes, servable: Servable, version
     if isinstance(source, Probes):
         requests = rescore_probes(run, servable, source, path, rounded)
     else:
-        requests = write_probes(run, source, path, rounded)
+        with corrupt_records_named(source):
+            requests = write_probes(run, source, path, rounded)
     write_warmup(run.schema, run.config.serving, requests, extra / "tf_serving_warmup_requests")
     description = {
         "run": run.directory.resolve().name,

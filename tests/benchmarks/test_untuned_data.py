@@ -27,7 +27,7 @@ from benchmarks.untuned_sources import (
 )
 from benchmarks.untuned_yardsticks import PRIOR_TARGETS, ShownTargets, earlier_rate, yardsticks
 from twin_tf.config import load_config
-from twin_tf.core.dataclass_yaml import read_yaml
+from twin_tf.core.yaml_text import read_yaml
 from twin_tf.evaluation.metrics import compute_metrics
 from twin_tf.features.schema import load_schema
 from twin_tf.records.format import SplitTimes

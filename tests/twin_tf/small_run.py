@@ -12,11 +12,12 @@ import yaml
 from beam_pipelines.build_examples import build_examples
 from beam_pipelines.simulate_logs import simulate_logs
 from twin_tf.config import Config, config_from_mapping, load_config
+from twin_tf.core.files import sha256_of_file
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.packing import unpack
 from twin_tf.renamed_settings import put
-from twin_tf.runs.run import build_model, load_info
+from twin_tf.runs.run import build_model, load_info, save_info
 from twin_tf.training.train import train_model
 
 LOGS = {
@@ -134,9 +135,24 @@ def of_another_schema(prepared: Path, copy: Path) -> Path:
     manifest = Manifest.load(copy)
     schema = dataclasses.replace(manifest.schema, name="another")
     (copy / "schema.yaml").write_text(yaml.safe_dump(schema.to_plain()), encoding="utf-8")
-    text = dataclasses.replace(manifest, schema_fingerprint=schema.fingerprint).to_json()
-    (copy / "manifest.json").write_text(text, encoding="utf-8")
+    sign_prepared(dataclasses.replace(manifest, schema_fingerprint=schema.fingerprint))
     return copy
+
+
+def sign_prepared(manifest: Manifest) -> None:
+    """Writes another manifest into its directory, with the digests of the files as they lie there now."""
+    root = Path(manifest.directory)
+    files = {name: sha256_of_file(root / name) for name in manifest.files}
+    changed = dataclasses.replace(manifest, files=files)
+    (root / "manifest.json").write_text(changed.to_json(), encoding="utf-8")
+    (root / "_SUCCESS").write_text(changed.sha256, encoding="ascii")
+
+
+def sign_run(directory: Path) -> None:
+    """Notes the digests of a run's files as they lie there now; what was removed is listed no more."""
+    info = load_info(directory)
+    files = {name: sha256_of_file(directory / name) for name in info.files if (directory / name).is_file()}
+    save_info(directory, dataclasses.replace(info, files=files))
 
 
 def read_json(path: Path) -> Any:

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from twin_tf.config import Config, ModelConfig, ServingConfig, TrainingConfig, config_from_mapping, load_config
-from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
+from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, to_plain
+from twin_tf.core.yaml_text import parse_yaml, read_yaml
 
 pytestmark = pytest.mark.integration
 
@@ -92,7 +93,7 @@ def test_build_refuses_what_is_no_mapping() -> None:
 
 
 def test_a_float_may_be_written_as_yaml_1_1_reads_as_text() -> None:
-    assert build(Inner, yaml.safe_load("{size: 1, rate: 5e-6}"), "inner").rate == 5e-6
+    assert build(Inner, parse_yaml("{size: 1, rate: 5e-6}", "inner"), "inner").rate == 5e-6
 
 
 def test_to_plain_leaves_defaults_out_and_reads_back() -> None:
@@ -119,7 +120,7 @@ def test_read_yaml_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     listed.write_text("- 1\n")
     for path, sentence in (
         (tmp_path / "none.yaml", f"cannot read {tmp_path / 'none.yaml'}: No such file or directory"),
-        (broken, f"{broken} is not valid YAML near line 3"),
+        (broken, f"{broken} is not valid YAML in line 3: expected ',' or ']', but got ':'"),
         (listed, f"{listed} must hold a mapping of keys, not list"),
     ):
         with pytest.raises(ConfigError) as caught:
@@ -174,7 +175,10 @@ def test_a_value_of_an_override_may_hold_an_equals_sign() -> None:
         ("model.heads.x=2", "--set 'model.heads.x=2': 'heads' is not a section"),
         ("model.head=2", "model has an unknown key 'head'; did you mean 'heads'?"),
         ("modle.heads=2", "the configuration has an unknown section 'modle'; did you mean 'model'?"),
-        ("model.heads=[", "--set 'model.heads=[': the value is not valid YAML"),
+        (
+            "model.heads=[",
+            "--set model.heads: the value is not valid YAML: expected the node content, but found '<stream end>'",
+        ),
     ],
 )
 def test_wrong_overrides_are_refused_in_one_sentence(override: str, sentence: str) -> None:

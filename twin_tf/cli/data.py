@@ -4,8 +4,9 @@ import json
 
 import click
 
-from twin_tf.cli.options import config_options, json_option, show
+from twin_tf.cli.options import config_options, json_option, show, verify_option
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.yaml_text import parse_yaml
 
 EVENTS = "Events: path or pattern of .jsonl, .csv or .parquet files, or bigquery://project.data.table; may be repeated."
 
@@ -23,8 +24,6 @@ def simulate(output: str, users: int | None, seed: int | None, settings: tuple[s
     twin-tf simulate --output logs
     twin-tf simulate --output logs --users 5000 --set median_history=3000
     """
-    import yaml
-
     from beam_pipelines.simulate_logs import simulate_logs
 
     chosen = {name: value for name, value in (("users", users), ("seed", seed)) if value is not None}
@@ -32,7 +31,7 @@ def simulate(output: str, users: int | None, seed: int | None, settings: tuple[s
         name, separator, text = setting.partition("=")
         if not separator:
             raise ConfigError(f"--set {setting!r} must read name=number")
-        chosen[name] = yaml.safe_load(text)
+        chosen[name] = parse_yaml(text, f"--set {name}: the value")
     counts = simulate_logs(output, **chosen)
     show(counts, as_json, f"{output}: " + ", ".join(f"{value:,} {name}" for name, value in counts.items()))
 
@@ -96,6 +95,7 @@ def import_command(dataset: str, source: str | None, output: str, seed: int, as_
 )
 @click.option("--as-of", metavar="TIME", help="ISO time; later events are malformed.  [default: a day from now]")
 @click.option("--beam", "beam_arguments", multiple=True, metavar="--NAME=VALUE", help="An option for Beam itself.")
+@verify_option
 @json_option
 def preprocess(
     config_path: str | None,
@@ -111,6 +111,7 @@ def preprocess(
     max_dead_share: float,
     as_of: str | None,
     beam_arguments: tuple[str, ...],
+    verify: bool,
     as_json: bool,
 ) -> None:
     r"""Turn raw logs into prepared data: vocabularies, histories, targets, splits, records, a report.
@@ -139,6 +140,7 @@ def preprocess(
             shards=shards,
             max_dead_share=max_dead_share,
             as_of=as_of,
+            verify=verify,
             beam_arguments=beam_arguments,
         )
     except JobOnlyBuilt as built:
@@ -161,6 +163,7 @@ def preprocess(
 @click.option("--workers", default=1, show_default=True, help="Worker processes of the local runner.")
 @click.option("--runner", default="FnApiRunner", show_default=True, help="Beam's runner.")
 @click.option("--beam", "beam_arguments", multiple=True, metavar="--NAME=VALUE", help="An option for Beam itself.")
+@verify_option
 @json_option
 def cluster(
     config_path: str | None,
@@ -171,6 +174,7 @@ def cluster(
     workers: int,
     runner: str,
     beam_arguments: tuple[str, ...],
+    verify: bool,
     as_json: bool,
 ) -> None:
     r"""TWIN-V2: prepared data whose histories are clusters of near behaviours, for lives of 10^5 behaviours and more.
@@ -193,6 +197,7 @@ def cluster(
             settings,
             runner=runner,
             workers=workers,
+            verify=verify,
             beam_arguments=beam_arguments,
         )
     except JobOnlyBuilt as built:
@@ -206,8 +211,9 @@ def cluster(
 @click.option("--output", required=True, help="A new directory for the embeddings.")
 @click.option("--width", default=64, show_default=True, help="Of an embedding.")
 @click.option("--seed", default=1, show_default=True, help="Of the factorisation.")
+@verify_option
 @json_option
-def item_embeddings(prepared: str, output: str, width: int, seed: int, as_json: bool) -> None:
+def item_embeddings(prepared: str, output: str, width: int, seed: int, verify: bool, as_json: bool) -> None:
     r"""Frozen item embeddings from the training period, for the searches that need them (SIM Soft, SIM Cluster).
 
     \b
@@ -217,6 +223,6 @@ def item_embeddings(prepared: str, output: str, width: int, seed: int, as_json: 
     """
     from twin_tf.runs.item_embeddings import make_item_embeddings
 
-    made = make_item_embeddings(prepared, output, width, seed)
+    made = make_item_embeddings(prepared, output, width, seed, verify=verify)
     sentence = f"{output}: {made['items']:,} items, {made['width']} wide, from {made['behaviours']:,} behaviours"
     show(made, as_json, sentence)

@@ -17,9 +17,10 @@ import click
 from twin_tf import __version__
 from twin_tf.cli.data import cluster, import_command, item_embeddings, preprocess, simulate
 from twin_tf.cli.extras import missing_extra
-from twin_tf.cli.options import config_options, json_option, named, show
+from twin_tf.cli.options import config_options, json_option, named, show, verify_option
 from twin_tf.cli.serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.digests import UncheckedFilesWarning
 from twin_tf.core.errors import UserError, is_users
 from twin_tf.core.files import full_disk
 from twin_tf.renamed_settings import RenamedSettingWarning
@@ -51,11 +52,11 @@ def _one_sentence(context: click.Context) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_line_warnings() -> Iterator[None]:
-    """Shows renamed settings as one line, without the place in the code."""
+    """Shows warnings that are for users as one line, without the place in the code."""
     whole = warnings.formatwarning
 
     def one_line(message: Any, category: Any, *where: Any, **more: Any) -> str:
-        if issubclass(category, RenamedSettingWarning):
+        if issubclass(category, (RenamedSettingWarning, UncheckedFilesWarning)):
             return f"warning: {message}\n"
         return whole(message, category, *where, **more)
 
@@ -106,6 +107,7 @@ def main() -> None:
 @click.option("--run", "run_directory", required=True, help="A new directory, or that of a killed run to resume.")
 @click.option("--init-from", metavar="RUN", help="An earlier run to start from: what it knows keeps its weights.")
 @click.option("--strategy", default="single", show_default=True, help=STRATEGY)
+@verify_option
 @json_option
 def train(
     config_path: str | None,
@@ -114,6 +116,7 @@ def train(
     run_directory: str,
     init_from: str | None,
     strategy: Any,
+    verify: bool,
     as_json: bool,
 ) -> None:
     r"""Train TWIN, or with another search one of its baselines.
@@ -140,7 +143,8 @@ def train(
     from twin_tf.training.strategies import make_strategy
     from twin_tf.training.train import train_model
 
-    report = train_model(prepared, run_directory, config, strategy=make_strategy(strategy, task), init_from=init_from)
+    where = make_strategy(strategy, task)
+    report = train_model(prepared, run_directory, config, strategy=where, init_from=init_from, verify=verify)
     kept = report["kept"]
     quality = f"; valid {named(kept['valid'], 'auc', 'gauc')}" if kept["valid"] else ""
     quality += f" after {kept['steps']:,} steps, the best" if kept["which"] == "best" else ""
@@ -158,8 +162,9 @@ def train(
     type=click.Choice(["train", "valid", "test"]),
     help="Whose targets are scored.",
 )
+@verify_option
 @json_option
-def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> None:
+def evaluate(run_directory: str, prepared: str, split: Any, verify: bool, as_json: bool) -> None:
     r"""Score every target of a split: AUC, GAUC, log loss, calibration, by history length and by known and new items.
 
     \b
@@ -167,7 +172,7 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
     """
     from twin_tf.evaluation.evaluate import evaluate_run, evaluation_text
 
-    result = evaluate_run(run_directory, prepared, split)
+    result = evaluate_run(run_directory, prepared, split, verify=verify)
     show(result, as_json, evaluation_text(result))
 
 
@@ -192,6 +197,7 @@ def evaluate(run_directory: str, prepared: str, split: Any, as_json: bool) -> No
 @click.option("--jobs", default=1, show_default=True, help="Trainings at once, each with its share of the processors.")
 @click.option("--truth", help="The directory truth of simulated logs: which planted behaviours does each search find?")
 @click.option("--fresh", is_flag=True, help="Begin with nothing: remove what earlier calls kept in --output.")
+@verify_option
 @json_option
 def compare(
     config_path: str | None,
@@ -206,6 +212,7 @@ def compare(
     truth: str | None,
     jobs: int,
     fresh: bool,
+    verify: bool,
     as_json: bool,
 ) -> None:
     r"""Train every system of the papers on the same records, and draw the papers' tables and figures.
@@ -239,7 +246,7 @@ def compare(
         if data is not None:
             config_path, prepared, truth = prepare_shipped(data, root, config_path, truth)
         config = load_config(config_path, overrides)
-        Comparison(root, config, str(prepared), chosen, range(1, seeds + 1), tried, truth, jobs).run()
+        Comparison(root, config, str(prepared), chosen, range(1, seeds + 1), tried, truth, jobs, verify=verify).run()
     report = json.loads((root / "report.json").read_text(encoding="utf-8"))
     show(report, as_json, "\n".join([*findings(report), f"{output}/report.md"]))
 
@@ -253,8 +260,11 @@ def compare(
     type=click.Choice(["float32", "float16", "bfloat16"]),
     help="Type of the projection table; the run's serving.table if left out.",
 )
+@verify_option
 @json_option
-def export(run_directory: str, output: str, prepared: str | None, table: str | None, as_json: bool) -> None:
+def export(
+    run_directory: str, output: str, prepared: str | None, table: str | None, verify: bool, as_json: bool
+) -> None:
     r"""Turn a run into a model directory that TensorFlow Serving loads.
 
     \b
@@ -266,7 +276,7 @@ def export(run_directory: str, output: str, prepared: str | None, table: str | N
     """
     from export.saved_model.exporter import export_run, export_text
 
-    result = export_run(run_directory, output, prepared, table)
+    result = export_run(run_directory, output, prepared, table, verify=verify)
     show(result, as_json, export_text(output, result))
 
 
@@ -275,8 +285,9 @@ def export(run_directory: str, output: str, prepared: str | None, table: str | N
 @click.option("--prepared", help="Its data; where the run was trained if left out.")
 @click.option("--items", default=6, show_default=True, help="How many well-known items.")
 @click.option("--nearest", default=4, show_default=True, help="How many near ones each.")
+@verify_option
 @json_option
-def inspect(run_directory: str, prepared: str | None, items: int, nearest: int, as_json: bool) -> None:
+def inspect(run_directory: str, prepared: str | None, items: int, nearest: int, verify: bool, as_json: bool) -> None:
     r"""Show what a run has learned about items: the nearest of some well-known ones, by name.
 
     \b
@@ -285,7 +296,7 @@ def inspect(run_directory: str, prepared: str | None, items: int, nearest: int, 
     """
     from twin_tf.evaluation.nearest_items import nearest_items, nearest_text
 
-    found = nearest_items(run_directory, prepared, items, nearest)
+    found = nearest_items(run_directory, prepared, items, nearest, verify=verify)
     show(found, as_json, nearest_text(found))
 
 

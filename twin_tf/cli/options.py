@@ -27,6 +27,12 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
 
 
+def verify_option(command: Command) -> Command:
+    """Adds `--no-verify`; the command gets it as `verify`."""
+    read = "Read data and runs though a file has another SHA-256 than was noted; records are always checked."
+    return click.option("--no-verify", "verify", is_flag=True, flag_value=False, default=True, help=read)(command)
+
+
 def config_options(command: Command) -> Command:
     """Adds `--config` and `--set`."""
     command = click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help=SETTING)(command)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from twin_tf.cli.extras import require
-from twin_tf.cli.options import json_option, show
+from twin_tf.cli.options import json_option, show, verify_option
 
 if TYPE_CHECKING:
     from export.gate.validate import Limits
@@ -135,6 +135,7 @@ def publish(
 @click.option("--allow-rolled-back", is_flag=True, help="Refresh from a run even if it was rolled back.")
 @limit_options
 @watcher_options
+@verify_option
 @json_option
 def refresh(
     base_path: str,
@@ -146,6 +147,7 @@ def refresh(
     allow_rolled_back: bool,
     limits: "Limits",
     watcher: "ServerCheck | None",
+    verify: bool,
     as_json: bool,
 ) -> None:
     r"""Publish new weights or new items under the graph that is served already; nothing is traced.
@@ -169,6 +171,7 @@ def refresh(
         limits=limits,
         watcher=watcher,
         allow_rolled_back=allow_rolled_back,
+        verify=verify,
     )
     total = sum(result["seconds"].values())
     sentence = f"published {result['path']}: {result['items']:,} items, {result['new_items']:,} new, in {total:.0f} s"

@@ -1,4 +1,4 @@
-"""Frozen dataclasses from YAML mappings: every key is known, every value has the declared type.
+"""Frozen dataclasses from plain mappings: every key is known, every value has the declared type.
 
 The one reader behind `twin_tf.features.schema` and `twin_tf.config`. A mistake is a `ConfigError` that names the key's
 place, the rule, the value received, and for an unknown key the nearest known one.
@@ -9,10 +9,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar
-
-import yaml
 
 from twin_tf.core.errors import UserError
 
@@ -30,27 +27,6 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Reads a YAML file that must hold a mapping.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML or is not a mapping.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        line = f" near line {place.line + 1}" if place is not None else ""
-        raise ConfigError(f"{path} is not valid YAML{line}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold a mapping of keys, not {type(data).__name__}")
-    return data
 
 
 def build(cls: type[T], data: Any, where: str) -> T:
@@ -147,11 +123,6 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 5e-6 as text
-        try:
-            return float(value)
-        except ValueError:
-            pass
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if hint in (str, bool) and isinstance(value, hint):

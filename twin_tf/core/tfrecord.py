@@ -3,9 +3,12 @@
 A record is its length (uint64), the masked CRC-32C of the length, the bytes, and their masked CRC-32C, little-endian.
 """
 
+import hashlib
+import os
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from pathlib import Path
+from typing import Protocol
 
 import google_crc32c
 
@@ -15,9 +18,19 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
 
+ENDS = 4096
+"""Bytes at either end of a file that `digest_of_ends` looks at."""
+
 
 class CorruptRecordError(UserError, ValueError):
     """A file is cut short, or a checksum is wrong."""
+
+
+class Reader(Protocol):
+    """What a file gives its next bytes by."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most so many; fewer at the end."""
 
 
 def frame(record: bytes) -> bytes:
@@ -26,7 +39,7 @@ def frame(record: bytes) -> bytes:
     return b"".join((length, _FOOTER.pack(_checksum(length)), record, _FOOTER.pack(_checksum(record))))
 
 
-def read_records(stream: BinaryIO, name: str) -> Iterator[bytes]:
+def read_records(stream: Reader, name: str) -> Iterator[bytes]:
     """The records of one file, in order.
 
     Args:
@@ -51,6 +64,22 @@ def read_records(stream: BinaryIO, name: str) -> Iterator[bytes]:
             raise CorruptRecordError(f"{name} is corrupt: record {number} fails its checksum")
         yield body[:length]
         number += 1
+
+
+def digest_of_ends(head: bytes, tail: bytes) -> str:
+    """SHA-256 of the first and the last `ENDS` bytes of a file, which may overlap, in hexadecimal digits.
+
+    Two small reads tell one file of records from another. What lies between them has its CRCs.
+    """
+    return hashlib.sha256(head[:ENDS] + tail[-ENDS:]).hexdigest()
+
+
+def ends_of_file(path: Path) -> str:
+    """`digest_of_ends` of a file."""
+    with path.open("rb") as file:
+        head = file.read(ENDS)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - ENDS))
+        return digest_of_ends(head, file.read())
 
 
 def _checksum(data: bytes) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.evaluation.metrics import Metrics, compute_metrics
+from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest, SplitName
 from twin_tf.records.input_pipeline import load_item_features, make_dataset
 
@@ -19,10 +20,11 @@ WHOLE = "whole history"
 def counting_baselines(manifest: Manifest, category: str) -> dict[int, tuple[str, Metrics]]:
     """Label and metrics of the test split, by how many of the latest behaviours are counted; 0 for all."""
     longest = manifest.schema.history.max_length
-    return {
-        window: (label, evaluate_counting(manifest, "test", category, window or longest))
-        for window, label in ((100, f"counting by {category}, latest 100"), (0, f"counting by {category}, {WHOLE}"))
-    }
+    with corrupt_records_named(manifest):
+        return {
+            window: (label, evaluate_counting(manifest, "test", category, window or longest))
+            for window, label in ((100, f"counting by {category}, latest 100"), (0, f"counting by {category}, {WHOLE}"))
+        }
 
 
 def evaluate_counting(manifest: Manifest, split: SplitName, category: str, window: int) -> Metrics:

@@ -13,6 +13,7 @@ from twin_tf.core.progress import progress_bar
 from twin_tf.evaluation.metrics import Metrics, MetricsAccumulator
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
+from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest, SplitName
 from twin_tf.records.input_pipeline import batch_spec, make_dataset
 from twin_tf.records.seen_items import load_seen_items
@@ -152,7 +153,9 @@ class Evaluator:
         return Scored(np.repeat(batch.user_id.numpy(), count), *(column.numpy()[real] for column in columns))
 
 
-def evaluate_run(run: str | Path, prepared: str | Path, split: SplitName = "test") -> dict[str, Any]:
+def evaluate_run(
+    run: str | Path, prepared: str | Path, split: SplitName = "test", *, verify: bool = True
+) -> dict[str, Any]:
     """Evaluates a trained run on prepared data and writes `evaluation-<split>.json` into the run.
 
     The data may be those of a later day, see `twin_tf.runs.compatibility`. Their catalogue is used: a new item is
@@ -165,11 +168,12 @@ def evaluate_run(run: str | Path, prepared: str | Path, split: SplitName = "test
     Raises:
         ConfigError: not a finished run, data that do not go with it, or an empty split.
     """
-    loaded, manifest = load_run(run), Manifest.load(prepared)
+    loaded, manifest = load_run(run, verify=verify), Manifest.load(prepared, verify=verify)
     check_same_encoding(loaded.directory, manifest)
     use_catalogue(loaded.model, manifest)
     seen = load_seen_items(loaded.directory)
-    evaluation = Evaluator(loaded.model).run(manifest, split, loaded.config.training.batch_records, seen=seen)
+    with corrupt_records_named(manifest):
+        evaluation = Evaluator(loaded.model).run(manifest, split, loaded.config.training.batch_records, seen=seen)
     result = {
         "split": split,
         "metrics": evaluation.metrics.to_plain(),

@@ -15,6 +15,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.records import format as records
+from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
 from twin_tf.records.packing import unpack
@@ -26,7 +27,9 @@ FEWEST = 20
 Floats = npt.NDArray[np.float32]
 
 
-def nearest_items(run: str | Path, prepared: str | Path | None = None, items: int = 6, nearest: int = 4) -> JsonDict:
+def nearest_items(
+    run: str | Path, prepared: str | Path | None = None, items: int = 6, nearest: int = 4, *, verify: bool = True
+) -> JsonDict:
     """The nearest of some well-known items.
 
     Args:
@@ -34,6 +37,7 @@ def nearest_items(run: str | Path, prepared: str | Path | None = None, items: in
         prepared: its data, to count behaviours in; where the run was trained if left out.
         items: how many well-known ones: the most frequent, each of another name.
         nearest: how many near ones each.
+        verify: compare the files of run and data that hold no records with their SHA-256; records are always checked.
 
     Returns:
         `candidates`: how many items had behaviours enough; `cosine_p99`: 99 % of all pairs of candidates are less near
@@ -43,9 +47,10 @@ def nearest_items(run: str | Path, prepared: str | Path | None = None, items: in
     Raises:
         ConfigError: not a finished run, or no such data.
     """
-    loaded = load_run(run)
-    manifest = Manifest.load(prepared if prepared is not None else loaded.info.prepared)
-    count = _behaviours(manifest, len(loaded.item_ids))
+    loaded = load_run(run, verify=verify)
+    manifest = Manifest.load(prepared if prepared is not None else loaded.info.prepared, verify=verify)
+    with corrupt_records_named(manifest):
+        count = _behaviours(manifest, len(loaded.item_ids))
     known = np.flatnonzero(count >= FEWEST)
     known = known[np.argsort(-count[known], kind="stable")]
     names = _names(loaded.directory, known)

@@ -47,9 +47,20 @@ class ExperimentRunner:
         seeds: of the random starts and of shuffling.
         steps: runs the commands.
         cache: of the results; that of `steps`.
+        verify: whether the commands compare the data's files with their SHA-256.
     """
 
-    def __init__(self, workdir: Path, config: str, seeds: Sequence[int], steps: Steps, cache: ResultCache) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        config: str,
+        seeds: Sequence[int],
+        steps: Steps,
+        cache: ResultCache,
+        *,
+        verify: bool = True,
+    ) -> None:
+        self._unverified = () if verify else ("--no-verify",)
         self._workdir = workdir
         self._config = config
         self._seeds = tuple(seeds)
@@ -80,7 +91,7 @@ class ExperimentRunner:
         provenance = self._provenance(variant, prepared, seed)
         trained = self._trained(variant, prepared, seed, provenance)
         run, name = self._run(variant, seed, provenance), f"evaluate {self._name(variant, seed)}"
-        where = ("--prepared", str(prepared), "--run", str(run))
+        where = ("--prepared", str(prepared), "--run", str(run), *self._unverified)
 
         def evaluated() -> JsonDict:
             found = self._steps.run(name, "evaluate", *where)
@@ -111,7 +122,7 @@ class ExperimentRunner:
         """The report of the trained run, with `peak_rss_mb` (None if the process that measured it was killed)."""
         run, name = self._run(variant, seed, provenance), f"train {self._name(variant, seed)}"
         options = [part for setting in self._settings(variant, seed) for part in ("--set", setting)]
-        where = ("--prepared", str(prepared), "--run", str(run))
+        where = ("--prepared", str(prepared), "--run", str(run), *self._unverified)
 
         def trained() -> JsonDict:
             _remove_if_mixed(run)

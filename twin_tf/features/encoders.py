@@ -19,10 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.yaml_text import dump_yaml, parse_json
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn, load_schema
 
 IntArray = npt.NDArray[np.int32]
 IdArray = npt.NDArray[np.int64]
+
+VOCABULARIES = "vocabularies"
+"""The directory of vocabularies and boundaries, in prepared data, a run and an exported model."""
 
 
 def hash_id(text: str) -> int:
@@ -155,15 +159,13 @@ class FeatureEncoder:
 
     def save(self, directory: str | Path) -> None:
         """Writes `schema.yaml` and `vocabularies/<feature>.json`."""
-        import yaml
-
         root = Path(directory)
-        (root / "vocabularies").mkdir(parents=True, exist_ok=True)
-        (root / "schema.yaml").write_text(yaml.safe_dump(self.schema.to_plain(), sort_keys=False), encoding="utf-8")
+        (root / VOCABULARIES).mkdir(parents=True, exist_ok=True)
+        (root / "schema.yaml").write_text(dump_yaml(self.schema.to_plain()), encoding="utf-8")
         for feature in self.schema.features:
             if feature.encoding_or_fail.fitted:
                 content = {"kind": feature.encoding_or_fail.kind, "values": self.fitted[feature.name]}
-                path = root / "vocabularies" / f"{feature.name}.json"
+                path = root / vocabulary_file(feature)
                 path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
@@ -177,10 +179,23 @@ class FeatureEncoder:
         schema = load_schema(root / "schema.yaml")
         fitted: dict[str, list[Any]] = {}
         for feature in schema.features:
-            path = root / "vocabularies" / f"{feature.name}.json"
+            path = root / vocabulary_file(feature)
             if feature.encoding_or_fail.fitted and path.exists():
-                fitted[feature.name] = json.loads(path.read_text(encoding="utf-8"))["values"]
+                fitted[feature.name] = _values(path)
         return cls(schema, fitted)
+
+
+def _values(path: Path) -> list[Any]:
+    content = parse_json(path.read_bytes(), str(path))
+    if not isinstance(content, dict) or not isinstance(content.get("values"), list):
+        raise ConfigError(f"{path} holds no list of values; copy it anew or preprocess again")
+    values: list[Any] = content["values"]
+    return values
+
+
+def vocabulary_file(feature: Feature) -> str:
+    """Where a directory holds the vocabulary or the boundaries of a fitted feature."""
+    return f"{VOCABULARIES}/{feature.name}.json"
 
 
 def places_in_lists(offsets: IdArray) -> tuple[IdArray, IdArray]:

@@ -20,7 +20,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, read_yaml, to_plain
+from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, to_plain
+from twin_tf.core.yaml_text import read_yaml
 from twin_tf.features.events import Events, IdColumn, TimeColumn
 from twin_tf.features.feature import (
     FIRST_KNOWN,

@@ -44,6 +44,9 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest
+from twin_tf.core.digests import check_content, check_files, say_unchecked
+from twin_tf.core.tfrecord import ends_of_file
+from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.schema import FeatureSchema, load_schema
 
 FORMAT = 2
@@ -70,6 +73,11 @@ SCHEMA = "schema.yaml"
 ITEMS = "items/items.parquet"
 PENDING = "state/pending.json"
 STATE_ITEMS = "state/items.parquet"
+
+COPY_ANEW = "copy it anew or preprocess again"
+"""What to do about a damaged file, for messages."""
+
+PREPARE_AGAIN = f"{COPY_ANEW}; --no-verify reads it as it is"
 
 
 def user_key(feature: str) -> str:
@@ -109,6 +117,7 @@ class Shard:
         targets: targets in them.
         events: behaviours stored in them.
         longest: behaviours of the longest record.
+        ends_sha256: see `twin_tf.core.tfrecord.digest_of_ends`; empty in data of earlier code.
     """
 
     name: str
@@ -118,6 +127,7 @@ class Shard:
     targets: int
     events: int
     longest: int
+    ends_sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +231,7 @@ class Manifest:
         widths: packed key -> bytes a value, see `twin_tf.records.packing`.
         time_origin: what times in records count from.
         last_time: of the latest event.
-        files: every other file that the run wrote, `_SUCCESS` and this one apart -> sha256.
+        files: every other file that is read again -> sha256; pages and figures for people are not listed.
         clusters: where the histories are clustered, of what.
         format: of the directory's layout.
         directory: where it was loaded from; not stored.
@@ -241,11 +251,17 @@ class Manifest:
     directory: str = ""
 
     @classmethod
-    def load(cls, directory: str | Path) -> "Manifest":
-        """Reads the manifest of a finished directory.
+    def load(cls, directory: str | Path, *, verify: bool = True) -> "Manifest":
+        """Reads the manifest of a finished directory, and checks every file that it lists but the shards.
+
+        Shards are checked when they are read: their names and ends by `shard_paths`, every record by its CRC.
+
+        Args:
+            directory: prepared data.
+            verify: whether to compare SHA-256.
 
         Raises:
-            ConfigError: no such directory, no prepared data in it, or a run that did not finish.
+            ConfigError: no such directory, no prepared data in it, a run that did not finish, or a damaged file.
         """
         root = Path(directory)
         if not root.is_dir():
@@ -254,29 +270,43 @@ class Manifest:
             raise ConfigError(f"{root} is not prepared data: it has no {MANIFEST}; run `twin-tf preprocess` first")
         if not (root / SUCCESS).is_file():
             raise ConfigError(f"{root} is not finished: it has no {SUCCESS}; run `twin-tf preprocess` into a new one")
-        return cls.from_json((root / MANIFEST).read_text(encoding="utf-8"), str(root))
+        content = (root / MANIFEST).read_bytes()
+        if verify:
+            check_manifest(content, (root / SUCCESS).read_bytes(), str(root))
+        manifest = cls.from_json(content, str(root))
+        if verify:
+            check_files(root, manifest.files, MANIFEST, PREPARE_AGAIN)
+        return manifest
 
     @classmethod
-    def from_json(cls, text: str, directory: str) -> "Manifest":
+    def from_json(cls, text: str | bytes, directory: str) -> "Manifest":
         """Reads the text of a `manifest.json` that lies in `directory`.
 
         Raises:
             ConfigError: it is no manifest, or one of another format.
         """
         place = f"{directory}/{MANIFEST}"
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise ConfigError(f"{place} is not valid JSON: {error}") from error
+        data = parse_json(text, place)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             found = data.get("format") if isinstance(data, dict) else data
             raise ConfigError(f"{place} has format {found!r}, this version reads {FORMAT}; preprocess again")
         return build(cls, {**data, "directory": directory}, place)
 
+    def check_content(self, name: str, content: bytes, root: str) -> None:
+        """Compares a file of `files` that was read from `root`, on whatever file system, with its digest.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        if name in self.files:
+            check_content(content, self.files[name], f"{root}/{name}", MANIFEST, PREPARE_AGAIN)
+
     def to_json(self) -> str:
-        """The text of `manifest.json`."""
+        """The text of `manifest.json`; of data of earlier code as that code wrote it, since runs record its digest."""
         plain: dict[str, Any] = dataclasses.asdict(self)
         del plain["directory"]
+        for shard in (shard for shards in plain["splits"].values() for shard in shards if not shard["ends_sha256"]):
+            del shard["ends_sha256"]
         return json.dumps(plain, indent=1, sort_keys=True) + "\n"
 
     @property
@@ -325,7 +355,8 @@ class Manifest:
         """Where the shards of a split lie, in order.
 
         Raises:
-            ConfigError: no such split, or a shard is missing or has another size than the manifest says.
+            ConfigError: no such split, or a shard is missing, or its size or its ends are not those that the manifest
+                says.
         """
         paths = []
         for shard in self.shards(split):
@@ -336,5 +367,28 @@ class Manifest:
                 raise ConfigError(
                     f"{path} has {path.stat().st_size} bytes, {MANIFEST} says {shard.bytes}; preprocess again"
                 )
+            if shard.ends_sha256 and ends_of_file(path) != shard.ends_sha256:
+                raise ConfigError(
+                    f"{path} is not the file that {MANIFEST} lists under this name: it was exchanged or "
+                    f"damaged; {COPY_ANEW}"
+                )
             paths.append(path)
         return paths
+
+
+def check_manifest(content: bytes, success: bytes, root: str) -> None:
+    """Compares a manifest with its digest, which `_SUCCESS` holds; a warning where that of earlier code is empty.
+
+    Args:
+        content: of `manifest.json`.
+        success: of `_SUCCESS`.
+        root: where they lie.
+
+    Raises:
+        ConfigError: either is damaged.
+    """
+    if not success:
+        say_unchecked(f"{root}/{MANIFEST}")
+        return
+    noted = success.decode("ascii", "replace").strip()
+    check_content(content, noted, f"{root}/{MANIFEST}", SUCCESS, PREPARE_AGAIN)

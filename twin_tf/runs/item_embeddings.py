@@ -25,7 +25,9 @@ import numpy.typing as npt
 from twin_tf.core.dataclass_yaml import ConfigError, build
 from twin_tf.core.files import sha256_of_file
 from twin_tf.core.progress import progress_bar
+from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.schema import FIRST_KNOWN
+from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
 from twin_tf.records.input_pipeline import load_item_ids, make_dataset
 
@@ -58,7 +60,9 @@ class EmbeddingManifest:
     embeddings_sha256: str
 
 
-def make_item_embeddings(prepared: str | Path, output: str | Path, width: int = 64, seed: int = 1) -> dict[str, Any]:
+def make_item_embeddings(
+    prepared: str | Path, output: str | Path, width: int = 64, seed: int = 1, *, verify: bool = True
+) -> dict[str, Any]:
     """Factorises the training period's behaviours.
 
     Args:
@@ -66,6 +70,7 @@ def make_item_embeddings(prepared: str | Path, output: str | Path, width: int = 
         output: a directory that does not exist yet, or is empty.
         width: of an embedding; less where there are fewer users or items.
         seed: of the randomised factorisation.
+        verify: compare the files that hold no records with their SHA-256; records are always checked.
 
     Returns:
         The content of `manifest.json`.
@@ -79,14 +84,15 @@ def make_item_embeddings(prepared: str | Path, output: str | Path, width: int = 
     root = Path(output)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ConfigError(f"{output} exists and is not empty; name a new directory or remove it")
-    manifest = Manifest.load(prepared)
+    manifest = Manifest.load(prepared, verify=verify)
     if manifest.schema.history.clustered:
         raise ConfigError(
             f"{prepared} has clustered histories, and a cluster may reach past the training period; make the "
             "embeddings of the data before clustering: their items are the same"
         )
     ids = load_item_ids(manifest.directory)
-    user, item = _behaviours(manifest)
+    with corrupt_records_named(manifest):
+        user, item = _behaviours(manifest)
     if not len(item):
         raise ConfigError(f"{prepared} has no behaviour before its training window ends; check the split times")
     vectors = _factorise(user, item, len(ids), width, seed)
@@ -128,7 +134,7 @@ def load_item_embeddings(directory: str | Path, prepared: str | Path, trained_un
     root = Path(directory)
     if not (root / SUCCESS).is_file():
         raise ConfigError(f"{directory} holds no finished item embeddings; run `twin-tf item-embeddings` first")
-    plain = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    plain = parse_json((root / MANIFEST).read_bytes(), str(root / MANIFEST))
     made = build(EmbeddingManifest, plain, str(root / MANIFEST))
     content = (root / EMBEDDINGS).read_bytes()
     if hashlib.sha256(content).hexdigest() != made.embeddings_sha256:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
+from twin_tf.core.yaml_text import parse_json
 from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.compatibility import check_same_encoding, use_catalogue
@@ -65,7 +66,9 @@ class ProjectionManifest:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
 
-def run_with_catalogue(run: str | Path, prepared: str | Path | None, *, items_alone: bool = False) -> Run:
+def run_with_catalogue(
+    run: str | Path, prepared: str | Path | None, *, items_alone: bool = False, verify: bool = True
+) -> Run:
     """Loads a run, with the catalogue of a later day where one is given.
 
     A new item is what its known features make of it; its own id is unknown to the weights.
@@ -74,14 +77,15 @@ def run_with_catalogue(run: str | Path, prepared: str | Path | None, *, items_al
         run: a finished run.
         prepared: prepared data of a later day of the same chain; None keeps the run's own catalogue.
         items_alone: see `check_same_encoding`.
+        verify: whether to compare the files of run and data with their SHA-256.
 
     Raises:
         ConfigError: not a finished run, or prepared data of another schema or with other rows.
     """
-    loaded = load_run(run)
+    loaded = load_run(run, verify=verify)
     if prepared is None:
         return loaded
-    manifest = Manifest.load(prepared)
+    manifest = Manifest.load(prepared, verify=verify)
     check_same_encoding(loaded.directory, manifest, items_alone=items_alone)
     ids = load_item_ids(manifest.directory)
     if len(ids) <= len(loaded.item_ids):
@@ -113,7 +117,7 @@ def load_projections(directory: str | Path, run: Run) -> Projections:
     root = Path(directory)
     if not (root / SUCCESS).is_file():
         raise ConfigError(f"{root} holds no finished projections; run `python -m beam_pipelines.project_items` first")
-    plain = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    plain = parse_json((root / MANIFEST).read_bytes(), str(root / MANIFEST))
     manifest = build(ProjectionManifest, plain, str(root / MANIFEST))
     if manifest.weights_version != run.info.weights_version:
         raise ConfigError(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from twin_tf.config import Config, ModelConfig, config_from_mapping
-from twin_tf.core.dataclass_yaml import ConfigError, build, read_yaml
+from twin_tf.core.dataclass_yaml import ConfigError, build
+from twin_tf.core.yaml_text import read_yaml
 from twin_tf.renamed_settings import current_names, put
 
 CONFIG = "config.yaml"

@@ -12,6 +12,7 @@ run/config.yaml     model, training and serving settings, with the schema; every
 """
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -23,9 +24,11 @@ import numpy.typing as npt
 
 from twin_tf.config import Config
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
-from twin_tf.core.files import write_json
+from twin_tf.core.digests import check_content, check_files, say_unchecked
+from twin_tf.core.files import sha256_of_file, write_json
 from twin_tf.core.keras_api import tf
-from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.core.yaml_text import parse_json
+from twin_tf.features.encoders import vocabulary_file
 from twin_tf.features.request_names import (
     CANDIDATE_COUNT,
     CANDIDATE_ITEM,
@@ -40,7 +43,8 @@ from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features
 from twin_tf.records.request_batch import request_batch
-from twin_tf.runs.checkpoints import DamagedCheckpointError, latest_valid_state
+from twin_tf.records.seen_items import SEEN_ITEMS
+from twin_tf.runs.checkpoints import DamagedCheckpointError, checkpoint_name, latest_valid_state
 from twin_tf.runs.item_embeddings import load_item_embeddings
 from twin_tf.runs.recorded_settings import CONFIG, load_run_config
 from twin_tf.search import find_strategy
@@ -68,6 +72,10 @@ class RunInfo:
         commit: of the code that began it, see `code_version.commit`; empty: unknown.
         code: `code_version.code_digest` of every code that trained into it, more than one where another code resumed
             it; empty: trained before this was kept.
+        files: what is read again of the run, checkpoints apart -> SHA-256. From the start what it copies of the
+            prepared data, with the digests of their manifest; once training has ended, its own files too. Empty in
+            runs of earlier code.
+        sha256: of all the rest of this file; written by `save_info`.
     """
 
     schema_fingerprint: str
@@ -80,6 +88,8 @@ class RunInfo:
     trained_until: int = 0
     commit: str = ""
     code: tuple[str, ...] = ()
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    sha256: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,19 +170,53 @@ def schema_of(config: Config) -> FeatureSchema:
     return config.schema
 
 
+def copied_files(manifest: Manifest) -> dict[str, str]:
+    """What a run copies of prepared data -> SHA-256, as the manifest has it.
+
+    So a file that was damaged in the data, and read with `--no-verify`, is damaged in the run too.
+    """
+    fitted = (feature for feature in manifest.schema.features if feature.encoding_or_fail.fitted)
+    names = (records.SCHEMA, *map(vocabulary_file, fitted), records.ITEMS)
+    return {name: manifest.files.get(name) or sha256_of_file(Path(manifest.directory) / name) for name in names}
+
+
+def own_files(directory: Path) -> dict[str, str]:
+    """What training itself has written into a run and is read again, checkpoints apart -> SHA-256."""
+    names = (CONFIG, SEEN_ITEMS, SEARCH_STATE)
+    return {name: sha256_of_file(directory / name) for name in names if (directory / name).is_file()}
+
+
+def check_run_files(directory: Path, info: RunInfo) -> None:
+    """Compares the files of a run, checkpoints apart, with their digests; a warning for a run that has none.
+
+    Raises:
+        ConfigError: a file is missing or damaged.
+    """
+    if not info.sha256:
+        say_unchecked(f"the run {directory}")
+        return
+    content, advice = _content(info), "copy the run anew or train it again; --no-verify reads it as it is"
+    check_content(content, info.sha256, str(directory / RUN), "its last line", advice)
+    check_files(directory, info.files, RUN, advice)
+
+
 def create_run(directory: Path, manifest: Manifest, config: Config, info: RunInfo) -> None:
     """Fills a run directory with all that training starts from; `run.json` comes last and says that it is whole."""
-    source = Path(manifest.directory)
-    FeatureEncoder.load(source).save(directory)
-    (directory / records.ITEMS).parent.mkdir()
-    shutil.copyfile(source / records.ITEMS, directory / records.ITEMS)
+    for name in copied_files(manifest):
+        (directory / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(Path(manifest.directory) / name, directory / name)
     dataclasses.replace(config, schema=manifest.schema).save(directory / CONFIG)
     save_info(directory, info)
 
 
 def save_info(directory: Path, info: RunInfo) -> None:
     """Writes `run.json` by rename, so that readers see the old or the new one."""
-    write_json(directory / RUN, to_plain(info))
+    write_json(directory / RUN, to_plain(info) | {"sha256": hashlib.sha256(_content(info)).hexdigest()})
+
+
+def _content(info: RunInfo) -> bytes:
+    """What the digest of `run.json` is of."""
+    return json.dumps(to_plain(dataclasses.replace(info, sha256="")), sort_keys=True).encode()
 
 
 def load_info(directory: Path) -> RunInfo:
@@ -184,7 +228,7 @@ def load_info(directory: Path) -> RunInfo:
     path = directory / RUN
     if not path.is_file():
         raise ConfigError(f"{directory} is not a run: it has no {RUN}; run `twin-tf train` first")
-    return build(RunInfo, json.loads(path.read_text(encoding="utf-8")), str(path))
+    return build(RunInfo, parse_json(path.read_bytes(), str(path)), str(path))
 
 
 def build_model(directory: Path, config: Config, info: RunInfo) -> tuple[TwinModel, npt.NDArray[np.int64]]:
@@ -229,15 +273,27 @@ def keep_search_state(directory: Path, model: TwinModel) -> None:
         np.save(directory / SEARCH_STATE, model.item_state.numpy(), allow_pickle=False)
 
 
-def finished_checkpoint(directory: Path) -> str:
-    """The checkpoint that holds what a run has learned.
+def finished_checkpoint(directory: Path, *, verify: bool = True) -> str:
+    """The checkpoint that holds what a run has learned; whoever reads a finished run asks for it first.
+
+    Args:
+        directory: of the run.
+        verify: whether to compare the run's other files with their SHA-256 too.
 
     Raises:
-        ConfigError: the directory is not a run, training has not ended, or the checkpoint is damaged.
+        ConfigError: the directory is not a run, training has not ended, or a file is damaged.
     """
+    info = load_info(directory)
     checkpoint = tf.train.latest_checkpoint(str(directory / CHECKPOINTS))
-    if not load_info(directory).weights_version or checkpoint is None:
+    if not info.weights_version or checkpoint is None:
         raise ConfigError(f"{directory} has no finished training: train it to the end first")
+    if info.steps and Path(checkpoint).name != checkpoint_name(info.steps):
+        raise ConfigError(
+            f"{directory / CHECKPOINTS}/checkpoint names {Path(checkpoint).name}, but {RUN} says that the run hands on "
+            f"{checkpoint_name(info.steps)}; copy the run anew or train it again"
+        )
+    if verify:
+        check_run_files(directory, info)
     try:
         latest_valid_state(directory / CHECKPOINTS, Path(checkpoint).name)
     except DamagedCheckpointError as damage:
@@ -245,14 +301,18 @@ def finished_checkpoint(directory: Path) -> str:
     return str(checkpoint)
 
 
-def load_run(directory: str | Path) -> Run:
+def load_run(directory: str | Path, *, verify: bool = True) -> Run:
     """Loads a trained run.
 
+    Args:
+        directory: of the run.
+        verify: see `finished_checkpoint`.
+
     Raises:
-        ConfigError: the directory is not a run, training has not ended, or its weights are damaged.
+        ConfigError: the directory is not a run, training has not ended, or a file of it is damaged.
     """
     root = Path(directory)
-    checkpoint, info = finished_checkpoint(root), load_info(root)
+    checkpoint, info = finished_checkpoint(root, verify=verify), load_info(root)
     config = load_run_config(root)
     model, ids = build_model(root, config, info)
     tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial().assert_existing_objects_matched()

@@ -15,7 +15,7 @@ from twin_tf.core.file_lock import file_lock
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
 from twin_tf.runs.recorded_settings import CONFIG, earlier_forms, load_run_config
-from twin_tf.runs.run import CHECKPOINTS, RUN, RunInfo, create_run, load_info, save_info
+from twin_tf.runs.run import CHECKPOINTS, RUN, RunInfo, check_run_files, create_run, load_info, save_info
 
 LOCK = ".lock"
 
@@ -48,6 +48,7 @@ def claimed_run(directory: Path, manifest: Manifest, config: Config, info: RunIn
             difference = _difference(directory, config, info)
             if difference:
                 raise ConfigError(f"{refusal}: {difference}")
+            check_run_files(directory, load_info(directory))
             _say_what_is_resumed(directory, info)
             _record_code(directory, info)
             dataclasses.replace(config, schema=manifest.schema).save(directory / CONFIG)
@@ -75,7 +76,9 @@ def _difference(directory: Path, config: Config, info: RunInfo) -> str:
     settings = first_difference(_in_use(load_run_config(directory)), _in_use(config))
     if settings:
         return f"it was begun with other settings, {settings}; only the same command resumes it{_advice(directory)}"
-    if dataclasses.replace(begun, prepared=info.prepared, commit=info.commit, code=info.code) != info:
+    files = begun.files or info.files  # earlier code noted none
+    mine = {"prepared": info.prepared, "commit": info.commit, "code": info.code, "files": files, "sha256": ""}
+    if dataclasses.replace(begun, **mine) != info:
         return "it was begun with other data or another --init-from; only the same command resumes it"
     return ""
 

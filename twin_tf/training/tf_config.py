@@ -7,12 +7,12 @@ Every process of a cluster has the same `cluster` and another `task`.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
+from twin_tf.core.yaml_text import parse_json
 
 StrategyName = Literal["single", "mirrored", "multi_worker", "parameter_server"]
 
@@ -87,7 +87,7 @@ def read_task(strategy: StrategyName, environment: Mapping[str, str] | None = No
 def _refuse_idle_cluster(strategy: str, text: str) -> None:
     """Several processes that each believe to be alone would all write the same run."""
     try:
-        cluster = json.loads(text or "{}").get("cluster", {})
+        cluster = parse_json(text or "{}", "TF_CONFIG").get("cluster", {})
         tasks = sum(len(addresses) for addresses in cluster.values())
     except (ValueError, AttributeError, TypeError):
         return
@@ -100,9 +100,9 @@ def _refuse_idle_cluster(strategy: str, text: str) -> None:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        config = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"TF_CONFIG is not valid JSON ({error}); {SEE}") from error
+        config = parse_json(text, "TF_CONFIG")
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {SEE}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"TF_CONFIG must be a JSON object with cluster and task, not {text[:60]}; {SEE}")
     return config

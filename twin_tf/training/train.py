@@ -13,11 +13,22 @@ from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.files import write_json
 from twin_tf.core.keras_api import tf
+from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.records.seen_items import save_seen_items
 from twin_tf.runs.checkpoints import CheckpointStore
-from twin_tf.runs.run import CHECKPOINTS, REPORT, RunInfo, build_model, keep_search_state, save_info, schema_of
+from twin_tf.runs.run import (
+    CHECKPOINTS,
+    REPORT,
+    RunInfo,
+    build_model,
+    copied_files,
+    keep_search_state,
+    own_files,
+    save_info,
+    schema_of,
+)
 from twin_tf.runs.run_lock import claimed_run
 from twin_tf.training.loop import TrainingLoop, overlap_name
 from twin_tf.training.strategies import is_chief, lost_processes_named
@@ -35,6 +46,7 @@ def train_model(
     *,
     strategy: tf.distribute.Strategy | None = None,
     init_from: str | Path | None = None,
+    verify: bool = True,
 ) -> dict[str, Any]:
     """Trains a model on prepared data; called again after it was killed, it goes on where the last checkpoint is.
 
@@ -46,6 +58,8 @@ def train_model(
         strategy: where to train, of `strategies.make_strategy`; one replica on this machine if left out. Of several
             processes the chief alone writes `run`.
         init_from: an earlier run to start from, see `twin_tf.training.warm_start`.
+        verify: compare the files of the data and of `init_from` that hold no records with their SHA-256; records are
+            always checked.
 
     Returns:
         What `report.json` holds: seconds, examples per second, losses and overlap of each epoch, the metrics of each
@@ -58,7 +72,7 @@ def train_model(
         ConnectionError: another process of the cluster has gone.
         FloatingPointError: loss, gradient or weights are not finite; nothing can be exported from the run.
     """
-    manifest = Manifest.load(prepared)
+    manifest = Manifest.load(prepared, verify=verify)
     manifest.check_schema(config.schema)
     _check_validation(manifest, config)
     if config.training.deterministic:
@@ -70,7 +84,7 @@ def train_model(
     if config.training.redraw_tables and init_from is not None:
         raise ConfigError("training.redraw_tables would forget what the tables of the earlier run have learned")
     earlier = None if init_from is None else str(Path(init_from).resolve())
-    plan = None if earlier is None else plan_transfer(earlier, manifest, config.model)
+    plan = None if earlier is None else plan_transfer(earlier, manifest, config.model, verify)
     info = RunInfo(
         manifest.schema_fingerprint,
         manifest.cardinalities,
@@ -80,6 +94,7 @@ def train_model(
         trained_until=manifest.split.train_until,
         commit=commit(),
         code=(code_digest(__name__),),
+        files=copied_files(manifest),
     )
     if is_chief(strategy):
         return _train(manifest, directory, config, info, strategy, plan)
@@ -102,7 +117,11 @@ def _train(
         model, _ = build_model(Path(info.prepared), config, info)
     make_dataset(manifest, "train", model.window, config.training.batch_records)
     manifest.shard_paths("valid")
-    with claimed_run(directory, manifest, config, info) as begun, lost_processes_named():
+    with (
+        claimed_run(directory, manifest, config, info) as begun,
+        lost_processes_named(),
+        corrupt_records_named(manifest),
+    ):
         if resumes is not None and (resumes / CHECKPOINTS).is_dir():
             shutil.copytree(resumes / CHECKPOINTS, directory / CHECKPOINTS)
         keep_search_state(directory, model)
@@ -129,7 +148,11 @@ def _train(
         save_info(
             directory,
             dataclasses.replace(
-                begun, prepared=info.prepared, weights_version=int(time.time()), steps=report["kept"]["steps"]
+                begun,
+                prepared=info.prepared,
+                weights_version=int(time.time()),
+                steps=report["kept"]["steps"],
+                files={**info.files, **own_files(directory)},
             ),
         )
     return report

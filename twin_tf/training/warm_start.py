@@ -70,19 +70,20 @@ class Transfer:
         return plain
 
 
-def plan_transfer(run: str | Path, manifest: Manifest, model: ModelConfig) -> Transfer:
+def plan_transfer(run: str | Path, manifest: Manifest, model: ModelConfig, verify: bool = True) -> Transfer:
     """Checks that a model can start from an earlier run.
 
     Args:
         run: the earlier run, finished.
         manifest: prepared data of the new one.
         model: its settings.
+        verify: see `run.finished_checkpoint`.
 
     Raises:
-        ConfigError: not a finished run, or one whose features or settings make other weights.
+        ConfigError: not a finished or a damaged run, or one whose features or settings make other weights.
     """
     directory = Path(run)
-    checkpoint = finished_checkpoint(directory)
+    checkpoint = finished_checkpoint(directory, verify=verify)
     config = load_run_config(directory)
     mine, theirs = model.in_use(), config.model.in_use()
     learns = any(find_strategy(name).learns for name in (model.search, config.model.search))

@@ -19,12 +19,14 @@ from tests.twin_tf.small_run import (
     decode,
     read_json,
     shared_root,
+    sign_run,
     small_config,
     small_data,
     small_run,
 )
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.tfrecord import frame, read_records
 from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.records.format import Manifest
 from twin_tf.runs.run import RUN, load_info, save_info
@@ -162,6 +164,10 @@ def test_damaged_data_are_refused(root: Path, tmp_path: Path, workers: int) -> N
     shard.write_bytes(content)
     assert "the prepared data cannot be read" in failing(root, output, prepared=broken, workers=workers)
     if workers == 1:
+        with (root / "prepared/test" / shard.name).open("rb") as stream:
+            records = list(read_records(stream, shard.name))
+        shard.write_bytes(b"".join(map(frame, records[::-1])))
+        assert f"{shard} is not the file that the manifest lists" in failing(root, output, prepared=broken)
         shard.write_bytes(content[:-3])
         assert "is another size than the manifest says" in failing(root, output, prepared=broken)
         shard.unlink()
@@ -169,7 +175,7 @@ def test_damaged_data_are_refused(root: Path, tmp_path: Path, workers: int) -> N
         edited, _ = damaged(root, tmp_path / "edited")
         name = next(name for name in Manifest.load(edited).files if name.startswith("vocabularies/"))
         (edited / name).write_text((edited / name).read_text() + " ")
-        assert f"{name} has another SHA-256" in failing(root, output, prepared=edited)
+        assert f"{edited / name} is damaged or was changed" in failing(root, output, prepared=edited)
 
 
 def test_a_run_with_another_schema_is_named_with_the_data_as_the_user_knows_them(root: Path, tmp_path: Path) -> None:
@@ -177,6 +183,7 @@ def test_a_run_with_another_schema_is_named_with_the_data_as_the_user_knows_them
     shutil.copytree(root / "run", other)
     config = (other / "config.yaml").read_text()
     (other / "config.yaml").write_text(config.replace("name: simulated", "name: another", 1))
+    sign_run(other)
     said = failing(root, tmp_path / "output", run=other)
     assert said == f"{root / 'prepared'} was prepared with another schema than the run {other} was trained with"
 

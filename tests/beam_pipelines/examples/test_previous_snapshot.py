@@ -1,5 +1,6 @@
 """Yesterday's prepared data and today's logs give what one run over both days gives."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 from small_logs import Row, random_logs, read_back, schema, with_text_ids, write_logs
 
 from beam_pipelines.examples import previous_snapshot
+from beam_pipelines.examples.previous_snapshot import PreviousRun
 from tests.beam_pipelines.examples.test_build_examples import build
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.tfrecord import frame, read_records
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.records.format import Manifest
@@ -288,11 +291,18 @@ def test_a_day_without_a_value_or_without_news_of_items_goes_on(tmp_path: Path) 
     assert "No row of the events log has a value in column 'place'." in report["warnings"]
 
 
+def flipped(path: Path) -> bytes:
+    """The content of a file with one bit changed in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 2
+    return bytes(content)
+
+
 def test_a_damaged_previous_run_is_one_sentence(tmp_path: Path) -> None:
     early, late, _ = two_days()
     first = build(tmp_path, write_logs(tmp_path / "early", early), "first", schema=used(YESTERDAY))
     arguments = write_logs(tmp_path / "late", late)
-    path = first.shard_paths("histories")[0]
+    path = tmp_path / "first" / max(first.shards("histories"), key=lambda shard: shard.records).name
     content = path.read_bytes()
     for damage, sentence in (
         (content[:100] + bytes([content[100] ^ 1]) + content[101:], "is corrupt: .* checksum; prepare it again"),
@@ -302,7 +312,26 @@ def test_a_damaged_previous_run_is_one_sentence(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=sentence) as caught:
             build(tmp_path, arguments, "second", schema=used(TODAY), previous=tmp_path / "first")
         assert "\n" not in str(caught.value)
-    path.write_bytes(content)
+    backwards = b"".join(map(frame, list(read_records(io.BytesIO(content), path.name))[::-1]))
+    assert backwards != content
+    users = next(name for name in first.files if name.startswith("users/"))
+    for place, damage, sentence in (
+        (path, backwards, r"is not the file that the manifest lists under this name; prepare it again"),
+        (tmp_path / "first" / users, flipped(tmp_path / "first" / users), rf"{users} is damaged or was changed"),
+    ):
+        whole = content if place == path else place.read_bytes()
+        place.write_bytes(damage)
+        with pytest.raises(ConfigError, match=sentence) as caught:
+            build(tmp_path, arguments, "second", schema=used(TODAY), previous=tmp_path / "first")
+        assert "\n" not in str(caught.value)
+        place.write_bytes(whole)
+    for name in ("manifest.json", *(name for name in first.files if name != users)):
+        place = tmp_path / "first" / name
+        whole = place.read_bytes()
+        place.write_bytes(flipped(place))
+        with pytest.raises(ConfigError, match=rf"first/{name} is damaged or was changed: \S+ lists another SHA-256"):
+            PreviousRun.open(str(tmp_path / "first"), first.schema)
+        place.write_bytes(whole)
     (tmp_path / "first/state/items.parquet").unlink()
     with pytest.raises(ConfigError, match="lacks state/items.parquet; prepare it again"):
         build(tmp_path, arguments, "second", schema=used(TODAY), previous=tmp_path / "first")

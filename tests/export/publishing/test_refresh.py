@@ -215,6 +215,7 @@ def with_setting(run, copy, key, value):
     plain = yaml.safe_load((copy / "config.yaml").read_text())
     put(plain, key, value)
     (copy / "config.yaml").write_text(yaml.safe_dump(plain))
+    small_run.sign_run(copy)
     return copy
 
 
@@ -234,6 +235,7 @@ def test_what_cannot_refresh_a_version_is_refused_in_one_sentence(days, tmp_path
     renamed = shutil.copytree(run, tmp_path / "renamed")
     devices = json.loads((renamed / "vocabularies/device.json").read_text())
     (renamed / "vocabularies/device.json").write_text(json.dumps(reversed_values(devices)))
+    small_run.sign_run(renamed)
     with pytest.raises(ConfigError, match=r"its indices of device mean something else\): clients still encode with"):
         refresh(base, renamed)
     with pytest.raises(ConfigError, match=r"the catalogue lacks [\d,]+ items that \S+ serves, for example \d+; give"):

@@ -365,7 +365,7 @@ def test_prepared_data_that_do_not_fit_leave_nothing_behind(run, prepared, tmp_p
     with pytest.raises(ConfigError, match="no prepared data"):
         export_run(run.directory, tmp_path / "model", tmp_path / "nowhere")
     copy = shutil.copytree(prepared, tmp_path / "prepared")
-    (copy / "manifest.json").write_text(small_run.with_splits(Manifest.load(copy), test=()).to_json())
+    small_run.sign_prepared(small_run.with_splits(Manifest.load(copy), test=()))
     with pytest.raises(ConfigError, match="the test split of .* has no records"):
         export_run(run.directory, tmp_path / "model", copy)
     other = small_run.of_another_schema(prepared, tmp_path / "other")

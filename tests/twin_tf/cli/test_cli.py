@@ -90,6 +90,16 @@ def test_every_command_s_help_shows_an_example_and_explains_every_option(name):
     assert not [one.name for one in main.commands[name].params if isinstance(one, click.Option) and not one.help]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["preprocess", "cluster", "item-embeddings", "train", "evaluate", "compare", "export", "inspect", "refresh"],
+)
+def test_whatever_reads_prepared_data_can_be_told_not_to_verify(name):
+    (option,) = (option for option in main.commands[name].params if option.name == "verify")
+    assert option.opts == ["--no-verify"]
+    assert option.get_default(click.Context(main.commands[name])) is True
+
+
 def test_the_overview_names_every_command():
     code, output, _ = call("--help")
     assert code == 0

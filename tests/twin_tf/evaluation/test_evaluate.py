@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.twin_tf.small_run import decode, read_json
+from tests.twin_tf.small_run import decode, read_json, sign_run
 from twin_tf.evaluation.evaluate import LENGTH_EDGES, Evaluation, Evaluator, Scored, evaluate_run, evaluation_text
 from twin_tf.evaluation.metrics import compute_metrics
 from twin_tf.records.seen_items import load_seen_items, save_seen_items, seen_items
@@ -84,6 +84,7 @@ def test_what_an_earlier_run_has_seen_counts_by_item_not_by_row(run, manifest, t
 def test_a_run_that_does_not_say_what_it_has_seen_has_no_such_slices(run, prepared, tmp_path):
     copy = shutil.copytree(run, tmp_path / "run")
     (copy / "items/seen.npy").unlink()
+    sign_run(copy)
     result = evaluate_run(copy, prepared, "valid")
     assert result["by_item"] is None
     assert result["by_history_length"] == evaluate_run(run, prepared, "valid")["by_history_length"]

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.twin_tf.small_run import read_json, small_config, with_splits
+from tests.twin_tf.small_run import read_json, sign_prepared, small_config, with_splits
 from twin_tf.config import config_from_mapping, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
@@ -105,7 +105,7 @@ def test_an_update_that_spoils_the_weights_in_the_very_last_step_is_never_handed
 @pytest.mark.parametrize("setting", ["patience=1", "keep=best", "evaluate_every_steps=5"])
 def test_what_needs_a_valid_split_says_so(setting, prepared, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "prepared")
-    (copy / "manifest.json").write_text(with_splits(Manifest.load(copy), valid=()).to_json())
+    sign_prepared(with_splits(Manifest.load(copy), valid=()))
     with pytest.raises(ConfigError, match=r"keep: best need a valid split, and that of \S+ has no records"):
         train_model(copy, tmp_path / "run", small_config(f"training.{setting}"))
     assert not (tmp_path / "run").exists()

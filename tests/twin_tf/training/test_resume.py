@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from export.session.child_process import child_environment
-from tests.twin_tf.small_run import read_json, small_config, with_splits
+from tests.twin_tf.small_run import read_json, sign_prepared, small_config, with_splits
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.records.format import Manifest
@@ -152,7 +152,7 @@ def test_other_settings_do_not_resume_a_run(stopped, prepared):
 def test_other_data_do_not_resume_a_run(stopped, prepared, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "prepared")
     fewer = with_splits(Manifest.load(copy), test=())
-    (copy / "manifest.json").write_text(fewer.to_json())
+    sign_prepared(fewer)
     refused(stopped, copy, config(), "it was begun with other data or another --init-from; only the same command")
 
 
@@ -163,7 +163,7 @@ def test_a_finished_run_is_not_trained_again(whole, prepared):
 def test_two_processes_cannot_train_into_one_run(stopped, manifest, prepared):
     info = RunInfo(manifest.schema_fingerprint, manifest.cardinalities, str(prepared))
     begun = read_json(stopped / "run.json")
-    kept = {name: begun[name] for name in ("manifest_sha256", "trained_until")}
+    kept = {name: begun[name] for name in ("manifest_sha256", "trained_until", "files")}
     info = RunInfo(**{**vars(info), **kept})
     with claimed_run(stopped, manifest, config(), info):
         refused(stopped, prepared, config(), r"^another process is training into \S+; wait for it or stop it first$")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.twin_tf import small_run
-from tests.twin_tf.small_run import read_json, small_config, with_splits
+from tests.twin_tf.small_run import read_json, sign_prepared, small_config, with_splits
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.evaluation.evaluate import Evaluator, evaluate_run
@@ -142,7 +142,7 @@ def test_unfinished_or_damaged_data_are_refused_before_a_run_exists(prepared, tm
 def test_no_training_records_are_refused_before_a_run_exists(prepared, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "prepared")
     empty = with_splits(Manifest.load(copy), train=())
-    (copy / "manifest.json").write_text(empty.to_json())
+    sign_prepared(empty)
     with pytest.raises(ConfigError, match="the train split of .* has no records"):
         train_model(copy, tmp_path / "run", small_config())
     assert not (tmp_path / "run").exists()
@@ -150,7 +150,7 @@ def test_no_training_records_are_refused_before_a_run_exists(prepared, tmp_path)
 
 def test_no_validation_records_are_no_obstacle(prepared, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "prepared")
-    (copy / "manifest.json").write_text(with_splits(Manifest.load(copy), valid=()).to_json())
+    sign_prepared(with_splits(Manifest.load(copy), valid=()))
     report = train_model(copy, tmp_path / "run", small_config("training.epochs=1", "model.search=din"))
     assert report["valid"] == []
     with pytest.raises(ConfigError, match="the valid split of .* has no records"):

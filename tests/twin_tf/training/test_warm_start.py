@@ -197,9 +197,8 @@ def of_another_feature(manifest, copy, name, /, **changes):
         if feature["name"] == name:
             feature |= changes
     (copy / "schema.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
-    text = dataclasses.replace(manifest, directory=str(copy)).to_json()
     fingerprint = load_schema(copy / "schema.yaml").fingerprint
-    (copy / "manifest.json").write_text(json.dumps({**json.loads(text), "schema_fingerprint": fingerprint}))
+    small_run.sign_prepared(dataclasses.replace(manifest, directory=str(copy), schema_fingerprint=fingerprint))
     return Manifest.load(copy)
 
 
@@ -230,7 +229,7 @@ def test_another_time_unit_is_refused(first_run, tmp_path):
     plain["events"]["time"]["unit"] = "s"
     (copy / "schema.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
     fingerprint = load_schema(copy / "schema.yaml").fingerprint
-    (copy / "manifest.json").write_text(dataclasses.replace(second, schema_fingerprint=fingerprint).to_json())
+    small_run.sign_prepared(dataclasses.replace(second, directory=str(copy), schema_fingerprint=fingerprint))
     with pytest.raises(ConfigError, match=r"^events\.time has another unit or utc_offset_hours than in the run"):
         plan_transfer(first_run, Manifest.load(copy), two_days.config_of(second).model)
 

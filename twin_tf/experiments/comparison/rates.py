@@ -5,7 +5,6 @@ rate whose best factor is the smallest or largest of the grid. The pair with the
 its own for every seed. Ablations take TWIN's: they are TWIN without a part.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 from twin_tf.config import Config
 from twin_tf.core.dataclass_yaml import ConfigError, first_difference, nearest
 from twin_tf.core.files import JsonDict
+from twin_tf.core.yaml_text import parse_json
 from twin_tf.experiments.comparison.systems import Factors, System
 from twin_tf.renamed_settings import current_names
 
@@ -87,7 +87,7 @@ def read_rates(text: str) -> Rates:
     path = Path(text)
     if path.suffix == ".json":
         try:
-            plain = json.loads(path.read_text(encoding="utf-8"))
+            plain = parse_json(path.read_bytes(), text)
             tried = {key: _numbers(found) for key, found in plain["valid_gauc"].items()}
             origin = {name: plain[name] for name in ORIGIN}
             return Rates(_factors(plain["embedding"]), _factors(plain["dense"]), tried, origin)

@@ -68,6 +68,7 @@ class Comparison:
         truth: the directory `truth` of simulated logs, to see which of the planted behaviours a search finds.
         jobs: how many things may run at once where nothing is timed.
         records: of the test split, whose retrieved behaviours are compared with the true ones.
+        verify: compare the data's files that hold no records with their SHA-256; records are always checked.
 
     Raises:
         ConfigError: the data have another schema, no truth, no category of that name, or no targets to choose rates by;
@@ -85,13 +86,16 @@ class Comparison:
         truth: str | None = None,
         jobs: int = 1,
         records: int = 40,
+        *,
+        verify: bool = True,
     ) -> None:
         if truth is not None and not (Path(truth) / MATCHES).is_file():
             raise ConfigError(f"{truth}: no {MATCHES}; this is the directory truth that `twin-tf simulate` writes")
         self._config = config
         self._prepared = str(Path(prepared).absolute())
-        self._manifest = Manifest.load(prepared)
+        self._manifest = Manifest.load(prepared, verify=verify)
         self._digest = self._manifest.sha256
+        self._verify = verify
         self._systems = list(systems)
         self._seeds = tuple(seeds)
         self._rates = rates
@@ -151,7 +155,7 @@ class Comparison:
         counted = self._counted(path)
 
         def runner(seed: int) -> ExperimentRunner:
-            return ExperimentRunner(self._workdir, str(path), (seed,), self._steps, self._cache)
+            return self._runner(path, (seed,))
 
         def variant(system: System) -> Variant:
             return self._variant(system, embeddings, self._rates.of(system))
@@ -178,6 +182,9 @@ class Comparison:
             measured.time(system, first[system.key], model)
             self._write(results, counted)
         return self._write(results, counted)
+
+    def _runner(self, path: Path, seeds: Sequence[int]) -> ExperimentRunner:
+        return ExperimentRunner(self._workdir, str(path), seeds, self._steps, self._cache, verify=self._verify)
 
     def _results(self, done: dict[tuple[str, int], list[JsonDict]]) -> Results:
         """What there is of each system, by seed."""
@@ -229,7 +236,7 @@ class Comparison:
 
     def _tune(self, path: Path, embeddings: str) -> None:
         """Tries the rates that were not tried yet, with the first seed."""
-        runner = ExperimentRunner(self._workdir, str(path), self._seeds[:1], self._steps, self._cache)
+        runner = self._runner(path, self._seeds[:1])
 
         def validated(one: tuple[System, Factors]) -> JsonDict:
             return runner.validated(self._variant(one[0], embeddings, one[1]), self._prepared)
@@ -257,6 +264,7 @@ class Comparison:
         output = self._workdir / f"item-embeddings-{made.key}"
         if any(system.needs_embeddings for system in self._systems):
             asked = ["item-embeddings", "--prepared", self._prepared, "--output", str(output)]
+            asked += [] if self._verify else ["--no-verify"]
             asked += [part for name, value in settings.items() for part in (f"--{name}", str(value))]
             name = "item embeddings"
             self._steps.once(name, made, lambda: self._steps.run(name, *asked), [output], "item-embeddings")
