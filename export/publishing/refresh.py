@@ -87,7 +87,8 @@ def refresh(
         ready = None if projections is None else load_projections(projections, loaded)
         version, now = loaded.info.weights_version, int(time.time())
         dtype = description.get("table_dtype", "float32")
-        servable = Servable(loaded.model, loaded.schema, loaded.item_ids, version, now, dtype, ready)
+        bound = description.get("max_candidates")  # the graph stays, and with it what it checks
+        servable = Servable(loaded.model, loaded.schema, loaded.item_ids, version, now, dtype, ready, bound)
 
     def write(directory: Path) -> None:
         with _timed(seconds, "write"):
