@@ -5,6 +5,7 @@ Requests become messages and gRPC's errors the exceptions of `export.contract.er
 
 import abc
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ from export.protos import serving_pb2
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema
 
+_ADVICE = "check that the server runs and listens there (`twin-tf serve` starts a local one)"
+_TLS_ADVICE = "check that it speaks TLS, that its certificate names this host, and that credentials trust its authority"
+_OF_TLS = re.compile("handshake failed|verification check failed", re.IGNORECASE)
 LONGEST_TIMEOUT_S = 86_400.0
 """A day: who would wait longer has mistaken the unit."""
 
@@ -131,7 +135,7 @@ class ModelCalls(abc.ABC):
         code, details = error.code(), (error.details() or "no details").strip()
         where, number = ", ".join(self.addresses), code.value[0]
         if code == grpc.StatusCode.UNAVAILABLE:
-            advice = "check that the server runs and listens there (`twin-tf serve` starts a local one)"
+            advice = _TLS_ADVICE if _OF_TLS.search(details) else _ADVICE
             return error_for(number, f"no server answers at {where} ({details}); {advice}")
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return error_for(number, f"no answer from {where} within {timeout:g} s; raise timeout_s or send less")

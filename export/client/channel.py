@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+_NEVER = (1 << 31) - 1
+
 
 def channel_options(max_receive_bytes: int = 64 << 20) -> list[tuple[str, Any]]:
     """The options of a channel, sync and asyncio alike.
@@ -19,6 +21,7 @@ def channel_options(max_receive_bytes: int = 64 << 20) -> list[tuple[str, Any]]:
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.client_idle_timeout_ms", _NEVER),  # else, after 30 minutes, a server counts as gone until it is called
         ("grpc.use_local_subchannel_pool", 1),  # two clients do not share each other's broken connections
     ]
 

@@ -263,8 +263,7 @@ def _check_loads(directory: Path, loaded: list[LoadedVersion]) -> Check:
 def _check_signatures(directory: Path, schema: FeatureSchema, found: dict[str, Signature]) -> Check:
     faults = []
     expected, said = expected_signatures(schema), ""
-    description = directory / EXTRA / "export.json"
-    if not description.is_file() or "max_candidates" not in json.loads(description.read_text(encoding="utf-8")):
+    if "max_candidates" not in _description(directory):
         expected, said = without_adjusted(expected), f"; made before {ADJUSTED}: what its graph adjusts it does not say"
     faults += [f"signature {name} is missing" for name in sorted(set(expected) - set(found))]
     faults += [f"signature {name} is not in the contract" for name in sorted(set(found) - set(expected))]
@@ -272,6 +271,13 @@ def _check_signatures(directory: Path, schema: FeatureSchema, found: dict[str, S
         faults += _signature_faults(name, expected[name], found[name])
     detail = ("; ".join(faults) or f"{', '.join(sorted(expected))} as the contract has them") + said
     return Check("signatures", not faults, detail)
+
+
+def _description(directory: Path) -> dict[str, Any]:
+    """The content of `export.json`; empty where there is none, or no mapping in it."""
+    path = directory / EXTRA / "export.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _signature_faults(name: str, expected: SignatureContract, found: Signature) -> list[str]:

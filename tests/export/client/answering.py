@@ -44,9 +44,10 @@ class Answering(grpc.GenericRpcHandler):
 
 
 @contextlib.contextmanager
-def serving(handler, credentials=None, port=0):
+def serving(handler, credentials=None, port=0, options=()):
     """The port on which `handler` answers until the block ends."""
-    server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[handler], options=[("grpc.so_reuseport", 0)])
+    options = [("grpc.so_reuseport", 0), *options]
+    server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[handler], options=options)
     address = f"127.0.0.1:{port}"
     bound = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
     server.start()

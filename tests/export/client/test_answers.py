@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import math
 import socket
+import time
 
 import grpc
 import numpy as np
@@ -136,6 +137,30 @@ def test_calls_go_on_while_a_server_is_replaced(handler):
             with serving(handler, port=first):
                 while not (handler.calls and other.calls):  # and is found again
                     client.predict(REQUEST)
+
+
+def test_servers_that_hang_up_on_idle_clients_are_called_again(handler):
+    """Both would otherwise count as gone for good, since calls go to connected servers alone."""
+    handler.outputs = SOUND
+    other, idle = Answering(), [("grpc.max_connection_idle_ms", 100)]
+    with serving(handler, options=idle) as one, serving(other, options=idle) as two:
+        targets = [f"127.0.0.1:{one}", f"127.0.0.1:{two}"]
+
+        async def awaited():
+            async with AsyncTwinClient(targets, timeout_s=20) as client:
+                for _ in range(2):
+                    handler.calls = other.calls = 0
+                    while not (handler.calls and other.calls):
+                        await client.predict(REQUEST)
+                    await asyncio.sleep(0.5)
+
+        with TwinClient(targets, timeout_s=20) as client:
+            for _ in range(2):
+                handler.calls = other.calls = 0
+                while not (handler.calls and other.calls):
+                    client.predict(REQUEST)
+                time.sleep(0.5)
+        asyncio.run(awaited())
 
 
 def test_a_server_that_cannot_take_calls_has_them_made_on_the_next():
