@@ -55,6 +55,7 @@ EXTRAS["dev"] = [
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "jsonschema>=4.23",
+    "cryptography>=42",  # certificates of the client's TLS tests
     "promql-parser>=0.5",
     "ruff>=0.6",
     "mypy>=1.11",

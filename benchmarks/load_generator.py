@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,16 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from export.client.base_client import PREDICT
-from export.client.channel import channel_options, target_uri
+from export.client.client import TwinClient
 from export.client.replay import one_request
 from export.client.request import normalise
+from export.contract.errors import ServingError
 from export.contract.tensors import encode
 from export.protos import serving_pb2
 
 _READY = "sending"
 _LEAD_SECONDS = 0.2
+_MOST_OPEN = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +107,23 @@ def requests_of(path: Path, model_name: str) -> list[bytes]:
     return messages
 
 
+class _BytesClient(TwinClient):
+    """The client with requests and answers as bytes, so that the generator costs the machine as little as it can."""
+
+    def _method(self, path: str, request: Any, response: Any) -> list[Any]:
+        del request, response
+        return [channel.unary_unary(path) for channel in self._channels]
+
+    def send(self, message: bytes) -> bytes:
+        """The answer to a serialised Predict request, with the client's own round robin and retries."""
+        answer: bytes = self._call(self._predict, message, None)
+        return answer
+
+    def connect(self) -> None:
+        """Waits until a server is connected."""
+        grpc.channel_ready_future(self._channels[0]).result(self.timeout_s)
+
+
 class OpenLoop:
     """Sends requests at a fixed rate over several connections.
 
@@ -126,48 +145,37 @@ class OpenLoop:
     ) -> None:
         self._requests = requests
         self._rate = rate
-        self._timeout_s = timeout_s
-        self._channels = [grpc.insecure_channel(target_uri(targets), channel_options()) for _ in range(connections)]
-        # No serialisers: bytes leave as they are, so the generator costs the machine as little as it can.
-        self._calls = [channel.unary_unary(PREDICT) for channel in self._channels]
+        self._clients = [_BytesClient(targets, timeout_s=timeout_s) for _ in range(connections)]
+        self._pool = futures.ThreadPoolExecutor(_MOST_OPEN, thread_name_prefix="call")
         self._rows: list[tuple[float, float, int, int, float]] = []
-        self._open = threading.Semaphore(0)
 
     def run(self, seconds: float, stop: threading.Event) -> LoadResult:
         """Sends until the time is over or `stop` is set, then waits for every answer."""
-        for channel in self._channels:
-            grpc.channel_ready_future(channel).result(self._timeout_s)
+        for client in self._clients:
+            client.connect()
         start = time.monotonic() + _LEAD_SECONDS
-        count = 0
         for count in range(int(seconds * self._rate)):
             intended = start + count / self._rate
             if stop.wait(max(0.0, intended - time.monotonic())):
                 break
-            self._send(count, intended)
-        else:
-            count = int(seconds * self._rate)
-        for _ in range(count):
-            self._open.acquire()
-        for channel in self._channels:
-            channel.close()
+            self._pool.submit(self._send, count, intended)
+        self._pool.shutdown()
+        for client in self._clients:
+            client.close()
         columns = [np.array(column) for column in zip(*sorted(self._rows), strict=True)] or [np.empty(0)] * 5
         return LoadResult(columns[0], columns[1], columns[2].astype(np.int32), columns[3].astype(np.int64), columns[4])
 
     def _send(self, number: int, intended: float) -> None:
         sent_late = time.monotonic() - intended
-        call = self._calls[number % len(self._calls)]
-        future = call.future(self._requests[number % len(self._requests)], timeout=self._timeout_s)
-
-        def note(done: Any) -> None:
-            latency = time.monotonic() - intended
-            code = done.code().value[0]
-            version = 0
-            if code == 0:
-                version = serving_pb2.PredictResponse.FromString(done.result()).model_spec.version.value
-            self._rows.append((intended, latency, code, version, sent_late))
-            self._open.release()
-
-        future.add_done_callback(note)
+        code = version = 0
+        try:
+            answer = self._clients[number % len(self._clients)].send(self._requests[number % len(self._requests)])
+        except ServingError as error:
+            code = error.code
+        latency = time.monotonic() - intended
+        if not code:
+            version = serving_pb2.PredictResponse.FromString(answer).model_spec.version.value
+        self._rows.append((intended, latency, code, version, sent_late))
 
 
 class RunningLoad:

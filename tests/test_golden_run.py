@@ -118,7 +118,9 @@ def test_a_new_run_starts_from_it(root):
 
 
 def test_the_old_export_passes_the_gate(root):
-    assert gate(root / "model")["parity"]["figures"]["requests"] == 20
+    checks = gate(root / "model")
+    assert checks["parity"]["figures"]["requests"] == 20
+    assert checks["signatures"]["detail"].endswith("made before adjusted: what its graph adjusts it does not say")
 
 
 def test_a_new_export_passes_the_gate_and_answers_as_the_old_one(root):
@@ -135,6 +137,7 @@ def test_the_old_export_is_refreshed(root):
     shutil.copytree(root / "model", root / "watched" / "1700000000")
     report = fresh_twin("refresh", "--base-path", root / "watched", "--run", root / "run")
     assert report["items"] == 122
+    assert "max_candidates" not in json.loads((Path(report["path"]) / "assets.extra/export.json").read_text())
     assert_same_probes(report["path"], root / "model")
 
 
@@ -144,4 +147,8 @@ def test_the_old_export_answers_requests_as_it_did(root):
             request = root / f"request-{place}.json"
             request.write_text(json.dumps(asked["request"]), encoding="utf-8")
             given = ("--server", server.address, "--model", root / "model", "--request", request, "--timeout", 60)
-            assert_alike(twin("predict", *given), asked["answer"], SCORED)
+            answer = twin("predict", *given)
+            assert answer.pop("adjusted") is None  # its graph adjusts and does not say so
+            times = [behaviour["time"] for behaviour in asked["request"].get("history", ())]
+            assert answer.pop("behaviours_seen") == sum(time < asked["request"]["request_time"] for time in times)
+            assert_alike(answer, asked["answer"], SCORED)

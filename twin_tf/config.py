@@ -225,6 +225,8 @@ class ServingConfig:
     Attributes:
         warmup_lengths: history widths that warm-up requests carry.
         warmup_candidates: candidate counts that warm-up requests carry.
+        max_candidates: how many candidates, or items of `item_projection`, one user's row may hold. The graph refuses
+            more: the scores of a call need memory in proportion to candidates times behaviours.
         probes: requests with the trainer's own scores that `validate` replays.
         table: type of the projection table. `float16` and `bfloat16` halve it; the search and the attention then both
             read the rounded rows. A model of `precision: bfloat16` loses nothing with a bfloat16 table.
@@ -232,12 +234,17 @@ class ServingConfig:
 
     warmup_lengths: tuple[int, ...] = (1, 1000)
     warmup_candidates: tuple[int, ...] = (1, 100)
+    max_candidates: int = 2000
     probes: int = 1000
     table: Literal["float32", "float16", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if self.probes < 1 or min((*self.warmup_lengths, *self.warmup_candidates), default=0) < 1:
             raise ConfigError("probes, warmup_lengths and warmup_candidates must be at least 1, and none of them empty")
+        if self.max_candidates < max(2, *self.warmup_candidates):
+            raise ConfigError(
+                f"max_candidates must be at least 2 and the largest of warmup_candidates, not {self.max_candidates}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ Example:
     ...     answers = await asyncio.gather(*(client.predict(request) for request in requests))
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -12,11 +13,16 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from export.client.base_client import ModelCalls, read_outputs, states_by_version
+from export.client.answer import click_response, read_outputs, states_by_version
+from export.client.attempts import Attempts, connected
+from export.client.base_client import ModelCalls
 from export.client.request import ClickRequest, ClickResponse
 from export.contract.tensors import Array
 
 __all__ = ["AsyncTwinClient", "ClickRequest", "ClickResponse"]
+
+_LOOK_S = 0.005
+"""Between looks at connections that are being made: the event loop has no cheaper way to wait for the first of many."""
 
 
 class AsyncTwinClient(ModelCalls):
@@ -32,10 +38,13 @@ class AsyncTwinClient(ModelCalls):
             return grpc.aio.secure_channel(uri, credentials, options=options)
         return grpc.aio.insecure_channel(uri, options=options)
 
+    def _follow_states(self) -> None:
+        """Nothing: a channel of asyncio says its state when it is asked."""
+
     async def predict(self, request: ClickRequest | Mapping[str, Any], timeout_s: float | None = None) -> ClickResponse:
         """As `TwinClient.predict`."""
         message, inputs = self._click_message(request)
-        return self._click_response(await self._call(self._predict, message, timeout_s), inputs)
+        return click_response(await self._call(self._predict, message, timeout_s), inputs, self.model_name)
 
     async def call(
         self,
@@ -53,7 +62,8 @@ class AsyncTwinClient(ModelCalls):
 
     async def close(self) -> None:
         """Closes the connections; running calls are cancelled."""
-        await self._channel.close()
+        for channel in self._channels:
+            await channel.close()
 
     async def __aenter__(self) -> "AsyncTwinClient":
         return self
@@ -63,9 +73,29 @@ class AsyncTwinClient(ModelCalls):
     ) -> None:
         await self.close()
 
-    async def _call(self, method: Any, message: Any, timeout_s: float | None) -> Any:
+    async def _call(self, method: Sequence[Any], message: Any, timeout_s: float | None) -> Any:
+        """As `TwinClient._call`."""
         timeout = self._deadline(timeout_s)
-        try:
-            return await method(message, timeout=timeout)
-        except grpc.RpcError as error:
-            raise self._explained(error, timeout) from error
+        attempts = Attempts(self._rotation, timeout)
+        while True:
+            server = attempts.next_server(await self._connected(attempts))
+            try:
+                answer = await method[server](message, timeout=attempts.remaining())
+            except grpc.RpcError as error:
+                pause = attempts.pause_after(error.code())
+                if pause is None:
+                    raise self._explained(error, timeout) from error
+                await asyncio.sleep(pause)
+            else:
+                attempts.succeeded()
+                return answer
+
+    async def _connected(self, attempts: Attempts) -> list[bool] | None:
+        """Which servers are connected, as soon as it is known."""
+        if len(self._channels) == 1:
+            return None
+        while True:
+            ready = connected([channel.get_state(try_to_connect=True) for channel in self._channels])
+            if ready is not None or not attempts.remaining():
+                return ready
+            await asyncio.sleep(_LOOK_S)

@@ -1,28 +1,33 @@
 """What the sync and the asyncio client share: every call but the waiting for its answer.
 
-Requests become messages, answers become arrays, and gRPC's errors the exceptions of `export.contract.errors`, here
-alone.
+Requests become messages and gRPC's errors the exceptions of `export.contract.errors`, here alone.
 """
 
 import abc
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 
-from export.client.channel import MOST_RETRIES, channel_options, target_uri
-from export.client.request import ClickRequest, ClickResponse, normalise
-from export.contract.errors import DataLossError, ServingError, error_for
-from export.contract.tensors import Array, decode, encode
+from export.client.attempts import MOST_RETRIES, Rotation
+from export.client.channel import channel_options, target_uris
+from export.client.request import ClickRequest, normalise
+from export.contract.errors import ServingError, error_for
+from export.contract.tensors import Array, encode
 from export.protos import serving_pb2
-from twin_tf.features.request_names import CANDIDATE_ITEM
 
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema
 
-_STATES = {value: name for name, value in serving_pb2.ModelVersionStatus.State.items()}
-_ANSWERS = ("probability", "weights_version", "table_version", "unknown_items")
+_ADVICE = "check that the server runs and listens there (`twin-tf serve` starts a local one)"
+_TLS_ADVICE = "check that it speaks TLS, that its certificate names this host, and that credentials trust its authority"
+_OF_TLS = re.compile("handshake failed|verification check failed", re.IGNORECASE)
+LONGEST_TIMEOUT_S = 86_400.0
+"""A day: who would wait longer has mistaken the unit."""
+
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
@@ -31,20 +36,21 @@ class ModelCalls(abc.ABC):
     """One model on one or several servers; `TwinClient` and `AsyncTwinClient` say what it takes.
 
     Args:
-        targets: `host:port`, or several of them. One host name is resolved anew while the client lives, so a headless
-            service may grow and shrink behind it; of several, each is resolved once.
+        targets: `host:port`, or several of them. Each name is resolved anew while the client lives, so a headless
+            service may grow and shrink behind it.
         model_name: the served model.
         version: ask for this version; the newest if None.
         label: ask for the version that the server's configuration gives this label.
         schema: the model's (`assets.extra/schema.yaml`); needed where item ids are strings, which are then hashed by
             the pipeline's own function.
-        timeout_s: the deadline of a call, in seconds.
+        timeout_s: the deadline of a call, in seconds, at most a day.
         max_receive_bytes: the largest answer taken (gRPC's own default is 4 MiB).
         max_retries: 0 to 3.
-        credentials: of `grpc.ssl_channel_credentials`; a plain connection if None.
+        credentials: of `grpc.ssl_channel_credentials`; a plain connection if None. Each server's certificate must name
+            the host that `targets` calls it by.
 
     Raises:
-        ValueError: no target, a target without a port, a host name that does not resolve, or a setting out of range.
+        ValueError: no target, a target without a port, or a setting out of range.
     """
 
     def __init__(
@@ -65,28 +71,37 @@ class ModelCalls(abc.ABC):
         self.version = version
         self.label = label
         self.schema = schema
-        self.timeout_s = _positive(timeout_s)
+        self.timeout_s = checked_timeout(timeout_s)
         if version is not None and label is not None:
             raise ValueError(f"version {version} and label {label!r} exclude each other; give one of them")
-        options = channel_options(max_receive_bytes, max_retries)
-        self._channel = self._open(target_uri(self.addresses), options, credentials)
-        self._predict = self._channel.unary_unary(
-            PREDICT,
-            request_serializer=serving_pb2.PredictRequest.SerializeToString,
-            response_deserializer=serving_pb2.PredictResponse.FromString,
+        uris, options = target_uris(self.addresses), channel_options(max_receive_bytes)
+        self._rotation = Rotation(len(uris), max_retries)
+        self._channels = [self._open(uri, options, credentials) for uri in uris]
+        self._predict = self._method(PREDICT, serving_pb2.PredictRequest, serving_pb2.PredictResponse)
+        self._model_status = self._method(
+            MODEL_STATUS, serving_pb2.GetModelStatusRequest, serving_pb2.GetModelStatusResponse
         )
-        self._model_status = self._channel.unary_unary(
-            MODEL_STATUS,
-            request_serializer=serving_pb2.GetModelStatusRequest.SerializeToString,
-            response_deserializer=serving_pb2.GetModelStatusResponse.FromString,
-        )
+        self._follow_states()
 
     @abc.abstractmethod
     def _open(self, uri: str, options: list[tuple[str, Any]], credentials: grpc.ChannelCredentials | None) -> Any:
         """A grpc.Channel or a grpc.aio.Channel."""
 
+    @abc.abstractmethod
+    def _follow_states(self) -> None:
+        """Begins to follow which channels are connected; called once, when all are open."""
+
+    def _method(self, path: str, request: Any, response: Any) -> list[Any]:
+        """A method as each server has it."""
+        return [
+            channel.unary_unary(
+                path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
+            )
+            for channel in self._channels
+        ]
+
     def _deadline(self, timeout_s: float | None) -> float:
-        return self.timeout_s if timeout_s is None else _positive(timeout_s)
+        return self.timeout_s if timeout_s is None else checked_timeout(timeout_s)
 
     def _click_message(
         self, request: ClickRequest | Mapping[str, Any]
@@ -116,22 +131,11 @@ class ModelCalls(abc.ABC):
         if self.label is not None:
             spec.version_label = self.label
 
-    def _click_response(self, response: serving_pb2.PredictResponse, inputs: Mapping[str, Array]) -> ClickResponse:
-        outputs = read_outputs(response)
-        missing = [name for name in _ANSWERS if name not in outputs]
-        if missing:
-            raise DataLossError(f"the answer lacks {', '.join(missing)}; is {self.model_name!r} a TWIN model?")
-        # Batching on the server pads: the caller gets back as many columns as it sent.
-        outputs["probability"] = outputs["probability"][:, : inputs[CANDIDATE_ITEM].shape[1]]
-        return ClickResponse(
-            **{name: outputs[name] for name in _ANSWERS}, model_version=response.model_spec.version.value
-        )
-
     def _explained(self, error: grpc.RpcError, timeout: float) -> ServingError:
         code, details = error.code(), (error.details() or "no details").strip()
         where, number = ", ".join(self.addresses), code.value[0]
         if code == grpc.StatusCode.UNAVAILABLE:
-            advice = "check that the server runs and listens there (`twin-tf serve` starts a local one)"
+            advice = _TLS_ADVICE if _OF_TLS.search(details) else _ADVICE
             return error_for(number, f"no server answers at {where} ({details}); {advice}")
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
             return error_for(number, f"no answer from {where} within {timeout:g} s; raise timeout_s or send less")
@@ -144,29 +148,16 @@ class ModelCalls(abc.ABC):
         return error_for(number, details)
 
 
-def read_outputs(response: serving_pb2.PredictResponse) -> dict[str, Array]:
-    """The outputs of an answer by name.
+def checked_timeout(timeout_s: float) -> float:
+    """A deadline that gRPC can keep.
 
     Raises:
-        DataLossError: a tensor that cannot be read.
+        ValueError: not a number above 0, or more than a day.
     """
-    try:
-        return {name: decode(tensor) for name, tensor in response.outputs.items()}
-    except ValueError as error:
-        raise DataLossError(f"the server's answer cannot be read: {error}") from error
-
-
-def states_by_version(response: serving_pb2.GetModelStatusResponse) -> dict[int, str]:
-    """Version -> state, newest first; the reason behind it where a version was refused."""
-    entries = sorted(response.model_version_status, key=lambda entry: -entry.version)
-    return {
-        entry.version: _STATES.get(entry.state, str(entry.state))
-        + (f": {entry.status.error_message}" if entry.status.error_message else "")
-        for entry in entries
-    }
-
-
-def _positive(timeout_s: float) -> float:
-    if timeout_s <= 0:
-        raise ValueError(f"timeout_s must be positive, not {timeout_s}")
-    return timeout_s
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float, np.integer, np.floating)):
+        raise ValueError(f"timeout_s must be a number of seconds, not {timeout_s!r}")
+    if not math.isfinite(timeout_s) or not 0 < timeout_s <= LONGEST_TIMEOUT_S:
+        raise ValueError(
+            f"timeout_s must be positive and at most {LONGEST_TIMEOUT_S:g} seconds (a day), not {timeout_s:g}"
+        )
+    return float(timeout_s)

@@ -10,13 +10,18 @@ Example:
     ...     answer.probability
 """
 
+import functools
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import grpc
 
-from export.client.base_client import ModelCalls, read_outputs, states_by_version
+from export.client.answer import click_response, read_outputs, states_by_version
+from export.client.attempts import Attempts, connected
+from export.client.base_client import ModelCalls
 from export.client.request import ClickRequest, ClickResponse
 from export.contract.tensors import Array
 
@@ -26,9 +31,9 @@ __all__ = ["ClickRequest", "ClickResponse", "TwinClient"]
 class TwinClient(ModelCalls):
     """Calls one model on one or several servers; may be shared by threads.
 
-    Calls go to the servers in turn. A call the server could not take (UNAVAILABLE) is made again, on the next server
-    where there are several, at most `max_retries` times within the deadline; nothing else is retried.
-    Arguments: those of `ModelCalls`.
+    Calls go to the servers in turn, as far as they are connected. A call the server could not take (UNAVAILABLE) is
+    made again, on the next server where there are several, at most `max_retries` times within the deadline; nothing
+    else is retried. Arguments: those of `ModelCalls`.
     """
 
     def _open(
@@ -37,6 +42,13 @@ class TwinClient(ModelCalls):
         if credentials is not None:
             return grpc.secure_channel(uri, credentials, options=options)
         return grpc.insecure_channel(uri, options=options)
+
+    def _follow_states(self) -> None:
+        self._states = [grpc.ChannelConnectivity.IDLE for _ in self._channels]
+        self._changed = threading.Condition()
+        if len(self._channels) > 1:  # of one server nothing is to be chosen
+            for place, channel in enumerate(self._channels):
+                channel.subscribe(functools.partial(self._note, place), try_to_connect=True)
 
     def predict(self, request: ClickRequest | Mapping[str, Any], timeout_s: float | None = None) -> ClickResponse:
         """Click probabilities of a request's candidates.
@@ -50,7 +62,7 @@ class TwinClient(ModelCalls):
             ServingError: the exception of the server's code, for example `NotFoundError`, `UnavailableError`.
         """
         message, inputs = self._click_message(request)
-        return self._click_response(self._call(self._predict, message, timeout_s), inputs)
+        return click_response(self._call(self._predict, message, timeout_s), inputs, self.model_name)
 
     def call(
         self,
@@ -83,7 +95,8 @@ class TwinClient(ModelCalls):
 
     def close(self) -> None:
         """Closes the connections; running calls are cancelled."""
-        self._channel.close()
+        for channel in self._channels:
+            channel.close()
 
     def __enter__(self) -> "TwinClient":
         return self
@@ -93,9 +106,32 @@ class TwinClient(ModelCalls):
     ) -> None:
         self.close()
 
-    def _call(self, method: Any, message: Any, timeout_s: float | None) -> Any:
+    def _call(self, method: Sequence[Any], message: Any, timeout_s: float | None) -> Any:
+        """Calls a method, given as that of each server."""
         timeout = self._deadline(timeout_s)
-        try:
-            return method(message, timeout=timeout)
-        except grpc.RpcError as error:
-            raise self._explained(error, timeout) from error
+        attempts = Attempts(self._rotation, timeout)
+        while True:
+            server = attempts.next_server(self._connected(attempts))
+            try:
+                answer = method[server](message, timeout=attempts.remaining())
+            except grpc.RpcError as error:
+                pause = attempts.pause_after(error.code())
+                if pause is None:
+                    raise self._explained(error, timeout) from error
+                time.sleep(pause)
+            else:
+                attempts.succeeded()
+                return answer
+
+    def _note(self, place: int, state: grpc.ChannelConnectivity) -> None:
+        with self._changed:
+            self._states[place] = state
+            self._changed.notify_all()
+
+    def _connected(self, attempts: Attempts) -> list[bool] | None:
+        """Which servers are connected, as soon as it is known."""
+        if len(self._channels) == 1:
+            return None
+        with self._changed:
+            self._changed.wait_for(lambda: connected(self._states) is not None, attempts.remaining())
+            return connected(self._states)

@@ -3,11 +3,13 @@
     {"history": [{"product_id": 819063, "timestamp": 1483361786, "quantity": 1, "price": 2.5, "discount": 0}],
      "user": {"age": "35-44"}, "context": {}, "request_time": 1511716690, "candidates": [819063, 995242]}
 
-Behaviours may come in any order; they are sent oldest first. Columns that are left out are unknown. For a model that
+Behaviours may come in any order; they are sent oldest first. Columns that are left out are unknown. An id above 2^53 is
+safe as text, `"9007199254740993"`: many programs that write JSON round such a number. For a model that
 was trained on clusters a behaviour may say `"cluster_size": 12`; without it, it is one behaviour.
 """
 
 import json
+import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.schema import LONGEST_HISTORY, IdColumn
 
 _CLUSTER_SIZE = "cluster_size"
+_DIGITS = re.compile("-?[0-9]{1,19}")
 _KEYS = ("history", "user", "context", "request_time", "candidates")
 
 
@@ -90,10 +93,19 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
         if not isinstance(values, Mapping):
             raise ConfigError(f"{name} must be an object, not {values!r}")
         _check_columns(name, values, {feature.column for feature in features})
+    item, time = required
+    given = [
+        *((f"history[{place}].{column}", b[column]) for place, b in enumerate(history) for column in required),
+        *((f"candidates[{place}]", value) for place, value in enumerate(candidates)),
+        ("request_time", data["request_time"]),
+    ]
+    for where, value in given:
+        if value is None or value != value:  # NaN alone is not itself
+            raise ConfigError(f"{where} is {json.dumps(value)}; leave out the behaviour or candidate that nobody knows")
     try:
-        times = _whole([behaviour[required[1]] for behaviour in history])
+        times = _whole([behaviour[time] for behaviour in history])
         moment = _whole([data["request_time"]])[0]
-        ids, asked = (_ids(schema.events.item, v) for v in ([b[required[0]] for b in history], candidates))
+        ids, asked = (_ids(schema.events.item, v) for v in ([b[item] for b in history], candidates))
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"ids and times must be whole numbers (ids as in the logs): {error}") from error
     sizes = [behaviour.get(_CLUSTER_SIZE, 1) for behaviour in history]
@@ -133,12 +145,17 @@ def _whole(values: Sequence[Any]) -> npt.NDArray[np.int64]:
     """int64; nothing is rounded."""
     for value in values:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"{value!r} is none")
+            raise ValueError(f"{value!r} is no whole number")
     return np.array(values, np.int64)
 
 
 def _ids(column: IdColumn, values: Sequence[Any]) -> npt.NDArray[np.int64]:
-    return _whole(values) if column.type == "int" else encode_ids(column, values)
+    if column.type == "int":  # whose digits may come as text: many JSON writers round numbers above 2^53
+        return _whole([int(v) if isinstance(v, str) and _DIGITS.fullmatch(v) else v for v in values])
+    for value in values:
+        if not isinstance(value, (str, int)) or isinstance(value, bool):  # a number is the text of its digits
+            raise ValueError(f"{value!r} is no text")
+    return encode_ids(column, values)
 
 
 def answer_as_json(data: Mapping[str, Any], answer: ClickResponse) -> dict[str, Any]:
@@ -148,6 +165,8 @@ def answer_as_json(data: Mapping[str, Any], answer: ClickResponse) -> dict[str, 
     return {
         "candidates": [{"item": item, "probability": value} for item, value in ranked],
         "unknown_items": int(answer.unknown_items[0]),
+        "behaviours_seen": int(answer.behaviours_seen[0]),
+        "adjusted": None if answer.adjusted is None else int(answer.adjusted[0]),
         "weights_version": int(answer.weights_version[0]),
         "table_version": int(answer.table_version[0]),
         "model_version": answer.model_version,

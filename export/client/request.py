@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.client.request_values import check_values, latest_behaviours
 from export.contract.tensors import Array
 from twin_tf.features.request_names import (
     CANDIDATE_COUNT,
@@ -78,6 +79,10 @@ class ClickResponse:
         weights_version: int64 `(B,)`, which training the weights come from.
         table_version: int64 `(B,)`, when the projection table was computed.
         unknown_items: int32 `(B,)`, ids the model does not know.
+        behaviours_seen: int32 `(B,)`, how many behaviours the model may look at: those before `request_time`, of them
+            the latest `history.max_length`.
+        adjusted: int32 `(B,)`, how many values of each user the graph had to adjust, for example an index beyond its
+            vocabulary; None where the version is older than this output.
         model_version: the served version directory.
     """
 
@@ -85,6 +90,8 @@ class ClickResponse:
     weights_version: Array
     table_version: Array
     unknown_items: Array
+    behaviours_seen: Array
+    adjusted: Array | None
     model_version: int
 
 
@@ -95,13 +102,18 @@ def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema 
         request: a `ClickRequest`, or a mapping with the signature's input names. `history_length` and
             `candidate_count` default to the full width; a history of width 0 becomes one padded position of length 0.
         schema: the model's; says whether item ids are text, to be hashed as the pipeline hashed them, and whether
-            `history_count` is needed, which then defaults to 1.
+            `history_count` is needed, which then defaults to 1. A history longer than its `max_length` is cut to the
+            latest behaviours.
 
     Returns:
         Input name -> array with the batch dimension.
 
     Raises:
-        ValueError: a missing or unknown name, a value that is no whole number, or shapes that do not fit together.
+        ValueError: a missing or unknown name, a value that is no whole number, shapes that do not fit together, or
+            values that the graph would have to adjust (`request_values.check_values`).
+
+    Warns:
+        UnseenBehavioursWarning: behaviours after `request_time`.
     """
     values = dict(request.to_inputs() if isinstance(request, ClickRequest) else request)
     missing = [name for name in _REQUIRED if name not in values]
@@ -132,7 +144,8 @@ def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema 
         for name, array in arrays.items():
             if of_history(name) and array.ndim == 2:
                 arrays[name] = np.zeros((users, 1), array.dtype)
-    return arrays
+    check_values(arrays, schema)
+    return arrays if schema is None else latest_behaviours(arrays, schema.history.max_length)
 
 
 def _hashed(name: str, value: Any, schema: "FeatureSchema | None") -> Any:
@@ -165,7 +178,7 @@ def _batched(name: str, value: Any) -> Array:
     if array.size == 0:
         array = array.astype(dtype)
     if array.dtype.kind not in "iu":
-        raise ValueError(f"{name} must hold whole numbers (ids, times or indices), not {array.dtype}")
+        raise ValueError(_no_whole_numbers(name, array))
     if array.dtype != dtype:
         converted = array.astype(dtype)
         if not np.array_equal(converted, array):
@@ -176,6 +189,14 @@ def _batched(name: str, value: Any) -> Array:
     if array.ndim != rank:
         raise ValueError(f"{name} must have {rank} dimensions (or {rank - 1} for one user), not {array.ndim}")
     return array
+
+
+def _no_whole_numbers(name: str, array: Array) -> str:
+    for place, value in np.ndenumerate(array):
+        if value is None or str(value) in ("nan", "NaT", "<NA>"):
+            where = ", ".join(map(str, place))
+            return f"{name}[{where}] is missing ({value}); leave out the behaviour or candidate that nobody knows"
+    return f"{name} must hold whole numbers (ids, times or indices), not {array.dtype}"
 
 
 def _count(arrays: dict[str, Array], name: str, of: str) -> None:

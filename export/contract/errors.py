@@ -121,6 +121,10 @@ class DataLossError(ServingError):
     code, status = 15, "DATA_LOSS"
 
 
+class InvalidAnswerError(DataLossError):
+    """A server's answer that breaks the contract: a missing output, a wrong type or shape, no probabilities."""
+
+
 class UnauthenticatedError(ServingError):
     """The caller's credentials are missing or wrong."""
 

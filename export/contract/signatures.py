@@ -40,6 +40,12 @@ class SignatureContract:
 
 
 _VERSIONS = {"weights_version": TensorContract("int64", 1), "table_version": TensorContract("int64", 1)}
+_COUNTS = {"unknown_items": TensorContract("int32", 1), "adjusted": TensorContract("int32", 1)}
+CLICK_OUTPUTS = {"probability": TensorContract("float32", 2), **_COUNTS, **_VERSIONS}
+"""The outputs of `serving_default`."""
+
+ADJUSTED = "adjusted"
+"""The output that earlier versions lack, whose `export.json` has no `max_candidates`: they adjust and do not say so."""
 
 
 def request_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
@@ -57,16 +63,21 @@ def feature_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
     }
 
 
+def without_adjusted(signatures: Mapping[str, SignatureContract]) -> dict[str, SignatureContract]:
+    """The signatures as earlier versions have them."""
+    return {
+        name: SignatureContract(contract.inputs, {n: c for n, c in contract.outputs.items() if n != ADJUSTED})
+        for name, contract in signatures.items()
+    }
+
+
 def expected_signatures(schema: "FeatureSchema") -> dict[str, SignatureContract]:
     """Every signature of an exported model."""
     request = request_contract(schema)
     item = {"item": TensorContract("int64", 2)}
     projection = {"projection": TensorContract("float32", 3), "found": TensorContract("bool", 2)}
     return {
-        "serving_default": SignatureContract(
-            request,
-            {"probability": TensorContract("float32", 2), "unknown_items": TensorContract("int32", 1), **_VERSIONS},
-        ),
+        "serving_default": SignatureContract(request, CLICK_OUTPUTS),
         "item_projection": SignatureContract(item, {**projection, **_VERSIONS}),
         "live_projection": SignatureContract(
             {**item, **feature_contract(schema)},
@@ -79,7 +90,7 @@ def expected_signatures(schema: "FeatureSchema") -> dict[str, SignatureContract]
                 "item": TensorContract("int64", 3),
                 "score": TensorContract("float32", 3),
                 "valid": TensorContract("bool", 3),
-                "unknown_items": TensorContract("int32", 1),
+                **_COUNTS,
                 **_VERSIONS,
             },
         ),

@@ -51,7 +51,7 @@ _LIST_FIELDS = {
     "uint64": "uint64_val",
 }
 _MOST_ELEMENTS = 1 << 31
-_MOST_FILLED = 1 << 27
+_MOST_DIMENSIONS = 64  # NumPy's own limit; TensorFlow's is 254
 
 if sys.byteorder != "little":
     raise ImportError("export.contract.tensors packs tensors as little-endian bytes and needs a little-endian machine")
@@ -131,21 +131,33 @@ def encode(array: Array, message: graph_pb2.Tensor, typed_fields: bool = False) 
         getattr(message, _LIST_FIELDS[array.dtype.name]).extend(array.ravel().tolist())
 
 
+def missing_values(message: graph_pb2.Tensor) -> int:
+    """How many values a message lacks of those that its shape claims: what a reader has to fill in.
+
+    Nothing is read or filled for it.
+
+    Raises:
+        ValueError: no tensor can have the shape, or the type is not supported.
+    """
+    if message.tensor_content:
+        numpy_dtype(message.dtype)
+        return 0
+    return max(0, _claimed_values(message) - _stored_values(message))
+
+
 def decode(message: graph_pb2.Tensor, exact: bool = True) -> Array:
     """Reads a message into an array (a read-only view of its bytes where it can be).
 
     Args:
         message: with `tensor_content` or typed fields.
         exact: refuse typed fields whose count is not the shape's; otherwise do as TensorFlow does: repeat the last
-            value, or fill with zeros where there is none.
+            value, or fill with zeros where there is none. Ask `missing_values` first how many that are.
 
     Raises:
         ValueError: the content does not fit the shape, or the type is not supported.
     """
+    count = _claimed_values(message)
     shape = tuple(dim.size for dim in message.tensor_shape.dim)
-    count = math.prod(shape)
-    if message.tensor_shape.unknown_rank or min(shape, default=0) < 0 or count > _MOST_ELEMENTS:
-        raise ValueError(f"a tensor cannot have the shape {list(shape)}")
     dtype = numpy_dtype(message.dtype)
     if message.tensor_content:
         if message.dtype == STRING or len(message.tensor_content) != count * dtype.itemsize:
@@ -156,8 +168,6 @@ def decode(message: graph_pb2.Tensor, exact: bool = True) -> Array:
     if len(values) != count:
         if exact:
             raise ValueError(f"{len(values)} values do not fill the shape {list(shape)}")
-        if count - len(values) > _MOST_FILLED:
-            raise ValueError(f"{len(values)} values are far too few for the shape {list(shape)}")
         filler = values[-1:] if len(values) else np.full(1, b"" if message.dtype == STRING else 0, dtype)
         values = np.concatenate([values[:count], np.repeat(filler, max(0, count - len(values)))])
     return values.reshape(shape)
@@ -176,6 +186,28 @@ def enum_name(number: int) -> str:
 
 def _native(array: Array) -> Array:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _claimed_values(message: graph_pb2.Tensor) -> int:
+    """The number of values that a message's shape claims."""
+    dims = message.tensor_shape.dim
+    sizes = [dim.size for dim in dims[:_MOST_DIMENSIONS]]
+    possible = not message.tensor_shape.unknown_rank and len(dims) <= _MOST_DIMENSIONS and min(sizes, default=0) >= 0
+    count = math.prod(sizes) if possible else 0
+    if not possible or count > _MOST_ELEMENTS:
+        shown = f"{sizes[:8]}, and {len(dims) - 8} dimensions more" if len(dims) > 8 else str(sizes)
+        raise ValueError(f"a tensor cannot have the shape {shown}")
+    return count
+
+
+def _stored_values(message: graph_pb2.Tensor) -> int:
+    """The number of values in the typed field of a message's type."""
+    name = numpy_dtype(message.dtype).name
+    if message.dtype == STRING:
+        return len(message.string_val)
+    if name in _BYTES_FIELDS:
+        return len(getattr(message, _BYTES_FIELDS[name])) // np.dtype(name).itemsize
+    return len(message.half_val if name == "float16" else getattr(message, _LIST_FIELDS[name]))
 
 
 def _field_values(message: graph_pb2.Tensor, dtype: np.dtype[Any]) -> Array:

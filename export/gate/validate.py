@@ -22,7 +22,14 @@ import numpy as np
 
 from export.contract.errors import ServingError
 from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file
-from export.contract.signatures import WHOLE_TABLE, SignatureContract, TensorContract, expected_signatures
+from export.contract.signatures import (
+    ADJUSTED,
+    WHOLE_TABLE,
+    SignatureContract,
+    TensorContract,
+    expected_signatures,
+    without_adjusted,
+)
 from export.contract.tensors import Array
 from export.contract.version_layout import version_numbers
 from export.gate import auc_check
@@ -139,7 +146,7 @@ class _Gate:
         answers = False
         with loaded[0].session:
             schema = load_schema(directory / SCHEMA_FILE)
-            if self._try("signatures", lambda: _check_signatures(schema, loaded[0].session.signatures)):
+            if self._try("signatures", lambda: _check_signatures(directory, schema, loaded[0].session.signatures)):
                 self._try("self_check", lambda: _check_self(loaded[0]))
                 self._try("warm_up", lambda: _check_warm_up(loaded[0]))
                 answers = self._try("parity", lambda: self._check_parity(loaded[0]))
@@ -253,15 +260,24 @@ def _check_loads(directory: Path, loaded: list[LoadedVersion]) -> Check:
     return Check("loads", True, "the C++ runtime loads it")
 
 
-def _check_signatures(schema: FeatureSchema, found: dict[str, Signature]) -> Check:
+def _check_signatures(directory: Path, schema: FeatureSchema, found: dict[str, Signature]) -> Check:
     faults = []
-    expected = expected_signatures(schema)
+    expected, said = expected_signatures(schema), ""
+    if "max_candidates" not in _description(directory):
+        expected, said = without_adjusted(expected), f"; made before {ADJUSTED}: what its graph adjusts it does not say"
     faults += [f"signature {name} is missing" for name in sorted(set(expected) - set(found))]
     faults += [f"signature {name} is not in the contract" for name in sorted(set(found) - set(expected))]
     for name in sorted(set(expected) & set(found)):
         faults += _signature_faults(name, expected[name], found[name])
-    detail = "; ".join(faults) or f"{', '.join(sorted(expected))} as the contract has them"
+    detail = ("; ".join(faults) or f"{', '.join(sorted(expected))} as the contract has them") + said
     return Check("signatures", not faults, detail)
+
+
+def _description(directory: Path) -> dict[str, Any]:
+    """The content of `export.json`; empty where there is none, or no mapping in it."""
+    path = directory / EXTRA / "export.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _signature_faults(name: str, expected: SignatureContract, found: Signature) -> list[str]:

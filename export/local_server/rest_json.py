@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from export.contract.errors import InvalidArgumentError, ServingError, error_for
-from export.contract.tensors import STRING, Array, dtype_name, encode, served_name
+from export.contract.tensors import STRING, Array, decode, dtype_name, encode, served_name
 from export.protos import graph_pb2, serving_pb2
 
 _ROW, _COLUMNS, _SIGNATURE, _BASE64 = "instances", "inputs", "signature_name", "b64"
 _INTEGERS = {"int8": 32, "int16": 32, "uint8": 32, "int32": 32, "int64": 64}
 _UNSIGNED = {"uint32": 32, "uint64": 64}
 _UNIMPLEMENTED = 12
+_MOST_NESTED = 64
+_EXACT = 1 << 53  # beyond it a double, which is what most programs make of a JSON number, skips integers
 Signature = Callable[[str], Mapping[str, graph_pb2.TensorInfo]]
 
 
@@ -55,6 +57,12 @@ def read_predict_body(body: bytes, inputs_of: Signature, request: serving_pb2.Pr
     for alias, array in arrays.items():
         encode(array, request.inputs[alias])
     return row
+
+
+def rounded_inputs(request: serving_pb2.PredictRequest) -> list[str]:
+    """The int64 inputs, read from JSON, with numbers beyond 2^53: whoever wrote the JSON may have rounded them."""
+    int64 = {alias: decode(tensor) for alias, tensor in request.inputs.items() if dtype_name(tensor.dtype) == "int64"}
+    return [alias for alias, array in sorted(int64.items()) if np.any((array > _EXACT) | (array < -_EXACT))]
 
 
 def predict_body(outputs: Mapping[str, Array], row: bool) -> dict[str, Any]:
@@ -96,9 +104,26 @@ def _parse(body: bytes) -> dict[str, Any]:
         raise InvalidArgumentError(f"JSON Parse error: {reason} at offset: {error.pos}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, an endless number, endless nesting
         raise InvalidArgumentError("JSON Parse error: Invalid value. at offset: 0") from error
+    _check_nesting(document)
+    if rb"\ud" in body.lower():
+        try:
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:  # half of a pair: no text that any tensor could hold
+            raise InvalidArgumentError("JSON Parse error: The surrogate pair in string is invalid.") from error
     if not isinstance(document, dict):
         raise _format_error(document, "Is not object")
     return document
+
+
+def _check_nesting(document: Any) -> None:
+    """Refuses what is nested deeper than any tensor; whatever reads the rest may then call itself for each level."""
+    level, depth = [document] if isinstance(document, (list, dict)) else [], 0
+    while level:
+        if depth > _MOST_NESTED:
+            raise InvalidArgumentError(f"JSON Parse error: nested deeper than {_MOST_NESTED} levels")
+        children = (c for v in level for c in (v.values() if isinstance(v, dict) else v))
+        level = [child for child in children if isinstance(child, (list, dict))]
+        depth += 1
 
 
 def _of_columns(value: Any, declared: Mapping[str, graph_pb2.TensorInfo]) -> dict[str, Array]:

@@ -31,6 +31,7 @@ import grpc
 from export.contract.errors import ServingError
 from export.contract.version_layout import look, version_numbers
 from export.local_server.grpc_services import GrpcServices
+from export.local_server.limits import Limits
 from export.local_server.rest_server import RestServer
 from export.local_server.served_models import ServedModels, read_model_config, single_model
 from export.local_server.stall_watch import StallWatch
@@ -58,6 +59,7 @@ class LocalServer:
         intra_op_threads: as in `CppSession`.
         inter_op_threads: as in `CppSession`.
         labels_before_load: let a new label name a version that is not available yet.
+        limits: of requests and connections; the defaults of `Limits` if None.
 
     Attributes:
         address: `host:port` of gRPC.
@@ -79,7 +81,9 @@ class LocalServer:
         intra_op_threads: int = 0,
         inter_op_threads: int = 0,
         labels_before_load: bool = False,
+        limits: Limits | None = None,
     ) -> None:
+        limits = limits or Limits()
         for model in config.model_config_list.config:
             _check_directory(Path(model.base_path))
         self._models = ServedModels(
@@ -93,11 +97,11 @@ class LocalServer:
             self._server = grpc.server(
                 futures.ThreadPoolExecutor(workers, thread_name_prefix="request"),
                 handlers=GrpcServices(self._models).handlers(),
-                options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)],
+                options=_grpc_options(limits),
             )
             self.address = f"{host}:{self._bind(host, port)}"
             if rest_port is not None:
-                self._rest = RestServer(self._models, host, rest_port)
+                self._rest = RestServer(self._models, host, rest_port, limits)
         except ValueError:
             self._models.close()
             raise
@@ -150,6 +154,16 @@ class LocalServer:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADING_NICENESS)
         while not self._stopping.wait(self._poll_seconds):
             self._models.refresh()
+
+
+def _grpc_options(limits: Limits) -> list[tuple[str, int]]:
+    idle_ms = int(limits.idle_seconds * 1000)
+    return [
+        ("grpc.max_receive_message_length", limits.request_bytes),  # beyond it, gRPC says RESOURCE_EXHAUSTED
+        ("grpc.max_connection_idle_ms", idle_ms),
+        ("grpc.server_handshake_timeout_ms", idle_ms),  # who connects and says nothing
+        ("grpc.so_reuseport", 0),
+    ]
 
 
 def _check_directory(base: Path) -> None:

@@ -96,7 +96,8 @@ def refresh(
         # Rises even if the clock goes back.
         version, now = loaded.info.weights_version, max(int(time.time()), description.get("table_version", 0) + 1)
         dtype = description.get("table_dtype", "float32")
-        servable = Servable(loaded.model, loaded.schema, loaded.item_ids, version, now, dtype, ready)
+        bound = description.get("max_candidates")  # the graph stays, and with it what it checks
+        servable = Servable(loaded.model, loaded.schema, loaded.item_ids, version, now, dtype, ready, bound)
 
     def write(directory: Path) -> None:
         if not allow_rolled_back:  # by a rollback since this began

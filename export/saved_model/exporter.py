@@ -80,7 +80,16 @@ def make_servable(run: Run, table: str | None = None) -> Servable:
         ConfigError: projections that the type cannot hold.
     """
     version = run.info.weights_version
-    return Servable(run.model, run.schema, run.item_ids, version, version, table or run.config.serving.table)
+    serving = run.config.serving
+    return Servable(
+        run.model,
+        run.schema,
+        run.item_ids,
+        version,
+        version,
+        table or serving.table,
+        max_candidates=serving.max_candidates,
+    )
 
 
 def write_extra(run: Run, source: Manifest | Probes, servable: Servable, version_dir: Path) -> dict[str, Any]:
@@ -119,6 +128,7 @@ def write_extra(run: Run, source: Manifest | Probes, servable: Servable, version
         "projection_width": int(table.shape[1]),
         "signatures": sorted(expected_signatures(run.schema)),
         "probes": len(requests[REQUEST_TIME]),
+        **({} if servable.max_candidates is None else {"max_candidates": servable.max_candidates}),
         **table_report(run, servable, requests),
         "bytes": sum(path.stat().st_size for path in version_dir.rglob("*") if path.is_file()),
     }

@@ -76,7 +76,7 @@ def rescore_probes(run: Run, servable: Servable, probes: Probes, path: Path, tab
     """
 
     def score(**request: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        batch, _ = servable.batch(request)
+        batch, _ = servable.batch(run.model, request)
         scores = run.model.score(batch, table)
         found = scores.long_term.retrieved
         shape = tf.concat([tf.shape(scores.logit), tf.shape(found.position)[-1:]], axis=0)
@@ -108,7 +108,7 @@ def _requests(
         moments = np.unique(np.stack([end.astype(np.int64), time]), axis=1)
         chosen = np.unique(np.linspace(0, moments.shape[1] - 1, per_record).astype(int))
         for seen, moment in moments[:, chosen].T:
-            shown = np.flatnonzero((end == seen) & (time == moment))
+            shown = np.flatnonzero((end == seen) & (time == moment))[: run.config.serving.max_candidates]
             start = max(0, int(seen) - run.config.model.history_length)
             past = slice(start, int(seen))
             request: Request = {

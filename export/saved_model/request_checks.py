@@ -16,15 +16,17 @@ _LEADERS = {"history": HISTORY_ITEM, "item": "item"}
 _COLUMNS = {"history": "behaviours", "candidate": "candidates", "item": "items"}
 
 
-def checked(inputs: Tensors, contracts: Mapping[str, TensorContract]) -> Tensors:
+def checked(inputs: Tensors, contracts: Mapping[str, TensorContract], most_columns: Mapping[str, int]) -> Tensors:
     """The inputs of a signature behind its checks.
 
     All inputs have the same number of users. Inputs of more than one dimension whose names begin with that of
     `history_item` or `item` have its shape, and a third dimension, where there is one, the width of the contract.
+    Bounds come before all computation: what a call needs grows with the product of its widths.
 
     Args:
         inputs: by name.
         contracts: the signature's.
+        most_columns: name -> how many columns an input may have; where none is named, any number.
     """
     ranked = {name: _of_rank(name, inputs[name], contract.rank) for name, contract in contracts.items()}
     sizes = {name: tf.shape(value) for name, value in ranked.items()}
@@ -41,6 +43,10 @@ def checked(inputs: Tensors, contracts: Mapping[str, TensorContract]) -> Tensors
         if contract.width is not None:
             rule = f"{name} must have {contract.width} values for each item, padded with 0"
             checks.append(_require(sizes[name][2:], [contract.width], rule))
+    for name in (name for name in contracts if name in most_columns):
+        most = most_columns[name]
+        rule = f"{name} must have at most {most} {_COLUMNS[name.split('_')[0]]} for a user"
+        checks.append(_require(tf.maximum(sizes[name][1:], most), [most], rule))
     if HISTORY_ITEM in contracts:
         rule = "history_item must not be empty; a user without history sends one column and history_length 0"
         checks.append(_require(tf.minimum(sizes[HISTORY_ITEM][1:], 1), [1], rule))

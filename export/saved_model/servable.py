@@ -14,12 +14,12 @@ from export.saved_model.item_lookup import ItemLookup
 from export.saved_model.projection_table import TOLERANCE, ProjectionTable
 from export.saved_model.request_checks import Tensors, checked
 from export.saved_model.served_weights import ServedWeights
+from twin_tf.config import ServingConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import graph, tf
-from twin_tf.features.request_names import (
-    HISTORY_ITEM,
-)
+from twin_tf.features.request_names import CANDIDATE_ITEM, HISTORY_ITEM
 from twin_tf.features.schema import PADDING, UNKNOWN, FeatureSchema
+from twin_tf.models.index_rows import index_rows
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.request_batch import request_batch
@@ -61,6 +61,8 @@ class Servable(tf.Module):
         table_version: says when the table was computed.
         table_dtype: of the projection table, see `ServingConfig.table`.
         projections: the table's content, where it was computed elsewhere from the same weights.
+        max_candidates: see `ServingConfig.max_candidates`; None where the variables are for an earlier graph, which
+            has no bound and no output `adjusted`.
 
     Raises:
         ConfigError: a projection that `table_dtype` cannot hold, or `projections` of another shape.
@@ -75,9 +77,11 @@ class Servable(tf.Module):
         table_version: int,
         table_dtype: str = "float32",
         projections: npt.NDArray[np.float32] | None = None,
+        max_candidates: int | None = ServingConfig.max_candidates,
     ) -> None:
         super().__init__(name="twin")
         self._schema = schema
+        self.max_candidates = max_candidates
         self.weights = ServedWeights(model)
         self.lookup = ItemLookup(item_ids)
         self.projection = ProjectionTable(model, table_dtype, projections)
@@ -130,7 +134,7 @@ class Servable(tf.Module):
 
     def _concrete(self, body: Callable[[Tensors], Tensors], contract: SignatureContract) -> Any:
         def signature(**inputs: tf.Tensor) -> Tensors:
-            request = checked(inputs, contract.inputs)
+            request = checked(inputs, contract.inputs, self._most_columns())
             outputs = body(request)
             users = tf.shape(next(iter(request.values())))[0]
             versions = {name: tf.fill([users], getattr(self, name).read_value()) for name in _VERSIONS}
@@ -138,15 +142,21 @@ class Servable(tf.Module):
 
         return graph(signature).get_concrete_function(**_specs(contract.inputs))
 
+    def _most_columns(self) -> dict[str, int]:
+        most = {HISTORY_ITEM: self._schema.history.max_length}
+        if self.max_candidates is not None:
+            most |= {CANDIDATE_ITEM: self.max_candidates, "item": self.max_candidates}
+        return most
+
     def _serve(self, model: TwinModel, request: Tensors) -> Tensors:
-        batch, unknown = self.batch(request)
+        batch, counts = self.batch(model, request)
         scores = model.score(batch, self.projection.whole())
         probability = tf.sigmoid(scores.logit)
         real = tf.sequence_mask(batch.targets.count, tf.shape(probability)[1])
-        return {"probability": tf.where(real, probability, 0.0), "unknown_items": unknown}
+        return {"probability": tf.where(real, probability, 0.0), **counts}
 
     def _retrieve(self, model: TwinModel, request: Tensors) -> Tensors:
-        batch, unknown = self.batch(request)
+        batch, counts = self.batch(model, request)
         found = model.score(batch, self.projection.whole()).long_term
         pairs = tf.shape(batch.targets.item)
         width = tf.shape(found.retrieved.position)[2]
@@ -161,7 +171,7 @@ class Servable(tf.Module):
             "item": tf.where(valid, item, tf.constant(-1, tf.int64)),
             "score": tf.where(valid, score, 0.0),
             "valid": valid,
-            "unknown_items": unknown,
+            **counts,
         }
 
     def _item_projection(self, item: tf.Tensor) -> Tensors:
@@ -196,9 +206,9 @@ class Servable(tf.Module):
             users = tf.shape(probe)
             return {"disagreement": tf.fill(users, worst), "checked": tf.fill(users, checked_rows)}
 
-    def batch(self, request: Tensors) -> tuple[Batch, tf.Tensor]:
-        """The inputs of `serving_default` as a batch, and per user how many real ids are not in the catalogue."""
-        return request_batch(request, self._schema, self.lookup.rows)
+    def batch(self, model: TwinModel, request: Tensors) -> tuple[Batch, Tensors]:
+        """The inputs of `serving_default` as a batch, and the counts of `request_batch`."""
+        return request_batch(request, self._schema, self.lookup.rows, index_rows(model))
 
 
 def _check_same_network(before: Path, after: Path) -> None:

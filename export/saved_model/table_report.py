@@ -166,7 +166,7 @@ def rounding_loss(model: TwinModel, servable: Servable, requests: Request) -> tu
 
     @graph
     def compare(request: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        batch, _ = servable.batch(request)
+        batch, _ = servable.batch(model, request)
         true, found = model.score(batch, exact), model.score(batch, rounded)
         width, count = tf.shape(batch.history.item)[1], batch.targets.count
         share = share_found(found.long_term.retrieved, true.long_term.retrieved, width, count)

@@ -36,9 +36,10 @@ def write_warmup(schema: FeatureSchema, config: ServingConfig, requests: Request
     calls: list[tuple[str, Request]] = [("self_check", {"probe": np.array([WHOLE_TABLE], np.int32)})]
     sample = {name: value[:1] for name, value in requests.items()}
     calls.append(("item_projection", {"item": sample[CANDIDATE_ITEM]}))
-    calls.append(("live_projection", _live_sample(schema, sample[CANDIDATE_ITEM])))
+    known = sample[CANDIDATE_ITEM][:, : config.max_candidates // 2]
+    calls.append(("live_projection", _live_sample(schema, known)))
     shaped = [
-        _stretch(schema, sample, length, candidates)
+        _stretch(schema, sample, min(length, schema.history.max_length), candidates)
         for length in config.warmup_lengths
         for candidates in config.warmup_candidates
     ]

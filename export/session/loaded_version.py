@@ -13,10 +13,11 @@ from export.contract.errors import (
     FailedPreconditionError,
     InternalError,
     InvalidArgumentError,
+    ResourceExhaustedError,
     ServingError,
     error_for,
 )
-from export.contract.tensors import Array, decode, encode
+from export.contract.tensors import Array, decode, encode, missing_values
 from export.protos import graph_pb2, serving_pb2
 from export.session.cpp_session import CppSession
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
@@ -24,6 +25,9 @@ from twin_tf.core.tfrecord import CorruptRecordError, read_records
 DEFAULT_SIGNATURE = "serving_default"
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MOST_WARMUP_RECORDS = 1000
+MOST_FILLED = 1 << 20
+"""How many values that a request claims and does not hold are filled in, as TensorFlow does without any bound."""
+
 _METHODS = ("tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress")
 
 
@@ -58,6 +62,7 @@ class LoadedVersion:
         Raises:
             FailedPreconditionError: no such signature.
             InvalidArgumentError: a missing or extra input, a wrong dtype or shape, an unknown output.
+            ResourceExhaustedError: shapes claim far more values than the request holds.
             ServingError: what the graph reports.
         """
         name = request.model_spec.signature_name or DEFAULT_SIGNATURE
@@ -133,6 +138,7 @@ def _read_inputs(definition: graph_pb2.SignatureDef, request: serving_pb2.Predic
             f" Missing but required: {{{','.join(sorted(set(declared) - set(sent)))}}}."
         )
     inputs = {}
+    filled = 0
     for alias in sent:
         if alias not in definition.inputs:
             raise InvalidArgumentError(
@@ -140,6 +146,12 @@ def _read_inputs(definition: graph_pb2.SignatureDef, request: serving_pb2.Predic
                 f" Inputs expected to be in the set {{{','.join(declared)}}}."
             )
         try:
+            filled += missing_values(request.inputs[alias])
+            if filled > MOST_FILLED:
+                raise ResourceExhaustedError(
+                    f"the shape of {alias} claims more values than it holds: {filled} would be filled in, and this "
+                    f"server fills in at most {MOST_FILLED}"
+                )
             inputs[alias] = np.asarray(decode(request.inputs[alias], exact=False))
         except (ValueError, MemoryError) as error:
             raise InvalidArgumentError(f"tensor parsing error: {alias}") from error

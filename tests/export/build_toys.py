@@ -79,7 +79,8 @@ class Toy(tf.Module):
         real = tf.sequence_mask(inputs["candidate_count"], tf.shape(logit)[1], tf.float32)
         _, known = self.rows(inputs["candidate_item"])
         unknown = tf.reduce_sum(tf.cast(~known, tf.int32) * tf.cast(real, tf.int32), 1)
-        return {"probability": tf.sigmoid(logit) * real, "unknown_items": unknown, **self.versions(logit)}
+        counts = {"unknown_items": unknown, "adjusted": tf.zeros_like(unknown)}
+        return {"probability": tf.sigmoid(logit) * real, **counts, **self.versions(logit)}
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], INT64, "item")])
     def item_projection(self, item):
@@ -99,7 +100,8 @@ class Toy(tf.Module):
         item = tf.broadcast_to(inputs["history_item"][:, None, :1], tf.shape(score))
         zeros = tf.zeros_like(score, tf.int32)
         answer = {"position": zeros, "item": item, "score": score, "valid": score > -1e9}
-        return {**answer, "unknown_items": zeros[:, 0, 0], **self.versions(item)}
+        counts = {"unknown_items": zeros[:, 0, 0], "adjusted": zeros[:, 0, 0]}
+        return {**answer, **counts, **self.versions(item)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], INT32, "probe")])
     def self_check(self, probe):
@@ -119,7 +121,7 @@ def requests(count, length=12, candidates=5, seed=3):
     return {
         "history_item": generator.integers(FIRST - 5, FIRST + ROWS + 5, (count, length)),
         "history_length": lengths.astype(np.int32),
-        "history_time": generator.integers(0, 10**6, (count, length)),
+        "history_time": np.sort(generator.integers(0, 10**6, (count, length)), axis=1),
         "history_price": generator.integers(0, 6, (count, length)).astype(np.int32),
         "request_time": generator.integers(10**6, 10**7, count),
         "candidate_item": generator.integers(FIRST - 5, FIRST + ROWS + 5, (count, candidates)),
@@ -147,7 +149,9 @@ def save(toy, directory, functions=None):
     extra = directory / "assets.extra"
     extra.mkdir(exist_ok=True)
     (extra / "schema.yaml").write_text(SCHEMA)
-    (extra / "export.json").write_text(json.dumps({"weights_version": int(toy.version.numpy())}))
+    (extra / "export.json").write_text(
+        json.dumps({"weights_version": int(toy.version.numpy()), "max_candidates": 2000})
+    )
     # The clicks are the better half of the real candidates in this model's own eyes: its AUC is 1.
     real = np.arange(expected.shape[1]) < probes["candidate_count"][:, None]
     label = (real & (expected > np.median(expected[real]))).astype(np.float32)
@@ -198,6 +202,12 @@ def main(root):
         return {**answer, "probability": tf.cast(answer["probability"], tf.float64)}
 
     save(toy, root / "doubles", {**signatures(toy), "serving_default": doubles})
+
+    @tf.function(input_signature=[REQUEST])
+    def silent(inputs):
+        return {name: value for name, value in toy.serve(inputs).items() if name != "adjusted"}
+
+    save(toy, root / "silent", {**signatures(toy), "serving_default": silent})
 
     @tf.function(input_signature=[REQUEST])
     def logits(inputs):

@@ -124,7 +124,7 @@ def in_cpp(directory: Path, calls):
     (directory / "calls.json").write_text(json.dumps(listed))
     script = str(Path(__file__).with_name("cpp_process.py"))
     command = [sys.executable, script, str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     answers = []
     for number in range(len(calls)):

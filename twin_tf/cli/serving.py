@@ -266,12 +266,15 @@ def predict(
     if version is not None and label is not None:
         raise click.UsageError("give --version or --label, not both")
     deadline = (REPLAY_TIMEOUT_S if replays else TIMEOUT_S) if timeout_s is None else timeout_s
-    with TwinClient(servers, model_name, version=version, label=label, timeout_s=deadline) as client:
-        if replays:
+    encoder = None if replays else load_encoder(model)
+    schema = None if encoder is None else encoder.schema
+    settings: dict[str, Any] = {"version": version, "label": label, "timeout_s": deadline, "schema": schema}
+    with TwinClient(servers, model_name, **settings) as client:
+        if encoder is None:
             figures = replay(client, Path(model))
             lines = [f"{name}: {value:.6g}" for name, value in figures.items() if isinstance(value, (int, float))]
             show(figures, as_json, "\n".join(lines))
             return
         data = read_request(request_path or "-")
-        answer = client.predict(encode_request(load_encoder(model), data))
+        answer = client.predict(encode_request(encoder, data))
         click.echo(json.dumps(answer_as_json(data, answer), indent=1))

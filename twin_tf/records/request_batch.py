@@ -1,4 +1,7 @@
-"""A request as a batch: in the served graph, and in Python without a server."""
+"""A request as a batch: in the served graph, and in Python without a server.
+
+Wrong values are put right and counted, never refused: a server joins requests, and one that fails would fail its batch.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -9,48 +12,99 @@ from twin_tf.records.batch import Batch, History, Targets
 
 Tensors = Mapping[str, tf.Tensor]
 
+FARTHEST_TIME = 1 << 62
+"""Times lie within it on both sides of 0, so that no difference of two overflows."""
+
 
 def request_batch(
-    request: Tensors, schema: FeatureSchema, rows: Callable[[tf.Tensor], tf.Tensor]
-) -> tuple[Batch, tf.Tensor]:
+    request: Tensors,
+    schema: FeatureSchema,
+    rows: Callable[[tf.Tensor], tf.Tensor],
+    index_rows: Mapping[str, tf.Tensor | int],
+) -> tuple[Batch, dict[str, tf.Tensor]]:
     """The inputs of `serving_default` as a batch.
 
     Args:
         request: tensors by the names of `request_names`; `B` users, `L` behaviours oldest first, `C` candidates.
         schema: of the model.
         rows: raw item ids, int64 `(...)`, to item rows, int32 `(...)`.
+        index_rows: input that holds indices -> how many rows its table has.
 
     Returns:
-        The batch, and int32 `(B,)`: how many real ids of each user are not in the catalogue.
+        The batch, and counts by output, int32 `(B,)`: `unknown_items`, how many real ids of each user are not in the
+        catalogue; `adjusted`, how many other values of each user were not what a request may hold.
     """
-    columns, width = tf.shape(request[wire.HISTORY_ITEM])[1], tf.shape(request[wire.CANDIDATE_ITEM])[1]
-    length = tf.clip_by_value(request[wire.HISTORY_LENGTH], 0, columns)
-    count = tf.clip_by_value(request[wire.CANDIDATE_COUNT], 0, width)
-    history_rows, candidate_rows = rows(request[wire.HISTORY_ITEM]), rows(request[wire.CANDIDATE_ITEM])
+    sound, adjusted = _adjusted(request, schema, index_rows)
+    history_item, candidate_item = sound[wire.HISTORY_ITEM], sound[wire.CANDIDATE_ITEM]
+    length, count = sound[wire.HISTORY_LENGTH], sound[wire.CANDIDATE_COUNT]
+    behaviour, candidate = (
+        tf.sequence_mask(real, tf.shape(ids)[1]) for real, ids in ((length, history_item), (count, candidate_item))
+    )
+    history_rows, candidate_rows = rows(history_item), rows(candidate_item)
     # A fresh history may hold what happened at the very moment or after it: never seen, as in training.
-    earlier = (request[wire.HISTORY_TIME] < request[wire.REQUEST_TIME][:, None]) & tf.sequence_mask(length, columns)
-    unknown = _count((history_rows == UNKNOWN) & tf.sequence_mask(length, columns))
-    unknown += _count((candidate_rows == UNKNOWN) & tf.sequence_mask(count, width))
-    sizes = tf.ones_like(history_rows)
-    if schema.history.clustered:  # what no cluster can have becomes the nearest that one can
-        sizes = tf.clip_by_value(request[wire.HISTORY_COUNT], 1, LONGEST_HISTORY)
+    earlier = (sound[wire.HISTORY_TIME] < sound[wire.REQUEST_TIME][:, None]) & behaviour
+    unknown = _count((history_rows == UNKNOWN) & behaviour) + _count((candidate_rows == UNKNOWN) & candidate)
     history = History(
         item=history_rows,
-        time=request[wire.HISTORY_TIME],
-        cross={feature.name: request[wire.history_name(feature.name)] for feature in schema.stored_cross},
+        time=sound[wire.HISTORY_TIME],
+        cross={feature.name: sound[wire.history_name(feature.name)] for feature in schema.stored_cross},
         length=length,
-        count=sizes,
+        count=sound[wire.HISTORY_COUNT] if schema.history.clustered else tf.ones_like(history_rows),
     )
     targets = Targets(
         item=candidate_rows,
-        time=request[wire.REQUEST_TIME][:, None],
+        time=sound[wire.REQUEST_TIME][:, None],
         end=_count(earlier)[:, None],
-        context={feature.name: request[wire.context_name(feature.name)][:, None] for feature in schema.stored_context},
+        context={feature.name: sound[wire.context_name(feature.name)][:, None] for feature in schema.stored_context},
         count=count,
     )
-    user = {feature.name: request[wire.user_name(feature.name)] for feature in schema.user}
+    user = {feature.name: sound[wire.user_name(feature.name)] for feature in schema.user}
     nothing = tf.zeros([0, 0])
-    return Batch(history, targets, user, tf.zeros_like(request[wire.REQUEST_TIME]), nothing, nothing), unknown
+    batch = Batch(history, targets, user, tf.zeros_like(sound[wire.REQUEST_TIME]), nothing, nothing)
+    return batch, {"unknown_items": unknown, "adjusted": adjusted}
+
+
+def _adjusted(
+    request: Tensors, schema: FeatureSchema, index_rows: Mapping[str, tf.Tensor | int]
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """The request with every value in its bounds, and how many real values of each user were not, int32 `(B,)`."""
+    sound = dict(request)
+    for name, of in ((wire.HISTORY_LENGTH, wire.HISTORY_ITEM), (wire.CANDIDATE_COUNT, wire.CANDIDATE_ITEM)):
+        sound[name] = tf.clip_by_value(request[name], 0, tf.shape(request[of])[1])
+    for name, known in index_rows.items():
+        index = request[name]
+        sound[name] = tf.where((index >= 0) & (index < known), index, UNKNOWN)
+    if schema.history.clustered:  # what no cluster can have becomes the nearest that one can
+        sound[wire.HISTORY_COUNT] = tf.clip_by_value(request[wire.HISTORY_COUNT], 1, LONGEST_HISTORY)
+    for name in (wire.HISTORY_TIME, wire.REQUEST_TIME):
+        sound[name] = tf.clip_by_value(request[name], tf.constant(-FARTHEST_TIME, tf.int64), FARTHEST_TIME)
+    behaviour = tf.sequence_mask(sound[wire.HISTORY_LENGTH], tf.shape(request[wire.HISTORY_ITEM])[1])
+    sound[wire.HISTORY_TIME] = _not_falling(sound[wire.HISTORY_TIME], behaviour)
+    adjusted = tf.zeros_like(sound[wire.HISTORY_LENGTH])
+    for name, value in sound.items():
+        if value is not request[name]:
+            changed = value != request[name]
+            adjusted += tf.cast(changed, tf.int32) if wire.rank_of(name) == 1 else _count(changed & behaviour)
+    return sound, adjusted
+
+
+def _not_falling(time: tf.Tensor, behaviour: tf.Tensor) -> tf.Tensor:
+    """Times `(B, L)`, each as late as the latest before it; nothing is computed where real ones do not fall."""
+    falls = (time[:, 1:] < time[:, :-1]) & behaviour[:, 1:]
+
+    def risen() -> tf.Tensor:
+        """The running maximum, over spans that double."""
+        return tf.while_loop(
+            lambda span, _: span < tf.shape(time)[1],
+            lambda span, latest: (
+                2 * span,
+                tf.concat([latest[:, :span], tf.maximum(latest[:, span:], latest[:, :-span])], axis=1),
+            ),
+            (tf.constant(1), time),
+            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
+        )[1]
+
+    return tf.cond(tf.reduce_any(falls), risen, lambda: time)
 
 
 def _count(flags: tf.Tensor) -> tf.Tensor:

@@ -23,6 +23,7 @@ EARLIER_DEFAULTS: Mapping[str, Any] = {
     "training.id_dropout": 0.0,
     "training.redraw_tables": False,
     "training.table_gradient": "mean",
+    "serving.max_candidates": 2000,
 }
 """`section.key` -> what its absence from recorded settings means, where that is not the default of today.
 

@@ -38,6 +38,7 @@ from twin_tf.features.request_names import (
     request_inputs,
 )
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
+from twin_tf.models.index_rows import index_rows
 from twin_tf.models.twin import TwinModel
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
@@ -142,7 +143,8 @@ class Run:
         missing = sorted(set(request_inputs(self.schema)) - given.keys())
         if missing:
             raise ValueError(f"the request lacks {', '.join(missing)}")
-        batch, _ = request_batch({name: tf.constant(value) for name, value in given.items()}, self.schema, self._rows)
+        tensors = {name: tf.constant(value) for name, value in given.items()}
+        batch, _ = request_batch(tensors, self.schema, self._rows, index_rows(self.model))
         probability = tf.sigmoid(self.model.score(batch).logit)
         real = tf.sequence_mask(batch.targets.count, tf.shape(probability)[1])
         found: npt.NDArray[np.float32] = tf.where(real, probability, 0.0).numpy()

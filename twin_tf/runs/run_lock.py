@@ -77,8 +77,8 @@ def _difference(directory: Path, config: Config, info: RunInfo) -> str:
     if settings:
         return f"it was begun with other settings, {settings}; only the same command resumes it{_advice(directory)}"
     files = begun.files or info.files  # earlier code noted none
-    mine = {"prepared": info.prepared, "commit": info.commit, "code": info.code, "files": files, "sha256": ""}
-    if dataclasses.replace(begun, **mine) != info:
+    begun = dataclasses.replace(begun, prepared=info.prepared, commit=info.commit, code=info.code)
+    if dataclasses.replace(begun, files=files, sha256="") != info:
         return "it was begun with other data or another --init-from; only the same command resumes it"
     return ""
 

@@ -56,7 +56,7 @@ def test_awaited_errors_are_the_sync_clients(server):
 
 def test_settings_out_of_range_are_refused():
     for settings, words in (
-        ({"timeout_s": 0}, "timeout_s must be positive, not 0"),
+        ({"timeout_s": 0}, "timeout_s must be positive and at most 86400 seconds .a day., not 0"),
         ({"max_retries": 4}, "max_retries must be 0 to 3, not 4"),
         ({"version": 1, "label": "a"}, "version 1 and label 'a' exclude each other"),
     ):

@@ -204,7 +204,7 @@ def test_the_stock_client_can_call(toys, server, run_python):
     assert facts == {
         "version": 12,
         "signature": "serving_default",
-        "names": ["probability", "table_version", "unknown_items", "weights_version"],
+        "names": ["adjusted", "probability", "table_version", "unknown_items", "weights_version"],
         "versions": [1],
         "typed": 200,
         "found": [[True]],

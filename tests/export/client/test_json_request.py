@@ -89,6 +89,21 @@ def test_text_ids_travel_as_their_hashes():
     assert inputs["candidate_item"].tolist() == [[hash_id("cup"), hash_id("5")]]
 
 
+@pytest.mark.parametrize("wrong", [None, float("nan"), 1.5, True, ["tea"], "\ud800"])
+def test_a_text_id_that_is_none_is_refused_not_hashed(wrong):
+    request = {"history": [], "request_time": 2, "candidates": ["cup", wrong]}
+    with pytest.raises(ConfigError):
+        encode_request(encoder("string"), request)
+
+
+def test_the_digits_of_a_large_number_may_come_as_text():
+    large = 2**53 + 1
+    request = {"history": [{"sku": str(large), "at": 1}], "request_time": 2, "candidates": [str(large), "-5", 7]}
+    inputs = normalise(encode_request(encoder(), request))
+    assert inputs["history_item"].tolist() == [[large]]
+    assert inputs["candidate_item"].tolist() == [[large, -5, 7]]
+
+
 def test_behaviours_of_one_moment_keep_their_order():
     history = [{"sku": sku, "at": 5} for sku in (3, 1, 2)]
     inputs = normalise(encode_request(encoder(), {**REQUEST, "history": history}))
@@ -112,7 +127,11 @@ def test_history_user_and_context_may_be_left_out():
         ({"candidates": []}, "candidates must be a list of at least one item id"),
         ({"candidates": ["tea"]}, "ids and times must be whole numbers"),
         ({"candidates": [1.5]}, "ids and times must be whole numbers"),
-        ({"candidates": [None]}, "ids and times must be whole numbers"),
+        ({"candidates": [None]}, "candidates[0] is null; leave out"),
+        ({"candidates": [7, float("nan")]}, "candidates[1] is NaN; leave out"),
+        ({"history": [{"sku": None, "at": 1}]}, "history[0].sku is null; leave out"),
+        ({"history": [{"sku": 1, "at": None}]}, "history[0].at is null; leave out"),
+        ({"request_time": None}, "request_time is null; leave out"),
         ({"candidates": [True]}, "ids and times must be whole numbers"),
         ({"candidates": [2**64]}, "ids and times must be whole numbers"),
         ({"request_time": "noon"}, "ids and times must be whole numbers"),
@@ -184,6 +203,8 @@ def test_the_answer_ranks_the_candidates_as_they_were_named():
         weights_version=np.array([11]),
         table_version=np.array([12]),
         unknown_items=np.array([1], np.int32),
+        behaviours_seen=np.array([4], np.int32),
+        adjusted=np.array([2], np.int32),
         model_version=13,
     )
     assert answer_as_json({"candidates": ["tea", "cup", "pot"]}, answer) == {
@@ -193,6 +214,8 @@ def test_the_answer_ranks_the_candidates_as_they_were_named():
             {"item": "tea", "probability": 0.25},
         ],
         "unknown_items": 1,
+        "behaviours_seen": 4,
+        "adjusted": 2,
         "weights_version": 11,
         "table_version": 12,
         "model_version": 13,

@@ -1,9 +1,14 @@
+import dataclasses
+import warnings
+
 import numpy as np
 import pytest
 
 from export.client.request import ClickRequest, normalise
+from export.client.request_values import UnseenBehavioursWarning, behaviours_seen
 from tests.twin_tf.toy import make_schema
 
+NULL = np.iinfo(np.int64).min
 ONE = {"history_item": [5, 6], "history_time": [1, 2], "request_time": 9, "candidate_item": [7, 8, 9]}
 
 
@@ -62,9 +67,72 @@ def test_an_empty_history_becomes_one_padded_position_of_length_0():
         ({"user_segment": [1, 2]}, "user_segment has 2 rows, candidate_item 1"),
         ({"user_segment": 2**40}, "user_segment holds values outside int32: 1099511627776 to 1099511627776"),
         ({"candidate_item": [[[1]]]}, r"candidate_item must have 2 dimensions \(or 1 for one user\), not 3"),
+        (
+            {"history_time": [2, 1]},
+            r"history_time\[0, 1\] = 1 lies before the behaviour in front of it; send",
+        ),
+        ({"history_price": [2, -1]}, r"history_price\[0, 1\] = -1 is negative; indices are those of FeatureEncoder"),
+        ({"user_segment": -3}, r"user_segment\[0\] = -3 is negative"),
+        ({"context_page": -1}, r"context_page\[0\] = -1 is negative"),
+        ({"history_count": [1, 0]}, r"history_count\[0, 1\] = 0 is no size of a cluster"),
+        ({"history_item": [5, None]}, r"history_item\[1\] is missing \(None\); leave out the behaviour"),
+        ({"candidate_item": [7, float("nan"), 9]}, r"candidate_item\[1\] is missing \(nan\)"),
+        ({"candidate_item": ["tea", None]}, r"candidate_item\[1\] is missing \(None\)"),
+        ({"history_item": [5, NULL]}, r"history_item\[0, 1\] = -9223372036854775808 is what a missing value becomes"),
+        ({"history_time": [NULL, 2]}, r"history_time\[0, 0\] = -9223372036854775808 is what a missing value becomes"),
+        ({"request_time": NULL}, r"request_time\[0\] = -9223372036854775808 is what a missing value becomes"),
     ],
 )
 def test_a_wrong_request_is_one_sentence_and_nothing_is_sent(change, sentence):
     request = {name: value for name, value in {**ONE, **change}.items() if value is not None}
     with pytest.raises(ValueError, match=sentence):
         normalise(request)
+
+
+def test_what_padding_holds_is_nobodys_mistake():
+    padded = {**ONE, "history_item": [5, NULL], "history_time": [1, -7], "history_price": [2, -1], "history_length": 1}
+    assert normalise(padded)["history_length"].tolist() == [1]
+
+
+def test_raw_ids_may_be_negative_but_no_hash_is():
+    negative = {**ONE, "candidate_item": [-7]}
+    assert normalise(negative, make_schema())["candidate_item"].tolist() == [[-7]]
+    schema = make_schema()
+    item = dataclasses.replace(schema.events.item, type="string")
+    items = dataclasses.replace(schema.items, type="string")
+    hashed = dataclasses.replace(schema, items=items, events=dataclasses.replace(schema.events, item=item))
+    with pytest.raises(ValueError, match=r"candidate_item\[0, 0\] = -7 is negative, and hashed ids are not"):
+        normalise(negative, hashed)
+
+
+@pytest.mark.parametrize(("moment", "seen"), [(0, 0), (1, 0), (2, 1), (3, 2), (9, 2)])
+def test_behaviours_after_the_request_are_counted_out_and_warned_of(moment, seen):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        arrays = normalise({**ONE, "request_time": moment})
+    assert behaviours_seen(arrays).tolist() == [seen]
+    assert [warning.category for warning in caught] == [UnseenBehavioursWarning] * (moment < 2)
+    assert all("behaviours_seen" in str(warning.message) for warning in caught)
+
+
+def test_of_a_long_history_the_latest_behaviours_are_sent():
+    schema = make_schema()
+    schema = dataclasses.replace(schema, history=dataclasses.replace(schema.history, max_length=3))
+    times = np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 50, 60], [1, 2, 0, 0, 0, 0]])
+    request = {
+        "history_item": times + 100,
+        "history_time": times,
+        "history_price": times.astype(np.int32),
+        "history_length": [6, 5, 2],
+        "request_time": [10, 10, 10],
+        "candidate_item": [[7]] * 3,
+    }
+    with pytest.warns(UnseenBehavioursWarning):
+        arrays = normalise(request, schema)
+    sent = [arrays["history_time"][user, : arrays["history_length"][user]].tolist() for user in range(3)]
+    assert sent == [[4, 5, 6], [2, 3, 4], [1, 2]]  # the second user's fifth behaviour is not seen anyway
+    assert arrays["history_time"].shape == arrays["history_price"].shape == (3, 3)
+    np.testing.assert_array_equal(arrays["history_item"], arrays["history_time"] + 100)
+    assert behaviours_seen(arrays).tolist() == [3, 3, 2]
+    with pytest.warns(UnseenBehavioursWarning):
+        assert normalise(request)["history_time"].shape == (3, 6)  # without a schema nobody knows how long is too long

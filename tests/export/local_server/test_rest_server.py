@@ -43,7 +43,7 @@ def test_columns_and_rows_get_the_trainers_scores(toys, server, probes, path):
     status, answer = ask(server, "POST", path, {"instances": rows})
     assert status == 200
     assert [sorted(row) for row in answer["predictions"]] == [
-        ["probability", "table_version", "unknown_items", "weights_version"]
+        ["adjusted", "probability", "table_version", "unknown_items", "weights_version"]
     ] * 3
     np.testing.assert_allclose([row["probability"] for row in answer["predictions"]], expected[:3], atol=1e-6)
 

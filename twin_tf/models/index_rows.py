@@ -1,0 +1,19 @@
+"""How many rows the tables have that a request's indices are rows of."""
+
+from twin_tf.core.keras_api import tf
+from twin_tf.features.request_names import context_name, history_name, user_name
+from twin_tf.layers.embeddings import row_count
+from twin_tf.models.twin import TwinModel
+
+
+def index_rows(model: TwinModel) -> dict[str, tf.Tensor | int]:
+    """Input of a request that holds indices -> how many rows its table has.
+
+    Args:
+        model: in the served graph the tables are variables that may grow, and the numbers tensors.
+    """
+    schema = model.schema
+    tables = {history_name(f.name): model.cross_embedding.tables[f.name] for f in schema.stored_cross}
+    tables |= {user_name(f.name): model.user_embeddings[f.name].table for f in schema.user}
+    tables |= {context_name(f.name): model.context_embeddings[f.name].table for f in schema.stored_context}
+    return {name: row_count(table) for name, table in tables.items()}
