@@ -12,10 +12,8 @@ import argparse
 import dataclasses
 import json
 import lzma
-import shutil
 import sys
 import tarfile
-import uuid
 import zipfile
 import zlib
 from collections import Counter
@@ -32,6 +30,7 @@ from twin_tf.core.code_version import code_digest
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.errors import UserError
 from twin_tf.core.files import full_disk
+from twin_tf.core.new_directory import new_directory
 
 REPORT = "import.json"
 DATASETS: dict[str, PublicDataset] = {
@@ -108,10 +107,7 @@ def import_dataset(
     found = _finished(root, same)
     if found is not None:
         return found
-    root.parent.mkdir(parents=True, exist_ok=True)
-    building = root.parent / f".{root.name}.building-{uuid.uuid4().hex[:8]}"
-    try:
-        building.mkdir()
+    with new_directory(root) as building:
         logs = RawLogs(building)
         with progress_line("import", enabled=progress):
             _write(DATASETS[key], logs, opened, seed)
@@ -120,9 +116,6 @@ def import_dataset(
             content["drawn"] = logs.drawn
             content["files"] = {file: counts.to_plain() for file, counts in sorted(logs.files.items())}
         (building / REPORT).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        building.replace(root)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return _report(content, root)
 
 

@@ -19,8 +19,6 @@ the number of targets stays under control.
 """
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +43,7 @@ from beam_pipelines.datasets.simulated_video_app import (
     make_videos,
 )
 from twin_tf.core.dataclass_yaml import ConfigError, build
+from twin_tf.core.new_directory import new_directory
 
 START_MS = 1_704_067_200_000  # 2024-01-01
 _ROWS_PER_FILE = 20_000_000
@@ -124,20 +123,9 @@ def simulate_logs(output_dir: str | Path, **settings: Any) -> dict[str, int]:
         ConfigError: the directory is not empty, or a setting is unknown, of the wrong type or out of range.
     """
     plan = build(Simulation, settings, "simulation")
-    output = Path(output_dir)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"{output} already holds something; name a new directory for the simulated logs")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    work = output.parent / f".{output.name}.unfinished-{os.getpid()}"
-    (work / "truth").mkdir(parents=True)
-    try:
-        counts = _write(work, plan)
-        if output.exists():
-            output.rmdir()
-        work.rename(output)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return counts
+    with new_directory(output_dir) as building:
+        (building / "truth").mkdir()
+        return _write(building, plan)
 
 
 def history_lengths(plan: Simulation) -> Integers:

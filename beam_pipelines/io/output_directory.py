@@ -1,28 +1,21 @@
 """Where a run writes: nothing half-written is ever taken for a result, and nothing of a killed run is ever read.
 
-On a local disk a run builds in `.<name>.building-<random>` beside the output and renames it at the end. It holds a lock
-on a file beside it; a later run removes every such directory whose lock nobody holds. Elsewhere a run
-writes in place: `_STARTED` first, `_SUCCESS` last, and readers refuse a directory without `_SUCCESS`; the next
-run into the same output removes what a run without `_SUCCESS` left.
+On a local disk the output gets its name when it is whole (`twin_tf.core.new_directory`). Elsewhere a run writes in
+place: `_STARTED` first, `_SUCCESS` last, and readers refuse a directory without `_SUCCESS`; the next run into the same
+output removes what a run without `_SUCCESS` left.
 """
 
 import contextlib
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.io.record_writer import read_file, write_file
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.new_directory import check_new, new_directory
 from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: leftovers stay there until somebody removes them
-    fcntl = None  # type: ignore[assignment]
 
 STARTED = "_STARTED"
 DEAD_LETTERS = "dead_letters"
@@ -39,16 +32,12 @@ class OutputDirectory:
     """
 
     def __init__(self, output: str) -> None:
-        if not output:
-            raise ConfigError("the output has no name; name a new directory")
         self.remote = "://" in output
         self.output = output.rstrip("/") if self.remote else output
         if self.remote:
             self._refuse_finished()
             return
-        path = Path(output)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"{output} exists and is not empty; name a new directory or remove it")
+        check_new(output)
 
     def _refuse_finished(self) -> None:
         if not FileSystems.match([self.output + "/**"], limits=[1])[0].metadata_list:
@@ -68,33 +57,13 @@ class OutputDirectory:
             if read_file(self.output, SUCCESS) is not None:
                 FileSystems.delete([FileSystems.join(self.output, STARTED)])
             return
-        target = Path(self.output).absolute()
-        building = target.with_name(f".{target.name}.building-{uuid.uuid4().hex[:8]}")
-        lock = building.with_name(building.name + ".lock")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(target)
-            stream = _take(lock)
-        except OSError as error:
-            raise ConfigError(f"the output {self.output} cannot be written: {error.strerror}") from None
-        try:
+        with new_directory(self.output) as building:
             yield str(building)
-            if (building / SUCCESS).exists():
-                self._rename(building, target)
-                shutil.rmtree(self._kept_letters(), ignore_errors=True)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-            lock.unlink(missing_ok=True)
-            if stream is not None:
-                stream.close()
-
-    def _rename(self, building: Path, target: Path) -> None:
-        try:
-            building.replace(target)
-        except OSError as error:
-            raise ConfigError(
-                f"{self.output} was filled by another while this run was at work, and is left so: {error.strerror}"
-            ) from None
+            whole = (building / SUCCESS).exists()
+            if not whole:
+                shutil.rmtree(building)
+        if whole:
+            shutil.rmtree(self._kept_letters(), ignore_errors=True)
 
     def keep_dead_letters(self, building: str) -> str:
         """Moves the dead letters of a failed run beside the output; returns where they are, nothing without any."""
@@ -121,28 +90,3 @@ class OutputDirectory:
             if content
             else Manifest.load(self.output, verify=False)
         )
-
-
-def _take(lock: Path) -> BinaryIO | None:
-    """Opens and locks a file; None where a living process holds the lock."""
-    stream = lock.open("ab")
-    try:
-        if fcntl is not None:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
-        return None
-    return stream
-
-
-def _sweep(target: Path) -> None:
-    """Removes what killed runs into the same output left behind."""
-    if fcntl is None:
-        return
-    for lock in target.parent.glob(f".{target.name}.building-*.lock"):
-        stream = _take(lock)
-        if stream is None:
-            continue
-        shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-        lock.unlink(missing_ok=True)
-        stream.close()

@@ -15,7 +15,6 @@ training targets too.
 import dataclasses
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
 from twin_tf.core.files import sha256_of_file
+from twin_tf.core.new_directory import check_new, new_directory
 from twin_tf.core.progress import progress_bar
 from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.schema import FIRST_KNOWN
@@ -81,9 +81,7 @@ def make_item_embeddings(
     """
     if width < 1:
         raise ConfigError(f"width must be at least 1, not {width}")
-    root = Path(output)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ConfigError(f"{output} exists and is not empty; name a new directory or remove it")
+    check_new(output)
     manifest = Manifest.load(prepared, verify=verify)
     if manifest.schema.history.clustered:
         raise ConfigError(
@@ -96,10 +94,7 @@ def make_item_embeddings(
     if not len(item):
         raise ConfigError(f"{prepared} has no behaviour before its training window ends; check the split times")
     vectors = _factorise(user, item, len(ids), width, seed)
-    building = root.with_name(f".{root.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    try:
-        building.mkdir(parents=True)
+    with new_directory(output) as building:
         np.save(building / EMBEDDINGS, vectors, allow_pickle=False)
         digest = sha256_of_file(building / EMBEDDINGS)
         made = EmbeddingManifest(
@@ -109,11 +104,6 @@ def make_item_embeddings(
         plain = dataclasses.asdict(made)
         (building / MANIFEST).write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
         (building / SUCCESS).write_bytes(b"")
-        if root.exists():
-            root.rmdir()
-        building.rename(root)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)  # renamed by now, unless something failed
     return plain
 
 

@@ -287,7 +287,7 @@ def test_history_lengths_keep_their_median_and_their_longest() -> None:
 
 def test_an_existing_directory_is_kept_and_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(ConfigError, match=r"already holds something; name a new directory for the simulated logs$"):
+    with pytest.raises(ConfigError, match=r"exists and is not empty; name a new directory or remove it$"):
         simulate_logs(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     (tmp_path / "empty").mkdir()

@@ -152,7 +152,7 @@ def test_bad_settings_are_one_sentence(arguments, words, prepared, tmp_path):
         (("predict", "--model", "{model}", "--replay", "--request", "x"), 2, "give either --request FILE or"),
         (("predict", "--model", "{tmp}", "--replay"), 2, "has no probes"),
         (("predict", "--model", "{model}", "--request", "{request}", "--timeout", "0"), 1, "timeout_s must be"),
-        (("simulate", "--output", "{run}"), 2, "already holds something"),
+        (("simulate", "--output", "{run}"), 2, "exists and is not empty"),
         (("simulate", "--output", "{tmp}/logs", "--set", "user=3"), 2, "unknown key 'user'; did you mean 'users'?"),
         (("simulate", "--output", "{tmp}/logs", "--set", "users"), 2, "must read name=number"),
         (("simulate", "--output", "{tmp}/logs", "--users", "0"), 2, "users must be at least 1, not 0"),
