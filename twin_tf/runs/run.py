@@ -286,7 +286,12 @@ def finished_checkpoint(directory: Path, *, verify: bool = True) -> str:
         ConfigError: the directory is not a run, training has not ended, or a file is damaged.
     """
     info = load_info(directory)
-    checkpoint = tf.train.latest_checkpoint(str(directory / CHECKPOINTS))
+    try:
+        checkpoint = tf.train.latest_checkpoint(str(directory / CHECKPOINTS))
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{directory / CHECKPOINTS}/checkpoint is damaged; copy the run anew or train it again"
+        ) from error
     if not info.weights_version or checkpoint is None:
         raise ConfigError(f"{directory} has no finished training: train it to the end first")
     if info.steps and Path(checkpoint).name != checkpoint_name(info.steps):

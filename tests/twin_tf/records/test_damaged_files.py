@@ -182,6 +182,11 @@ def test_every_file_of_a_run_is_checked(run: Path, tmp_path: Path) -> None:
             load_run(copy)
         one_sentence(refused.value, copy / name if name != "checkpoints/checkpoint" else copy)
         (copy / name).write_bytes(whole)
+    named = (copy / "checkpoints/checkpoint").read_bytes()
+    (copy / "checkpoints/checkpoint").write_bytes(b"model_checkpoint_path: \xe9")
+    with pytest.raises(ConfigError, match="checkpoints/checkpoint is damaged"):
+        load_run(copy)
+    (copy / "checkpoints/checkpoint").write_bytes(named)
     (copy / "vocabularies/topic.json").unlink()
     with pytest.raises(DamagedFileError, match=r"topic\.json cannot be read \(No such file or directory\), but"):
         evaluate_run(copy, tmp_path)
