@@ -44,11 +44,10 @@ class TwinClient(ModelCalls):
         return grpc.insecure_channel(uri, options=options)
 
     def _follow_states(self) -> None:
-        self._states = [grpc.ChannelConnectivity.IDLE for _ in self._channels]
-        self._changed = threading.Condition()
+        self._states = _States(len(self._channels))
         if len(self._channels) > 1:  # of one server nothing is to be chosen
             for place, channel in enumerate(self._channels):
-                channel.subscribe(functools.partial(self._note, place), try_to_connect=True)
+                channel.subscribe(functools.partial(self._states.note, place), try_to_connect=True)
 
     def predict(self, request: ClickRequest | Mapping[str, Any], timeout_s: float | None = None) -> ClickResponse:
         """Click probabilities of a request's candidates.
@@ -123,15 +122,30 @@ class TwinClient(ModelCalls):
                 attempts.succeeded()
                 return answer
 
-    def _note(self, place: int, state: grpc.ChannelConnectivity) -> None:
+    def _connected(self, attempts: Attempts) -> list[bool] | None:
+        """Which servers are connected, as soon as it is known."""
+        return None if len(self._channels) == 1 else self._states.wait(attempts.remaining())
+
+
+class _States:
+    """What the channels' own threads say of them; knows no client, so that one that is forgotten can go.
+
+    Args:
+        channels: how many.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._states = [grpc.ChannelConnectivity.IDLE] * channels
+        self._changed = threading.Condition()
+
+    def note(self, place: int, state: grpc.ChannelConnectivity) -> None:
+        """A channel's new state."""
         with self._changed:
             self._states[place] = state
             self._changed.notify_all()
 
-    def _connected(self, attempts: Attempts) -> list[bool] | None:
-        """Which servers are connected, as soon as it is known."""
-        if len(self._channels) == 1:
-            return None
+    def wait(self, timeout_s: float) -> list[bool] | None:
+        """`attempts.connected` of the states, waited for until there is an answer."""
         with self._changed:
-            self._changed.wait_for(lambda: connected(self._states) is not None, attempts.remaining())
+            self._changed.wait_for(lambda: connected(self._states) is not None, timeout_s)
             return connected(self._states)

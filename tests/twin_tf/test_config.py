@@ -239,6 +239,7 @@ def test_the_schema_in_the_documents_is_read(tmp_path):
     [
         ("training.dense_learning_rate=.nan", "dense_learning_rate must be a positive number"),
         ("training.embedding_learning_rate=-1", "embedding_learning_rate must be a positive number"),
+        ("serving.max_candidates=99", "max_candidates must be at least 2 and the largest of warmup_candidates, not 99"),
         ("serving.probes=0", "probes, warmup_lengths and warmup_candidates must be at least 1"),
     ],
 )

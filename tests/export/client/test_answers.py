@@ -2,9 +2,11 @@
 
 import asyncio
 import dataclasses
+import gc
 import math
 import socket
 import time
+import weakref
 
 import grpc
 import numpy as np
@@ -161,6 +163,17 @@ def test_servers_that_hang_up_on_idle_clients_are_called_again(handler):
                     client.predict(REQUEST)
                 time.sleep(0.5)
         asyncio.run(awaited())
+
+
+def test_a_client_that_is_forgotten_leaves_no_thread(handler):
+    handler.outputs = SOUND
+    with serving(handler) as port:
+        client = TwinClient([f"127.0.0.1:{port}", f"localhost:{port}"], timeout_s=20)
+        client.predict(REQUEST)
+        alive = weakref.ref(client)
+        del client
+        gc.collect()
+        assert alive() is None
 
 
 def test_a_server_that_cannot_take_calls_has_them_made_on_the_next():

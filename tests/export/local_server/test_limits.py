@@ -6,6 +6,7 @@ import re
 import socket
 import types
 
+import grpc
 import pytest
 
 from export.contract.errors import InvalidArgumentError, ResourceExhaustedError
@@ -241,14 +242,15 @@ def test_a_number_that_json_may_have_rounded_is_answered_with_a_warning(rest, nu
 # --- connections ---
 
 
-@pytest.fixture
-def hasty():
-    server = LocalServer(
-        config_pb2.ModelServerConfig(), port=0, rest_port=0, limits=Limits(request_bytes=1 << 16, idle_seconds=0.3)
-    )
+@contextlib.contextmanager
+def local_server(**limits):
+    """A server without a model."""
+    server = LocalServer(config_pb2.ModelServerConfig(), port=0, rest_port=0, limits=Limits(**limits))
     server.start()
-    yield server
-    server.stop(0)
+    try:
+        yield server
+    finally:
+        server.stop(0)
 
 
 SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"  # how every HTTP/2 connection begins
@@ -265,22 +267,21 @@ SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"  # how 
     ],
     ids=["rest, silent", "rest, half a line", "rest, half a body", "grpc, silent", "grpc, no call"],
 )
-def test_a_connection_on_which_nothing_comes_is_closed(hasty, kind, sent, answered):
-    host, port = getattr(hasty, kind).split(":")
-    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
-        connection.sendall(sent)
-        received = b""
-        while piece := connection.recv(1 << 16):  # the socket's time limit fails the test, nothing else ends it
-            received += piece
+def test_a_connection_on_which_nothing_comes_is_closed(kind, sent, answered):
+    with local_server(idle_seconds=0.3) as hasty:
+        host, port = getattr(hasty, kind).split(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
+            connection.sendall(sent)
+            received = b""
+            while piece := connection.recv(1 << 16):  # the socket's time limit fails the test, nothing else ends it
+                received += piece
     assert received.startswith(answered)
     if kind == "rest_address":
         assert bool(received) == bool(answered)
 
 
-def test_a_message_beyond_the_limit_is_refused_by_code(hasty):
-    import grpc
-
-    with grpc.insecure_channel(hasty.address) as channel:
+def test_a_message_beyond_the_limit_is_refused_by_code():
+    with local_server(request_bytes=1 << 16) as server, grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
         with pytest.raises(grpc.RpcError) as raised:
             call(b"\0" * (1 << 17), timeout=PATIENCE_S)

@@ -303,6 +303,7 @@ def test_the_description_says_what_was_exported(model, run):
     assert description["schema_fingerprint"] == run.schema.fingerprint
     assert 50 <= description["probes"] <= 60
     assert description["run"] == "run"
+    assert description["max_candidates"] == 2000
     assert description["model"] == to_plain(run.config.model, defaults=True)
     assert description["signatures"] == [
         "item_projection", "live_projection", "retrieve", "self_check", "serving_default",

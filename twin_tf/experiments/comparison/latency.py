@@ -34,9 +34,10 @@ def export(run: str, output: str, length: int) -> None:
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, history_length=length))
     model, ids = build_model(root, config, info)
     tf.train.Checkpoint(model=model).restore(finished_checkpoint(root)).expect_partial()
-    servable = Servable(model, schema_of(config), ids, 1, 1)
-    tf.saved_model.save(servable, output, signatures=servable.signatures)
     schema = schema_of(config)
+    schema = dataclasses.replace(schema, history=dataclasses.replace(schema.history, max_length=length))
+    servable = Servable(model, schema, ids, 1, 1)
+    tf.saved_model.save(servable, output, signatures=servable.signatures)
     sizes: dict[str, Any] = {
         "ids": ids[2:].tolist(),
         "cross": {f.name: info.cardinalities[f.name] for f in schema.stored_cross},
