@@ -11,6 +11,7 @@ from beam_pipelines.clustering.cluster_user import Floats
 from beam_pipelines.io.record_writer import read_file
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.contract import CONTRACT
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import format as keys
 from twin_tf.records.format import Manifest
@@ -22,7 +23,7 @@ def read_metadata(prepared: str, scratch: Path) -> tuple[dict[str, bytes], Manif
     if text is None or success is None:
         raise ConfigError(f"{prepared} is not finished prepared data: it lacks {keys.MANIFEST} or {keys.SUCCESS}")
     manifest = Manifest.from_json(text.decode("utf-8"), str(scratch))
-    kept = [name for name in manifest.files if name.startswith(("vocabularies/", "items/"))]
+    kept = [name for name in manifest.files if name.startswith(("vocabularies/", "items/", CONTRACT))]
     copied = {name: read_file(prepared, name) for name in (*kept, keys.SCHEMA)}
     for name, content in copied.items():
         if content is None:

@@ -14,6 +14,7 @@ import numpy as np
 from export.client.channel import MOST_RETRIES, channel_options, target_uri
 from export.client.request import ClickRequest, ClickResponse, normalise
 from export.contract.errors import DataLossError, ServingError, error_for
+from export.contract.signatures import CONTRACT_OUTPUT
 from export.contract.tensors import Array, decode, encode
 from export.protos import serving_pb2
 from twin_tf.features.request_names import CANDIDATE_ITEM
@@ -124,7 +125,9 @@ class ModelCalls(abc.ABC):
         # Batching on the server pads: the caller gets back as many columns as it sent.
         outputs["probability"] = outputs["probability"][:, : inputs[CANDIDATE_ITEM].shape[1]]
         return ClickResponse(
-            **{name: outputs[name] for name in _ANSWERS}, model_version=response.model_spec.version.value
+            **{name: outputs[name] for name in _ANSWERS},
+            model_version=response.model_spec.version.value,
+            contract=outputs.get(CONTRACT_OUTPUT),
         )
 
     def _explained(self, error: grpc.RpcError, timeout: float) -> ServingError:

@@ -79,6 +79,8 @@ class ClickResponse:
         table_version: int64 `(B,)`, when the projection table was computed.
         unknown_items: int32 `(B,)`, ids the model does not know.
         model_version: the served version directory.
+        contract: int64 `(B,)`, what the weights take indices for, see `export.client.contract_check`; None from models
+            that were exported before there were contracts.
     """
 
     probability: Array
@@ -86,6 +88,7 @@ class ClickResponse:
     table_version: Array
     unknown_items: Array
     model_version: int
+    contract: Array | None = None
 
 
 def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema | None" = None) -> dict[str, Array]:

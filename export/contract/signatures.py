@@ -24,11 +24,13 @@ class TensorContract:
     """One input or output: NumPy dtype name and number of dimensions; dimension 0 is the user (batch) dimension.
 
     `width` is the size of dimension 2 of an input where only one will do; it is checked in the graph, not declared.
+    `later` marks an output that models exported before there were digests lack.
     """
 
     dtype: str
     rank: int
     width: int | None = None
+    later: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,16 @@ class SignatureContract:
     outputs: Mapping[str, TensorContract]
 
 
-_VERSIONS = {"weights_version": TensorContract("int64", 1), "table_version": TensorContract("int64", 1)}
+CONTRACT_OUTPUT = "contract"
+"""Of every signature: the contract of the weights, `twin_tf.features.contract.Contract.number`, for each user."""
+
+_VERSIONS = {
+    "weights_version": TensorContract("int64", 1),
+    "table_version": TensorContract("int64", 1),
+    CONTRACT_OUTPUT: TensorContract("int64", 1, later=True),
+}
+_DIGESTS = {"assets": TensorContract("int64", 1, later=True), "understood": TensorContract("int64", 2, later=True)}
+"""Of `self_check`: the digest of the assets, and the contracts whose indices mean the same, its own the first."""
 
 
 def request_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
@@ -85,6 +96,11 @@ def expected_signatures(schema: "FeatureSchema") -> dict[str, SignatureContract]
         ),
         "self_check": SignatureContract(
             {"probe": TensorContract("int32", 1)},
-            {"disagreement": TensorContract("float32", 1), "checked": TensorContract("int32", 1), **_VERSIONS},
+            {
+                "disagreement": TensorContract("float32", 1),
+                "checked": TensorContract("int32", 1),
+                **_DIGESTS,
+                **_VERSIONS,
+            },
         ),
     }

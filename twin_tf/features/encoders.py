@@ -12,6 +12,7 @@ Example:
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.contract import CONTRACT, Contract, check_recorded, contract_of
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn, load_schema
 
 IntArray = npt.NDArray[np.int32]
@@ -54,13 +56,15 @@ class FeatureEncoder:
         schema: the feature schema.
         fitted: feature name -> vocabulary values in index order (list of text) for vocabularies, or boundaries (list of
             floats) for numeric features with quantiles. Every feature whose encoding is `fitted` must be there.
+        earlier: digests of the contracts that this one grew from.
 
     Raises:
         ConfigError: a fitted feature is missing.
     """
 
-    def __init__(self, schema: FeatureSchema, fitted: Mapping[str, Sequence[Any]]) -> None:
+    def __init__(self, schema: FeatureSchema, fitted: Mapping[str, Sequence[Any]], earlier: Sequence[str] = ()) -> None:
         self.schema = schema
+        self.earlier = tuple(earlier)
         self.fitted = {name: list(values) for name, values in fitted.items()}
         missing = [f.name for f in schema.features if f.encoding_or_fail.fitted and f.name not in self.fitted]
         if missing:
@@ -70,6 +74,11 @@ class FeatureEncoder:
             for f in schema.features
             if f.encoding_or_fail.kind == "vocabulary"
         }
+
+    @cached_property
+    def contract(self) -> Contract:
+        """What its indices mean, as it is compared and recorded."""
+        return contract_of(self, self.earlier)
 
     def cardinality(self, feature: Feature) -> int:
         """Rows of the feature's embedding table, padding and unknown included."""
@@ -154,7 +163,7 @@ class FeatureEncoder:
         return np.array(known_rows, dtype=np.int32)[positions]
 
     def save(self, directory: str | Path) -> None:
-        """Writes `schema.yaml` and `vocabularies/<feature>.json`."""
+        """Writes `schema.yaml`, `vocabularies/<feature>.json` and `contract.json`."""
         import yaml
 
         root = Path(directory)
@@ -165,13 +174,15 @@ class FeatureEncoder:
                 content = {"kind": feature.encoding_or_fail.kind, "values": self.fitted[feature.name]}
                 path = root / "vocabularies" / f"{feature.name}.json"
                 path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        (root / CONTRACT).write_text(self.contract.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, directory: str | Path) -> "FeatureEncoder":
         """Reads what `save` wrote.
 
         Raises:
-            ConfigError: the directory holds no schema, or a fitted feature has no file.
+            ConfigError: the directory holds no schema, a fitted feature has no file, or a file was changed after it
+                was made, see `twin_tf.features.contract`.
         """
         root = Path(directory)
         schema = load_schema(root / "schema.yaml")
@@ -180,7 +191,9 @@ class FeatureEncoder:
             path = root / "vocabularies" / f"{feature.name}.json"
             if feature.encoding_or_fail.fitted and path.exists():
                 fitted[feature.name] = json.loads(path.read_text(encoding="utf-8"))["values"]
-        return cls(schema, fitted)
+        encoder = cls(schema, fitted)
+        encoder.earlier = check_recorded(root, encoder)
+        return encoder
 
 
 def places_in_lists(offsets: IdArray) -> tuple[IdArray, IdArray]:
