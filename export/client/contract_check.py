@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from export.client.request import ClickResponse
 
 
-def check_contract(client: "TwinClient", answer: "ClickResponse", contract: Contract) -> None:
+def check_answer(client: "TwinClient", answer: "ClickResponse", contract: Contract) -> None:
     """Whether an answer comes from weights that understand what was encoded by a contract.
 
     A model that was exported before there were contracts says none, and is taken as it is.

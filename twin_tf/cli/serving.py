@@ -250,7 +250,7 @@ def predict(
     twin-tf predict --server a:8500 --server b:8500 --version 1700000000 --model model --request request.json
     """
     from export.client.client import TwinClient
-    from export.client.contract_check import check_contract
+    from export.client.contract_check import check_answer
     from export.client.json_request import answer_as_json, encode_request, load_encoder, read_request
     from export.client.replay import replay
 
@@ -268,5 +268,5 @@ def predict(
         data = read_request(request_path or "-")
         encoder = load_encoder(model)
         answer = client.predict(encode_request(encoder, data))
-        check_contract(client, answer, encoder.contract)
+        check_answer(client, answer, encoder.contract)
         click.echo(json.dumps(answer_as_json(data, answer), indent=1))

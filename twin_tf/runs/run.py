@@ -1,7 +1,7 @@
 """A run directory: everything that training leaves behind and export needs, and nothing else.
 
 run/config.yaml     model, training and serving settings, with the schema; every setting written out
-    schema.yaml, vocabularies/, items/items.parquet     copied from the prepared data
+    schema.yaml, vocabularies/, contract.json, items/items.parquet      as in the prepared data
     items/seen.npy  which items it was trained on, see `twin_tf.records.seen_items`
     items/search_state.npy  what the search keeps of each item, where it is one by frozen item embeddings
     run.json        cardinalities, fingerprint, weights version, where the data were

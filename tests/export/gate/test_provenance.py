@@ -4,6 +4,7 @@ One model, exported by today's code from the golden run, and copies of it with o
 rewrite the list of files too: what the weights say of the assets finds it.
 """
 
+import dataclasses
 import json
 import shutil
 import tarfile
@@ -11,14 +12,21 @@ import tarfile
 import numpy as np
 import pytest
 
+from export.client.client import TwinClient
+from export.client.contract_check import check_answer
+from export.client.replay import load_probes, one_request
+from export.contract.errors import FailedPreconditionError
 from export.contract.file_manifest import MANIFEST, fault, write_manifest
 from export.contract.probe_file import load_probe_file
 from export.contract.sweep_file import load_sweep
 from export.gate.answer_checks import check_lookup, check_probes, check_values, check_weights
 from export.gate.provenance import check_content, check_contract, check_server, check_versions
 from export.gate.validate import Limits
+from export.local_server.server import start_local_server
+from export.local_server.version_manager import VersionManager
 from export.protos import graph_pb2
 from export.saved_model.exporter import export_run
+from export.session.checkpoint import Checkpoint
 from export.session.loaded_version import LoadedVersion
 from tests.export.toy_servable import with_variables
 from tests.golden.make_golden import GOLDEN
@@ -228,8 +236,6 @@ def test_a_row_that_no_probe_uses_is_found_if_it_is_no_number(root, tmp_path):
 
 
 def names_of(model):
-    from export.session.checkpoint import Checkpoint
-
     with Checkpoint(model) as checkpoint:
         return checkpoint.names
 
@@ -274,6 +280,34 @@ def test_a_server_too_old_for_the_graph_is_refused(root):
     assert check_server(saved, "2.21.0").unchecked
     with pytest.raises(ValueError, match="'latest' is no release of TensorFlow"):
         Limits(server_version="latest")
+
+
+def test_a_client_that_encodes_by_other_vocabularies_is_told(root, tmp_path):
+    shutil.copytree(root / "new", tmp_path / "base/7")
+    own = FeatureEncoder.load(root / "new/assets.extra")
+    swapped = FeatureEncoder(own.schema, {**own.fitted, "age_group": own.fitted["age_group"][::-1]})
+    more = {**own.fitted, "age_group": [*own.fitted["age_group"], "new one"]}
+    grown = FeatureEncoder(own.schema, more, [own.contract.digest])
+    request = one_request(load_probes(root / "new")[0], 0)
+    with start_local_server(tmp_path / "base") as server, TwinClient(server.address, timeout_s=60) as client:
+        answer = client.predict(request)
+        assert answer.contract.tolist() == [own.contract.number]
+        for encoder in (own, grown):
+            check_answer(client, answer, encoder.contract)
+        with pytest.raises(FailedPreconditionError, match="version 7 of 'twin' was trained with another contract than"):
+            check_answer(client, answer, swapped.contract)
+        check_answer(client, dataclasses.replace(answer, contract=None), swapped.contract)  # of an earlier model
+
+
+def test_the_stand_in_refuses_a_version_that_is_not_what_was_exported(copy, tmp_path):
+    edited(copy, "schema.yaml", "unit: ms", "unit: s")
+    base = tmp_path / "base"
+    base.mkdir()
+    copy.rename(base / "7")
+    manager = VersionManager("twin", base)
+    manager.refresh()
+    words = "version 7 is not what was exported: assets.extra/schema.yaml has "
+    assert manager.failure().message.startswith(words)
 
 
 def base_with(directory, extra):
