@@ -158,22 +158,19 @@ def _projection_faults(version: LoadedVersion, sweep: Sweep) -> list[str]:
 
 def check_lookup(version: LoadedVersion, schema: FeatureSchema) -> Check:
     """Whether each id of the catalogue, and no other, is found in its row by both signatures that look items up."""
-    directory = version.version_dir
-    with Checkpoint(directory) as checkpoint:
+    with Checkpoint(version.version_dir) as checkpoint:
         if "lookup/ids" not in checkpoint.names:
-            return Check("lookup", not is_signed(directory), f"{BEFORE}: its catalogue cannot be read")
+            return _no_catalogue("lookup", version.version_dir)
         known, rows = checkpoint.read("lookup/ids"), checkpoint.read("lookup/item_rows")
-        features, table = checkpoint.read("weights/item_features"), checkpoint.read("projection/table")
-    if len(np.unique(known)) != len(known) or not np.array_equal(np.sort(rows), np.arange(len(rows)) + FIRST_KNOWN):
-        return Check("lookup", False, "the catalogue has an id twice, or rows that are not one for each id")
-    faults = _catalogue_faults(directory, known, rows, features)
+        table = checkpoint.read("projection/table")
+    faults = []
     for start in range(0, len(known), _ITEMS_A_CALL):
         part = slice(start, start + _ITEMS_A_CALL)
         answer = version.session.run("item_projection", {"item": known[None, part]}, ["projection", "found"])
         if not answer["found"].all():
             lost = known[part][~answer["found"][0]]
             faults.append(f"{len(lost)} items of the catalogue are not found, for example {lost[0]}")
-        if not np.array_equal(answer["projection"][0], _as_floats(table[rows[part]])):
+        elif not np.array_equal(answer["projection"][0], _as_floats(table[rows[part]])):
             faults.append("items of the catalogue have the projections of others")
         if faults:
             break
@@ -181,17 +178,32 @@ def check_lookup(version: LoadedVersion, schema: FeatureSchema) -> Check:
     return first_faults("lookup", faults, f"all {len(known)} items are found in their rows, and no others")
 
 
-def _catalogue_faults(directory: Path, known: Array, rows: Array, features: Array) -> list[str]:
-    """Whether ids and features by row are those that were exported."""
+def check_catalogue(directory: Path) -> Check:
+    """Whether ids and features of the items lie in the rows in which they were exported."""
+    with Checkpoint(directory) as checkpoint:
+        if "lookup/ids" not in checkpoint.names:
+            return _no_catalogue("catalogue", directory)
+        known, rows = checkpoint.read("lookup/ids"), checkpoint.read("lookup/item_rows")
+        features = checkpoint.read("weights/item_features")
+    if len(np.unique(known)) != len(known) or not np.array_equal(np.sort(rows), np.arange(len(rows)) + FIRST_KNOWN):
+        return Check("catalogue", False, "it has an id twice, or rows that are not one for each id")
     catalogue = load_catalogue(directory)
     if catalogue is None:
-        return [f"{CATALOGUE_FILE} is missing; export it again"] if is_signed(directory) else []
+        signed = is_signed(directory)
+        return Check("catalogue", not signed, f"{CATALOGUE_FILE} is missing; export it again" if signed else BEFORE)
     ids = np.zeros(len(known) + FIRST_KNOWN, np.int64)
     ids[rows] = known
     found = catalogue_of(ids, features)
-    if found.items != catalogue.items or found.ids_sha256 != catalogue.ids_sha256:
-        return ["the catalogue has other ids in its rows than were exported"]
-    return ["items have other features than were exported"] if found != catalogue else []
+    faults = []
+    if (found.items, found.ids_sha256) != (catalogue.items, catalogue.ids_sha256):
+        faults.append("it has other ids in its rows than were exported")
+    if found.features_sha256 != catalogue.features_sha256:
+        faults.append("its items have other features than were exported")
+    return first_faults("catalogue", faults, f"{len(known)} items with ids and features as they were exported")
+
+
+def _no_catalogue(name: str, directory: Path) -> Check:
+    return Check(name, not is_signed(directory), f"{BEFORE}: its catalogue cannot be read")
 
 
 def _stranger_faults(version: LoadedVersion, schema: FeatureSchema, known: Array, table: Array) -> list[str]:

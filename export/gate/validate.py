@@ -7,8 +7,8 @@ Checks, in order: the directory and its schema; every file as it was exported, i
 size; no XLA-only function; only operations of the stock server image; a server of the release in use runs the graph; it
 loads in the C++ runtime; exactly the contract's signatures; versions as its files say; `self_check` passes; the warm-up
 requests pass; enough probes; served probabilities equal the trainer's on the probes; the other signatures too, and over
-values of every table; every item is found in its row; every number of the weights is finite; and, where a base path is
-named, the contract is that of the version published last, and the AUC not below its.
+values of every table; every item is found in its row, and lies where it was exported; every number of the weights is
+finite; and, where a base path is named, the contract is that of the version published last, and the AUC not below its.
 
 A check that cannot be made fails, unless it is allowed by name: `--allow-unchecked auc`.
 """
@@ -18,6 +18,7 @@ import functools
 import json
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file
 from export.contract.signatures import WHOLE_TABLE
 from export.contract.tensors import Array
 from export.gate import auc_check
-from export.gate.answer_checks import check_lookup, check_probes, check_values, check_weights
+from export.gate.answer_checks import check_catalogue, check_lookup, check_probes, check_values, check_weights
 from export.gate.check import Check, first_faults
 from export.gate.op_allowlist import operation_names, refused_operations
 from export.gate.provenance import (
@@ -58,6 +59,8 @@ GRAPH_LIMIT = 2 << 30
 CAN_BE_UNCHECKED = ("server", "contract", "auc")
 """Checks that need something which may be missing, and so can be allowed to be left out."""
 _XLA = "_XlaMustCompile"
+_DAMAGED = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What a file raises whose content is not what it should be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,18 +175,27 @@ class _Gate:
             if self._try("signatures", lambda: check_signatures(schema, loaded[0].session.signatures)):
                 answers = self._check_answers(loaded[0], schema)
         # The new one is unloaded: never two models in memory.
+        self._try("catalogue", lambda: check_catalogue(directory))
         self._try("weights", lambda: check_weights(directory))
         if base_path is not None:
             self._check_against(base_path, answers)
 
     def _check_answers(self, version: LoadedVersion, schema: FeatureSchema) -> bool:
         self._try("self_check", lambda: self._check_self(version))
-        self._try("versions", lambda: check_versions(self._directory, self._said))
+        if self._said:
+            self._try("versions", lambda: check_versions(self._directory, self._said))
         self._try("warm_up", lambda: _check_warm_up(version))
-        probes = load_probe_file(self._directory)
-        self._try("probes", lambda: check_probes(self._directory, probes))
-        parity = self._try("parity", lambda: self._check_parity(version, probes))
-        self._try("values", lambda: check_values(version, probes, self._limits.tolerance))
+        probes: list[Probes] = []
+
+        def enough() -> Check:
+            probes.append(load_probe_file(self._directory))
+            return check_probes(self._directory, probes[0])
+
+        self._try("probes", enough)
+        if not probes:
+            return False
+        parity = self._try("parity", lambda: self._check_parity(version, probes[0]))
+        self._try("values", lambda: check_values(version, probes[0], self._limits.tolerance))
         self._try("lookup", lambda: check_lookup(version, schema))
         return parity
 
@@ -211,7 +223,7 @@ class _Gate:
             found = check()
         except ServingError as error:
             found = Check(name, False, error.sentence)
-        except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             found = Check(name, False, str(error).split("\n", 1)[0])
         if found.unchecked:
             allowed = name in self._limits.allow_unchecked

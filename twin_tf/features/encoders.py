@@ -181,8 +181,8 @@ class FeatureEncoder:
         """Reads what `save` wrote.
 
         Raises:
-            ConfigError: the directory holds no schema, a fitted feature has no file, or a file was changed after it
-                was made, see `twin_tf.features.contract`.
+            ConfigError: the directory holds no schema, a fitted feature has no file or one that cannot be read, or a
+                file was changed after it was made, see `twin_tf.features.contract`.
         """
         root = Path(directory)
         schema = load_schema(root / "schema.yaml")
@@ -190,10 +190,23 @@ class FeatureEncoder:
         for feature in schema.features:
             path = root / "vocabularies" / f"{feature.name}.json"
             if feature.encoding_or_fail.fitted and path.exists():
-                fitted[feature.name] = json.loads(path.read_text(encoding="utf-8"))["values"]
+                fitted[feature.name] = _read_values(path)
         encoder = cls(schema, fitted)
         encoder.earlier = check_recorded(root, encoder)
         return encoder
+
+
+def _read_values(path: Path) -> list[Any]:
+    """The values of a vocabulary, or boundaries, in a file that `save` wrote."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))["values"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read as a vocabulary: {error!r}; take it from where it was made"
+        ) from error
+    if not isinstance(values, list):
+        raise ConfigError(f"{path} must hold a list of values, not {type(values).__name__}")
+    return values
 
 
 def places_in_lists(offsets: IdArray) -> tuple[IdArray, IdArray]:

@@ -4,9 +4,12 @@ One model, exported by today's code from the golden run, and copies of it with o
 rewrite the list of files too: what the weights say of the assets finds it.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -19,7 +22,7 @@ from export.contract.errors import FailedPreconditionError
 from export.contract.file_manifest import MANIFEST, fault, write_manifest
 from export.contract.probe_file import load_probe_file
 from export.contract.sweep_file import load_sweep
-from export.gate.answer_checks import check_lookup, check_probes, check_values, check_weights
+from export.gate.answer_checks import check_catalogue, check_lookup, check_probes, check_values, check_weights
 from export.gate.provenance import check_content, check_contract, check_server, check_versions
 from export.gate.validate import Limits
 from export.local_server.server import start_local_server
@@ -27,6 +30,7 @@ from export.local_server.version_manager import VersionManager
 from export.protos import graph_pb2
 from export.saved_model.exporter import export_run
 from export.session.checkpoint import Checkpoint
+from export.session.child_process import child_environment
 from export.session.loaded_version import LoadedVersion
 from tests.export.toy_servable import with_variables
 from tests.golden.make_golden import GOLDEN
@@ -170,33 +174,31 @@ def test_probes_have_a_floor(copy, root):
     assert "the sweep leaves out values of age_group" in check_probes(copy, whole).detail
 
 
-def lookup_of(model):
+def lookup_of(version):
+    return check_lookup(version, load_schema(version.version_dir / "assets.extra/schema.yaml"))
+
+
+def values_of(version):
+    return check_values(version, load_probe_file(version.version_dir), 1e-5)
+
+
+@contextlib.contextmanager
+def loaded(model):
     version = LoadedVersion(model)
     try:
-        return check_lookup(version, load_schema(model / "assets.extra/schema.yaml"))
+        yield version
     finally:
         version.close()
-
-
-def values_of(model):
-    version = LoadedVersion(model)
-    try:
-        return check_values(version, load_probe_file(model), 1e-5)
-    finally:
-        version.close()
-
-
-def roll(values):
-    return np.roll(values, 1, axis=0)
 
 
 def test_every_signature_says_what_the_trainer_says(root):
-    values = values_of(root / "new")
+    with loaded(root / "new") as version:
+        values, lookup = values_of(version), lookup_of(version)
     assert values.ok, values.detail
     assert values.figures["retrieved_alike"] >= 0.99
     assert values.figures["sweep_served_minus_trained_max"] < 1e-5
-    lookup = lookup_of(root / "new")
     assert lookup.ok and lookup.detail == "all 120 items are found in their rows, and no others", lookup.detail
+    assert check_catalogue(root / "new").detail == "120 items with ids and features as they were exported"
 
 
 def swap(values):
@@ -204,21 +206,31 @@ def swap(values):
     return values
 
 
+def roll(values):
+    return np.roll(values, 1, axis=0)
+
+
 CATALOGUES = {
-    "lookup/item_rows": (swap, "other ids in its rows than were exported"),
-    "lookup/ids": (roll, "not found, for example"),
-    "weights/item_features": (swap, "items have other features than were exported"),
-    "projection/table": (swap, ""),
+    "lookup/item_rows": (swap, "it has other ids in its rows than were exported"),
+    "lookup/ids": (roll, "it has other ids in its rows than were exported"),
+    "weights/item_features": (swap, "its items have other features than were exported"),
 }
 
 
 @pytest.mark.parametrize("name", CATALOGUES)
 def test_items_in_the_rows_of_others_are_found(root, tmp_path, name):
     change, words = CATALOGUES[name]
-    model = with_variables(root / "new", tmp_path / "model", {name: change})
-    checks = [lookup_of(model), values_of(model)]
-    assert not all(check.ok for check in checks)
-    assert words in " ".join(check.detail for check in checks)
+    assert check_catalogue(with_variables(root / "new", tmp_path / "model", {name: change})).detail == words
+
+
+def test_ids_that_are_looked_up_wrongly_are_found(root, tmp_path):
+    with loaded(with_variables(root / "new", tmp_path / "model", {"lookup/starts": roll})) as version:
+        assert "items of the catalogue are not found, for example " in lookup_of(version).detail
+
+
+def test_projections_that_are_not_the_trainers_are_found(root, tmp_path):
+    with loaded(with_variables(root / "new", tmp_path / "model", {"projection/table": swap})) as version:
+        assert "item_projection differs from the trainer's" in values_of(version).detail
 
 
 def test_a_row_that_no_probe_uses_is_found_if_it_is_no_number(root, tmp_path):
@@ -250,7 +262,8 @@ def test_outputs_that_changed_places_are_found(copy):
     found, live = outputs["found"].name, outputs["live"].name
     outputs["found"].name, outputs["live"].name = live, found
     (copy / "saved_model.pb").write_bytes(saved.SerializeToString())
-    check = lookup_of(copy)
+    with loaded(copy) as version:
+        check = lookup_of(version)
     assert check.detail == "live_projection does not tell known items from others by found and live"
 
 
@@ -342,3 +355,18 @@ def test_another_contract_does_not_take_the_place_of_the_published_one(root, tmp
     (other / "7/assets.extra/schema.yaml").unlink()
     check, alike = check_contract(new, other, allowed=False)
     assert check.unchecked and not check.ok
+
+
+def test_the_gate_says_what_is_wrong_with_damaged_probes(copy):
+    probes = copy / "assets.extra/probes.npz"
+    content = bytearray(probes.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    probes.write_bytes(content)
+    write_manifest(copy)
+    command = [sys.executable, "-m", "export.gate.validate", str(copy), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    failed = {check["name"]: check["detail"] for check in json.loads(done.stdout)["checks"] if not check["ok"]}
+    assert failed["content"] == "the files of assets.extra are not those that were exported with the weights"
+    assert failed["self_check"] == "the model was exported with other files of assets.extra"
+    assert "probes" in failed

@@ -119,3 +119,13 @@ def test_what_was_made_before_there_were_contracts_is_read(tmp_path: Path) -> No
     (tmp_path / CONTRACT).unlink()
     assert recorded_contract(tmp_path) is None
     assert FeatureEncoder.load(tmp_path).fitted["device"] == DEVICES
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"kind": "vocabulary"}', '{"values": 3}', "\xff"])
+def test_a_vocabulary_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+    encoder().save(tmp_path)
+    (tmp_path / "vocabularies/device.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(
+        ConfigError, match=r"vocabularies/device\.json (cannot be read as a vocabulary|must hold a list)"
+    ):
+        FeatureEncoder.load(tmp_path)
