@@ -14,7 +14,7 @@ from export.contract.file_manifest import EXPORT, EXTRA, assets_digest, write_ma
 from export.contract.probe_file import PROBES_FILE, load_probe_file
 from export.contract.signatures import expected_signatures
 from export.contract.sweep_file import load_sweep, save_sweep
-from export.saved_model.probes import Request, rescore_probes, write_probes
+from export.saved_model.probes import Request, make_scorer, rescore_probes, write_probes
 from export.saved_model.servable import Servable
 from export.saved_model.sweep import make_sweep
 from export.saved_model.table_report import table_report
@@ -106,14 +106,14 @@ def write_assets(
     save_catalogue(version_dir, catalogue_of(run.item_ids, run.model.item_embedding.item_features.numpy()))
     table = servable.projection.table
     rounded = None if table.dtype == tf.float32 else tf.convert_to_tensor(table)
-    path = version_dir / PROBES_FILE
+    path, scorer = version_dir / PROBES_FILE, make_scorer(run, servable, rounded)
     if isinstance(source, Path):
-        requests = rescore_probes(run, servable, load_probe_file(source), path, rounded)
+        requests = rescore_probes(scorer, load_probe_file(source), path)
         before = load_sweep(source)
         users = np.zeros(0, np.int64) if before is None else before.users
     else:
         requests, users = write_probes(run, source, path, rounded)
-    save_sweep(version_dir, make_sweep(run, servable, requests, users, rounded))
+    save_sweep(version_dir, make_sweep(run, servable, scorer, requests, users))
     write_warmup(run.schema, run.config.serving, requests, extra / "tf_serving_warmup_requests")
     servable.digests.sign(encoder.contract, grown_from, assets_digest(version_dir))
     return requests

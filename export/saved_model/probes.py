@@ -5,6 +5,7 @@ expected probabilities come from the training graph on the training layout (whol
 projections, or the rows of a rounded table).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,38 +68,18 @@ def write_probes(
     return stacked, users.astype(np.int64)
 
 
-def rescore_probes(run: Run, servable: Servable, probes: Probes, path: Path, table: tf.Tensor | None = None) -> Request:
-    """Writes `probes.npz` of requests that exist already, with what these weights say to them: needs no prepared data.
+Scorer = Callable[[Probes], dict[str, Array]]
+"""What the trainer's weights say to requests: `probability` float32 `(probes, C)`, and `position` int32
+`(probes, C, K)`, the retrieved, -1 where none."""
+
+
+def make_scorer(run: Run, servable: Servable, table: tf.Tensor | None = None) -> Scorer:
+    """A `Scorer` of a run; its graph is traced once.
 
     Args:
         run: trained.
         servable: of it; its catalogue says what the requests' ids are.
-        probes: the requests, and which candidates were clicked.
-        path: the file to write.
         table: see `write_probes`.
-
-    Returns:
-        The requests, by input name: `(probes, ...)`.
-    """
-    arrays: dict[str, Array] = {f"input/{name}": value for name, value in probes.inputs.items()}
-    arrays |= {f"expected/{name}": value for name, value in scored(run, servable, probes, table).items()}
-    if "label" in probes.expected:
-        arrays["expected/label"] = probes.expected["label"]
-    np.savez_compressed(path, allow_pickle=False, **arrays)
-    return dict(probes.inputs)
-
-
-def scored(run: Run, servable: Servable, probes: Probes, table: tf.Tensor | None = None) -> dict[str, Array]:
-    """What the trainer's weights say to requests.
-
-    Args:
-        run: trained.
-        servable: of it; its catalogue says what the requests' ids are.
-        probes: the requests.
-        table: see `write_probes`.
-
-    Returns:
-        `probability` float32 `(probes, C)`, and `position` int32 `(probes, C, K)`, the retrieved, -1 where none.
     """
 
     def score(**request: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -109,14 +90,37 @@ def scored(run: Run, servable: Servable, probes: Probes, table: tf.Tensor | None
         return tf.sigmoid(scores.logit), tf.broadcast_to(tf.where(found.valid, found.position, -1), shape)
 
     predict = graph(score).get_concrete_function(**request_spec(run.schema))
-    probability = np.zeros(probes.real.shape, np.float32)
-    position = np.full((*probes.real.shape, run.config.model.top_k), -1, np.int32)
-    for rows, request in batches(probes):
-        answer, found = (tensor.numpy() for tensor in predict(**{n: tf.constant(a) for n, a in request.items()}))
-        real = probes.real[rows, : answer.shape[1]]
-        probability[rows, : answer.shape[1]] = np.where(real, answer, 0)
-        position[rows, : found.shape[1], : found.shape[2]] = np.where(real[..., None], found, -1)
-    return {"probability": probability, "position": position}
+
+    def scored(probes: Probes) -> dict[str, Array]:
+        probability = np.zeros(probes.real.shape, np.float32)
+        position = np.full((*probes.real.shape, run.config.model.top_k), -1, np.int32)
+        for rows, request in batches(probes):
+            answer, found = (tensor.numpy() for tensor in predict(**{n: tf.constant(a) for n, a in request.items()}))
+            real = probes.real[rows, : answer.shape[1]]
+            probability[rows, : answer.shape[1]] = np.where(real, answer, 0)
+            position[rows, : found.shape[1], : found.shape[2]] = np.where(real[..., None], found, -1)
+        return {"probability": probability, "position": position}
+
+    return scored
+
+
+def rescore_probes(scorer: Scorer, probes: Probes, path: Path) -> Request:
+    """Writes `probes.npz` of requests that exist already, with what these weights say to them: needs no prepared data.
+
+    Args:
+        scorer: of the weights.
+        probes: the requests, and which candidates were clicked.
+        path: the file to write.
+
+    Returns:
+        The requests, by input name: `(probes, ...)`.
+    """
+    arrays: dict[str, Array] = {f"input/{name}": value for name, value in probes.inputs.items()}
+    arrays |= {f"expected/{name}": value for name, value in scorer(probes).items()}
+    if "label" in probes.expected:
+        arrays["expected/label"] = probes.expected["label"]
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    return dict(probes.inputs)
 
 
 def _requests(

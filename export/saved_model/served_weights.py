@@ -98,7 +98,7 @@ def resizable_variable(value: Any, dtype: tf.DType | None = None) -> tf.Variable
 
 
 def attribute_paths(model: TwinModel) -> dict[int, str]:
-    """The id of every variable of a model -> the attributes that lead to it, `long_term.relevance.query_kernel`.
+    """The id of every variable of a model -> the attributes that lead to it, `long_term-relevance-query_kernel`.
 
     So checkpoints name variables. What Keras calls them has the numbers of its layers, which it counts through all
     models of a process.
@@ -108,7 +108,7 @@ def attribute_paths(model: TwinModel) -> dict[int, str]:
         node = queue.popleft()
         for name, child in sorted(view.children(node).items()):
             if id(child) not in paths:
-                paths[id(child)] = f"{paths[id(node)]}.{name}".strip(".")
+                paths[id(child)] = f"{paths[id(node)]}-{name}".removeprefix("-")
                 queue.append(child)
     return paths
 

@@ -7,7 +7,7 @@ import numpy as np
 from export.contract.probe_file import Probes
 from export.contract.sweep_file import Sweep, sampled
 from export.contract.tensors import Array
-from export.saved_model.probes import Request, scored
+from export.saved_model.probes import Request, Scorer
 from export.saved_model.servable import Servable
 from twin_tf.core.keras_api import tf
 from twin_tf.features import request_names as wire
@@ -18,21 +18,20 @@ COLUMNS = 32
 """Behaviours of each request."""
 
 
-def make_sweep(run: Run, servable: Servable, requests: Request, users: Array, table: tf.Tensor | None) -> Sweep:
+def make_sweep(run: Run, servable: Servable, scorer: Scorer, requests: Request, users: Array) -> Sweep:
     """The sweep of a model.
 
     Args:
         run: trained.
-        servable: of it; its catalogue says what the requests' ids are.
+        servable: of it.
+        scorer: of both.
         requests: real ones, `(probes, ...)` by input name: the times come from the one with the longest history.
         users: which user each of them is of.
-        table: the projection table if it is rounded, see `probes.write_probes`.
     """
     rows = _items(run)
     ids = run.item_ids[rows]
     inputs = _inputs(run, requests, ids)
-    probes = Probes(inputs, {})
-    expected = scored(run, servable, probes, table)
+    expected = scorer(Probes(inputs, {}))
     projections = servable.projection.rounded(run.model.project_items(tf.constant(rows, tf.int32))).numpy()
     return Sweep(Probes(inputs, expected), ids, projections, users)
 

@@ -14,6 +14,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from tensorflow.core.protobuf import saved_model_pb2
 
 from export.client.client import TwinClient
 from export.client.contract_check import check_answer
@@ -240,7 +241,7 @@ def test_a_row_that_no_probe_uses_is_found_if_it_is_no_number(root, tmp_path):
         table[-1, 0] = np.nan
         return table
 
-    table_name = next(name for name in names_of(root / "new") if "user_embeddings.age_group" in name)
+    table_name = next(name for name in names_of(root / "new") if "user_embeddings-age_group" in name)
     model = with_variables(root / "new", tmp_path / "model", {table_name: broken})
     check = check_weights(model)
     assert not check.ok
@@ -257,7 +258,7 @@ def saved_of(model):
 
 
 def test_outputs_that_changed_places_are_found(copy):
-    saved = saved_of(copy)
+    saved = saved_model_pb2.SavedModel.FromString((copy / "saved_model.pb").read_bytes())
     outputs = saved.meta_graphs[0].signature_def["live_projection"].outputs
     found, live = outputs["found"].name, outputs["live"].name
     outputs["found"].name, outputs["live"].name = live, found
@@ -359,9 +360,7 @@ def test_another_contract_does_not_take_the_place_of_the_published_one(root, tmp
 
 def test_the_gate_says_what_is_wrong_with_damaged_probes(copy):
     probes = copy / "assets.extra/probes.npz"
-    content = bytearray(probes.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    probes.write_bytes(content)
+    probes.write_bytes(probes.read_bytes()[:-1000])
     write_manifest(copy)
     command = [sys.executable, "-m", "export.gate.validate", str(copy), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)

@@ -19,7 +19,7 @@ def test_the_names_do_not_count_the_layers_of_the_process():
     first, second = weights(), weights()
     assert list(first.dense) == list(second.dense)
     assert list(first.tables) == list(second.tables)
-    assert "long_term.relevance.query_kernel" in first.dense
+    assert "long_term-relevance-query_kernel" in first.dense
     assert not [name for name in (*first.dense, *first.tables) if "/" in name or re.match(r"\d", name)]
 
 
