@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from export.contract.file_manifest import MANIFEST, fault, write_manifest
 from export.contract.probe_file import load_probe_file
 from export.contract.sweep_file import load_sweep
 from export.gate.answer_checks import check_catalogue, check_lookup, check_probes, check_values, check_weights
-from export.gate.provenance import check_content, check_contract, check_server, check_versions
+from export.gate.provenance import SERVER_VERSION, check_content, check_contract, check_server, check_versions
 from export.gate.validate import Limits
 from export.local_server.server import start_local_server
 from export.local_server.version_manager import VersionManager
@@ -369,3 +370,9 @@ def test_the_gate_says_what_is_wrong_with_damaged_probes(copy):
     assert failed["content"] == "the files of assets.extra are not those that were exported with the weights"
     assert failed["self_check"] == "the model was exported with other files of assets.extra"
     assert "probes" in failed
+
+
+def test_the_server_of_the_gate_is_the_image_of_the_serving_configs():
+    for name in ("docker-compose.yaml", "kubernetes/deployment.yaml"):
+        text = (Path(__file__).parents[3] / "serving_configs" / name).read_text(encoding="utf-8")
+        assert f"image: tensorflow/serving:{SERVER_VERSION}\n" in text
