@@ -59,6 +59,7 @@ from twin_tf.config import ClusterConfig, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
 from twin_tf.core.yaml_text import dump_yaml
+from twin_tf.features.contract import CONTRACT
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import format as keys
@@ -260,8 +261,10 @@ def cluster_histories(
         except ConfigError as error:  # it has seen the copy
             raise ConfigError(str(error).replace(scratch, source_root)) from None
         kept = {feature.name for feature in schema.kept_values}
-        fitted = {n: v if n in kept else [] for n, v in FeatureEncoder.load(scratch).fitted.items()}
+        whole = FeatureEncoder.load(scratch).fitted
+    fitted = {name: values if name in kept else [] for name, values in whole.items()}
     copied[keys.SCHEMA] = _schema_yaml(schema.clustered(True))
+    copied[CONTRACT] = FeatureEncoder(schema.clustered(True), whole).contract.to_json().encode("utf-8")
     vectors, without = unit_vectors(embeddings)
     buffer = io.BytesIO()
     np.save(buffer, vectors, allow_pickle=False)

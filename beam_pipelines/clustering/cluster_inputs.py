@@ -10,6 +10,7 @@ from beam_pipelines.clustering.cluster_user import Floats
 from beam_pipelines.io.record_writer import read_file
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.contract import CONTRACT
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import format as keys
 from twin_tf.records.format import Manifest, check_manifest
@@ -32,7 +33,7 @@ def read_metadata(prepared: str, scratch: Path, verify: bool = True) -> tuple[di
     if verify:
         check_manifest(text, success, prepared)
     manifest = Manifest.from_json(text, str(scratch))
-    kept = [name for name in manifest.files if name.startswith(("vocabularies/", "items/"))]
+    kept = [name for name in manifest.files if name.startswith(("vocabularies/", "items/", CONTRACT))]
     copied = {name: read_file(prepared, name) for name in (*kept, keys.SCHEMA)}
     for name, content in copied.items():
         if content is None:

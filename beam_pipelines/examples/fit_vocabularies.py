@@ -163,7 +163,7 @@ class FitEncoders(beam.DoFn):
                 values[feature.name], rare = _vocabulary(feature, known or [], waiting)
                 if feature.role != "user":  # users are counted anew in every run
                     rare_values[feature.name] = rare
-        encoder = FeatureEncoder(schema, values)
+        encoder = FeatureEncoder(schema, values, previous.contracts(schema) if previous else ())
         table, cut = catalogue.table(schema, encoder)
         files = _write_encoder(encoder, self._root)
         files[ITEMS] = write_parquet(self._root, ITEMS, table)

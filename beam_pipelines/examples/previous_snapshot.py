@@ -25,6 +25,8 @@ from beam_pipelines.io.record_writer import HashingReader, open_file, parse_exam
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
 from twin_tf.core.yaml_text import parse_yaml
+from twin_tf.features.contract import CONTRACT, contract_of, schema_difference
+from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.records import format as keys
 from twin_tf.records.format import Manifest, Shard, check_manifest
@@ -68,9 +70,9 @@ class PreviousRun:
         theirs = schema_from_mapping(parse_yaml(run._read(keys.SCHEMA), f"{root}/{keys.SCHEMA}"))
         if theirs.history.clustered:
             raise ConfigError(f"previous {root} holds clusters; continue the prepared data that they were made of")
-        if theirs.contents_fingerprint != schema.contents_fingerprint:
+        if clause := schema_difference(theirs, schema):
             raise ConfigError(
-                f"previous {root} was prepared with another schema {theirs.name!r}: only 'split' may differ"
+                f"previous {root} was prepared with another schema {theirs.name!r}: {clause}; only 'split' may differ"
             )
         return run
 
@@ -98,6 +100,14 @@ class PreviousRun:
         """Feature -> its vocabulary or boundaries."""
         names = [f.name for f in schema.features if f.encoding_or_fail.fitted]
         return {name: json.loads(self._read(f"vocabularies/{name}.json"))["values"] for name in names}
+
+    def contracts(self, schema: FeatureSchema) -> tuple[str, ...]:
+        """Digests of the contracts that the next run grows from: that of these data, and those it grew from itself."""
+        before = contract_of(FeatureEncoder(schema, self.fitted(schema))).digest
+        if CONTRACT not in self.manifest.files:  # made before there were contracts
+            return (before,)
+        earlier: list[str] = json.loads(self._read(CONTRACT))["earlier"]
+        return (*earlier, before)
 
     @cached_property
     def rare_values(self) -> Mapping[str, ValueCounts]:

@@ -7,7 +7,7 @@ import numpy as np
 from export.client.request import ClickResponse
 from export.client.request_values import behaviours_seen
 from export.contract.errors import InvalidAnswerError
-from export.contract.signatures import ADJUSTED, CLICK_OUTPUTS
+from export.contract.signatures import ADJUSTED, CLICK_OUTPUTS, CONTRACT_OUTPUT
 from export.contract.tensors import Array, decode
 from export.protos import serving_pb2
 from twin_tf.features.request_names import CANDIDATE_ITEM
@@ -43,7 +43,7 @@ def click_response(
             probability.
     """
     outputs = read_outputs(response)
-    missing = [name for name in CLICK_OUTPUTS if name not in outputs and name != ADJUSTED]
+    missing = [name for name, output in CLICK_OUTPUTS.items() if name not in outputs and not output.later]
     if missing:
         raise InvalidAnswerError(f"the answer lacks {', '.join(missing)}; is {model_name!r} a TWIN model?")
     users, candidates = inputs[CANDIDATE_ITEM].shape
@@ -76,6 +76,7 @@ def click_response(
         behaviours_seen=behaviours_seen(inputs),
         adjusted=outputs.get(ADJUSTED),
         model_version=response.model_spec.version.value,
+        contract=outputs.get(CONTRACT_OUTPUT),
     )
 
 

@@ -84,6 +84,8 @@ class ClickResponse:
         adjusted: int32 `(B,)`, how many values of each user the graph had to adjust, for example an index beyond its
             vocabulary; None where the version is older than this output.
         model_version: the served version directory.
+        contract: int64 `(B,)`, what the weights take indices for, see `export.client.contract_check`; None from models
+            that were exported before there were contracts.
     """
 
     probability: Array
@@ -93,6 +95,7 @@ class ClickResponse:
     behaviours_seen: Array
     adjusted: Array | None
     model_version: int
+    contract: Array | None = None
 
 
 def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema | None" = None) -> dict[str, Array]:

@@ -24,11 +24,13 @@ class TensorContract:
     """One input or output: NumPy dtype name and number of dimensions; dimension 0 is the user (batch) dimension.
 
     `width` is the size of dimension 2 of an input where only one will do; it is checked in the graph, not declared.
+    `later` marks an output that models exported before there were digests lack.
     """
 
     dtype: str
     rank: int
     width: int | None = None
+    later: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +41,22 @@ class SignatureContract:
     outputs: Mapping[str, TensorContract]
 
 
-_VERSIONS = {"weights_version": TensorContract("int64", 1), "table_version": TensorContract("int64", 1)}
-_COUNTS = {"unknown_items": TensorContract("int32", 1), "adjusted": TensorContract("int32", 1)}
+CONTRACT_OUTPUT = "contract"
+"""Of every signature: the contract of the weights, `twin_tf.features.contract.Contract.number`, for each user."""
+ADJUSTED = "adjusted"
+"""How many values of a user the graph put right."""
+
+_VERSIONS = {
+    "weights_version": TensorContract("int64", 1),
+    "table_version": TensorContract("int64", 1),
+    CONTRACT_OUTPUT: TensorContract("int64", 1, later=True),
+}
+_COUNTS = {"unknown_items": TensorContract("int32", 1), ADJUSTED: TensorContract("int32", 1, later=True)}
 CLICK_OUTPUTS = {"probability": TensorContract("float32", 2), **_COUNTS, **_VERSIONS}
 """The outputs of `serving_default`."""
 
-ADJUSTED = "adjusted"
-"""The output that earlier versions lack, whose `export.json` has no `max_candidates`: they adjust and do not say so."""
+_DIGESTS = {"assets": TensorContract("int64", 1, later=True), "understood": TensorContract("int64", 2, later=True)}
+"""Of `self_check`: the digest of the assets, and the contracts whose indices mean the same, its own the first."""
 
 
 def request_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
@@ -60,14 +71,6 @@ def feature_contract(schema: "FeatureSchema") -> dict[str, TensorContract]:
         if feature.multi_valued is None
         else TensorContract("int32", 3, width=feature.max_values)
         for feature in schema.inherent
-    }
-
-
-def without_adjusted(signatures: Mapping[str, SignatureContract]) -> dict[str, SignatureContract]:
-    """The signatures as earlier versions have them."""
-    return {
-        name: SignatureContract(contract.inputs, {n: c for n, c in contract.outputs.items() if n != ADJUSTED})
-        for name, contract in signatures.items()
     }
 
 
@@ -96,6 +99,11 @@ def expected_signatures(schema: "FeatureSchema") -> dict[str, SignatureContract]
         ),
         "self_check": SignatureContract(
             {"probe": TensorContract("int32", 1)},
-            {"disagreement": TensorContract("float32", 1), "checked": TensorContract("int32", 1), **_VERSIONS},
+            {
+                "disagreement": TensorContract("float32", 1),
+                "checked": TensorContract("int32", 1),
+                **_DIGESTS,
+                **_VERSIONS,
+            },
         ),
     }

@@ -22,6 +22,7 @@ from export.protos import graph_pb2
 Array = npt.NDArray[Any]
 
 STRING = 7
+BFLOAT16 = 14
 _NUMBERS: dict[str, int] = {
     "float32": 1,
     "float64": 2,

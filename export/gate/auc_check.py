@@ -1,7 +1,8 @@
 """Is a new version at least as good as the published one? Both score the same clicks: the new version's own probes.
 
 The report of a run cannot say it: runs of two days have two test splits. So the published version is loaded, in the C++
-runtime too, and asked what the new one is asked. The indices in the probes must mean the same to both.
+runtime too, and asked what the new one is asked. The indices in the probes must mean the same to both: see
+`provenance.check_contract`.
 """
 
 import dataclasses
@@ -10,13 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from export.contract.errors import ServingError
-from export.contract.probe_file import Probes
-from export.contract.signatures import request_contract
+from export.contract.probe_file import Probes, load_probe_file
 from export.contract.tensors import Array
+from export.gate.check import Check
+from export.gate.provenance import other_versions
 from export.session.loaded_version import LoadedVersion
 from export.session.served_scores import served_scores
-from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.features.encoders import FeatureEncoder
 
 EPSILON = 0.002
 CHANCE = 2.0
@@ -60,37 +60,6 @@ def unlabelled(probes: Probes) -> str:
     return "" if len(labels) == 2 else "its probes have targets of one class alone"
 
 
-def incomparable(new: Path, published: Path) -> str:
-    """Why two versions cannot be asked the same; empty if they can.
-
-    Only what a request carries counts: raw ids mean the same to every version, indices where the encoding is the same
-    as far as both have it.
-
-    Args:
-        new: where schema and vocabularies of the new version lie, its `assets.extra` or its run.
-        published: where those of the published one lie.
-    """
-    try:
-        ours, theirs = FeatureEncoder.load(new), FeatureEncoder.load(published)
-    except (ConfigError, OSError) as error:
-        return str(error)
-    if request_contract(ours.schema) != request_contract(theirs.schema):
-        return "it takes other inputs"
-    for feature in (*ours.schema.stored_cross, *ours.schema.user, *ours.schema.stored_context):
-        other = theirs.schema.feature(feature.name)
-        if feature.encoding_or_fail.kind != other.encoding_or_fail.kind:
-            return f"it encodes {feature.name} in another way"
-        if feature.encoding_or_fail.kind == "numeric":
-            same = ours.boundaries(feature) == theirs.boundaries(other)
-        else:
-            mine, before = ours.fitted.get(feature.name, []), theirs.fitted.get(feature.name, [])
-            both = min(len(mine), len(before))
-            same = mine[:both] == before[:both]
-        if not same:
-            return f"its indices of {feature.name} mean something else"
-    return ""
-
-
 def published_scores(published: Path, probes: Probes) -> Array | str:
     """`labelled_scores` of the published version, or why it has none."""
     try:
@@ -103,6 +72,50 @@ def published_scores(published: Path, probes: Probes) -> Array | str:
         return error.sentence
     finally:
         version.close()
+
+
+def check_auc(directory: Path, scores: Array, base_path: Path, epsilon: float) -> Check:
+    """Whether the AUC is not below that of the version published last that loads.
+
+    Args:
+        directory: the new version.
+        scores: its `labelled_scores`.
+        base_path: of the published ones, of which the newest has the same contract.
+        epsilon: see `Comparison.worse`.
+    """
+    numbers = other_versions(directory, base_path)
+    probes = load_probe_file(directory)
+    if unknown := unlabelled(probes):
+        detail = f"not compared: {unknown}" if numbers else f"unknown: {unknown}; no version to compare it with"
+        return Check("auc", not numbers, detail, unchecked=bool(numbers))
+    label = probes.expected["label"][probes.real]
+    passed_over = ""
+    for number in numbers:
+        published = published_scores(base_path / str(number), probes)
+        if not isinstance(published, str):
+            return _check_loss(number, compare(label, scores, published), len(label), epsilon)
+        passed_over += f" (version {number} does not load: {published})"
+    if passed_over:
+        return Check("auc", False, f"not compared{passed_over}", unchecked=True)
+    alone = compare(label, scores, scores)
+    return Check("auc", True, f"{alone.auc:.4f}; no version to compare it with", {"auc": alone.auc})
+
+
+def _check_loss(number: int, found: Comparison, targets: int, epsilon: float) -> Check:
+    figures = {
+        "auc": found.auc,
+        "published_auc": found.published,
+        "standard_error": found.standard_error,
+        "targets": float(targets),
+    }
+    detail = (
+        f"{found.auc:.4f} against {found.published:.4f} of version {number} on the same {targets} targets "
+        f"(standard error of the difference {found.standard_error:.4f})"
+    )
+    worse = found.worse(epsilon)
+    if worse:
+        detail += f": worse by more than {epsilon:g} and by more than chance explains or {MOST_BY_CHANCE:g}"
+    return Check("auc", not worse, detail, figures)
 
 
 def compare(label: Array, new: Array, published: Array) -> Comparison:

@@ -3,16 +3,22 @@
     python -m export.gate.validate models/1700000000 --json
     python -m export.gate.validate models/1700000000 --base-path serving/twin
 
-Checks, in order: the directory and its schema; its size; no XLA-only function; only operations of the stock server
-image; it loads in the C++ runtime; exactly the contract's signatures; `self_check` passes; the warm-up requests pass;
-served probabilities equal the trainer's on the probes; and, where a base path is named, the AUC is not below that of
-the version published last.
+Checks, in order: the directory and its schema; every file as it was exported, its contract that of the weights; its
+size; no XLA-only function; only operations of the stock server image; a server of the release in use runs the graph; it
+loads in the C++ runtime; exactly the contract's signatures; versions as its files say; `self_check` passes; the warm-up
+requests pass; enough probes; served probabilities equal the trainer's on the probes; the other signatures too, and over
+values of every table; every item is found in its row, and lies where it was exported; every number of the weights is
+finite; and, where a base path is named, the contract is that of the version published last, and the AUC not below its.
+
+A check that cannot be made fails, unless it is allowed by name: `--allow-unchecked auc`.
 """
 
 import dataclasses
+import functools
 import json
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,50 +27,41 @@ import click
 import numpy as np
 
 from export.contract.errors import ServingError
+from export.contract.file_manifest import EXTRA
 from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file
-from export.contract.signatures import (
-    ADJUSTED,
-    WHOLE_TABLE,
-    SignatureContract,
-    TensorContract,
-    expected_signatures,
-    without_adjusted,
-)
+from export.contract.signatures import WHOLE_TABLE
 from export.contract.tensors import Array
-from export.contract.version_layout import version_numbers
 from export.gate import auc_check
+from export.gate.answer_checks import check_catalogue, check_lookup, check_probes, check_values, check_weights
+from export.gate.check import Check, first_faults
 from export.gate.op_allowlist import operation_names, refused_operations
+from export.gate.provenance import (
+    SERVER_VERSION,
+    check_content,
+    check_contract,
+    check_served_digests,
+    check_server,
+    check_versions,
+    release,
+)
+from export.gate.signature_check import check_signatures
 from export.protos import graph_pb2
-from export.session.cpp_session import Signature, TensorSpecification
 from export.session.loaded_version import WARMUP_FILE, LoadedVersion
 from export.session.served_scores import served_scores
+from twin_tf.features.contract import recorded_contract
 from twin_tf.features.schema import FeatureSchema, load_schema
 
-EXTRA = "assets.extra"
 SCHEMA_FILE = f"{EXTRA}/schema.yaml"
 TOLERANCE = 1e-5
 MAX_BYTES = 64 << 30
 """Default budget of a directory: about what a server with 64 GB holds of one version while it swaps two."""
 GRAPH_LIMIT = 2 << 30
 """No protocol buffer may be larger: a graph that is must hold a table as a constant."""
+CAN_BE_UNCHECKED = ("server", "contract", "auc")
+"""Checks that need something which may be missing, and so can be allowed to be left out."""
 _XLA = "_XlaMustCompile"
-
-
-@dataclasses.dataclass(frozen=True)
-class Check:
-    """One check.
-
-    Attributes:
-        name: what was checked.
-        ok: whether it holds.
-        detail: what was found, one sentence.
-        figures: what was measured.
-    """
-
-    name: str
-    ok: bool
-    detail: str
-    figures: dict[str, float] = dataclasses.field(default_factory=dict)
+_DAMAGED = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What a file raises whose content is not what it should be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +90,35 @@ class Limits:
         max_bytes: the largest size of the directory.
         auc_epsilon: how far the AUC may fall below that of the version published last; a loss of up to 0.01 that
             chance explains passes too, see `auc_check.Comparison.worse`.
+        server_version: the release of TensorFlow that serves it.
+        allow_new_contract: another contract than the published version's passes; the AUC is not compared then.
+        allow_unchecked: checks by name that pass although they cannot be made.
     """
 
     tolerance: float = TOLERANCE
     max_bytes: int = MAX_BYTES
     auc_epsilon: float = auc_check.EPSILON
+    server_version: str = SERVER_VERSION
+    allow_new_contract: bool = False
+    allow_unchecked: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        release(self.server_version)  # raises what is none
+        unknown = sorted(set(self.allow_unchecked) - set(CAN_BE_UNCHECKED))
+        if unknown:
+            raise ValueError(f"allow_unchecked names {unknown[0]!r}; it takes {', '.join(CAN_BE_UNCHECKED)}")
+
+    def as_arguments(self) -> list[str]:
+        """The options of `python -m export.gate.validate` that mean the same."""
+        arguments = []
+        for field in dataclasses.fields(self):
+            option, value = f"--{field.name.replace('_', '-')}", getattr(self, field.name)
+            if isinstance(value, bool):
+                arguments += [option] if value else []
+            else:
+                values = value if isinstance(value, tuple) else (value,)
+                arguments += [part for one in values for part in (option, str(one))]
+        return arguments
 
 
 def validate(
@@ -129,16 +150,22 @@ class _Gate:
         self.checks: list[Check] = []
         self._directory = directory
         self._limits = limits
+        self._saved = graph_pb2.SavedModel()
         self._graphs: list[graph_pb2.GraphDef] = []
+        self._said: dict[str, Array] = {}
         self._scores: Array | None = None
 
     def run(self, base_path: Path | None) -> None:
         """Runs all checks, each only where those before it let it."""
         directory, limits = self._directory, self._limits
         sound = self._try("directory", lambda: _check_directory(directory))
-        sound = sound and self._try("size", lambda: _check_size(directory, limits.max_bytes))
+        if not sound:
+            return
+        self._try("content", lambda: check_content(directory))
+        sound = self._try("size", lambda: _check_size(directory, limits.max_bytes))
         sound = sound and self._try("no_xla", self._check_no_xla)
-        if not (sound and self._try("operations", self._check_operations)):
+        sound = sound and self._try("operations", self._check_operations)
+        if not (sound and self._try("server", lambda: check_server(self._saved, limits.server_version))):
             return
         loaded: list[LoadedVersion] = []
         if not self._try("loads", lambda: _check_loads(directory, loaded)):
@@ -146,21 +173,66 @@ class _Gate:
         answers = False
         with loaded[0].session:
             schema = load_schema(directory / SCHEMA_FILE)
-            if self._try("signatures", lambda: _check_signatures(directory, schema, loaded[0].session.signatures)):
-                self._try("self_check", lambda: _check_self(loaded[0]))
-                self._try("warm_up", lambda: _check_warm_up(loaded[0]))
-                answers = self._try("parity", lambda: self._check_parity(loaded[0]))
-        if answers and base_path is not None:  # the new one is unloaded: never two models in memory
-            self._try("auc", lambda: self._check_auc(base_path))
+            earlier = recorded_contract(directory / EXTRA) is None
+            if self._try("signatures", lambda: check_signatures(schema, loaded[0].session.signatures, earlier=earlier)):
+                answers = self._check_answers(loaded[0], schema)
+        # The new one is unloaded: never two models in memory.
+        self._try("catalogue", lambda: check_catalogue(directory))
+        self._try("weights", lambda: check_weights(directory))
+        if base_path is not None:
+            self._check_against(base_path, answers)
+
+    def _check_answers(self, version: LoadedVersion, schema: FeatureSchema) -> bool:
+        self._try("self_check", lambda: self._check_self(version))
+        if self._said:
+            self._try("versions", lambda: check_versions(self._directory, self._said))
+        self._try("warm_up", lambda: _check_warm_up(version))
+        probes: list[Probes] = []
+
+        def enough() -> Check:
+            probes.append(load_probe_file(self._directory))
+            return check_probes(self._directory, probes[0])
+
+        self._try("probes", enough)
+        if not probes:
+            return False
+        parity = self._try("parity", lambda: self._check_parity(version, probes[0]))
+        self._try("values", lambda: check_values(version, probes[0], self._limits.tolerance))
+        self._try("lookup", lambda: check_lookup(version, schema))
+        return parity
+
+    def _check_against(self, base_path: Path, answers: bool) -> None:
+        """Whether it may take the place of what is published."""
+        directory, limits = self._directory, self._limits
+        alike = False
+
+        def contract() -> Check:
+            nonlocal alike
+            check, alike = check_contract(directory, base_path, limits.allow_new_contract)
+            return check
+
+        if not (self._try("contract", contract) and answers):
+            return
+        if not alike:
+            detail = "not compared with a version of another contract, as --allow-new-contract allows"
+            self.checks.append(Check("auc", True, detail))
+        elif self._scores is not None:
+            scores = self._scores
+            self._try("auc", lambda: auc_check.check_auc(directory, scores, base_path, limits.auc_epsilon))
 
     def _try(self, name: str, check: Callable[[], Check]) -> bool:
         try:
-            self.checks.append(check())
+            found = check()
         except ServingError as error:
-            self.checks.append(Check(name, False, error.sentence))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            self.checks.append(Check(name, False, str(error).split("\n", 1)[0]))
-        return self.checks[-1].ok
+            found = Check(name, False, error.sentence)
+        except _DAMAGED as error:
+            found = Check(name, False, str(error).split("\n", 1)[0])
+        if found.unchecked:
+            allowed = name in self._limits.allow_unchecked
+            hint = "as --allow-unchecked allows" if allowed else f"--allow-unchecked {name} lets it pass"
+            found = dataclasses.replace(found, ok=allowed, detail=f"{found.detail}; {hint}")
+        self.checks.append(found)
+        return found.ok
 
     def _check_no_xla(self) -> Check:
         content = (self._directory / "saved_model.pb").read_bytes()
@@ -168,6 +240,7 @@ class _Gate:
             saved = graph_pb2.SavedModel.FromString(content)
         except Exception as error:  # noqa: BLE001  protobuf's DecodeError lives in a different place per version
             raise ValueError(f"saved_model.pb is corrupt: {error}") from error
+        self._saved = saved
         self._graphs = [graph.graph_def for graph in saved.meta_graphs]
         functions = [function for graph in self._graphs for function in graph.library.function]
         compiled = [f.signature.name for f in functions if _must_compile(f)]
@@ -183,50 +256,19 @@ class _Gate:
         detail = "; ".join(refused) or f"all {count} operations are the stock image's and touch the request alone"
         return Check("operations", not refused, detail, {"operations": float(count)})
 
-    def _check_parity(self, version: LoadedVersion) -> Check:
-        probes = load_probe_file(version.version_dir)
+    def _check_self(self, version: LoadedVersion) -> Check:
+        outputs = self._said = version.session.run("self_check", {"probe": np.array([WHOLE_TABLE], np.int32)})
+        largest, checked = float(outputs["disagreement"].max()), int(outputs["checked"].max())
+        figures = {"largest_disagreement": largest, "rows": float(checked)}
+        faults = check_served_digests(self._directory, outputs)
+        if not (checked > 0 and np.isfinite(largest)):
+            faults.append(f"{checked} rows were checked, the largest difference is {largest:.3g}")
+        sound = f"{checked} rows of the projection table agree with the live weights (largest difference {largest:.3g})"
+        return first_faults("self_check", faults, sound, figures)
+
+    def _check_parity(self, version: LoadedVersion, probes: Probes) -> Check:
         check, self._scores = _compare_with_trainer(version, probes, self._limits.tolerance)
         return check
-
-    def _check_auc(self, base_path: Path) -> Check:
-        probes = load_probe_file(self._directory)
-        unknown = auc_check.unlabelled(probes)
-        if unknown or self._scores is None:
-            return Check("auc", True, f"unknown: {unknown}")
-        numbers = version_numbers(base_path) if base_path.is_dir() else []
-        label = probes.expected["label"][probes.real]
-        passed_over = ""
-        for number in reversed(numbers):
-            published = base_path / str(number)
-            if published.resolve() == self._directory.resolve():
-                continue
-            different = auc_check.incomparable(self._directory / EXTRA, published / EXTRA)
-            if different:
-                return Check("auc", True, f"not compared with version {number}{passed_over}: {different}")
-            scores = auc_check.published_scores(published, probes)
-            if not isinstance(scores, str):
-                return _check_loss(number, auc_check.compare(label, self._scores, scores), len(label), self._limits)
-            passed_over += f" (version {number} does not load: {scores})"
-        alone = auc_check.compare(label, self._scores, self._scores)
-        return Check("auc", True, f"{alone.auc:.4f}; no version to compare it with{passed_over}", {"auc": alone.auc})
-
-
-def _check_loss(number: int, found: auc_check.Comparison, targets: int, limits: Limits) -> Check:
-    figures = {
-        "auc": found.auc,
-        "published_auc": found.published,
-        "standard_error": found.standard_error,
-        "targets": float(targets),
-    }
-    detail = (
-        f"{found.auc:.4f} against {found.published:.4f} of version {number} on the same {targets} targets "
-        f"(standard error of the difference {found.standard_error:.4f})"
-    )
-    worse = found.worse(limits.auc_epsilon)
-    if worse:
-        detail += f": worse by more than {limits.auc_epsilon:g}"
-        detail += f" and by more than chance explains or {auc_check.MOST_BY_CHANCE:g}"
-    return Check("auc", not worse, detail, figures)
 
 
 def _check_directory(directory: Path) -> Check:
@@ -258,59 +300,6 @@ def _must_compile(function: graph_pb2.FunctionDef) -> bool:
 def _check_loads(directory: Path, loaded: list[LoadedVersion]) -> Check:
     loaded.append(LoadedVersion(directory))
     return Check("loads", True, "the C++ runtime loads it")
-
-
-def _check_signatures(directory: Path, schema: FeatureSchema, found: dict[str, Signature]) -> Check:
-    faults = []
-    expected, said = expected_signatures(schema), ""
-    if "max_candidates" not in _description(directory):
-        expected, said = without_adjusted(expected), f"; made before {ADJUSTED}: what its graph adjusts it does not say"
-    faults += [f"signature {name} is missing" for name in sorted(set(expected) - set(found))]
-    faults += [f"signature {name} is not in the contract" for name in sorted(set(found) - set(expected))]
-    for name in sorted(set(expected) & set(found)):
-        faults += _signature_faults(name, expected[name], found[name])
-    detail = ("; ".join(faults) or f"{', '.join(sorted(expected))} as the contract has them") + said
-    return Check("signatures", not faults, detail)
-
-
-def _description(directory: Path) -> dict[str, Any]:
-    """The content of `export.json`; empty where there is none, or no mapping in it."""
-    path = directory / EXTRA / "export.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return content if isinstance(content, dict) else {}
-
-
-def _signature_faults(name: str, expected: SignatureContract, found: Signature) -> list[str]:
-    faults = []
-    sides = (("input", expected.inputs, found.inputs), ("output", expected.outputs, found.outputs))
-    for side, contracts, tensors in sides:
-        faults += [f"{name} lacks the {side} {key}" for key in sorted(set(contracts) - set(tensors))]
-        faults += [f"{name} has an extra {side} {key}" for key in sorted(set(tensors) - set(contracts))]
-        for key in sorted(set(contracts) & set(tensors)):
-            fault = _tensor_fault(contracts[key], tensors[key], is_input=side == "input")
-            if fault:
-                faults.append(f"{name}'s {side} {key} {fault}")
-    return faults
-
-
-def _tensor_fault(contract: TensorContract, tensor: TensorSpecification, is_input: bool) -> str:
-    if tensor.dtype != contract.dtype:
-        return f"is {tensor.dtype}, not {contract.dtype}"
-    if tensor.shape is None:
-        return f"has an unknown rank, not {contract.rank}"
-    if len(tensor.shape) != contract.rank:
-        return f"has rank {len(tensor.shape)}, not {contract.rank}"
-    if is_input and any(size != -1 for size in tensor.shape):
-        return f"has the fixed shape {list(tensor.shape)}; every dimension must be free"
-    return ""
-
-
-def _check_self(version: LoadedVersion) -> Check:
-    outputs = version.session.run("self_check", {"probe": np.array([WHOLE_TABLE], np.int32)})
-    largest, checked = float(outputs["disagreement"].max()), int(outputs["checked"].max())
-    figures = {"largest_disagreement": largest, "rows": float(checked)}
-    detail = f"{checked} rows of the projection table agree with the live weights (largest difference {largest:.3g})"
-    return Check("self_check", checked > 0, detail, figures)
 
 
 def _check_warm_up(version: LoadedVersion) -> Check:
@@ -354,18 +343,34 @@ def _compare_with_trainer(version: LoadedVersion, probes: Probes, tolerance: flo
 
 def as_lines(report: ValidationReport) -> str:
     """One line a check, for people."""
-    return "\n".join(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<16}{check.detail}" for check in report.checks)
+    words = {True: "ok  ", False: "FAIL"}
+    return "\n".join(
+        f"{'skip' if check.ok and check.unchecked else words[check.ok]}  {check.name:<16}{check.detail}"
+        for check in report.checks
+    )
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds `--tolerance`, `--max-bytes` and `--auc-epsilon`, the fields of `Limits`."""
+    """Adds the fields of `Limits` as options; the command gets them as `limits`."""
+
+    @functools.wraps(command)
+    def with_limits(*args: Any, **options: Any) -> Any:
+        given = {field.name: options.pop(field.name) for field in dataclasses.fields(Limits)}
+        return command(*args, limits=Limits(**given), **options)
+
+    wrapped: Callable[..., Any] = with_limits
     for name, default, text in (
+        ("--server-version", SERVER_VERSION, "Release of TensorFlow that serves it."),
         ("--auc-epsilon", auc_check.EPSILON, "How far the AUC may fall below the published version's."),
         ("--max-bytes", MAX_BYTES, "Size budget of the directory."),
         ("--tolerance", TOLERANCE, "Largest difference from the trainer's scores."),
     ):
-        command = click.option(name, default=default, show_default=True, help=text)(command)
-    return command
+        wrapped = click.option(name, default=default, show_default=True, help=text)(wrapped)
+    new = click.option("--allow-new-contract", is_flag=True, help="Let another contract than the published one pass.")
+    unchecked = click.option(
+        "--allow-unchecked", multiple=True, type=click.Choice(CAN_BE_UNCHECKED), help="Let it pass uncompared."
+    )
+    return new(unchecked(wrapped))
 
 
 @click.command()
@@ -373,11 +378,9 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--base-path", help="Compare the AUC with the newest version published here.")
 @limit_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def main(
-    version_dir: str, base_path: str | None, tolerance: float, max_bytes: int, auc_epsilon: float, as_json: bool
-) -> None:
+def main(version_dir: str, base_path: str | None, limits: Limits, as_json: bool) -> None:
     """Says whether VERSION_DIR is fit to be published: exit 0 if it is, 1 with the reason if not."""
-    report = validate(version_dir, base_path=base_path, limits=Limits(tolerance, max_bytes, auc_epsilon))
+    report = validate(version_dir, base_path=base_path, limits=limits)
     click.echo(json.dumps(report.to_plain(), indent=2) if as_json else as_lines(report))
     if not report.ok:
         click.echo(f"Error: {version_dir} is not fit to be published: {report.reason()}", err=True)

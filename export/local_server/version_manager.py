@@ -11,7 +11,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from export.contract.errors import NotFoundError, ServingError
+from export.contract.errors import DataLossError, NotFoundError, ServingError
+from export.contract.file_manifest import fault, has_manifest
 from export.contract.version_layout import look
 from export.protos import config_pb2, serving_pb2
 from export.session.loaded_version import LoadedVersion
@@ -168,6 +169,8 @@ class VersionManager:
         _log.info("loading version %d of %s", number, self.model_name)
         servable = None
         try:
+            if has_manifest(directory) and (reason := fault(directory)):
+                raise DataLossError(f"version {number} is not what was exported: {reason}")
             servable = LoadedVersion(directory, number, **self._threads)
             warmed = servable.warm_up()
         except (ServingError, OSError) as error:

@@ -195,25 +195,45 @@ class FunctionLibrary(_message.Message):
     function: _containers.RepeatedCompositeFieldContainer[FunctionDef]
     def __init__(self, function: _Optional[_Iterable[_Union[FunctionDef, _Mapping]]] = ...) -> None: ...
 
+class GraphVersions(_message.Message):
+    __slots__ = ("producer", "min_consumer", "bad_consumers")
+    PRODUCER_FIELD_NUMBER: _ClassVar[int]
+    MIN_CONSUMER_FIELD_NUMBER: _ClassVar[int]
+    BAD_CONSUMERS_FIELD_NUMBER: _ClassVar[int]
+    producer: int
+    min_consumer: int
+    bad_consumers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(
+        self,
+        producer: _Optional[int] = ...,
+        min_consumer: _Optional[int] = ...,
+        bad_consumers: _Optional[_Iterable[int]] = ...,
+    ) -> None: ...
+
 class GraphDef(_message.Message):
-    __slots__ = ("node", "library")
+    __slots__ = ("node", "library", "versions")
     NODE_FIELD_NUMBER: _ClassVar[int]
     LIBRARY_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     node: _containers.RepeatedCompositeFieldContainer[NodeDef]
     library: FunctionLibrary
+    versions: GraphVersions
     def __init__(
         self,
         node: _Optional[_Iterable[_Union[NodeDef, _Mapping]]] = ...,
         library: _Optional[_Union[FunctionLibrary, _Mapping]] = ...,
+        versions: _Optional[_Union[GraphVersions, _Mapping]] = ...,
     ) -> None: ...
 
 class MetaGraph(_message.Message):
     __slots__ = ("meta_info_def", "graph_def", "signature_def")
     class Info(_message.Message):
-        __slots__ = ("tags",)
+        __slots__ = ("tags", "tensorflow_version")
         TAGS_FIELD_NUMBER: _ClassVar[int]
+        TENSORFLOW_VERSION_FIELD_NUMBER: _ClassVar[int]
         tags: _containers.RepeatedScalarFieldContainer[str]
-        def __init__(self, tags: _Optional[_Iterable[str]] = ...) -> None: ...
+        tensorflow_version: str
+        def __init__(self, tags: _Optional[_Iterable[str]] = ..., tensorflow_version: _Optional[str] = ...) -> None: ...
 
     class SignatureDefEntry(_message.Message):
         __slots__ = ("key", "value")

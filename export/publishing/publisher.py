@@ -16,6 +16,7 @@ Example:
 
 import dataclasses
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from export.client.client import TwinClient
 from export.contract.errors import ServingError
-from export.contract.file_manifest import MANIFEST, fault, write_manifest
+from export.contract.file_manifest import fault, has_manifest, write_manifest
 from export.contract.version_layout import version_numbers
 from export.gate.validate import Limits
 from export.publishing.rollbacks import forget, remember
@@ -42,6 +43,7 @@ from export.publishing.version_store import (
 )
 from export.session.child_process import child_environment
 
+_log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 
 
@@ -122,7 +124,8 @@ def publish_written(
         reason = validate_apart(directory, base, limits)
         if reason:
             raise PublishError(f"{name} is not published: {reason.replace(str(directory), str(name))}")
-        write_manifest(directory)
+        if not has_manifest(directory):  # exported before there were any
+            write_manifest(directory)
         published = publish_version(directory, base)
         try:
             if watcher is not None:
@@ -183,7 +186,7 @@ def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCh
 
 
 def validate_apart(version_dir: str | Path, base_path: str | Path | None = None, limits: Limits | None = None) -> str:
-    """Runs `export.gate.validate` in a process of its own.
+    """Runs `export.gate.validate` in a process of its own; says what it warns of and what it could not check.
 
     Args:
         version_dir: the model directory.
@@ -196,14 +199,16 @@ def validate_apart(version_dir: str | Path, base_path: str | Path | None = None,
     command = [sys.executable, "-m", "export.gate.validate", str(version_dir), "--json"]
     if base_path is not None:
         command += ["--base-path", str(base_path)]
-    for name, value in dataclasses.asdict(limits or Limits()).items():
-        command += [f"--{name.replace('_', '-')}", str(value)]
+    command += (limits or Limits()).as_arguments()
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
     try:
         report = json.loads(done.stdout)
     except json.JSONDecodeError:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         return f"validation broke down: {lines[-1]}"
+    for check in report["checks"]:
+        if check["ok"] and (check["unchecked"] or check["detail"].startswith("warning: ")):
+            _log.warning("%s: %s", check["name"], check["detail"])
     if done.returncode == 0 and report["ok"]:
         return ""
     return "; ".join(f"{check['name']}: {check['detail']}" for check in report["checks"] if not check["ok"])
@@ -217,7 +222,7 @@ def _check_keep(keep: int) -> None:
 def _copy(source: Path, directory: Path) -> None:
     """Copies a model directory; one that was published before must still be what it was."""
     shutil.copytree(source, directory)
-    wrong = fault(directory) if (directory / MANIFEST).is_file() else ""
+    wrong = fault(directory) if has_manifest(directory) else ""
     if wrong:
         raise PublishError(f"{source} is not published: {wrong}")
 

@@ -22,22 +22,22 @@ from typing import Any
 
 import numpy as np
 
-from export.contract.file_manifest import fault
-from export.contract.probe_file import load_probe_file
-from export.gate.auc_check import incomparable
+from export.contract.file_manifest import EXPORT, EXTRA, fault
 from export.gate.validate import Limits
 from export.publishing.publisher import ServerCheck, publish_written
 from export.publishing.rollbacks import rolled_back
 from export.publishing.version_store import KEPT, PublishError, whole_versions
-from export.saved_model.exporter import EXPORT, EXTRA, write_extra
+from export.saved_model.exporter import write_assets, write_description
 from export.saved_model.servable import VARIABLES, Servable
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.features.schema import load_schema
+from twin_tf.features.contract import difference
+from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.records.format import Manifest
+from twin_tf.runs.compatibility import run_encoder
 from twin_tf.runs.projections import load_projections, run_with_catalogue
 from twin_tf.runs.recorded_settings import load_run_config, recorded_model
-from twin_tf.runs.run import Run, finished_checkpoint, load_info, schema_of
+from twin_tf.runs.run import Run, finished_checkpoint, load_info
 from twin_tf.search import find_strategy
 
 START_SETTINGS = ("projection_init", "relevance_init_scale", "embedding_scale")
@@ -87,6 +87,7 @@ def refresh(
     description = _check_same_graph(source, Path(run), verify)
     if not allow_rolled_back:
         _check_not_rolled_back(base, Path(run))
+    earlier = _check_same_contract(source, Path(run))
     seconds: dict[str, float] = {}
     with _timed(seconds, "load"):
         loaded = run_with_catalogue(run, prepared, verify=verify)
@@ -104,10 +105,12 @@ def refresh(
             _check_not_rolled_back(base, Path(run))
         with _timed(seconds, "write"):
             _copy_graph(source, directory)
+        with _timed(seconds, "probes"):  # before the weights, which say what lies beside them
+            probes = source if prepared is None else Manifest.load(prepared, verify=False)
+            requests = write_assets(loaded, probes, servable, directory, earlier)
+        with _timed(seconds, "write"):
             servable.write_variables(directory)
-        with _timed(seconds, "probes"):
-            probes = load_probe_file(source) if prepared is None else Manifest.load(prepared, verify=False)
-            write_extra(loaded, probes, servable, directory)
+            write_description(loaded, servable, requests, directory)
 
     with _timed(seconds, "publish"):
         published = publish_written(write, f"the refresh of {source}", base, keep=keep, limits=limits, watcher=watcher)
@@ -147,15 +150,13 @@ def _check_same_graph(source: Path, run: Path, verify: bool) -> dict[str, Any]:
     Done before any weight is loaded; shapes are compared when the variables are written. Every byte of the earlier
     version is compared with its `files.json`, for its graph and its probes are taken over.
     """
-    path = source / EXTRA / EXPORT
-    wrong = fault(source) or ("" if path.is_file() else f"it has no {EXPORT}")
+    path = source / EXPORT
+    wrong = fault(source) or ("" if path.is_file() else f"it has no {path.name}")
     if wrong:
         raise ConfigError(f"{source} is no exported model: {wrong}")
     finished_checkpoint(run, verify=verify)
     description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     config = load_run_config(run)
-    if load_schema(path.with_name("schema.yaml")).contents_fingerprint != schema_of(config).contents_fingerprint:
-        raise ConfigError(f"the run {run} was trained with another schema than {source}; export it as a whole")
     served = description.get("model")
     if served is None:
         raise ConfigError(f"{path} does not say which settings its graph was made with; export the run as a whole")
@@ -174,13 +175,19 @@ def _check_same_graph(source: Path, run: Path, verify: bool) -> dict[str, Any]:
             f"training.seed is {seed} in the run {run}, but {description['seed']} in {source}: the search "
             f"{config.model.search!r} draws its graph's hyperplanes by it; export the run as a whole"
         )
-    different = incomparable(run, source / EXTRA)
-    if different:
-        raise ConfigError(
-            f"the run {run} cannot take the place of {source} ({different}): clients still encode with its "
-            "vocabularies; preprocess with --previous, which keeps them, or export the run as a whole"
-        )
     return description
+
+
+def _check_same_contract(source: Path, run: Path) -> tuple[str, ...]:
+    """The contracts of the earlier version that the run's grew from; raises if its indices mean something else."""
+    served, now = FeatureEncoder.load(source / EXTRA), run_encoder(run)
+    if clause := difference(now, served):
+        raise ConfigError(
+            f"the run {run} cannot take the place of {source}: {clause}; clients encode by the contract that is "
+            "served; preprocess with --previous, which keeps it, or export the run as a whole"
+        )
+    grown = all(len(now.fitted[name]) >= len(values) for name, values in served.fitted.items())
+    return (*served.earlier, served.contract.digest) if grown else ()
 
 
 def _check_catalogue(source: Path, run: Run) -> int:
@@ -212,4 +219,4 @@ def _copy_graph(source: Path, directory: Path) -> None:
 def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
-    seconds[phase] = time.perf_counter() - started
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - started

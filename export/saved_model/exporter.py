@@ -1,29 +1,31 @@
 """A trained run to a model directory that stock TensorFlow Serving loads."""
 
 import json
-import shutil
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.contract.probe_file import Probes
+import numpy as np
+
+from export.contract.catalogue_file import catalogue_of, save_catalogue
+from export.contract.file_manifest import EXPORT, EXTRA, assets_digest, write_manifest
+from export.contract.probe_file import PROBES_FILE, load_probe_file
 from export.contract.signatures import expected_signatures
-from export.saved_model.probes import rescore_probes, write_probes
+from export.contract.sweep_file import load_sweep, save_sweep
+from export.saved_model.probes import Request, make_scorer, rescore_probes, write_probes
 from export.saved_model.servable import Servable
+from export.saved_model.sweep import make_sweep
 from export.saved_model.table_report import table_report
 from export.saved_model.warmup import write_warmup
-from twin_tf.core.dataclass_yaml import ConfigError, to_plain
+from twin_tf.core.dataclass_yaml import to_plain
 from twin_tf.core.keras_api import tf
+from twin_tf.core.new_directory import check_new, new_directory
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.request_names import REQUEST_TIME
 from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest
-from twin_tf.runs.compatibility import check_same_encoding
+from twin_tf.runs.compatibility import check_same_encoding, run_encoder
 from twin_tf.runs.run import Run, load_run
-
-EXTRA = "assets.extra"
-EXPORT = "export.json"
 
 
 def export_run(
@@ -38,7 +40,7 @@ def export_run(
 
     Args:
         run: a finished run.
-        output: the version directory to write; it must not exist. `export.publishing.publisher` moves it under a
+        output: the version directory to write, a new one. `export.publishing.publisher` moves it under a
             base path.
         prepared: prepared data for the probes and warm-up requests, of the run's day or a later one; where the run was
             trained if left out. The catalogue served is the run's: what came later is unknown to the model.
@@ -52,21 +54,15 @@ def export_run(
         ConfigError: not a finished run, `output` exists, prepared data of another schema or without test targets, or
             projections that the table's type cannot hold; nothing is written then.
     """
-    target = Path(output)
-    if target.exists():
-        raise ConfigError(f"the model directory {target} exists; name a new one, or remove it first")
+    check_new(output)
     loaded = load_run(run, verify=verify)
     manifest = Manifest.load(prepared if prepared is not None else loaded.info.prepared, verify=verify)
     check_same_encoding(loaded.directory, manifest)
-    staging = target.with_name(f".{target.name}.writing-{time.time_ns()}")
-    try:
+    with new_directory(output) as building:
         servable = make_servable(loaded, table)
-        tf.saved_model.save(servable, str(staging), signatures=servable.signatures)
-        description = write_extra(loaded, manifest, servable, staging)
-        staging.replace(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return description
+        requests = write_assets(loaded, manifest, servable, building)
+        tf.saved_model.save(servable, str(building), signatures=servable.signatures)
+        return write_description(loaded, servable, requests, building)
 
 
 def make_servable(run: Run, table: str | None = None) -> Servable:
@@ -92,36 +88,66 @@ def make_servable(run: Run, table: str | None = None) -> Servable:
     )
 
 
-def write_extra(run: Run, source: Manifest | Probes, servable: Servable, version_dir: Path) -> dict[str, Any]:
-    """Writes `assets.extra/` of a model directory: schema and vocabularies, probes, warm-up requests, `export.json`.
+def write_assets(
+    run: Run, source: Manifest | Path, servable: Servable, version_dir: Path, earlier: Sequence[str] = ()
+) -> Request:
+    """Writes `assets.extra/` of a model directory and ties the weights to it, which must be written after it.
+
+    Schema, vocabularies and their contract, the catalogue's digests, probes, sweep, warm-up requests.
 
     Args:
         run: the run that `servable` was made of.
-        source: of the probes: prepared data with a test split, or earlier probes, whose requests are scored anew.
-        servable: what the directory holds, or will hold.
+        source: of the probes: prepared data with a test split, or an earlier model, whose requests are scored anew.
+        servable: what the directory will hold.
         version_dir: has no `assets.extra` yet.
+        earlier: digests of contracts that the run's is known to have grown from, beside those that it says itself.
+
+    Returns:
+        The probes' requests, by input name.
+    """
+    extra = version_dir / EXTRA
+    extra.mkdir(parents=True)
+    encoder = run_encoder(run.directory)
+    own = encoder.contract.digest
+    grown_from = tuple(digest for digest in dict.fromkeys((*encoder.earlier, *earlier)) if digest != own)
+    FeatureEncoder(encoder.schema, encoder.fitted, grown_from).save(extra)
+    save_catalogue(version_dir, catalogue_of(run.item_ids, run.model.item_embedding.item_features.numpy()))
+    table = servable.projection.table
+    rounded = None if table.dtype == tf.float32 else tf.convert_to_tensor(table)
+    path, scorer = version_dir / PROBES_FILE, make_scorer(run, servable, rounded)
+    if isinstance(source, Path):
+        requests = rescore_probes(scorer, load_probe_file(source), path)
+        before = load_sweep(source)
+        users = np.zeros(0, np.int64) if before is None else before.users
+    else:
+        with corrupt_records_named(source):
+            requests, users = write_probes(run, source, path, rounded)
+    save_sweep(version_dir, make_sweep(run, servable, scorer, requests, users))
+    write_warmup(run.schema, run.config.serving, requests, extra / "tf_serving_warmup_requests")
+    servable.digests.sign(encoder.contract, grown_from, assets_digest(version_dir))
+    return requests
+
+
+def write_description(run: Run, servable: Servable, requests: Request, version_dir: Path) -> dict[str, Any]:
+    """Writes `export.json` and the list of all files, once everything else is there.
+
+    Args:
+        run: the run that `servable` was made of.
+        servable: what the directory holds.
+        requests: of its probes.
+        version_dir: complete but for the two.
 
     Returns:
         The content of `export.json`.
     """
-    extra = version_dir / EXTRA
-    extra.mkdir()
-    FeatureEncoder.load(run.directory).save(extra)
     table = servable.projection.table
-    rounded = None if table.dtype == tf.float32 else tf.convert_to_tensor(table)
-    path = extra / "probes.npz"
-    if isinstance(source, Probes):
-        requests = rescore_probes(run, servable, source, path, rounded)
-    else:
-        with corrupt_records_named(source):
-            requests = write_probes(run, source, path, rounded)
-    write_warmup(run.schema, run.config.serving, requests, extra / "tf_serving_warmup_requests")
     description = {
         "run": run.directory.resolve().name,
         "search": run.config.model.search,
         "model": to_plain(run.config.model, defaults=True),
         "seed": run.config.training.seed,
         "schema_fingerprint": run.info.schema_fingerprint,
+        "contract": run_encoder(run.directory).contract.digest,
         "weights_version": int(servable.weights_version),
         "table_version": int(servable.table_version),
         "items": int(tf.shape(table)[0]),
@@ -132,7 +158,8 @@ def write_extra(run: Run, source: Manifest | Probes, servable: Servable, version
         **table_report(run, servable, requests),
         "bytes": sum(path.stat().st_size for path in version_dir.rglob("*") if path.is_file()),
     }
-    (extra / EXPORT).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    (version_dir / EXPORT).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    write_manifest(version_dir)
     return description
 
 

@@ -5,6 +5,7 @@ expected probabilities come from the training graph on the training layout (whol
 projections, or the rows of a rounded table).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ Array = npt.NDArray[np.generic]
 Request = dict[str, Array]
 
 
-def write_probes(run: Run, manifest: Manifest, path: Path, table: tf.Tensor | None = None) -> Request:
+def write_probes(
+    run: Run, manifest: Manifest, path: Path, table: tf.Tensor | None = None
+) -> tuple[Request, npt.NDArray[np.int64]]:
     """Writes `probes.npz`.
 
     It holds `input/<name>` for every input of serving_default, `expected/probability`, `expected/position`, the
@@ -37,7 +40,7 @@ def write_probes(run: Run, manifest: Manifest, path: Path, table: tf.Tensor | No
             comparison stays as sharp as with a float32 table. What the rounding itself does is in `table_report`.
 
     Returns:
-        The stacked requests, by input name: `(probes, ...)`.
+        The stacked requests, by input name: `(probes, ...)`, and which user each is of, counted from 0.
     """
     wanted = run.config.serving.probes
     dataset = make_dataset(manifest, "test", manifest.schema.history.max_length, run.config.training.batch_records)
@@ -59,20 +62,24 @@ def write_probes(run: Run, manifest: Manifest, path: Path, table: tf.Tensor | No
     chosen = np.unique(np.linspace(0, len(requests) - 1, min(wanted, len(requests))).astype(int))
     stacked = _stack([requests[place] for place in chosen])
     expected = {f"expected/{name}": stacked.pop(name) for name in ("probability", "position", "label")}
+    _, users = np.unique(stacked.pop("user"), return_inverse=True)
     arrays = {f"input/{name}": value for name, value in stacked.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays, **expected)
-    return stacked
+    return stacked, users.astype(np.int64)
 
 
-def rescore_probes(run: Run, servable: Servable, probes: Probes, path: Path, table: tf.Tensor | None = None) -> Request:
-    """Writes `probes.npz` of requests that exist already, with what these weights say to them: needs no prepared data.
+Scorer = Callable[[Probes], dict[str, Array]]
+"""What the trainer's weights say to requests: `probability` float32 `(probes, C)`, and `position` int32
+`(probes, C, K)`, the retrieved, -1 where none."""
+
+
+def make_scorer(run: Run, servable: Servable, table: tf.Tensor | None = None) -> Scorer:
+    """A `Scorer` of a run; its graph is traced once.
 
     Args:
         run: trained.
         servable: of it; its catalogue says what the requests' ids are.
-        probes: the requests, and which candidates were clicked.
-        path: the file to write.
-        table: see `write_probes`; as is the result.
+        table: see `write_probes`.
     """
 
     def score(**request: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -83,15 +90,33 @@ def rescore_probes(run: Run, servable: Servable, probes: Probes, path: Path, tab
         return tf.sigmoid(scores.logit), tf.broadcast_to(tf.where(found.valid, found.position, -1), shape)
 
     predict = graph(score).get_concrete_function(**request_spec(run.schema))
-    probability = np.zeros(probes.real.shape, np.float32)
-    position = np.full((*probes.real.shape, run.config.model.top_k), -1, np.int32)
-    for rows, request in batches(probes):
-        scored, found = (tensor.numpy() for tensor in predict(**{n: tf.constant(a) for n, a in request.items()}))
-        real = probes.real[rows, : scored.shape[1]]
-        probability[rows, : scored.shape[1]] = np.where(real, scored, 0)
-        position[rows, : found.shape[1], : found.shape[2]] = np.where(real[..., None], found, -1)
+
+    def scored(probes: Probes) -> dict[str, Array]:
+        probability = np.zeros(probes.real.shape, np.float32)
+        position = np.full((*probes.real.shape, run.config.model.top_k), -1, np.int32)
+        for rows, request in batches(probes):
+            answer, found = (tensor.numpy() for tensor in predict(**{n: tf.constant(a) for n, a in request.items()}))
+            real = probes.real[rows, : answer.shape[1]]
+            probability[rows, : answer.shape[1]] = np.where(real, answer, 0)
+            position[rows, : found.shape[1], : found.shape[2]] = np.where(real[..., None], found, -1)
+        return {"probability": probability, "position": position}
+
+    return scored
+
+
+def rescore_probes(scorer: Scorer, probes: Probes, path: Path) -> Request:
+    """Writes `probes.npz` of requests that exist already, with what these weights say to them: needs no prepared data.
+
+    Args:
+        scorer: of the weights.
+        probes: the requests, and which candidates were clicked.
+        path: the file to write.
+
+    Returns:
+        The requests, by input name: `(probes, ...)`.
+    """
     arrays: dict[str, Array] = {f"input/{name}": value for name, value in probes.inputs.items()}
-    arrays |= {"expected/probability": probability, "expected/position": position}
+    arrays |= {f"expected/{name}": value for name, value in scorer(probes).items()}
     if "label" in probes.expected:
         arrays["expected/label"] = probes.expected["label"]
     np.savez_compressed(path, allow_pickle=False, **arrays)
@@ -118,6 +143,7 @@ def _requests(
                 wire.REQUEST_TIME: np.array(moment, np.int64),
                 wire.CANDIDATE_ITEM: item_ids[batch.targets.item[user, shown]],
                 wire.CANDIDATE_COUNT: np.array(len(shown), np.int32),
+                "user": np.array(batch.user_id[user], np.int64),
                 "probability": probability[user, shown],
                 "label": batch.label[user, shown],
                 "position": np.where(position[user, shown] >= 0, position[user, shown] - start, -1),

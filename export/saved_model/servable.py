@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.contract.signatures import SignatureContract, TensorContract, expected_signatures, request_contract
+from export.contract.signatures import (
+    CONTRACT_OUTPUT,
+    SignatureContract,
+    TensorContract,
+    expected_signatures,
+    request_contract,
+)
+from export.saved_model.digests import Digests
 from export.saved_model.item_lookup import ItemLookup
 from export.saved_model.projection_table import TOLERANCE, ProjectionTable
 from export.saved_model.request_checks import Tensors, checked
@@ -26,7 +33,15 @@ from twin_tf.records.request_batch import request_batch
 
 _VERSIONS = ("weights_version", "table_version")
 VARIABLES = Path("variables/variables")
-_GROWING = ("lookup/", "projection/", "weights/item_features/", "weights/item_state/", "weights/tables/")
+_DIGESTS = "digests/"
+_GROWING = (
+    "digests/earlier",
+    "lookup/",
+    "projection/",
+    "weights/item_features/",
+    "weights/item_state/",
+    "weights/tables/",
+)
 """Where the variables lie whose number of rows is the catalogue's or a vocabulary's."""
 
 
@@ -85,6 +100,7 @@ class Servable(tf.Module):
         self.weights = ServedWeights(model)
         self.lookup = ItemLookup(item_ids)
         self.projection = ProjectionTable(model, table_dtype, projections)
+        self.digests = Digests()
         self.weights_version = tf.Variable(weights_version, trainable=False, name="weights_version", dtype=tf.int64)
         self.table_version = tf.Variable(table_version, trainable=False, name="table_version", dtype=tf.int64)
         # A function, not an attribute: the Keras object stays out of the SavedModel.
@@ -108,6 +124,7 @@ class Servable(tf.Module):
         """
         directory = Path(version_dir)
         fresh = directory / "variables.fresh"
+        self.weights.take_earlier_names(_shapes(directory / VARIABLES))
         try:
             tf.train.Checkpoint(root=self).write(str(fresh / VARIABLES.name))
             _check_same_network(directory / VARIABLES, fresh / VARIABLES.name)
@@ -138,7 +155,7 @@ class Servable(tf.Module):
             outputs = body(request)
             users = tf.shape(next(iter(request.values())))[0]
             versions = {name: tf.fill([users], getattr(self, name).read_value()) for name in _VERSIONS}
-            return {**outputs, **versions}
+            return {**outputs, **versions, CONTRACT_OUTPUT: tf.fill([users], self.digests.contract.read_value())}
 
         return graph(signature).get_concrete_function(**_specs(contract.inputs))
 
@@ -204,7 +221,12 @@ class Servable(tf.Module):
         )
         with tf.control_dependencies([agrees] if agrees is not None else []):
             users = tf.shape(probe)
-            return {"disagreement": tf.fill(users, worst), "checked": tf.fill(users, checked_rows)}
+            return {
+                "disagreement": tf.fill(users, worst),
+                "checked": tf.fill(users, checked_rows),
+                "assets": tf.fill(users, self.digests.assets.read_value()),
+                "understood": self.digests.understood(users[0]),
+            }
 
     def batch(self, model: TwinModel, request: Tensors) -> tuple[Batch, Tensors]:
         """The inputs of `serving_default` as a batch, and the counts of `request_batch`."""
@@ -215,7 +237,8 @@ def _check_same_network(before: Path, after: Path) -> None:
     """Whether a graph that reads the one checkpoint can read the other."""
     old, new = (_shapes(path) for path in (before, after))
     for name in sorted({*old, *new}):
-        if old.get(name) != new.get(name):
+        unread = name.startswith(_DIGESTS) and name not in old  # by a graph that was made before there were digests
+        if old.get(name) != new.get(name) and not unread:
             raise ConfigError(
                 f"{before.parent.parent} is a graph of another network: its variable {name} is "
                 f"{old.get(name, 'missing')}, here it is {new.get(name, 'missing')}; export the run as a whole"

@@ -4,8 +4,10 @@ TensorFlow bakes a variable's number of rows into the graph. Item features and e
 a free first dimension: one graph serves every catalogue, and a refresh rewrites `variables/` alone.
 """
 
+import collections
 import contextlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from twin_tf.core.keras_api import tf
@@ -14,6 +16,8 @@ from twin_tf.models.twin import TwinModel
 
 _HOLDERS = ("item_features", "tables", "table")
 """The attributes in which layers hold what grows."""
+
+_EARLIER_NAME = re.compile(r"\d{3}_(.+)")
 
 
 class ServedWeights(tf.Module):
@@ -33,14 +37,28 @@ class ServedWeights(tf.Module):
         super().__init__(name="served_weights")
         self.item_features = model.item_embedding.item_features
         self.item_state = {f"{place}": part.item_state for place, part in enumerate(_searching(model))}
-        self.tables = _named(model.embedding_variables)
-        self.dense = _named(model.dense_variables)
+        paths = attribute_paths(model)
+        self.tables = {paths[id(variable)]: variable for variable in model.embedding_variables}
+        self.dense = {paths[id(variable)]: variable for variable in model.dense_variables}
 
     def resizable_variable(self) -> None:
         """Holds what grows in variables with a free number of rows, as a graph needs them."""
         self.item_features = resizable_variable(self.item_features)
         self.item_state = {name: resizable_variable(variable) for name, variable in self.item_state.items()}
         self.tables = {name: resizable_variable(variable) for name, variable in self.tables.items()}
+
+    def take_earlier_names(self, checkpoint: Iterable[str]) -> None:
+        """Goes by the names of a graph that was exported when variables were called by their place and Keras's name.
+
+        Args:
+            checkpoint: the names of its variables; nothing changes if they are of today's form, or of another network.
+        """
+        for holder in ("tables", "dense"):
+            prefix, mine = f"weights/{holder}/", getattr(self, holder)
+            names = sorted(name.removeprefix(prefix) for name in checkpoint if name.startswith(prefix))
+            found = [_EARLIER_NAME.fullmatch(name) for name in names]
+            if [_plain(name[1]) for name in found if name] == [_plain(variable.name) for variable in mine.values()]:
+                setattr(self, holder, dict(zip(names, mine.values(), strict=True)))
 
     @contextlib.contextmanager
     def read_by(self, model: TwinModel) -> Iterator[None]:
@@ -79,12 +97,25 @@ def resizable_variable(value: Any, dtype: tf.DType | None = None) -> tf.Variable
     return tf.Variable(value, trainable=False, shape=[None, *value.shape[1:]])
 
 
-def _named(variables: list[tf.Variable]) -> dict[str, tf.Variable]:
-    """Names that stay as long as the network does: a place in the list and what Keras calls it."""
-    return {
-        f"{place:03d}_{variable.name.split(':')[0].replace('/', '_')}": variable
-        for place, variable in enumerate(variables)
-    }
+def attribute_paths(model: TwinModel) -> dict[int, str]:
+    """The id of every variable of a model -> the attributes that lead to it, `long_term-relevance-query_kernel`.
+
+    So checkpoints name variables. What Keras calls them has the numbers of its layers, which it counts through all
+    models of a process.
+    """
+    view, paths, queue = tf.train.TrackableView(model), {id(model): ""}, collections.deque([model])
+    while queue:
+        node = queue.popleft()
+        for name, child in sorted(view.children(node).items()):
+            if id(child) not in paths:
+                paths[id(child)] = f"{paths[id(node)]}-{name}".removeprefix("-")
+                queue.append(child)
+    return paths
+
+
+def _plain(name: str) -> str:
+    """What Keras calls a variable, without its numbers."""
+    return re.sub(r"[_/:]?\d+", "", name).replace("/", "_")
 
 
 def _searching(model: TwinModel) -> list[TwinModel]:

@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import dataclasses
 import threading
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from export.contract.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, error_for
-from export.contract.tensors import STRING, Array, array_dtype_number, as_bytes, dtype_name, numpy_dtype
+from export.contract.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
+from export.contract.tensors import STRING, Array, array_dtype_number, as_bytes, dtype_name
 from export.protos import graph_pb2
-from export.session.tensorflow_library import Output, library
+from export.session.tensorflow_library import STRING_SIZE, Output, checked_status, library, read_tensor
 
-_STRING_SIZE = 24  # bytes of a TF_TString
 _INTERNAL_SIGNATURES = "__saved_model"
 
 
@@ -144,12 +142,12 @@ class CppSession:
             for index, array in enumerate(arrays):
                 fed[index] = self._new_tensor(array, cleanup)
             fetched = (ctypes.c_void_p * len(wanted))()
-            with self._status() as status:
+            with checked_status() as status:
                 self._library.TF_SessionRun(
                     session, None, feeds, fed, len(fed), fetches, fetched, len(fetched), None, 0, None, status
                 )
             # Strings are read before the inputs are released: an output may share an input's buffer.
-            return {name: self._read(tensor) for name, tensor in zip(wanted, fetched, strict=True)}
+            return {name: read_tensor(tensor) for name, tensor in zip(wanted, fetched, strict=True)}
 
     def close(self) -> None:
         """Waits for the calls that are running, then frees the model; a second call does nothing."""
@@ -157,9 +155,9 @@ class CppSession:
             session, self._session = self._session, None
             self._idle.wait_for(lambda: not self._running)
         if session is not None:
-            with self._status() as status:
+            with checked_status() as status:
                 self._library.TF_CloseSession(session, status)
-            with self._status() as status:
+            with checked_status() as status:
                 self._library.TF_DeleteSession(session, status)
             self._library.TF_DeleteGraph(self._graph)
 
@@ -176,9 +174,9 @@ class CppSession:
         options = lib.TF_NewSessionOptions()
         buffer = lib.TF_NewBuffer()
         try:
-            with self._status() as status:
+            with checked_status() as status:
                 lib.TF_SetConfig(options, config, len(config), status)
-            with self._status() as status:
+            with checked_status() as status:
                 self._session = lib.TF_LoadSessionFromSavedModel(
                     options,
                     None,
@@ -193,18 +191,6 @@ class CppSession:
         finally:
             lib.TF_DeleteBuffer(buffer)
             lib.TF_DeleteSessionOptions(options)
-
-    @contextlib.contextmanager
-    def _status(self) -> Iterator[int]:
-        """A fresh TF_Status; raises its error at the end."""
-        status = self._library.TF_NewStatus()
-        try:
-            yield status
-            code = self._library.TF_GetCode(status)
-            if code:
-                raise error_for(code, self._library.TF_Message(status).decode("utf-8", "replace"))
-        finally:
-            self._library.TF_DeleteStatus(status)
 
     @contextlib.contextmanager
     def _in_use(self) -> Iterator[int]:
@@ -230,7 +216,7 @@ class CppSession:
     def _new_tensor(self, array: Array, cleanup: contextlib.ExitStack) -> int:
         lib = self._library
         number = array_dtype_number(array)
-        size = array.size * _STRING_SIZE if number == STRING else array.nbytes
+        size = array.size * STRING_SIZE if number == STRING else array.nbytes
         dims = (ctypes.c_int64 * array.ndim)(*array.shape)
         tensor: int = lib.TF_AllocateTensor(number, dims, array.ndim, size)
         cleanup.callback(lib.TF_DeleteTensor, tensor)
@@ -238,35 +224,13 @@ class CppSession:
         if number == STRING:
             for index, value in enumerate(array.ravel().tolist()):
                 text = as_bytes(value)
-                place = address + index * _STRING_SIZE
+                place = address + index * STRING_SIZE
                 lib.TF_StringInit(place)
                 cleanup.callback(lib.TF_StringDealloc, place)
                 lib.TF_StringCopy(place, text, len(text))
         elif size:
             ctypes.memmove(address, array.ctypes.data, size)
         return tensor
-
-    def _read(self, tensor: int) -> Array:
-        lib = self._library
-        number = lib.TF_TensorType(tensor)
-        shape = tuple(lib.TF_Dim(tensor, axis) for axis in range(lib.TF_NumDims(tensor)))
-        size = lib.TF_TensorByteSize(tensor)
-        address = lib.TF_TensorData(tensor)
-        if number == STRING:
-            strings = np.empty(size // _STRING_SIZE, object)
-            for index in range(len(strings)):
-                place = address + index * _STRING_SIZE
-                strings[index] = ctypes.string_at(lib.TF_StringGetDataPointer(place), lib.TF_StringGetSize(place))
-            lib.TF_DeleteTensor(tensor)
-            return strings.reshape(shape)
-        if not size:
-            lib.TF_DeleteTensor(tensor)
-            return np.empty(shape, numpy_dtype(number))
-        memory = (ctypes.c_char * size).from_address(address)
-        weakref.finalize(memory, lib.TF_DeleteTensor, tensor).atexit = False
-        array = np.frombuffer(memory, numpy_dtype(number)).reshape(shape)
-        array.flags.writeable = False  # it may be a variable's own memory
-        return array
 
 
 def _specifications(infos: Mapping[str, graph_pb2.TensorInfo]) -> dict[str, TensorSpecification]:

@@ -1,14 +1,22 @@
 """TensorFlow's C API through ctypes: the library is found beside the installed package, which is never imported."""
 
+import contextlib
 import ctypes
 import functools
 import importlib.util
 import os
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from export.contract.errors import NotFoundError
+import numpy as np
 
+from export.contract.errors import NotFoundError, error_for
+from export.contract.tensors import BFLOAT16, STRING, Array, numpy_dtype
+
+STRING_SIZE = 24
+"""Bytes of a TF_TString."""
 _NAMES = ("libtensorflow_cc.so.2", "libtensorflow_cc.2.dylib")
 
 
@@ -63,6 +71,12 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "TF_Dim": (ctypes.c_int64, [_HANDLE, ctypes.c_int]),
     "TF_TensorByteSize": (ctypes.c_size_t, [_HANDLE]),
     "TF_TensorData": (_HANDLE, [_HANDLE]),
+    "TF_NewCheckpointReader": (_HANDLE, [ctypes.c_char_p, _HANDLE]),
+    "TF_DeleteCheckpointReader": (None, [_HANDLE]),
+    "TF_CheckpointReaderSize": (ctypes.c_int, [_HANDLE]),
+    "TF_CheckpointReaderGetVariable": (ctypes.c_char_p, [_HANDLE, ctypes.c_int]),
+    "TF_CheckpointReaderGetVariableDataType": (ctypes.c_int, [_HANDLE, ctypes.c_char_p]),
+    "TF_CheckpointReaderGetTensor": (_HANDLE, [_HANDLE, ctypes.c_char_p, _HANDLE]),
     "TF_StringInit": (None, [_HANDLE]),
     "TF_StringCopy": (None, [_HANDLE, ctypes.c_char_p, ctypes.c_size_t]),
     "TF_StringGetDataPointer": (_HANDLE, [_HANDLE]),
@@ -91,3 +105,49 @@ def library() -> ctypes.CDLL:
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
     return loaded
+
+
+@contextlib.contextmanager
+def checked_status() -> Iterator[int]:
+    """A fresh TF_Status; raises its error at the end.
+
+    Raises:
+        ServingError: what TensorFlow reports.
+    """
+    lib = library()
+    status = lib.TF_NewStatus()
+    try:
+        yield status
+        code = lib.TF_GetCode(status)
+        if code:
+            raise error_for(code, lib.TF_Message(status).decode("utf-8", "replace"))
+    finally:
+        lib.TF_DeleteStatus(status)
+
+
+def read_tensor(tensor: int) -> Array:
+    """A TF_Tensor as an array: a read-only view of its memory, which is freed with the array; strings are copied.
+
+    Numbers that NumPy does not have (bfloat16) come as their bits.
+    """
+    lib = library()
+    number = lib.TF_TensorType(tensor)
+    shape = tuple(lib.TF_Dim(tensor, axis) for axis in range(lib.TF_NumDims(tensor)))
+    size = lib.TF_TensorByteSize(tensor)
+    address = lib.TF_TensorData(tensor)
+    if number == STRING:
+        strings = np.empty(size // STRING_SIZE, object)
+        for index in range(len(strings)):
+            place = address + index * STRING_SIZE
+            strings[index] = ctypes.string_at(lib.TF_StringGetDataPointer(place), lib.TF_StringGetSize(place))
+        lib.TF_DeleteTensor(tensor)
+        return strings.reshape(shape)
+    dtype = np.dtype(np.uint16) if number == BFLOAT16 else numpy_dtype(number)
+    if not size:
+        lib.TF_DeleteTensor(tensor)
+        return np.empty(shape, dtype)
+    memory = (ctypes.c_char * size).from_address(address)
+    weakref.finalize(memory, lib.TF_DeleteTensor, tensor).atexit = False
+    array = np.frombuffer(memory, dtype).reshape(shape)
+    array.flags.writeable = False  # it may be a variable's own memory
+    return array

@@ -13,6 +13,7 @@ from beam_pipelines.build_examples import build_examples
 from beam_pipelines.simulate_logs import simulate_logs
 from twin_tf.config import Config, config_from_mapping, load_config
 from twin_tf.core.files import sha256_of_file
+from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
 from twin_tf.records.packing import unpack
@@ -134,7 +135,7 @@ def of_another_schema(prepared: Path, copy: Path) -> Path:
     shutil.copytree(prepared, copy)
     manifest = Manifest.load(copy)
     schema = dataclasses.replace(manifest.schema, name="another")
-    (copy / "schema.yaml").write_text(yaml.safe_dump(schema.to_plain()), encoding="utf-8")
+    FeatureEncoder(schema, FeatureEncoder.load(prepared).fitted).save(copy)
     sign_prepared(dataclasses.replace(manifest, schema_fingerprint=schema.fingerprint))
     return copy
 

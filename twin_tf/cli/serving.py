@@ -22,6 +22,9 @@ KEEP = "Versions that stay, the new one included."
 TIMEOUT_S, REPLAY_TIMEOUT_S = 5.0, 300.0
 """Deadlines of a call: of somebody who waits for an answer, and of a batch job, whose machine may be busy."""
 
+NEW_CONTRACT = "Let a model of another schema or other vocabularies take the place of the published one."
+UNCHECKED = "Let a check pass that cannot be made: auc, contract or server."
+
 SERVER = "host:port of a server on this base path: wait until it serves the version, take it back if it refuses."
 
 
@@ -46,9 +49,11 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--auc-epsilon", float, "How far the AUC may fall below the published version's.  [default: 0.002]"),
         ("--max-bytes", int, "Size budget of the directory.  [default: 64 GiB]"),
         ("--tolerance", float, "Largest difference from the trainer's scores.  [default: 1e-5]"),
+        ("--server-version", str, "Release of TensorFlow that serves it.  [default: 2.20.0]"),
     ):
         wrapped = click.option(name, type=kind, help=text)(wrapped)
-    return wrapped
+    new = click.option("--allow-new-contract", is_flag=True, help=NEW_CONTRACT)
+    return new(click.option("--allow-unchecked", multiple=True, metavar="CHECK", help=UNCHECKED)(wrapped))
 
 
 def watcher_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -258,6 +263,7 @@ def predict(
     twin-tf predict --server a:8500 --server b:8500 --version 1700000000 --model model --request request.json
     """
     from export.client.client import TwinClient
+    from export.client.contract_check import check_answer
     from export.client.json_request import answer_as_json, encode_request, load_encoder, read_request
     from export.client.replay import replay
 
@@ -277,4 +283,5 @@ def predict(
             return
         data = read_request(request_path or "-")
         answer = client.predict(encode_request(encoder, data))
+        check_answer(client, answer, encoder.contract)
         click.echo(json.dumps(answer_as_json(data, answer), indent=1))

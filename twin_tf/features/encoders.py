@@ -12,6 +12,7 @@ Example:
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.yaml_text import dump_yaml, parse_json
+from twin_tf.features.contract import CONTRACT, Contract, check_recorded, contract_of
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn, load_schema
 
 IntArray = npt.NDArray[np.int32]
@@ -58,13 +60,15 @@ class FeatureEncoder:
         schema: the feature schema.
         fitted: feature name -> vocabulary values in index order (list of text) for vocabularies, or boundaries (list of
             floats) for numeric features with quantiles. Every feature whose encoding is `fitted` must be there.
+        earlier: digests of the contracts that this one grew from.
 
     Raises:
         ConfigError: a fitted feature is missing.
     """
 
-    def __init__(self, schema: FeatureSchema, fitted: Mapping[str, Sequence[Any]]) -> None:
+    def __init__(self, schema: FeatureSchema, fitted: Mapping[str, Sequence[Any]], earlier: Sequence[str] = ()) -> None:
         self.schema = schema
+        self.earlier = tuple(earlier)
         self.fitted = {name: list(values) for name, values in fitted.items()}
         missing = [f.name for f in schema.features if f.encoding_or_fail.fitted and f.name not in self.fitted]
         if missing:
@@ -74,6 +78,11 @@ class FeatureEncoder:
             for f in schema.features
             if f.encoding_or_fail.kind == "vocabulary"
         }
+
+    @cached_property
+    def contract(self) -> Contract:
+        """What its indices mean, as it is compared and recorded."""
+        return contract_of(self, self.earlier)
 
     def cardinality(self, feature: Feature) -> int:
         """Rows of the feature's embedding table, padding and unknown included."""
@@ -158,7 +167,7 @@ class FeatureEncoder:
         return np.array(known_rows, dtype=np.int32)[positions]
 
     def save(self, directory: str | Path) -> None:
-        """Writes `schema.yaml` and `vocabularies/<feature>.json`."""
+        """Writes `schema.yaml`, `vocabularies/<feature>.json` and `contract.json`."""
         root = Path(directory)
         (root / VOCABULARIES).mkdir(parents=True, exist_ok=True)
         (root / "schema.yaml").write_text(dump_yaml(self.schema.to_plain()), encoding="utf-8")
@@ -167,13 +176,15 @@ class FeatureEncoder:
                 content = {"kind": feature.encoding_or_fail.kind, "values": self.fitted[feature.name]}
                 path = root / vocabulary_file(feature)
                 path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        (root / CONTRACT).write_text(self.contract.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, directory: str | Path) -> "FeatureEncoder":
         """Reads what `save` wrote.
 
         Raises:
-            ConfigError: the directory holds no schema, or a fitted feature has no file.
+            ConfigError: the directory holds no schema, a fitted feature has no file or one that cannot be read, or a
+                file was changed after it was made, see `twin_tf.features.contract`.
         """
         root = Path(directory)
         schema = load_schema(root / "schema.yaml")
@@ -182,7 +193,9 @@ class FeatureEncoder:
             path = root / vocabulary_file(feature)
             if feature.encoding_or_fail.fitted and path.exists():
                 fitted[feature.name] = _values(path)
-        return cls(schema, fitted)
+        encoder = cls(schema, fitted)
+        encoder.earlier = check_recorded(root, encoder)
+        return encoder
 
 
 def _values(path: Path) -> list[Any]:

@@ -5,21 +5,20 @@ the day before, boundaries stay. So a run can read a later day's data: rows past
 it, and all others mean what they meant.
 """
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
+from twin_tf.features.contract import difference, schema_difference
 from twin_tf.features.encoders import FeatureEncoder
-from twin_tf.features.schema import FeatureSchema
 from twin_tf.layers.embeddings import ItemEmbedding
 from twin_tf.models.twin import TwinModel
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, load_item_ids
-from twin_tf.runs.recorded_settings import load_run_config
+from twin_tf.runs.recorded_settings import CONFIG, load_run_config
 from twin_tf.runs.run import schema_of
 
 
@@ -36,39 +35,34 @@ def check_same_encoding(run: Path, manifest: Manifest, *, items_alone: bool = Fa
             would read wrong rows without a word.
     """
     prepared = Path(manifest.directory)
-    schemas = [manifest.schema, schema_of(load_run_config(run))]
-    if items_alone:
-        schemas = [_without_histories(schema) for schema in schemas]
-    if schemas[0].contents_fingerprint != schemas[1].contents_fingerprint:
-        raise ConfigError(f"{prepared} was prepared with another schema than the run {run} was trained with")
-    mine, theirs = FeatureEncoder.load(run), FeatureEncoder.load(prepared)
-    for name, before in mine.fitted.items():
-        kind = manifest.schema.feature(name).encoding_or_fail.kind
-        both = min(len(before), len(theirs.fitted[name]))
-        if kind == "numeric" and before != theirs.fitted[name]:
-            raise ConfigError(
-                f"{prepared} has other boundaries of {name} than the run {run} was trained with; preprocess with "
-                "--previous, which keeps them"
-            )
-        if before[:both] != theirs.fitted[name][:both]:
-            raise ConfigError(_other_rows(f"vocabularies/{name}.json", prepared, run))
+    mine, theirs = FeatureEncoder.load(prepared), run_encoder(run)
+    if clause := difference(mine, theirs, items_alone=items_alone):
+        raise ConfigError(
+            f"{prepared} was prepared with another contract than the run {run} was trained with: {clause}; preprocess "
+            "with --previous, which keeps it"
+        )
     known, found = load_item_ids(run), load_item_ids(prepared)
     both = min(len(known), len(found))
     if not np.array_equal(known[:both], found[:both]):
-        raise ConfigError(_other_rows(records.ITEMS, prepared, run))
+        raise ConfigError(
+            f"{prepared} has another {records.ITEMS} than the run {run} was trained with: its rows differ; preprocess "
+            "with --previous, which keeps them"
+        )
 
 
-def _without_histories(schema: FeatureSchema) -> FeatureSchema:
-    """The schema as far as items go: the same for raw and clustered histories, with and without kept values."""
-    features = tuple(dataclasses.replace(feature, keep_value=False) for feature in schema.features)
-    return dataclasses.replace(schema.clustered(False), features=features)
+def run_encoder(run: Path) -> FeatureEncoder:
+    """The encoder of a run, whose contract is that of the settings that its model is built from.
 
-
-def _other_rows(name: str, prepared: Path, run: Path) -> str:
-    return (
-        f"{prepared} has another {name} than the run {run} was trained with: its rows differ; preprocess with "
-        "--previous, which keeps them"
-    )
+    Raises:
+        ConfigError: `config.yaml` holds another schema than the data that the run was trained on, or a file was changed
+            after it was made.
+    """
+    encoder = FeatureEncoder.load(run)
+    if clause := schema_difference(schema_of(load_run_config(run)), encoder.schema):
+        raise ConfigError(
+            f"{run / CONFIG} was changed after the run was trained: {clause} as in schema.yaml beside it; train again"
+        )
+    return encoder
 
 
 def use_catalogue(model: TwinModel, manifest: Manifest) -> None:

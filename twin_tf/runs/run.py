@@ -1,7 +1,7 @@
 """A run directory: everything that training leaves behind and export needs, and nothing else.
 
 run/config.yaml     model, training and serving settings, with the schema; every setting written out
-    schema.yaml, vocabularies/, items/items.parquet     copied from the prepared data
+    schema.yaml, vocabularies/, contract.json, items/items.parquet      as in the prepared data
     items/seen.npy  which items it was trained on, see `twin_tf.records.seen_items`
     items/search_state.npy  what the search keeps of each item, where it is one by frozen item embeddings
     run.json        cardinalities, fingerprint, weights version, where the data were
@@ -28,6 +28,7 @@ from twin_tf.core.digests import check_content, check_files, say_unchecked
 from twin_tf.core.files import sha256_of_file, write_json
 from twin_tf.core.keras_api import tf
 from twin_tf.core.yaml_text import parse_json
+from twin_tf.features.contract import CONTRACT
 from twin_tf.features.encoders import vocabulary_file
 from twin_tf.features.request_names import (
     CANDIDATE_COUNT,
@@ -178,7 +179,8 @@ def copied_files(manifest: Manifest) -> dict[str, str]:
     So a file that was damaged in the data, and read with `--no-verify`, is damaged in the run too.
     """
     fitted = (feature for feature in manifest.schema.features if feature.encoding_or_fail.fitted)
-    names = (records.SCHEMA, *map(vocabulary_file, fitted), records.ITEMS)
+    contract = (CONTRACT,) if (Path(manifest.directory) / CONTRACT).is_file() else ()  # earlier data have none
+    names = (records.SCHEMA, *map(vocabulary_file, fitted), *contract, records.ITEMS)
     return {name: manifest.files.get(name) or sha256_of_file(Path(manifest.directory) / name) for name in names}
 
 

@@ -181,11 +181,15 @@ def test_damaged_data_are_refused(root: Path, tmp_path: Path, workers: int) -> N
 def test_a_run_with_another_schema_is_named_with_the_data_as_the_user_knows_them(root: Path, tmp_path: Path) -> None:
     other = tmp_path / "run"
     shutil.copytree(root / "run", other)
-    config = (other / "config.yaml").read_text()
-    (other / "config.yaml").write_text(config.replace("name: simulated", "name: another", 1))
+    for name in ("config.yaml", "schema.yaml"):
+        (other / name).write_text((other / name).read_text().replace("name: simulated", "name: another", 1))
+    (other / "contract.json").unlink()  # it would say that the schema was edited
     sign_run(other)
     said = failing(root, tmp_path / "output", run=other)
-    assert said == f"{root / 'prepared'} was prepared with another schema than the run {other} was trained with"
+    assert said == (
+        f"{root / 'prepared'} was prepared with another contract than the run {other} was trained with: its name is "
+        "'simulated', not 'another'; preprocess with --previous, which keeps it"
+    )
 
 
 def test_nothing_is_run_where_a_job_is_only_built(root: Path, tmp_path: Path) -> None:

@@ -60,8 +60,8 @@ def test_a_sound_model_passes_without_tensorflow(toys):
     assert report["ok"]
     names = [check["name"] for check in report["checks"]]
     assert names == [
-        "directory", "size", "no_xla", "operations", "loads", "signatures", "self_check", "warm_up", "parity",
-        "tensorflow_free",
+        "directory", "content", "size", "no_xla", "operations", "server", "loads", "signatures", "self_check",
+        "versions", "warm_up", "probes", "parity", "values", "lookup", "catalogue", "weights", "tensorflow_free",
     ]  # fmt: skip
     figures = {check["name"]: check["figures"] for check in report["checks"]}
     assert figures["parity"]["requests"] == 40
@@ -239,28 +239,42 @@ def test_chance_excuses_a_small_loss_alone(loss, standard_error, epsilon, worse)
     assert Comparison(0.7 - loss, 0.7, standard_error).worse(epsilon) == worse
 
 
-def test_an_auc_that_nobody_knows_is_said_to_be_unknown(toys, tmp_path):
+def test_a_check_that_cannot_be_made_fails_unless_it_is_allowed(toys, tmp_path):
     for number in "23":
         shutil.copytree(toys / "second", tmp_path / "damaged" / number)
     (tmp_path / "damaged/3/variables/variables.index").unlink()
+    shutil.copytree(tmp_path / "damaged/3", tmp_path / "broken/3")
     other = shutil.copytree(toys / "second", tmp_path / "other/2") / "assets.extra/schema.yaml"
     other.write_text(other.read_text().replace("boundaries: [1, 2, 3]", "boundaries: [1, 2, 4]"))
     (tmp_path / "empty").mkdir()
     good, nobody = toys / "good", np.zeros_like(labels(toys / "good"))
+    unlabelled = relabelled(good, tmp_path / "unlabelled")
     reports = gates(
-        (relabelled(good, tmp_path / "unlabelled"), tmp_path / "damaged", {}),
+        (unlabelled, tmp_path / "damaged", {}),
+        (unlabelled, tmp_path / "damaged", {"allow_unchecked": ["auc"]}),
+        (unlabelled, tmp_path / "empty", {}),
         (relabelled(good, tmp_path / "nobody", nobody), tmp_path / "damaged", {}),
         (good, tmp_path / "damaged", {}),
-        (good, tmp_path / "other", {}),
+        (good, tmp_path / "broken", {}),
         (good, tmp_path / "empty", {}),
+        (good, tmp_path / "other", {"allow_unchecked": ["auc", "contract"]}),
+        (good, tmp_path / "other", {"allow_new_contract": True}),
     )
-    assert all(report["ok"] for report in reports)
-    said = [detail_of(report, "auc") for report in reports]
-    assert said[0] == "unknown: its probes carry no labels; export it again to have its AUC compared"
-    assert said[1] == "unknown: its probes have targets of one class alone"
-    assert " of version 2 on the same 125 targets " in said[2]  # version 3 does not load: 2 is the last that does
-    assert said[3] == "not compared with version 2: its indices of price mean something else"
-    assert said[4] == "1.0000; no version to compare it with"
+    assert [report["ok"] for report in reports] == [False, True, True, False, True, False, True, False, True]
+    said = [detail_of(report, "auc") for report in reports if report is not reports[7]]
+    no_labels = "its probes carry no labels; export it again to have its AUC compared"
+    assert said[0] == f"not compared: {no_labels}; --allow-unchecked auc lets it pass"
+    assert said[1] == f"not compared: {no_labels}; as --allow-unchecked allows"
+    assert said[2] == f"unknown: {no_labels}; no version to compare it with"
+    assert said[3].startswith("not compared: its probes have targets of one class alone; --allow-unchecked")
+    assert " of version 2 on the same 125 targets " in said[4]  # version 3 does not load: 2 is the last that does
+    assert said[5].startswith("not compared (version 3 does not load: ")
+    assert said[6] == "1.0000; no version to compare it with"
+    assert said[7] == "not compared with a version of another contract, as --allow-new-contract allows"
+    assert failed(reports[7]) == {
+        "contract": "another one than that of version 2: its feature price.encoding.boundaries is [1.0, 2.0, 3.0], not "
+        "[1.0, 2.0, 4.0]; clients encode by the one that is served; --allow-new-contract lets it pass"
+    }
 
 
 def test_the_compared_auc_is_the_exact_one_and_its_error_shrinks_with_the_targets():

@@ -15,6 +15,7 @@ from export.client.client import TwinClient
 from export.contract.errors import ServingError
 from export.contract.file_manifest import MANIFEST, fault
 from export.contract.version_layout import version_numbers
+from export.gate.validate import Limits
 from export.local_server.server import start_local_server
 from export.publishing.publisher import PublishError, ServerCheck, publish, refusal, roll_back
 from export.publishing.version_store import hidden_numbers
@@ -55,6 +56,35 @@ def test_an_unfit_version_leaves_the_base_path_as_it_was(toys, tmp_path):
     assert "\n" not in str(refused.value)
     assert version_numbers(base) == [1]
     assert leftovers(base) == []
+
+
+def test_another_contract_takes_the_place_of_a_live_version_only_if_it_is_allowed(toys, tmp_path):
+    base = tmp_path / "models"
+    first = publish(toys / "good", base)
+    other = shutil.copytree(toys / "good", tmp_path / "other")
+    schema = other / "assets.extra/schema.yaml"
+    schema.write_text(schema.read_text().replace("boundaries: [1, 2, 3]", "boundaries: [1, 2, 4]"))
+    with pytest.raises(
+        PublishError, match=r"is not published: contract: another one than that of version \d+: its fea"
+    ):
+        publish(other, base)
+    assert version_numbers(base) == [int(first.name)]
+    second = publish(other, base, limits=Limits(allow_new_contract=True, allow_unchecked=("auc",)))
+    assert version_numbers(base) == [int(first.name), int(second.name)]
+
+
+def test_an_unchecked_version_is_published_with_a_word(toys, tmp_path, caplog):
+    base, model = tmp_path / "models", shutil.copytree(toys / "good", tmp_path / "model")
+    publish(model, base)
+    with np.load(model / "assets.extra/probes.npz") as file:
+        unlabelled = {name: array for name, array in file.items() if name != "expected/label"}
+    np.savez(model / "assets.extra/probes.npz", **unlabelled)
+    with pytest.raises(
+        PublishError, match="auc: not compared: its probes carry no labels; .* --allow-unchecked auc lets"
+    ):
+        publish(model, base)
+    publish(model, base, limits=Limits(allow_unchecked=("auc",)))
+    assert "auc: not compared: its probes carry no labels" in caplog.text
 
 
 def test_what_is_no_model_is_refused_in_one_sentence(tmp_path):

@@ -19,9 +19,10 @@ from click.testing import CliRunner
 
 from beam_pipelines.project_items import main as project_command
 from beam_pipelines.project_items import project_items
-from export.contract.file_manifest import write_manifest
+from export.contract.file_manifest import fault, write_manifest
 from export.contract.probe_file import load_probe_file
 from export.contract.version_layout import version_numbers
+from export.gate.provenance import check_content
 from export.gate.validate import Limits
 from export.publishing.publisher import PublishError, roll_back
 from export.publishing.refresh import refresh
@@ -32,6 +33,7 @@ from tests.twin_tf import small_run, two_days
 from twin_tf.cli.main import main
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.records.format import MANIFEST, SUCCESS
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.renamed_settings import put
@@ -128,8 +130,21 @@ def test_nothing_of_the_graph_is_written_anew(days, refreshed):
         version = base / str(said["version"])
         assert (version / "saved_model.pb").read_bytes() == graph
         assert not (version / "fingerprint.pb").exists()
+        assert fault(version) == ""
+        assert check_content(version).ok, check_content(version).detail
         assert set(said["seconds"]) == {"load", "project", "write", "probes", "publish"}
     assert version_numbers(base) == [1, items["version"], weights["version"]]
+
+
+def test_a_version_knows_the_contracts_that_it_grew_from(days, refreshed, tmp_path):
+    base, _, weights = refreshed
+    version = base / str(weights["version"])
+    before, now = (FeatureEncoder.load(model / "assets.extra").contract for model in (days / "model-1", version))
+    assert before.digest != now.digest  # the second day's vocabularies grew
+    assert before.digest in now.earlier
+    (said,) = in_cpp(tmp_path, [(version, "self_check", {"probe": np.zeros(2, np.int32)})])
+    assert said["contract"].tolist() == [now.number] * 2
+    assert {before.number, now.number} <= set(said["understood"][1].tolist())
 
 
 def test_new_items_become_known_to_the_same_weights(days, refreshed, tmp_path):
@@ -230,13 +245,17 @@ def test_what_cannot_refresh_a_version_is_refused_in_one_sentence(days, tmp_path
         refresh(base, fewer)
     assert with_setting(run, tmp_path / "began", "model.embedding_scale", 1.0)  # says how training began, no more
     other = with_setting(run, tmp_path / "other", "schema.name", "another")
-    with pytest.raises(ConfigError, match="was trained with another schema than"):
+    with pytest.raises(ConfigError, match=r"config\.yaml was changed after the run was trained: its name is 'another'"):
         refresh(base, other)
     renamed = shutil.copytree(run, tmp_path / "renamed")
     devices = json.loads((renamed / "vocabularies/device.json").read_text())
     (renamed / "vocabularies/device.json").write_text(json.dumps(reversed_values(devices)))
     small_run.sign_run(renamed)
-    with pytest.raises(ConfigError, match=r"its indices of device mean something else\): clients still encode with"):
+    with pytest.raises(ConfigError, match=r"vocabularies/device\.json was changed after it was made"):
+        refresh(base, renamed)
+    (renamed / "contract.json").unlink()  # a run of other data, as it were
+    small_run.sign_run(renamed)
+    with pytest.raises(ConfigError, match=r"its vocabulary of device has '.+' in row 2, not '.+'; clients encode by"):
         refresh(base, renamed)
     with pytest.raises(ConfigError, match=r"the catalogue lacks [\d,]+ items that \S+ serves, for example \d+; give"):
         refresh(base, days / "run-1")

@@ -370,6 +370,8 @@ def test_prepared_data_that_do_not_fit_leave_nothing_behind(run, prepared, tmp_p
     with pytest.raises(ConfigError, match="the test split of .* has no records"):
         export_run(run.directory, tmp_path / "model", copy)
     other = small_run.of_another_schema(prepared, tmp_path / "other")
-    with pytest.raises(ConfigError, match="was prepared with another schema than the run"):
+    with pytest.raises(
+        ConfigError, match="was prepared with another contract than the run .*: its name is 'another', not"
+    ):
         export_run(run.directory, tmp_path / "model", other)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "prepared"]

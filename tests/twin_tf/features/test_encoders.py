@@ -244,7 +244,11 @@ def test_missing_vocabularies_are_named() -> None:
 def test_what_is_saved_loads_the_same(tmp_path: Path) -> None:
     ENCODER.save(tmp_path)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert files == ["schema.yaml", *(f"vocabularies/{name}.json" for name in ("fitted", "word", "words"))]
+    assert files == [
+        "contract.json",
+        "schema.yaml",
+        *(f"vocabularies/{name}.json" for name in ("fitted", "word", "words")),
+    ]
     stored = json.loads((tmp_path / "vocabularies" / "word.json").read_text(encoding="utf-8"))
     assert stored == {"kind": "vocabulary", "values": WORDS}
     loaded = FeatureEncoder.load(tmp_path)

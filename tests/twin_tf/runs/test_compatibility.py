@@ -122,9 +122,14 @@ def test_an_earlier_day_of_the_chain_goes_with_a_later_run(first, second, tmp_pa
 
 
 def test_data_that_did_not_grow_from_the_run_s_are_refused(first_run, second, tmp_path):
-    with pytest.raises(ConfigError, match=r"has another vocabularies/\w+\.json than the run .* with --previous"):
+    with pytest.raises(
+        ConfigError,
+        match=r"another contract than the run .*: its vocabulary of \w+ has .+; .* --previous",
+    ):
         check_same_encoding(first_run, two_days.second_day_alone(small_run.shared_root()))
-    with pytest.raises(ConfigError, match="was prepared with another schema than the run"):
+    with pytest.raises(
+        ConfigError, match="was prepared with another contract than the run .*: its name is 'another', not"
+    ):
         other = small_run.of_another_schema(second.directory, tmp_path / "other")
         check_same_encoding(first_run, Manifest.load(other))
     copy = shutil.copytree(second.directory, tmp_path / "copy")
@@ -153,5 +158,7 @@ def test_other_boundaries_are_refused_though_they_begin_alike(tmp_path):
     replace(two_days.config_of(manifest), schema=schema).save(tmp_path / "run/config.yaml")
     text = json.dumps({**json.loads(manifest.to_json()), "schema_fingerprint": schema.fingerprint})
     check_same_encoding(tmp_path / "run", Manifest.from_json(text, str(tmp_path / "same")))
-    with pytest.raises(ConfigError, match="has other boundaries of play_time than the run"):
+    with pytest.raises(
+        ConfigError, match=r"its boundaries of play_time are \[1, 2, 5\], not \[1, 2\]; preprocess with"
+    ):
         check_same_encoding(tmp_path / "run", Manifest.from_json(text, str(tmp_path / "other")))

@@ -159,7 +159,9 @@ def test_no_validation_records_are_no_obstacle(prepared, tmp_path):
 
 def test_evaluation_needs_the_schema_of_the_run(run, prepared, tmp_path):
     copy = small_run.of_another_schema(prepared, tmp_path / "prepared")
-    with pytest.raises(ConfigError, match="was prepared with another schema than the run"):
+    with pytest.raises(
+        ConfigError, match="was prepared with another contract than the run .*: its name is 'another', not"
+    ):
         evaluate_run(run, copy)
 
 

@@ -197,6 +197,7 @@ def of_another_feature(manifest, copy, name, /, **changes):
         if feature["name"] == name:
             feature |= changes
     (copy / "schema.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
+    (copy / "contract.json").unlink()  # it would say that the schema was edited
     fingerprint = load_schema(copy / "schema.yaml").fingerprint
     small_run.sign_prepared(dataclasses.replace(manifest, directory=str(copy), schema_fingerprint=fingerprint))
     return Manifest.load(copy)

@@ -1,0 +1,82 @@
+"""Requests that reach every table, with the trainer's own answers; see `export.contract.sweep_file`."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from export.contract.probe_file import Probes
+from export.contract.sweep_file import Sweep, sampled
+from export.contract.tensors import Array
+from export.saved_model.probes import Request, Scorer
+from export.saved_model.servable import Servable
+from twin_tf.core.keras_api import tf
+from twin_tf.features import request_names as wire
+from twin_tf.features.schema import FIRST_KNOWN
+from twin_tf.runs.run import Run
+
+COLUMNS = 32
+"""Behaviours of each request."""
+
+
+def make_sweep(run: Run, servable: Servable, scorer: Scorer, requests: Request, users: Array) -> Sweep:
+    """The sweep of a model.
+
+    Args:
+        run: trained.
+        servable: of it.
+        scorer: of both.
+        requests: real ones, `(probes, ...)` by input name: the times come from the one with the longest history.
+        users: which user each of them is of.
+    """
+    rows = _items(run)
+    ids = run.item_ids[rows]
+    inputs = _inputs(run, requests, ids)
+    expected = scorer(Probes(inputs, {}))
+    projections = servable.projection.rounded(run.model.project_items(tf.constant(rows, tf.int32))).numpy()
+    return Sweep(Probes(inputs, expected), ids, projections, users)
+
+
+def _items(run: Run) -> Array:
+    """Rows of the catalogue that have, between them, values from all over each inherent vocabulary."""
+    features = run.model.item_embedding.item_features.numpy()[FIRST_KNOWN:]
+    chosen = [sampled(len(features))]
+    for columns in run.schema.inherent_slices.values():
+        values, first = np.unique(features[:, columns], return_index=True)
+        chosen.append(first[sampled(len(values))] // (columns.stop - columns.start))
+    return np.unique(np.concatenate(chosen)) + FIRST_KNOWN
+
+
+def _inputs(run: Run, requests: Request, ids: Array) -> dict[str, Array]:
+    """As many requests as the largest sample has values; each behaviour, user and context takes the next value."""
+    schema, sizes = run.schema, run.info.cardinalities
+    one_each = [*schema.user, *schema.stored_context]
+    count = max([1, *(len(sampled(sizes[feature.name])) for feature in (*one_each, *schema.stored_cross))])
+    columns = min(COLUMNS, run.config.model.history_length)
+    candidates = -(-len(ids) // count)
+    real = int(np.argmax(requests[wire.HISTORY_LENGTH]))
+    length = max(1, int(requests[wire.HISTORY_LENGTH][real]))
+
+    def behaviours(name: str) -> Array:
+        return np.tile(np.resize(requests[name][real, :length], columns), (count, 1))
+
+    place = np.arange(count)[:, None] + np.arange(columns)[None, :]
+    inputs: dict[str, Array] = {
+        wire.HISTORY_ITEM: np.resize(ids, (count, columns)),
+        wire.HISTORY_TIME: np.sort(behaviours(wire.HISTORY_TIME), axis=1),
+        wire.HISTORY_LENGTH: np.full(count, columns, np.int32),
+        wire.REQUEST_TIME: np.full(count, requests[wire.REQUEST_TIME][real]),
+        wire.CANDIDATE_ITEM: np.resize(ids, (count, candidates)),
+        wire.CANDIDATE_COUNT: np.full(count, candidates, np.int32),
+    }
+    if schema.history.clustered:
+        inputs[wire.HISTORY_COUNT] = np.maximum(1, behaviours(wire.HISTORY_COUNT))
+    for feature in schema.stored_cross:
+        inputs[wire.history_name(feature.name)] = _taken(sizes, feature.name, place)
+    for name, features in ((wire.user_name, schema.user), (wire.context_name, schema.stored_context)):
+        inputs |= {name(feature.name): _taken(sizes, feature.name, place[:, 0]) for feature in features}
+    return inputs
+
+
+def _taken(sizes: Mapping[str, int], name: str, place: Array) -> Array:
+    values = sampled(sizes[name])
+    return values[place % len(values)].astype(np.int32)
