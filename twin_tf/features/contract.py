@@ -106,7 +106,9 @@ def contract_of(encoding: Encoding, earlier: Sequence[str] = ()) -> Contract:
     boundaries = {
         feature.name: _boundaries(encoding, feature.name) for feature in features if kinds[feature.name] == "numeric"
     }
-    return Contract(encoding.schema.contents_fingerprint, vocabularies, boundaries, tuple(earlier))
+    contract = Contract(encoding.schema.contents_fingerprint, vocabularies, boundaries)
+    others = tuple(digest for digest in dict.fromkeys(earlier) if digest != contract.digest)
+    return dataclasses.replace(contract, earlier=others)
 
 
 def recorded_contract(directory: str | Path) -> Contract | None:

@@ -65,6 +65,12 @@ def test_a_grown_vocabulary_means_the_same_either_way() -> None:
     assert grown.contract.digest != encoder().contract.digest
 
 
+def test_a_day_that_changes_nothing_adds_no_earlier_contract() -> None:
+    own = encoder().contract.digest
+    again = FeatureEncoder(schema_with(), encoder().fitted, earlier=["12ab", own, "12ab"])
+    assert again.contract.earlier == ("12ab",)
+
+
 def test_the_split_is_no_part_of_the_contract() -> None:
     assert encoder(valid_from=7).contract == encoder().contract
 
