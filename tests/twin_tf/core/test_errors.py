@@ -30,6 +30,7 @@ NO_USER_ERRORS = {
     "JobOnlyBuilt": "nothing is wrong: the job was built and, as its options say, not run",
     "RenamedSettingWarning": "a warning, not an error",
     "UncheckedFilesWarning": "a warning, not an error",
+    "UnseenBehavioursWarning": "a warning, not an error",
     "_RefusedError": "how our reader of YAML ends inside of PyYAML; `parse_yaml` makes a ConfigError of it",
 }
 """The exception classes that are no `UserError`, and why."""

@@ -131,7 +131,5 @@ def test_what_was_made_before_there_were_contracts_is_read(tmp_path: Path) -> No
 def test_a_vocabulary_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     encoder().save(tmp_path)
     (tmp_path / "vocabularies/device.json").write_bytes(content.encode("latin-1"))
-    with pytest.raises(
-        ConfigError, match=r"vocabularies/device\.json (cannot be read as a vocabulary|must hold a list)"
-    ):
+    with pytest.raises(ConfigError, match=r"vocabularies/device\.json (holds no list|is not valid JSON|is not UTF-8)"):
         FeatureEncoder.load(tmp_path)
