@@ -38,6 +38,7 @@ def test_a_failure_or_a_block_that_removes_it_leaves_nothing(tmp_path: Path) -> 
     assert not any((tmp_path / "deep").iterdir())
 
 
+@pytest.mark.integration
 def test_the_next_one_removes_what_a_killed_one_left_and_nothing_else(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[3]
     name = "out[1]"  # no pattern
