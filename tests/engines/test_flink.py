@@ -77,7 +77,7 @@ def test_malformed_rows_are_counted_on_flink_and_the_rest_is_unharmed(
     letters = sorted(name for name in found if name.startswith("dead_letters/"))
     lines = [line for name in letters for line in (tmp_path / "prepared" / name).read_text().splitlines()]
     assert [json.loads(line)["payload"] for line in lines] == ["{broken 0", "{broken 1", "{broken 2"]
-    for name in ("manifest.json", "report.json", "report.md"):  # they count the malformed rows
+    for name in ("manifest.json", "_SUCCESS", "report.json", "report.md"):  # they count the malformed rows
         assert found.pop(name) != expected.pop(name)
     assert {name: content for name, content in found.items() if name not in letters} == expected
 

@@ -61,7 +61,6 @@ def test_a_killed_run_leaves_nothing_that_the_same_command_would_read(tmp_path: 
 
 def test_a_living_run_is_not_cleared_away_by_another(tmp_path: Path) -> None:
     with OutputDirectory(str(tmp_path / "prepared")).building() as first:
-        Path(first).mkdir()
         with OutputDirectory(str(tmp_path / "prepared")).building() as second:
             assert first != second
             assert Path(first).is_dir()
@@ -122,7 +121,6 @@ def test_of_two_runs_into_one_output_the_first_to_end_stays(tmp_path: Path) -> N
         pytest.raises(ConfigError, match="was filled by another while this run was at work"),
         directory.building() as root,
     ):
-        Path(root).mkdir()
         (Path(root) / "_SUCCESS").touch()
         (tmp_path / "prepared").mkdir()
         (tmp_path / "prepared/theirs").touch()
