@@ -19,7 +19,7 @@ def channel_options(max_receive_bytes: int = 64 << 20) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", max_receive_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 2000),  # also how long a connection may take: TLS to a busy server needs time
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.client_idle_timeout_ms", _NEVER),  # else, after 30 minutes, a server counts as gone until it is called
         ("grpc.use_local_subchannel_pool", 1),  # two clients do not share each other's broken connections

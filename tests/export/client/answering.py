@@ -14,6 +14,7 @@ SOUND = {
     "probability": np.array([[0.25, 0.5, 1.0]], np.float32),
     "unknown_items": np.array([1], np.int32),
     "adjusted": np.array([0], np.int32),
+    "contract": np.array([5]),
     "weights_version": np.array([11]),
     "table_version": np.array([12]),
 }

@@ -42,6 +42,7 @@ def test_a_sound_answer_is_given_as_arrays(handler, client):
         "unknown_items": [1],
         "behaviours_seen": [2],
         "adjusted": [0],
+        "contract": [5],
         "model_version": 3,
     }
 
@@ -52,8 +53,9 @@ def test_columns_that_a_batch_was_padded_with_are_cut(handler, client):
 
 
 def test_an_older_version_does_not_say_what_it_adjusts(handler, client):
-    handler.outputs = {name: array for name, array in SOUND.items() if name != "adjusted"}
-    assert client.predict(REQUEST).adjusted is None
+    handler.outputs = {name: array for name, array in SOUND.items() if name not in ("adjusted", "contract")}
+    answer = client.predict(REQUEST)
+    assert answer.adjusted is None and answer.contract is None
 
 
 @pytest.mark.parametrize(
