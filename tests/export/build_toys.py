@@ -149,9 +149,7 @@ def save(toy, directory, functions=None):
     extra = directory / "assets.extra"
     extra.mkdir(exist_ok=True)
     (extra / "schema.yaml").write_text(SCHEMA)
-    (extra / "export.json").write_text(
-        json.dumps({"weights_version": int(toy.version.numpy()), "max_candidates": 2000})
-    )
+    (extra / "export.json").write_text(json.dumps({"weights_version": int(toy.version.numpy())}))
     # The clicks are the better half of the real candidates in this model's own eyes: its AUC is 1.
     real = np.arange(expected.shape[1]) < probes["candidate_count"][:, None]
     label = (real & (expected > np.median(expected[real]))).astype(np.float32)
@@ -202,12 +200,6 @@ def main(root):
         return {**answer, "probability": tf.cast(answer["probability"], tf.float64)}
 
     save(toy, root / "doubles", {**signatures(toy), "serving_default": doubles})
-
-    @tf.function(input_signature=[REQUEST])
-    def silent(inputs):
-        return {name: value for name, value in toy.serve(inputs).items() if name != "adjusted"}
-
-    save(toy, root / "silent", {**signatures(toy), "serving_default": silent})
 
     @tf.function(input_signature=[REQUEST])
     def logits(inputs):

@@ -79,7 +79,9 @@ def without_letters(directory: Path) -> dict[str, str]:
     return {
         name: value
         for name, value in digest(directory).items()
-        if not name.startswith(("dead_letters", "manifest", "report", "_SUCCESS"))  # the last holds the manifest's digest
+        if not name.startswith(
+            ("dead_letters", "manifest", "report", "_SUCCESS")
+        )  # the last holds the manifest's digest
     }
 
 

@@ -73,7 +73,6 @@ def test_a_sound_model_passes_without_tensorflow(toys):
 UNFIT = {
     "no_retrieve": ("signatures", "signature retrieve is missing"),
     "doubles": ("signatures", "serving_default's output probability is float64, not float32"),
-    "silent": ("signatures", "serving_default lacks the output adjusted"),
     "xla": ("no_xla", "must be compiled by XLA"),
     "stale_table": ("self_check", "the table disagrees with the weights"),
     "logits": ("parity", "give values that are no probabilities"),
