@@ -60,10 +60,10 @@ def test_a_killed_run_leaves_nothing_that_the_same_command_would_read(tmp_path: 
 
 
 def test_a_living_run_is_not_cleared_away_by_another(tmp_path: Path) -> None:
-    with OutputDirectory(str(tmp_path / "prepared")).building() as first:
-        with OutputDirectory(str(tmp_path / "prepared")).building() as second:
-            assert first != second
-            assert Path(first).is_dir()
+    output = str(tmp_path / "prepared")
+    with OutputDirectory(output).building() as first, OutputDirectory(output).building() as second:
+        assert first != second
+        assert Path(first).is_dir()
     assert not list(tmp_path.iterdir())
 
 
