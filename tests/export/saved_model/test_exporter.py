@@ -352,9 +352,10 @@ def test_probes_are_real_moments_with_real_candidates(model, run):
 
 def test_an_existing_output_is_left_alone(run, tmp_path):
     (tmp_path / "model").mkdir()
-    with pytest.raises(ConfigError, match=r"the model directory \S+ exists; name a new one, or remove it first"):
+    (tmp_path / "model/mine").touch()
+    with pytest.raises(ConfigError, match=r"\S+ exists and is not empty; name a new directory or remove it"):
         export_run(run.directory, tmp_path / "model")
-    assert not list((tmp_path / "model").iterdir())
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "mine"]
 
 
 def test_what_is_no_finished_run_is_named(tmp_path):

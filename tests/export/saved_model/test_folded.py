@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from export.contract.file_manifest import write_manifest
 from export.saved_model.served_weights import ServedWeights
 from tests.export.toy_servable import in_cpp, with_variables
 from tests.twin_tf import small_run
@@ -72,6 +73,7 @@ def test_the_server_refuses_every_version_whose_table_and_weights_disagree(model
     for name, changes in mutations.items():
         (tmp_path / name).mkdir()
         with_variables(model, tmp_path / name / "1", changes)
+        write_manifest(tmp_path / name / "1")  # else files.json would tell
     states = run_python(STATES, tmp_path)
     assert states.pop("sound") == ["AVAILABLE", ""]
     assert set(states) == set(mutations) - {"sound"}

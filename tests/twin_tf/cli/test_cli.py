@@ -141,7 +141,7 @@ def test_bad_settings_are_one_sentence(arguments, words, prepared, tmp_path):
         (("evaluate", "--run", "{run}", "--prepared", "{tmp}"), 2, "is not prepared data: it has no manifest.json"),
         (("evaluate", "--run", "{run}", "--prepared", "x", "--split", "tset"), 2, "'tset' is not one of"),
         (("export", "--run", "{tmp}", "--output", "{tmp}/model"), 2, "is not a run: it has no run.json"),
-        (("export", "--run", "{run}", "--output", "{model}"), 2, "exists; name a new one, or remove it first"),
+        (("export", "--run", "{run}", "--output", "{model}"), 2, "exists and is not empty; name a new directory or"),
         (("publish", "{tmp}", "--base-path", "{tmp}/serving"), 1, "is no model directory: it holds no"),
         (("publish", "{model}", "--base-path", "{tmp}/serving", "--keep", "1"), 1, "keep must be at least 2, not 1"),
         (("rollback", "--base-path", "{tmp}/nowhere"), 1, "is no base path: there is no such directory"),
