@@ -260,13 +260,15 @@ def test_what_cannot_refresh_a_version_is_refused_in_one_sentence(days, tmp_path
     with pytest.raises(ConfigError, match=r"the catalogue lacks [\d,]+ items that \S+ serves, for example \d+; give"):
         refresh(base, days / "run-1")
     (base / "1/assets.extra/export.json").unlink()
-    with pytest.raises(ConfigError, match=r"is no exported model: it has no export\.json"):
+    with pytest.raises(ConfigError, match=r"is no exported model: assets\.extra/export\.json is missing"):
+        refresh(base, run, model=base / "1")
+    with pytest.raises(PublishError, match="holds no version to refresh; export one and publish it first"):
         refresh(base, run)
     assert version_numbers(base) == [1]
     assert [path.name for path in base.iterdir() if path.name not in ("1", ".publish.lock")] == []
 
 
-def test_hyperplanes_of_another_seed_are_another_graph(days, tmp_path, monkeypatch):
+def test_hyperplanes_of_another_seed_are_another_graph(days, tmp_path):
     base, seed = tmp_path / "base", load_config(days / "run-2" / "config.yaml").training.seed
     shutil.copytree(days / "model-2", base / "1")
     path = base / "1/assets.extra/export.json"
@@ -274,7 +276,7 @@ def test_hyperplanes_of_another_seed_are_another_graph(days, tmp_path, monkeypat
     assert description["seed"] == seed
     description["model"]["search"] = "eta"
     path.write_text(json.dumps(description))
-    monkeypatch.setattr("export.publishing.refresh.fault", lambda *_, **__: "")
+    write_manifest(base / "1")
     other = with_setting(days / "run-2", tmp_path / "hashed", "model.search", "eta")
     again = with_setting(other, tmp_path / "again", "training.seed", seed + 1)
     with pytest.raises(ConfigError, match=rf"seed is {seed + 1} in the run \S+, but {seed} in .* hyperplanes"):
@@ -340,9 +342,9 @@ def test_a_refresh_does_not_undo_a_rollback(days, tmp_path, monkeypatch):
         shutil.copytree(days / f"model-{number}", base / str(number))
     original = run_with_catalogue
 
-    def with_a_rollback_meanwhile(*arguments):
+    def with_a_rollback_meanwhile(*arguments, **options):
         roll_back(base)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     said = rf"^the run {days / 'run-2'} was rolled back with version 2 of {base}; refresh from a newer run, or with "
     with monkeypatch.context() as patched:

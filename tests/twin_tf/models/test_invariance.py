@@ -152,7 +152,7 @@ def test_a_batch_may_hold_no_target(search):
         assert gradient is None or not tf.convert_to_tensor(gradient).numpy().any()
 
 
-@pytest.mark.parametrize("moment", [0, -1, 2**62, -(2**62)])
+@pytest.mark.parametrize("timestamp", [0, -1, 2**62, -(2**62)])
 def test_extreme_times_score_as_the_outermost_buckets(timestamp):
     """The age bucket is the first or the last; nothing overflows."""
     model = MODELS["twin"]
