@@ -120,7 +120,9 @@ def test_a_new_run_starts_from_it(root):
 def test_the_old_export_passes_the_gate(root):
     checks = gate(root / "model")
     assert checks["parity"]["figures"]["requests"] == 20
-    assert checks["signatures"]["detail"].endswith("made before adjusted: what its graph adjusts it does not say")
+    assert checks["signatures"]["detail"].endswith(
+        "before there were digests: what its graph puts right it does not say"
+    )
 
 
 def test_a_new_export_passes_the_gate_and_answers_as_the_old_one(root):

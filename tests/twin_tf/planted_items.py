@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from beam_pipelines.build_examples import build_examples
 from twin_tf.config import Config, config_from_mapping
+from twin_tf.core.yaml_text import parse_yaml
 from twin_tf.records.format import Manifest
 
 ITEMS, USERS, EVENTS = 1500, 300, 128
@@ -58,7 +58,7 @@ def planted_config(*overrides: str) -> Config:
     for override in overrides:
         place, text = override.split("=")
         section, key = place.split(".")
-        plain[section][key] = yaml.safe_load(text)
+        plain[section][key] = parse_yaml(text, key)
     return config_from_mapping(plain)
 
 

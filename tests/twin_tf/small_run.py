@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from beam_pipelines.build_examples import build_examples
 from beam_pipelines.simulate_logs import simulate_logs
 from twin_tf.config import Config, config_from_mapping, load_config
 from twin_tf.core.files import sha256_of_file
+from twin_tf.core.yaml_text import parse_yaml
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
@@ -52,7 +51,7 @@ def small_config(*overrides: str) -> Config:
     plain["serving"] = {"probes": 60, "warmup_lengths": [1, 50], "warmup_candidates": [1, 8]}
     for override in overrides:
         name, text = override.split("=")
-        put(plain, name, yaml.safe_load(text))
+        put(plain, name, parse_yaml(text, name))
     return config_from_mapping(plain)
 
 
@@ -143,7 +142,7 @@ def of_another_schema(prepared: Path, copy: Path) -> Path:
 def sign_prepared(manifest: Manifest) -> None:
     """Writes another manifest into its directory, with the digests of the files as they lie there now."""
     root = Path(manifest.directory)
-    files = {name: sha256_of_file(root / name) for name in manifest.files}
+    files = {name: sha256_of_file(root / name) for name in manifest.files if (root / name).is_file()}
     changed = dataclasses.replace(manifest, files=files)
     (root / "manifest.json").write_text(changed.to_json(), encoding="utf-8")
     (root / "_SUCCESS").write_text(changed.sha256, encoding="ascii")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.twin_tf.small_run import small_config
+from tests.twin_tf.small_run import sign_run, small_config
 from twin_tf.config import Config, load_config
 from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.files import read_json
@@ -127,4 +127,5 @@ def test_a_run_whose_network_is_of_an_earlier_form_is_loaded_in_it(
     config = small_config("model.heads=1", "training.epochs=1", "model.search=din", "training.validation_records=1")
     train_model(prepared, tmp_path / "run", config)
     without_heads(tmp_path / "run")
+    sign_run(tmp_path / "run")
     assert load_run(tmp_path / "run").model.config.heads == 1
