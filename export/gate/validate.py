@@ -27,7 +27,7 @@ import click
 import numpy as np
 
 from export.contract.errors import ServingError
-from export.contract.file_manifest import EXTRA
+from export.contract.file_manifest import EXPORT, EXTRA
 from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file
 from export.contract.signatures import WHOLE_TABLE
 from export.contract.tensors import Array
@@ -48,7 +48,6 @@ from export.gate.signature_check import check_signatures
 from export.protos import graph_pb2
 from export.session.loaded_version import WARMUP_FILE, LoadedVersion
 from export.session.served_scores import served_scores
-from twin_tf.features.contract import recorded_contract
 from twin_tf.features.schema import FeatureSchema, load_schema
 
 SCHEMA_FILE = f"{EXTRA}/schema.yaml"
@@ -173,7 +172,7 @@ class _Gate:
         answers = False
         with loaded[0].session:
             schema = load_schema(directory / SCHEMA_FILE)
-            earlier = recorded_contract(directory / EXTRA) is None
+            earlier = _is_earlier_graph(directory)
             if self._try("signatures", lambda: check_signatures(schema, loaded[0].session.signatures, earlier=earlier)):
                 answers = self._check_answers(loaded[0], schema)
         # The new one is unloaded: never two models in memory.
@@ -300,6 +299,12 @@ def _must_compile(function: graph_pb2.FunctionDef) -> bool:
 def _check_loads(directory: Path, loaded: list[LoadedVersion]) -> Check:
     loaded.append(LoadedVersion(directory))
     return Check("loads", True, "the C++ runtime loads it")
+
+
+def _is_earlier_graph(directory: Path) -> bool:
+    """Whether the graph was traced before there were digests, or taken over from such a model by a refresh."""
+    path = directory / EXPORT
+    return not path.is_file() or "max_candidates" not in json.loads(path.read_text(encoding="utf-8"))
 
 
 def _check_warm_up(version: LoadedVersion) -> Check:
