@@ -1,7 +1,7 @@
 """Which values a request may hold. What the served graph would have to adjust is refused before it is sent.
 
 In the server's batch one refused call fails all that share it, so the graph adjusts wrong values and counts them
-(`adjusted`); a caller who can still mend them hears of them here.
+(`adjusted`); a caller who can still fix them hears of them here.
 """
 
 import warnings

@@ -10,24 +10,18 @@ import pytest
 from export.client.async_client import AsyncTwinClient
 from export.client.client import TwinClient
 from export.contract import errors
-from export.protos import serving_pb2
+from tests.export.client.answering import Answering
 
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 ITEM = {"item": np.array([[100]])}
 
 
-class Failing(grpc.GenericRpcHandler):
-    """Answers every Predict with the code that `model_spec.name` names; counts the calls."""
+class Failing(Answering):
+    """Answers every Predict with the code that `model_spec.name` names; notes the calls."""
 
     def __init__(self):
+        super().__init__()
         self.calls = []
-
-    def service(self, details):
-        if details.method.endswith("/Predict"):
-            return grpc.unary_unary_rpc_method_handler(
-                self.predict, serving_pb2.PredictRequest.FromString, serving_pb2.PredictResponse.SerializeToString
-            )
-        return None
 
     def predict(self, request, context):
         self.calls.append((request.model_spec.name, context.time_remaining()))
