@@ -21,8 +21,9 @@ TEMPLATES = importlib.resources.files("beam_pipelines") / "templates"
 METADATA = json.loads((TEMPLATES / "build_examples_metadata.json").read_text())
 PARAMETERS: dict[str, dict[str, Any]] = {parameter["name"]: parameter for parameter in METADATA["parameters"]}
 
-# Dataflow chooses the runner, and the workers of the local runner are not its own.
-NOT_IN_THE_TEMPLATE = {"help", "runner", "workers"}
+# Dataflow chooses the runner, and the workers of the local runner are not its own. A template's parameter has a value,
+# `--name=value`; a flag takes none.
+NOT_IN_THE_TEMPLATE = {"help", "runner", "workers", "no_verify"}
 
 EXAMPLES: dict[str, tuple[list[str], list[str]]] = {
     "schema": (["complete_journey", "schemas/shop.yaml"], ["", "a,b", "my schema.yaml"]),

@@ -55,7 +55,7 @@ def without(name):
     [
         ("parameter_server", {}, "--strategy parameter_server needs the environment variable TF_CONFIG: JSON with"),
         ("multi_worker", {"TF_CONFIG": " "}, "--strategy multi_worker needs the environment variable TF_CONFIG"),
-        ("parameter_server", {"TF_CONFIG": "{'a': 1}"}, "TF_CONFIG is not valid JSON .*property name"),
+        ("parameter_server", {"TF_CONFIG": "{'a': 1}"}, "TF_CONFIG is not valid JSON: .*property name"),
         ("parameter_server", {"TF_CONFIG": "[1]"}, r"must be a JSON object with cluster and task, not \[1\]"),
         ("parameter_server", {"TF_CONFIG": "{}"}, "has no cluster: the addresses of chief, worker, ps tasks"),
         ("parameter_server", tf_config(without("chief"), type="ps"), "cluster has no chief; .* needs at least one"),
