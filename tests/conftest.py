@@ -1,8 +1,10 @@
 """Set before any test imports TensorFlow: the Keras 2 API, a quiet log, and no way out to the network."""
 
 import os
+import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,22 @@ import pytest
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+ROOT_VARIABLE = "TWIN_TESTS_ROOT"
+"""Names the directory of what is built once for all workers (`tests.twin_tf.built_once`)."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the workers start, which take the environment over."""
+    if not hasattr(config, "workerinput"):
+        os.environ[ROOT_VARIABLE] = tempfile.mkdtemp(prefix="twin-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """After they have ended."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(ROOT_VARIABLE, ""), ignore_errors=True)
+
 
 _LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0", "::", ""}
 

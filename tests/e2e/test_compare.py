@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.twin_tf.small_run import shared_root, small_config, small_data
+from tests.twin_tf.built_once import shared_root
+from tests.twin_tf.small_run import small_config, small_data
 
 pytestmark = pytest.mark.integration
 

@@ -3,18 +3,19 @@
 import pytest
 
 from tests.twin_tf import small_run
+from tests.twin_tf.built_once import shared_root
 
 
 @pytest.fixture(scope="session")
 def manifest():
-    return small_run.small_data(small_run.shared_root())
+    return small_run.small_data(shared_root())
 
 
 @pytest.fixture(scope="session")
 def prepared(manifest):
-    return small_run.shared_root() / "prepared"
+    return shared_root() / "prepared"
 
 
 @pytest.fixture(scope="session")
 def run():
-    return small_run.small_run(small_run.shared_root())
+    return small_run.small_run(shared_root())

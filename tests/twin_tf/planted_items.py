@@ -1,6 +1,5 @@
 """Prepared data of logs in which each item has a click logit of its own, and a small network for them."""
 
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_pipelines.build_examples import build_examples
+from tests.twin_tf.built_once import built_once
 from twin_tf.config import Config, config_from_mapping
 from twin_tf.core.yaml_text import parse_yaml
 from twin_tf.records.format import Manifest
@@ -62,7 +62,7 @@ def planted_config(*overrides: str) -> Config:
     return config_from_mapping(plain)
 
 
-@functools.cache
+@built_once
 def planted_data(root: Path) -> Manifest:
     """Prepared data, in `root/planted`."""
     generator = np.random.default_rng(8)

@@ -1,7 +1,6 @@
 """Simulated logs, prepared data and a trained run, small enough to make once per test session, real in every part."""
 
 import dataclasses
-import functools
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from beam_pipelines.build_examples import build_examples
 from beam_pipelines.simulate_logs import simulate_logs
+from tests.twin_tf.built_once import built_once
 from twin_tf.config import Config, config_from_mapping, load_config
 from twin_tf.core.files import sha256_of_file
 from twin_tf.core.yaml_text import parse_yaml
@@ -55,14 +55,14 @@ def small_config(*overrides: str) -> Config:
     return config_from_mapping(plain)
 
 
-@functools.cache
+@built_once
 def small_logs(root: Path) -> dict[str, str]:
     """Raw logs; the arguments of `build_examples`."""
     simulate_logs(root / "raw", **LOGS)
     return {log: str(root / "raw" / f"{log}*.parquet") for log in ("events", "items", "users")}
 
 
-@functools.cache
+@built_once
 def small_data(root: Path) -> Manifest:
     """Prepared data, in `root/prepared`."""
     schema = small_config().schema
@@ -70,7 +70,7 @@ def small_data(root: Path) -> Manifest:
     return build_examples(schema, **small_logs(root), output=root / "prepared", shards=2, progress=False)
 
 
-@functools.cache
+@built_once
 def small_run(root: Path) -> Path:
     """A trained run, `root/run`."""
     small_data(root)
@@ -83,25 +83,13 @@ def untrained(run: Path) -> tuple[TwinModel, Any]:
     return build_model(run, load_config(run / "config.yaml"), load_info(run))
 
 
-@functools.cache
+@built_once
 def small_model(root: Path) -> Path:
     """The run's exported model directory, `root/model`."""
     from export.saved_model.exporter import export_run
 
     export_run(small_run(root), root / "model")
     return root / "model"
-
-
-@functools.cache
-def shared_root() -> Path:
-    """One directory for the whole session, whichever folder's tests ask first; removed when Python ends."""
-    import atexit
-    import shutil
-    import tempfile
-
-    root = Path(tempfile.mkdtemp(prefix="twin-tests-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    return root
 
 
 def decode(manifest: Manifest, split: str) -> list[dict[str, Any]]:

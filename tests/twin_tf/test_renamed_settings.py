@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.twin_tf.small_run import shared_root, small_config, small_data
+from tests.twin_tf.built_once import shared_root
+from tests.twin_tf.small_run import small_config, small_data
 from twin_tf.config import ModelConfig, config_from_mapping, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.experiments.comparison.rates import check_origin, read_rates, shared_settings

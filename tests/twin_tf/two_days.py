@@ -4,7 +4,6 @@ New on the second day: videos of known authors, videos of new authors, and users
 """
 
 import dataclasses
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from beam_pipelines.build_examples import build_examples
+from tests.twin_tf.built_once import built_once
 from tests.twin_tf.small_run import small_config, small_logs
 from twin_tf.config import Config
 from twin_tf.features.schema import FeatureSchema
@@ -27,7 +27,7 @@ def config_of(manifest: Manifest, *overrides: str) -> Config:
     return dataclasses.replace(config, schema=manifest.schema)
 
 
-@functools.cache
+@built_once
 def logs_by_day(root: Path) -> tuple[dict[str, str], dict[str, str], list[int]]:
     """The arguments of `build_examples` for either day, and target times: where each day is split, and the midnight."""
     whole = {log: pq.read_table(pattern.replace("*", "")) for log, pattern in small_logs(root).items()}
@@ -69,14 +69,14 @@ def _schema(valid_from: int, test_from: int) -> FeatureSchema:
     )
 
 
-@functools.cache
+@built_once
 def first_day(root: Path) -> Manifest:
     """Prepared data of the first day."""
     logs, _, timestamps = logs_by_day(root)
     return build_examples(_schema(*timestamps[:2]), **logs, output=root / "days/prepared-1", shards=1, progress=False)
 
 
-@functools.cache
+@built_once
 def second_day(root: Path) -> Manifest:
     """Prepared data of the second day, grown from the first."""
     _, logs, timestamps = logs_by_day(root)
@@ -85,7 +85,7 @@ def second_day(root: Path) -> Manifest:
     return build_examples(_schema(*timestamps[3:]), **logs, output=output, previous=first, shards=1, progress=False)
 
 
-@functools.cache
+@built_once
 def second_day_alone(root: Path) -> Manifest:
     """Prepared data of the second day without the first: vocabularies have another order and lack old values."""
     _, logs, timestamps = logs_by_day(root)
@@ -97,7 +97,7 @@ def second_day_alone(root: Path) -> Manifest:
     return build_examples(_schema(*timestamps[3:]), **arguments, output=root / "days/alone", shards=1, progress=False)
 
 
-@functools.cache
+@built_once
 def first_run(root: Path) -> Path:
     """A run trained on the first day."""
     manifest = first_day(root)

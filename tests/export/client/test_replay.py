@@ -10,6 +10,7 @@ from export.client.replay import load_probes, replay
 from export.contract.errors import UnavailableError
 from export.local_server.server import start_local_server
 from tests.twin_tf import small_run
+from tests.twin_tf.built_once import shared_root
 from twin_tf.core.dataclass_yaml import ConfigError
 
 pytestmark = pytest.mark.integration
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def model():
-    return small_run.small_model(small_run.shared_root())
+    return small_run.small_model(shared_root())
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ import yaml
 from export.contract.tensors import encode, numpy_dtype
 from export.local_server.server import start_local_server
 from export.protos import graph_pb2, serving_pb2
-from tests.twin_tf.small_run import shared_root, small_model
+from tests.twin_tf.built_once import shared_root
+from tests.twin_tf.small_run import small_model
 
 pytestmark = pytest.mark.integration
 

@@ -1,7 +1,6 @@
 """New weights and new items under the graph that is served: the answers of a fresh export, without a new graph."""
 
 import dataclasses
-import functools
 import hashlib
 import io
 import json
@@ -30,6 +29,7 @@ from export.publishing.version_store import whole_versions
 from export.saved_model.exporter import export_run
 from export.session.child_process import child_environment
 from tests.twin_tf import small_run, two_days
+from tests.twin_tf.built_once import built_once, shared_root
 from twin_tf.cli.main import main
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -46,7 +46,7 @@ FEW_TARGETS = Limits(auc_epsilon=0.5)
 """Of two days' models on 30 targets, either may be the better one."""
 
 
-@functools.cache
+@built_once
 def second_run(root):
     """A run of the second day that starts from the first day's."""
     manifest = two_days.second_day(root)
@@ -56,14 +56,18 @@ def second_run(root):
     return root / "days/run-2"
 
 
+@built_once
+def two_models(root):
+    """Either day's run, exported."""
+    for number, run in enumerate([two_days.first_run(root), second_run(root)], 1):
+        export_run(run, root / f"days/model-{number}")
+
+
 @pytest.fixture(scope="module")
 def days():
     """Runs of two days, the second day's data and both exported models."""
-    root = small_run.shared_root()
-    runs = [two_days.first_run(root), second_run(root)]
-    for number, run in enumerate(runs, 1):
-        if not (root / f"days/model-{number}").exists():
-            export_run(run, root / f"days/model-{number}")
+    root = shared_root()
+    two_models(root)
     return root / "days"
 
 

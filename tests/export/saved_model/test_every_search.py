@@ -12,8 +12,9 @@ from export.client.client import TwinClient
 from export.client.replay import replay
 from export.local_server.server import start_local_server
 from export.saved_model.exporter import export_run
+from tests.twin_tf.built_once import shared_root
 from tests.twin_tf.searching import SETTINGS
-from tests.twin_tf.small_run import shared_root, small_config, small_data
+from tests.twin_tf.small_run import small_config, small_data
 from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.runs.item_embeddings import make_item_embeddings
 from twin_tf.search import STRATEGIES, find_strategy

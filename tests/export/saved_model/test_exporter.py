@@ -13,6 +13,7 @@ from export.saved_model.exporter import export_run, export_text
 from export.session.child_process import child_environment
 from tests.export.toy_servable import in_cpp
 from tests.twin_tf import small_run
+from tests.twin_tf.built_once import shared_root
 from twin_tf.core.dataclass_yaml import ConfigError, to_plain
 from twin_tf.core.keras_api import tf
 from twin_tf.records.batch import Batch, History, Targets
@@ -26,17 +27,17 @@ UNKNOWN_IDS = (0, -1, 7, 2**62, -(2**63))
 
 @pytest.fixture(scope="module")
 def model():
-    return small_run.small_model(small_run.shared_root())
+    return small_run.small_model(shared_root())
 
 
 @pytest.fixture(scope="module")
 def run(model):
-    return load_run(small_run.shared_root() / "run")
+    return load_run(shared_root() / "run")
 
 
 @pytest.fixture(scope="module")
 def prepared(model):
-    return small_run.shared_root() / "prepared"
+    return shared_root() / "prepared"
 
 
 def random_requests(run, users, columns, candidates, seed=1):

@@ -7,6 +7,7 @@ from export.contract.file_manifest import write_manifest
 from export.saved_model.served_weights import ServedWeights
 from tests.export.toy_servable import in_cpp, with_variables
 from tests.twin_tf import small_run
+from tests.twin_tf.built_once import shared_root
 from twin_tf.runs.run import load_run
 
 pytestmark = pytest.mark.integration
@@ -14,12 +15,12 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def model():
-    return small_run.small_model(small_run.shared_root())
+    return small_run.small_model(shared_root())
 
 
 @pytest.fixture(scope="module")
 def run(model):
-    return load_run(small_run.shared_root() / "run")
+    return load_run(shared_root() / "run")
 
 
 def added(place, value):

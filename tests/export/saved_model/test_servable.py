@@ -10,6 +10,7 @@ from export.saved_model.projection_table import ProjectionTable
 from export.saved_model.servable import Servable
 from tests.export.toy_servable import as_trained, in_cpp, make_requests, make_toy
 from tests.twin_tf import small_run
+from tests.twin_tf.built_once import shared_root
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.runs.run import load_run
@@ -224,7 +225,7 @@ def test_a_bfloat16_table_loses_nothing_where_the_model_multiplies_in_bfloat16()
 
 def test_no_large_variable_is_both_gathered_from_and_read_whole():
     """The server copies such a variable at each read: with a table of 512 MB, 512 MB a request."""
-    run = load_run(small_run.small_run(small_run.shared_root()))
+    run = load_run(small_run.small_run(shared_root()))
     servable = make_servable(run)
     kinds = {"ResourceGather": set(), "ReadVariableOp": set()}
     for function in servable.signatures.values():

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from export.local_server.server import start_local_server
 from export.session.child_process import child_environment
 from tests.twin_tf import small_run
+from tests.twin_tf.built_once import shared_root
 from twin_tf import __version__
 from twin_tf.cli.main import main
 
@@ -64,7 +65,7 @@ def sentence(stderr):
 
 @pytest.fixture(scope="module")
 def model():
-    return small_run.small_model(small_run.shared_root())
+    return small_run.small_model(shared_root())
 
 
 @pytest.fixture(scope="module")

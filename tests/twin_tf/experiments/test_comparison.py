@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.twin_tf.built_once import shared_root
 from tests.twin_tf.recorded_steps import HALVED, Recorded
-from tests.twin_tf.small_run import shared_root, small_config, small_data
+from tests.twin_tf.small_run import small_config, small_data
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.experiments.comparison.measurements import Measurements

@@ -13,7 +13,8 @@ import pytest
 
 from beam_pipelines.cluster_histories import cluster_histories
 from export.saved_model.exporter import export_run
-from tests.twin_tf.small_run import read_json, shared_root, sign_prepared, small_config, small_data, with_splits
+from tests.twin_tf.built_once import shared_root
+from tests.twin_tf.small_run import read_json, sign_prepared, small_config, small_data, with_splits
 from twin_tf.config import ClusterConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.digests import DamagedFileError, UncheckedFilesWarning

@@ -14,6 +14,7 @@ import pytest
 from export.saved_model.exporter import export_run
 from export.session.child_process import child_environment
 from tests.twin_tf import small_run, two_days
+from tests.twin_tf.built_once import shared_root
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.features.encoders import FeatureEncoder
@@ -28,17 +29,17 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def first():
-    return two_days.first_day(small_run.shared_root())
+    return two_days.first_day(shared_root())
 
 
 @pytest.fixture(scope="module")
 def second():
-    return two_days.second_day(small_run.shared_root())
+    return two_days.second_day(shared_root())
 
 
 @pytest.fixture(scope="module")
 def first_run():
-    return two_days.first_run(small_run.shared_root())
+    return two_days.first_run(shared_root())
 
 
 def test_a_later_day_s_targets_are_all_scored_and_new_items_are_told_apart(first_run, first, second, tmp_path):
@@ -126,7 +127,7 @@ def test_data_that_did_not_grow_from_the_run_s_are_refused(first_run, second, tm
         ConfigError,
         match=r"another contract than the run .*: its vocabulary of \w+ has .+; .* --previous",
     ):
-        check_same_encoding(first_run, two_days.second_day_alone(small_run.shared_root()))
+        check_same_encoding(first_run, two_days.second_day_alone(shared_root()))
     with pytest.raises(
         ConfigError, match="was prepared with another contract than the run .*: its name is 'another', not"
     ):
@@ -144,7 +145,7 @@ def test_data_that_did_not_grow_from_the_run_s_are_refused(first_run, second, tm
 
 def test_other_boundaries_are_refused_though_they_begin_alike(tmp_path):
     """Quantiles are found once and kept; a boundary more would move every row behind it."""
-    manifest = two_days.first_day(small_run.shared_root())
+    manifest = two_days.first_day(shared_root())
     features = tuple(
         replace(f, encoding=replace(f.encoding, boundaries=None, quantiles=4)) if f.name == "play_time" else f
         for f in manifest.schema.features

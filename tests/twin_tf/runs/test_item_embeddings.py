@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.twin_tf.small_run import decode, shared_root, small_config, small_data
+from tests.twin_tf.built_once import shared_root
+from tests.twin_tf.small_run import decode, small_config, small_data
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.records.input_pipeline import load_item_ids

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.reference import network
-from tests.twin_tf.small_run import shared_root, small_config, small_data, small_run
+from tests.twin_tf.built_once import shared_root
+from tests.twin_tf.small_run import small_config, small_data, small_run
 from twin_tf.core.keras_api import tf
 from twin_tf.experiments.comparison.consistency import hits_by_age, hits_by_size
 from twin_tf.experiments.comparison.ground_truth import Truth, recall_of

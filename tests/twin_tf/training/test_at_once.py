@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.twin_tf.small_run import shared_root, small_config, small_data
+from tests.twin_tf.built_once import shared_root
+from tests.twin_tf.small_run import small_config, small_data
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.experiments.comparison import measurements
 from twin_tf.experiments.comparison.latency import SIZES

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.twin_tf import small_run
+from tests.twin_tf.built_once import shared_root
 from tests.twin_tf.planted_items import ITEMS, SHOWN, planted_config, planted_data
 from tests.twin_tf.small_run import read_json
 from tests.twin_tf.toy import SCHEMA, make_model
@@ -22,7 +22,7 @@ from twin_tf.training.train_step import TrainStep
 
 pytestmark = pytest.mark.integration
 
-ROOT = small_run.shared_root()
+ROOT = shared_root()
 
 
 @pytest.fixture(scope="module")

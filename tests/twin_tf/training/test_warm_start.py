@@ -11,6 +11,7 @@ import yaml
 
 from export.saved_model.exporter import export_run
 from tests.twin_tf import small_run, two_days
+from tests.twin_tf.built_once import shared_root
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.encoders import FeatureEncoder
@@ -26,7 +27,7 @@ from twin_tf.training.warm_start import apply_transfer, embedding_tables, plan_t
 
 pytestmark = pytest.mark.integration
 
-ROOT = small_run.shared_root()
+ROOT = shared_root()
 TABLES = {
     "video": "item_embedding/embedding_video",
     "author": "item_embedding/embedding_author",
