@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.serving_configs.check import problems
+from serving_configs.check.problems import problems
 from tests.serving_configs.test_serving_configs import FOLDER
 
 pytestmark = pytest.mark.integration
@@ -267,7 +267,7 @@ def test_a_mistake_is_found(tmp_path, file, right, wrong, sentence):
 
 def test_a_missing_file_is_named(tmp_path):
     folder = tmp_path / "serving_configs"
-    shutil.copytree(FOLDER, folder)
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("check"))
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix != ".sh":
             text = path.read_text(encoding="utf-8")
@@ -281,7 +281,7 @@ def test_the_check_as_a_command_prints_a_line_a_problem(tmp_path):
     folder = tmp_path / "serving_configs"
     shutil.copytree(FOLDER, folder)
     (folder / "monitoring.config").write_text("enabled: true", encoding="utf-8")
-    command = [sys.executable, "-m", "tests.serving_configs.check", str(folder)]
+    command = [sys.executable, "-m", "serving_configs.check", str(folder)]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
     assert done.stdout.startswith("monitoring.config: ")

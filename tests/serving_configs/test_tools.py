@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving_configs import schemas
-from tests.serving_configs.configs import read
+from serving_configs.check import schemas
+from serving_configs.check.configs import read
 
 pytestmark = pytest.mark.integration
 

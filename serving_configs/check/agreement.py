@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from export.client.client import TwinClient
-from tests.serving_configs.configs import SERVER, Configs
+from serving_configs.check.configs import SERVER, Configs
 from twin_tf import __version__
 
 REPOSITORY = Path(__file__).parents[2]

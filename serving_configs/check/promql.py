@@ -71,7 +71,9 @@ def problems(text: str) -> list[str]:
                 wrong.append(f"no server exports {part.name!r}{nearest(str(part.name), _known())}")
             else:
                 labels |= found.keys()
-                wrong += [problem for matcher in part.matchers.matchers for problem in _matcher(part.name, matcher)]
+                wrong += [
+                    problem for matcher in part.matchers.matchers for problem in _matcher(str(part.name), matcher)
+                ]
         if isinstance(part, promql_parser.Call) and part.func.name == "histogram_quantile":
             quantile = part.args[0].val
             wrong += [] if 0 < quantile < 1 else [f"histogram_quantile takes a number below 1, not {quantile:g}"]

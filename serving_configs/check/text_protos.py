@@ -6,9 +6,9 @@ of servables/tensorflow/session_bundle_config.proto, config/monitoring_config.pr
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
-from google.protobuf.message import Message
 from tensorflow_serving.config import model_server_config_pb2
 
 from twin_tf.core.dataclass_yaml import nearest
@@ -37,7 +37,7 @@ _FIELDS: dict[str, list[tuple[str, int, int | str]]] = {
 _REPEATED = {"allowed_batch_sizes"}
 
 
-def _build() -> dict[str, type[Message]]:
+def _build() -> dict[str, type[Any]]:
     file = descriptor_pb2.FileDescriptorProto(name="twin_tests/serving.proto", package=_PACKAGE, syntax="proto3")
     file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
     for name, fields in _FIELDS.items():
@@ -54,7 +54,7 @@ def _build() -> dict[str, type[Message]]:
 
 
 _OWN = _build()
-KINDS: dict[str, type[Message]] = {
+KINDS: dict[str, type[Any]] = {
     "models.config": model_server_config_pb2.ModelServerConfig,
     "batching.config": _OWN["BatchingParameters"],
     "monitoring.config": _OWN["MonitoringConfig"],
@@ -62,7 +62,7 @@ KINDS: dict[str, type[Message]] = {
 }
 
 
-def _names(descriptor: object, seen: set[str]) -> Iterator[str]:
+def _names(descriptor: Any, seen: set[str]) -> Iterator[str]:
     if descriptor.full_name in seen:
         return
     seen.add(descriptor.full_name)
@@ -72,7 +72,7 @@ def _names(descriptor: object, seen: set[str]) -> Iterator[str]:
             yield from _names(field.message_type, seen)
 
 
-def parse(file_name: str, text: str) -> Message:
+def parse(file_name: str, text: str) -> Any:
     """The message of a file's kind.
 
     Raises:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.serving_configs import promql
-from tests.serving_configs.configs import SERVER, Configs
+from serving_configs.check import promql
+from serving_configs.check.configs import SERVER, Configs
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _METRICS = "/monitoring/prometheus/metrics"
@@ -44,9 +44,9 @@ def _prometheus_and_grafana(configs: Configs, mounts: dict[str, str]) -> Iterato
         yield f"docker-compose.yaml: Prometheus has not all of the options {sorted(options)}"
         return
     config = Path(options["config.file"])
-    for path, source in ((config, "./prometheus.yaml"), (config.parent / "alerts.yaml", "./alerts.yaml")):
-        if mounts.get(str(path)) != source:
-            yield f"docker-compose.yaml: Prometheus reads {path}, where {source} is not mounted"
+    for file, source in ((config, "./prometheus.yaml"), (config.parent / "alerts.yaml", "./alerts.yaml")):
+        if mounts.get(str(file)) != source:
+            yield f"docker-compose.yaml: Prometheus reads {file}, where {source} is not mounted"
     for path, volume in ((options["storage.tsdb.path"], "prometheus-data"), ("/var/lib/grafana", "grafana-data")):
         if mounts.get(path) != volume:
             yield f"docker-compose.yaml: what is kept lies at {path}, where {volume} is not mounted"

@@ -1,4 +1,4 @@
-"""Checks YAML and JSON against the strict schemas of `schemas/`: every key is known, so a typo is found.
+"""Checks YAML and JSON against the strict schemas of `json_schemas/`: every key is known, so a typo is found.
 
 The schemas hold what these files use, not all that Compose, Kubernetes, Prometheus and Grafana know. A new key is added
 there after a look at its documentation.
@@ -14,10 +14,10 @@ from jsonschema.exceptions import ValidationError
 
 from twin_tf.core.dataclass_yaml import nearest
 
-_FOLDER = Path(__file__).parent / "schemas"
+_FOLDER = Path(__file__).parent / "json_schemas"
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(yaml.SafeLoader):
     """YAML where a key that stands twice is an error, as it is for the programs that read these files."""
 
 
@@ -58,7 +58,7 @@ def _validator(schema: str, definition: str) -> Draft202012Validator:
 
 
 def problems(data: Any, schema: str, definition: str = "file") -> list[str]:
-    """One sentence for each place where `data` breaks `definition` of `schemas/<schema>.yaml`."""
+    """One sentence for each place where `data` breaks `definition` of `json_schemas/<schema>.yaml`."""
     try:
         validator = _validator(schema, definition)
     except ValueError as error:

@@ -5,9 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import Message
-
-from tests.serving_configs import schemas, server_flags, text_protos
+from serving_configs.check import schemas, server_flags, text_protos
 
 SCHEMAS = {
     "docker-compose.yaml": ("compose", "file"),
@@ -45,7 +43,7 @@ class Configs:
     """
 
     folder: Path
-    protos: dict[str, Message]
+    protos: dict[str, Any]
     files: dict[str, Any]
     objects: dict[tuple[str, str], Any]
     flags: dict[str, dict[str, str]]
@@ -94,7 +92,7 @@ class Configs:
 def read(folder: Path) -> tuple[Configs, list[str]]:
     """Reads and checks each file by itself; with problems the `Configs` may be incomplete."""
     wrong: list[str] = []
-    protos: dict[str, Message] = {}
+    protos: dict[str, Any] = {}
     for name in text_protos.KINDS:
         try:
             protos[name] = text_protos.parse(name, _text(folder, name))
