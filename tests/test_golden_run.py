@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from export.local_server.server import start_local_server
 from export.session.child_process import child_environment
 from tests.golden.make_golden import EXPECTED, VARIANTS, data_of, first_scores, train_arguments, unpack
+from tests.patience import PATIENCE_S
 from twin_tf.cli.main import main
 
 pytestmark = [
@@ -62,7 +63,9 @@ def root(tmp_path_factory):
 def fresh_twin(*arguments):
     """What a command says, run in a process of its own."""
     command = [sys.executable, "-m", "twin_tf.cli", *map(str, arguments), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=300, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=child_environment(), timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 

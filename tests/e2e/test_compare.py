@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.twin_tf.built_once import shared_root
 from tests.twin_tf.small_run import small_config, small_data
 
@@ -43,14 +44,14 @@ def test_a_comparison_that_was_ended_goes_on_to_its_report(tmp_path: Path) -> No
     while not (mine := children(first.pid)):
         time.sleep(0.05)
     first.send_signal(signal.SIGTERM)
-    said = first.communicate(timeout=60)[1]
+    said = first.communicate(timeout=PATIENCE_S)[1]
     assert first.returncode == 143 and "Traceback" not in said
     assert not any(Path(f"/proc/{child}").exists() for child in mine)
     page = (output / "report.md").read_text()
     assert "Not finished (1 of 3 trainings done)" in page and "| DIN |" in page
 
     second = begin(output, jobs=2)
-    said = second.communicate(timeout=600)[1]
+    said = second.communicate(timeout=PATIENCE_S)[1]
     assert second.returncode == 0, said
     assert "search=din" not in said.replace("consistency", "")  # DIN was trained and evaluated before
     report = json.loads((output / "report.json").read_text())

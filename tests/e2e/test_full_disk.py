@@ -14,6 +14,7 @@ from export.publishing.publisher import publish, roll_back
 from export.session.child_process import child_environment
 from tests.export.publishing.tiny_models import pass_the_gate, write_model
 from tests.golden.make_golden import CONFIG, unpack
+from tests.patience import PATIENCE_S
 from twin_tf.core.files import full_disk
 
 pytestmark = pytest.mark.integration
@@ -112,7 +113,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(golden, sma
     filled = [argument.format(disk=disk, golden=golden) for argument in arguments]
     done = subprocess.run(
         [sys.executable, "-m", "twin_tf.cli", *filled],
-        capture_output=True, text=True, env=child_environment(), timeout=600, check=False,
+        capture_output=True, text=True, env=child_environment(), timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: the disk is full"), done.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from beam_pipelines.simulate_logs import simulate_logs
+from tests.patience import PATIENCE_S
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = 4
@@ -67,7 +68,7 @@ def build(
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE_S,
     )
 
 

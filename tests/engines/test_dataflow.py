@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_S
+
 pytest.importorskip("apache_beam.io.gcp.gcsio", reason="NOT checked for Dataflow: pip install '.[gcp]'")
 
 from apache_beam.portability.api import beam_runner_api_pb2
@@ -85,7 +87,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory, storage: FakeStorage, job
         env={**os.environ, **storage.environment, "PYTHONPATH": str(template)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert finished.returncode == 0, finished.stderr
     assert "built" in finished.stdout
@@ -141,7 +143,7 @@ def test_workers_need_nothing_but_beam_and_the_sdist(launched: Launched, job: Sm
         env=alone,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert unpickled.returncode == 0, unpickled.stderr
     found = json.loads(unpickled.stdout)
@@ -156,7 +158,7 @@ def test_workers_need_nothing_but_beam_and_the_sdist(launched: Launched, job: Sm
         env=alone,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert ran.returncode == 0, ran.stderr
     assert _without_plots(digest(tmp_path / "prepared")) == _without_plots(job.local)

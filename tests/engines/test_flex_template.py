@@ -14,6 +14,7 @@ import pytest
 from small_job import REPOSITORY
 
 from beam_pipelines.build_examples import main
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
@@ -102,7 +103,7 @@ def test_gcloud_makes_a_template_specification_of_the_metadata(tmp_path: Path) -
         env={**os.environ, "CLOUDSDK_CONFIG": str(tmp_path), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert made.returncode == 0, made.stderr
     specification = json.loads(json.loads(made.stdout))

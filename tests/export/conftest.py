@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from export.session.child_process import child_environment
+from tests.patience import PATIENCE_S
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def run_python():
     def run(code, *arguments):
         command = [sys.executable, "-c", code, *map(str, arguments)]
         done = subprocess.run(
-            command, capture_output=True, text=True, env=child_environment(), timeout=120, check=False
+            command, capture_output=True, text=True, env=child_environment(), timeout=PATIENCE_S, check=False
         )
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout.splitlines()[-1])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from export.session.child_process import child_environment
+from tests.patience import PATIENCE_S
 from tests.twin_tf.toy import CONFIG, make_schema
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
@@ -124,7 +125,9 @@ def in_cpp(directory: Path, calls):
     (directory / "calls.json").write_text(json.dumps(listed))
     script = str(Path(__file__).with_name("cpp_process.py"))
     command = [sys.executable, script, str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=600, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=child_environment(), timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     answers = []
     for number in range(len(calls)):

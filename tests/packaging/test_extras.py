@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from export.session.child_process import child_environment
 from tests.engines.worker_environment import required_distributions
 from tests.packaging.checkout import REPOSITORY
+from tests.patience import PATIENCE_S
 from twin_tf.cli.extras import EXTRAS
 from twin_tf.cli.main import main
 
@@ -74,7 +75,7 @@ def without_extras(calls: list[tuple[str, ...]], directory: Path) -> list[tuple[
         env=child_environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -13,6 +13,7 @@ import pytest
 from serving_configs.check import promql, server_flags, text_protos
 from serving_configs.check.configs import read
 from serving_configs.check.problems import problems
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
@@ -74,7 +75,9 @@ def test_the_healthcheck_of_compose_passes_only_while_a_version_is_served(loaded
         server.loaded = loaded
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        done = subprocess.run([*command, script.replace("8501", str(server.server_port))], check=False, timeout=30)
+        done = subprocess.run(
+            [*command, script.replace("8501", str(server.server_port))], check=False, timeout=PATIENCE_S
+        )
         thread.join()
     assert done.returncode == code
 

@@ -8,6 +8,7 @@ import pytest
 
 from serving_configs.check import schemas
 from serving_configs.check.configs import read
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
@@ -17,7 +18,9 @@ FOLDER = Path(__file__).parents[2] / "serving_configs"
 def run(tool, *arguments):
     if shutil.which(tool) is None:
         pytest.skip(f"serving_configs/ was NOT checked by {tool}: it is not installed")
-    done = subprocess.run([tool, *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [tool, *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

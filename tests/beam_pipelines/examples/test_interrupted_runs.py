@@ -13,6 +13,7 @@ from small_logs import random_logs, schema, write_logs
 
 from beam_pipelines.io.output_directory import STARTED, OutputDirectory
 from tests.beam_pipelines.examples.test_build_examples import build, digest
+from tests.patience import PATIENCE_S
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import load_schema
 
@@ -39,7 +40,7 @@ def test_a_killed_run_leaves_nothing_that_the_same_command_would_read(tmp_path: 
     killed = 0
     while True:
         process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while process.poll() is None and time.monotonic() < deadline:
             if any(tmp_path.glob(".prepared.building-*/*")):  # it has begun to write
                 break

@@ -15,10 +15,9 @@ from export.client.client import TwinClient
 from export.contract import errors
 from export.local_server.server import start_local_server
 from export.session.child_process import child_environment
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
-
-PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -217,12 +216,12 @@ def test_the_stock_client_can_call(toys, server, run_python):
 
 def test_health_and_foreign_bytes(server):
     with grpc.insecure_channel(server.address) as channel:
-        assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=20) == b"\x08\x01"
+        assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=PATIENCE_S) == b"\x08\x01"
         with pytest.raises(grpc.RpcError) as raised:
-            channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(b"\xff\xff", timeout=20)
+            channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(b"\xff\xff", timeout=PATIENCE_S)
         assert raised.value.code() == grpc.StatusCode.INTERNAL
         with pytest.raises(grpc.RpcError) as raised:
-            channel.unary_unary("/tensorflow.serving.PredictionService/Classify")(b"", timeout=20)
+            channel.unary_unary("/tensorflow.serving.PredictionService/Classify")(b"", timeout=PATIENCE_S)
         assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -292,7 +291,9 @@ def test_sigterm_ends_the_server_cleanly(toys, place, tmp_path):
 
 def serve(*arguments):
     command = [sys.executable, "-m", "export.local_server", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=60, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=child_environment(), timeout=PATIENCE_S, check=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from export.local_server.server import start_local_server
 from tests.engines.worker_environment import worker_environment
 from tests.packaging.checkout import copy_checkout
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -67,7 +68,7 @@ def run(python, tmp_path_factory):
 
     def call(*arguments):
         command = [str(python), "-I", *map(str, arguments)]
-        return subprocess.run(command, cwd=elsewhere, env=alone, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=elsewhere, env=alone, capture_output=True, text=True, timeout=PATIENCE_S)
 
     return call
 

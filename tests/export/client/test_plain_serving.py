@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from export.local_server.server import start_local_server
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +33,7 @@ def server(toys, place, tmp_path_factory):
 
 
 def run(command, directory):
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -59,7 +60,11 @@ def grpcurl(tmp_path_factory):
         pytest.skip("neither grpcurl nor Go is installed: the grpcurl command of docs/client.md was not run")
     target = tmp_path_factory.mktemp("go")
     built = subprocess.run(
-        ["env", f"GOBIN={target}", "go", "install", GRPCURL], capture_output=True, text=True, timeout=600, check=False
+        ["env", f"GOBIN={target}", "go", "install", GRPCURL],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     if built.returncode:
         pytest.skip(f"Go cannot build grpcurl, so the command of docs/client.md was not run: {built.stderr[-300:]}")

@@ -16,6 +16,7 @@ import yaml
 from export.contract.tensors import encode, numpy_dtype
 from export.local_server.server import start_local_server
 from export.protos import graph_pb2, serving_pb2
+from tests.patience import PATIENCE_S
 from tests.twin_tf.built_once import shared_root
 from tests.twin_tf.small_run import small_model
 
@@ -53,7 +54,9 @@ def good_inputs(channel, model, signature):
     """A valid request of a signature, all of whose tensors hold ones, made from what the server says of itself."""
     request = serving_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = model
-    answer = channel.unary_unary(f"{SERVER}PredictionService/GetModelMetadata")(request.SerializeToString(), timeout=20)
+    answer = channel.unary_unary(f"{SERVER}PredictionService/GetModelMetadata")(
+        request.SerializeToString(), timeout=PATIENCE_S
+    )
     packed = serving_pb2.GetModelMetadataResponse.FromString(answer).metadata["signature_def"]
     infos = serving_pb2.SignatureDefMap.FromString(packed.value).signature_def[signature].inputs
     inputs = {}
@@ -100,7 +103,7 @@ def grpc_answer(case, address, model):
         if method == "GetModelMetadata":
             request.metadata_field.extend(case["fields"])
         try:
-            channel.unary_unary(f"{SERVER}{service}/{method}")(request.SerializeToString(), timeout=20)
+            channel.unary_unary(f"{SERVER}{service}/{method}")(request.SerializeToString(), timeout=PATIENCE_S)
         except grpc.RpcError as error:
             return error.code().name, error.details()
     return "OK", ""
@@ -108,7 +111,7 @@ def grpc_answer(case, address, model):
 
 def rest_answer(case, address, model):
     """The HTTP status and the `error` that a server gives to a golden case."""
-    connection = http.client.HTTPConnection(address, timeout=20)
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE_S)
     path = "/v1/models" + case.get("path", "/{model}:predict").replace("{model}", model)
     connection.request(case.get("method", "POST"), path, case.get("body"))
     response = connection.getresponse()

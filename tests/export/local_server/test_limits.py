@@ -16,8 +16,8 @@ from export.local_server.rest_server import RestServer
 from export.local_server.server import LocalServer
 from export.protos import config_pb2, graph_pb2, serving_pb2
 from export.session.loaded_version import MOST_FILLED, _read_inputs
+from tests.patience import PATIENCE_S
 
-PATIENCE_S = 30
 INT64, INT32, STRING, HALF = 9, 3, 7, 19
 PREDICT = "POST /v1/models/twin:predict HTTP/1.1\r\nHost: x\r\n"
 

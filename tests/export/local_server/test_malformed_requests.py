@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from export.client.client import TwinClient
 from export.local_server.server import start_local_server
 from export.protos import graph_pb2, serving_pb2
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
@@ -115,7 +116,7 @@ def server(toys, place, tmp_path_factory):
 def send(server, channel, call):
     kind, method, body = call
     if kind == "rest":
-        connection = http.client.HTTPConnection(server.rest_address, timeout=20)
+        connection = http.client.HTTPConnection(server.rest_address, timeout=PATIENCE_S)
         connection.request(*method, body)
         response = connection.getresponse()
         content = json.loads(response.read())
@@ -124,7 +125,7 @@ def send(server, channel, call):
         assert (response.status == 200) != ("error" in content)
         return
     try:
-        channel.unary_unary(f"/tensorflow.serving.{method}")(body, timeout=20)
+        channel.unary_unary(f"/tensorflow.serving.{method}")(body, timeout=PATIENCE_S)
     except grpc.RpcError as error:
         assert error.code() not in NEVER, error.details()
 

@@ -9,6 +9,7 @@ import pytest
 
 from export.client.client import TwinClient
 from export.local_server.server import start_local_server
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
@@ -22,7 +23,7 @@ def server(toys, place, tmp_path_factory):
 
 
 def ask(server, method, path, content=None):
-    connection = http.client.HTTPConnection(server.rest_address, timeout=20)
+    connection = http.client.HTTPConnection(server.rest_address, timeout=PATIENCE_S)
     connection.request(method, path, None if content is None else json.dumps(content))
     response = connection.getresponse()
     answer = json.loads(response.read())
@@ -85,6 +86,6 @@ def test_other_paths_methods_and_bodies_are_answered(server):
     status, answer = ask(server, "POST", "/v1/models/twin:classify", {})
     assert (status, answer["error"]) == (501, "this stand-in answers predict alone, not classify")
     host, port = server.rest_address.split(":")
-    with socket.create_connection((host, int(port)), timeout=20) as raw:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as raw:
         raw.sendall(b"POST /v1/models/twin:predict HTTP/1.1\r\nHost: x\r\n\r\n")
         assert raw.recv(100).startswith(b"HTTP/1.1 411 ")

@@ -16,6 +16,7 @@ from export.local_server.server import start_local_server
 from export.local_server.version_manager import chosen_versions
 from export.protos import config_pb2
 from export.session.child_process import child_environment
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +40,7 @@ def reload(address, text):
     with grpc.insecure_channel(address) as channel:
         method = channel.unary_unary("/tensorflow.serving.ModelService/HandleReloadConfigRequest")
         status = model_management_pb2.ReloadConfigResponse.FromString(
-            method(request.SerializeToString(), timeout=60)
+            method(request.SerializeToString(), timeout=PATIENCE_S)
         ).status
     return status.error_code, status.error_message
 
@@ -82,7 +83,9 @@ def test_policies_labels_and_reloading(toys, place, tmp_path):
 
 def serve(*arguments):
     command = [sys.executable, "-m", "export.local_server", "--port=0", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=60, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=child_environment(), timeout=PATIENCE_S, check=False
+    )
 
 
 def test_a_configuration_is_refused_in_one_sentence(toys, place, tmp_path):

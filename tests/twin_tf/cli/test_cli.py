@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from export.local_server.server import start_local_server
 from export.session.child_process import child_environment
+from tests.patience import PATIENCE_S
 from tests.twin_tf import small_run
 from tests.twin_tf.built_once import shared_root
 from twin_tf import __version__
@@ -51,7 +52,7 @@ def command(*arguments, cwd=None, code=None):
     start = ["-c", code] if code else ["-m", "twin_tf.cli"]
     return subprocess.run(
         [sys.executable, *start, *map(str, arguments)],
-        capture_output=True, text=True, env=child_environment(), cwd=cwd, timeout=180, check=False,
+        capture_output=True, text=True, env=child_environment(), cwd=cwd, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
 
@@ -215,8 +216,13 @@ def test_predict_needs_no_tensorflow_and_takes_a_request_from_standard_input(mod
     request = {"request_time": 1_707_400_000_000, "candidates": [1, 2], "user": {"device": "tv"}}
     done = subprocess.run(
         [sys.executable, "-c", PROBE, "predict", "--server", served, "--model", str(model), "--request", "-"],
-        input=json.dumps(request), capture_output=True, text=True, env=child_environment(), timeout=60, check=False,
-    )  # fmt: skip
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env=child_environment(),
+        timeout=PATIENCE_S,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["unknown_items"] == 2

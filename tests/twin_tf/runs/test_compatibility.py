@@ -13,6 +13,7 @@ import pytest
 
 from export.saved_model.exporter import export_run
 from export.session.child_process import child_environment
+from tests.patience import PATIENCE_S
 from tests.twin_tf import small_run, two_days
 from tests.twin_tf.built_once import shared_root
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -110,7 +111,9 @@ def test_an_export_with_a_later_day_s_probes_serves_what_the_run_says(first_run,
     assert not np.isin(asked[real], load_item_ids(first_run)).all()
     assert np.isin(asked[real], load_item_ids(second.directory)).all()
     command = [sys.executable, "-m", "export.gate.validate", str(tmp_path / "model")]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=120, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=child_environment(), timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from export.session.child_process import child_environment
+from tests.patience import PATIENCE_S
 from tests.twin_tf.small_run import read_json, sign_prepared, small_config, with_splits
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
@@ -78,7 +79,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(whole, prepared, tmp_pa
     done = subprocess.run(
         [sys.executable, "-m", "tests.twin_tf.killed_training", prepared, tmp_path / "run", tmp_path / "config.yaml",
          *moments, *at_random],
-        capture_output=True, text=True, env=child_environment(), timeout=300, check=False,
+        capture_output=True, text=True, env=child_environment(), timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     ended = [int(line) for line in done.stdout.split()]

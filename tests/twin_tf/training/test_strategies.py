@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.twin_tf.local_cluster import free_addresses, local_cluster, twin_tf
 from tests.twin_tf.small_run import decode, small_config
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -44,7 +45,7 @@ def test_two_replicas_learn_what_one_learns_from_the_same_batches(config, prepar
         env={"PYTHONPATH": ".", "TF_CPP_MIN_LOG_LEVEL": "3", "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -119,7 +120,7 @@ def test_servers_end_when_the_chief_has_gone():
             chief.accept()[0].close()  # it has looked for the chief
             assert server.poll() is None
             chief.close()
-            assert server.wait(timeout=60) == 0
+            assert server.wait(timeout=PATIENCE_S) == 0
         finally:
             server.kill()
             server.wait()
