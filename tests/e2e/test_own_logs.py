@@ -13,6 +13,7 @@ import pytest
 from export.client.client import TwinClient
 from export.local_server.server import start_local_server
 from tests.e2e.commands import twin_tf
+from tests.patience import PATIENCE_S
 from twin_tf.records.format import Manifest
 
 pytestmark = pytest.mark.integration
@@ -287,7 +288,7 @@ def test_a_request_made_from_the_raw_logs_gets_the_trainer_s_probability(publish
     books = {hash_id(row["isbn"]): row["isbn"] for row in logs["events"]}
     country = {row["reader"]: row["country"] for row in logs["users"]}
     encoder, compared = load_encoder(shop / "model"), 0
-    with TwinClient(published["server"], timeout_s=60) as client:
+    with TwinClient(published["server"], timeout_s=PATIENCE_S) as client:
         for batch in make_dataset(manifest, "test", 60, 4):
             trained = tf.sigmoid(run.model(batch)).numpy()
             for place, user in enumerate(batch.user_id.numpy()):

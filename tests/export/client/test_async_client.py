@@ -9,6 +9,7 @@ from export.client.async_client import AsyncTwinClient
 from export.client.client import TwinClient
 from export.contract import errors
 from export.local_server.server import start_local_server
+from tests.patience import PATIENCE_S
 from twin_tf.features.encoders import hash_id
 from twin_tf.features.schema import load_schema
 
@@ -27,7 +28,7 @@ def test_many_awaited_calls_get_the_trainers_scores(toys, server, probes):
     inputs, expected = probes(toys / "good")
 
     async def work():
-        async with AsyncTwinClient([server.address, server.address]) as client:
+        async with AsyncTwinClient([server.address, server.address], timeout_s=PATIENCE_S) as client:
             rows = [{name: value[row] for name, value in inputs.items()} for row in range(40)]
             answers = await asyncio.gather(*(client.predict(row) for row in rows))
             projection = await client.call("item_projection", {"item": np.array([[100, 1]])}, ["found"])
@@ -78,20 +79,20 @@ def test_text_ids_are_hashed_as_the_pipeline_hashes_them(toys, server, probes, t
     (tmp_path / "schema.yaml").write_text(text.replace("item: {column: item}", "item: {column: item, type: string}"))
     request = {"history_time": [5], "request_time": 9, "history_price": [1], "user_segment": 1, "context_page": 1}
     request |= {"history_item": ["shoe-é"], "candidate_item": np.array([["hat", "shoe-é"]], object)}
-    with TwinClient(server.address, schema=load_schema(tmp_path / "schema.yaml")) as client:
+    with TwinClient(server.address, timeout_s=PATIENCE_S, schema=load_schema(tmp_path / "schema.yaml")) as client:
         message, inputs = client._click_message(request)
         assert inputs["history_item"].tolist() == [[hash_id("shoe-é")]]
         assert inputs["candidate_item"].tolist() == [[hash_id("hat"), hash_id("shoe-é")]]
         assert client.predict(request).unknown_items.tolist() == [2]
         assert message.inputs["candidate_item"].dtype == 9
     with (
-        TwinClient(server.address) as client,
+        TwinClient(server.address, timeout_s=PATIENCE_S) as client,
         pytest.raises(ValueError, match="history_item holds text; give the client"),
     ):
         client.predict(request)
     numbers = load_schema(toys / "good" / "assets.extra" / "schema.yaml")
     with (
-        TwinClient(server.address, schema=numbers) as client,
+        TwinClient(server.address, timeout_s=PATIENCE_S, schema=numbers) as client,
         pytest.raises(ValueError, match="history_item holds text, but the schema's item ids are whole numbers"),
     ):
         client.predict(request)

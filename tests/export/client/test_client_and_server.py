@@ -31,7 +31,7 @@ def server(toys, place, tmp_path_factory):
 
 @pytest.fixture
 def client(server):
-    with TwinClient(server.address) as made:
+    with TwinClient(server.address, timeout_s=PATIENCE_S) as made:
         yield made
 
 
@@ -95,7 +95,7 @@ def test_other_signatures_outputs_and_status(client):
 def test_client_side_limits_name_the_setting(toys, server, probes):
     inputs, _ = probes(toys / "good")
     with (
-        TwinClient(server.address, max_receive_bytes=100) as small,
+        TwinClient(server.address, max_receive_bytes=100, timeout_s=PATIENCE_S) as small,
         pytest.raises(errors.ResourceExhaustedError, match="raise max_receive_bytes or send less"),
     ):
         small.predict(inputs)
@@ -129,7 +129,7 @@ def test_an_unreachable_server_is_one_sentence(toys, probes):
 
 def test_with_one_of_two_servers_gone_every_call_succeeds(toys, server, probes):
     inputs, expected = probes(toys / "good")
-    with TwinClient([f"127.0.0.1:{closed_port()}", server.address]) as both:
+    with TwinClient([f"127.0.0.1:{closed_port()}", server.address], timeout_s=PATIENCE_S) as both:
         for _ in range(20):
             np.testing.assert_allclose(both.predict(inputs).probability, expected, atol=1e-6)
 
@@ -251,7 +251,10 @@ def test_versions_swap_under_load_and_a_refused_one_changes_nothing(toys, place,
             mine.append(version)
             seen.append(version)
 
-    with start_local_server(tmp_path, poll_seconds=0.1) as running, TwinClient(running.address) as client:
+    with (
+        start_local_server(tmp_path, poll_seconds=0.1) as running,
+        TwinClient(running.address, timeout_s=PATIENCE_S) as client,
+    ):
         threads = [threading.Thread(target=load, args=(client,)) for _ in range(3)]
         for thread in threads:
             thread.start()

@@ -33,11 +33,11 @@ from export.client import AsyncTwinClient, TwinClient
 address, path = sys.argv[1:]
 with np.load(path) as file:
     inputs = {name.removeprefix("input/"): file[name] for name in file.files if name.startswith("input/")}
-with TwinClient(address) as client:
+with TwinClient(address, timeout_s=900) as client:
     answer = client.predict(inputs)
 
 async def ask():
-    async with AsyncTwinClient(address) as client:
+    async with AsyncTwinClient(address, timeout_s=900) as client:
         return await client.predict(inputs)
 
 heavy = ("tensorflow", "tf_keras", "apache_beam", "sklearn", "matplotlib", "tensorflow_serving")

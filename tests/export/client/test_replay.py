@@ -9,6 +9,7 @@ from export.client.client import TwinClient
 from export.client.replay import load_probes, replay
 from export.contract.errors import UnavailableError
 from export.local_server.server import start_local_server
+from tests.patience import PATIENCE_S
 from tests.twin_tf import small_run
 from tests.twin_tf.built_once import shared_root
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -25,7 +26,7 @@ def model():
 def client(model, tmp_path_factory):
     base = tmp_path_factory.mktemp("serving")
     shutil.copytree(model, base / "1700000000")
-    with start_local_server(base) as server, TwinClient(server.address, timeout_s=60) as client:
+    with start_local_server(base) as server, TwinClient(server.address, timeout_s=PATIENCE_S) as client:
         yield client
 
 

@@ -36,6 +36,7 @@ from export.session.child_process import child_environment
 from export.session.loaded_version import LoadedVersion
 from tests.export.toy_servable import with_variables
 from tests.golden.make_golden import GOLDEN
+from tests.patience import PATIENCE_S
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import load_schema
@@ -304,7 +305,7 @@ def test_a_client_that_encodes_by_other_vocabularies_is_told(root, tmp_path):
     more = {**own.fitted, "age_group": [*own.fitted["age_group"], "new one"]}
     grown = FeatureEncoder(own.schema, more, [own.contract.digest])
     request = one_request(load_probes(root / "new")[0], 0)
-    with start_local_server(tmp_path / "base") as server, TwinClient(server.address, timeout_s=60) as client:
+    with start_local_server(tmp_path / "base") as server, TwinClient(server.address, timeout_s=PATIENCE_S) as client:
         answer = client.predict(request)
         assert answer.contract.tolist() == [own.contract.number]
         for encoder in (own, grown):

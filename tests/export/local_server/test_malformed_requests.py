@@ -146,7 +146,7 @@ def bombard(server, examples):
 
         each()
     assert server.process.poll() is None
-    with TwinClient(server.address) as client:
+    with TwinClient(server.address, timeout_s=PATIENCE_S) as client:
         assert client.call("item_projection", {"item": np.array([[100]])})["found"].tolist() == [[True]]
     assert "Traceback" not in server.log.read_text()
 

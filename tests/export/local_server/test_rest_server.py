@@ -54,7 +54,7 @@ def test_one_input_needs_no_name(server):
     for body in ({"inputs": [[100, 1]]}, {"inputs": {"item": [[100, 1]]}}):
         status, answer = ask(server, "POST", "/v1/models/twin:predict", {"signature_name": "item_projection", **body})
         assert status == 200
-        with TwinClient(server.address) as client:
+        with TwinClient(server.address, timeout_s=PATIENCE_S) as client:
             projection = client.call("item_projection", {"item": np.array([[100, 1]])})["projection"]
         np.testing.assert_array_equal(np.float32(answer["outputs"].pop("projection")), projection)
         assert answer["outputs"] == wanted

@@ -53,7 +53,7 @@ def test_policies_labels_and_reloading(toys, place, tmp_path):
     (tmp_path / "models.config").write_text(text)
 
     def versions(**asked):
-        with TwinClient(server.address, **asked) as client:
+        with TwinClient(server.address, timeout_s=PATIENCE_S, **asked) as client:
             return client.call("item_projection", ITEM)["weights_version"].tolist(), client.model_status()
 
     with start_local_server(None, config=tmp_path / "models.config", poll_seconds=0.1) as server:

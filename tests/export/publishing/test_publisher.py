@@ -20,6 +20,7 @@ from export.local_server.server import start_local_server
 from export.publishing.publisher import PublishError, ServerCheck, publish, refusal, roll_back
 from export.publishing.version_store import hidden_numbers
 from export.session.child_process import child_environment
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
@@ -157,8 +158,8 @@ def test_rolling_back_passes_over_what_is_damaged(toys, tmp_path):
 
 def test_a_server_goes_back_without_a_gap(toys, tmp_path):
     first = publish(toys / "good", tmp_path)
-    with start_local_server(tmp_path) as server, TwinClient(server.address, timeout_s=60) as client:
-        watcher = ServerCheck(server.address, timeout_s=60)
+    with start_local_server(tmp_path) as server, TwinClient(server.address, timeout_s=PATIENCE_S) as client:
+        watcher = ServerCheck(server.address, timeout_s=PATIENCE_S)
         publish(toys / "second", tmp_path, watcher=watcher)
         stop, seen, failures = threading.Event(), [], []
 
@@ -195,7 +196,7 @@ def test_what_the_server_does_not_serve_is_taken_back(toys, place, tmp_path):
             f"version {hidden} is taken back, version {first.name} is the newest again: the server {server.address} "
         )
         assert str(refused.value).startswith(f"{words}does not serve it after 1 s, but says ")
-        watcher = ServerCheck(server.address, timeout_s=60)
+        watcher = ServerCheck(server.address, timeout_s=PATIENCE_S)
         assert refusal(int(first.name), watcher) == ""
         place(toys / "stale_table", tmp_path, 4_000_000_000)
         reason = refusal(4_000_000_000, watcher)

@@ -12,6 +12,7 @@ from export.client.client import TwinClient
 from export.client.replay import replay
 from export.local_server.server import start_local_server
 from export.saved_model.exporter import export_run
+from tests.patience import PATIENCE_S
 from tests.twin_tf.built_once import shared_root
 from tests.twin_tf.searching import SETTINGS
 from tests.twin_tf.small_run import small_config, small_data
@@ -57,7 +58,7 @@ def test_every_search_is_trained_evaluated_exported_and_served(search: str, tmp_
     assert subprocess.run(gate, check=False).returncode == 0
     base = tmp_path / "serving"
     shutil.copytree(tmp_path / "model", base / "1700000000")
-    with start_local_server(base) as server, TwinClient(server.address, timeout_s=60) as client:
+    with start_local_server(base) as server, TwinClient(server.address, timeout_s=PATIENCE_S) as client:
         served = replay(client, tmp_path / "model")
     assert served["requests"] >= 50 and served["served_minus_trained_max"] <= 1e-5
     if issubclass(find_strategy(search), PoolingSearch):
