@@ -143,12 +143,12 @@ def _retrieve_faults(version: LoadedVersion, probes: Probes, figures: dict[str, 
 
 
 def _projection_faults(version: LoadedVersion, sweep: Sweep) -> list[str]:
-    answer = version.session.run("item_projection", {"item": sweep.items[None]}, ["projection", "found"])
+    answer = version.session.run("item_projection", {"item": sweep.items[:, None]}, ["projection", "found"])
     if not answer["found"].all():
         return [f"item_projection does not find {int((~answer['found']).sum())} items of the catalogue"]
     with Checkpoint(version.version_dir) as checkpoint:
         kind = checkpoint.read("projection/table").dtype.name
-    expected, found = sweep.projections, answer["projection"][0]
+    expected, found = sweep.projections, answer["projection"][:, 0]
     if found.shape != expected.shape:
         return [f"item_projection gives {list(found.shape)} numbers, the trainer {list(expected.shape)}"]
     if not np.allclose(found, expected, rtol=_ROUNDING[kind], atol=1e-4):
@@ -166,11 +166,11 @@ def check_lookup(version: LoadedVersion, schema: FeatureSchema) -> Check:
     faults = []
     for start in range(0, len(known), _ITEMS_A_CALL):
         part = slice(start, start + _ITEMS_A_CALL)
-        answer = version.session.run("item_projection", {"item": known[None, part]}, ["projection", "found"])
+        answer = version.session.run("item_projection", {"item": known[part, None]}, ["projection", "found"])
         if not answer["found"].all():
-            lost = known[part][~answer["found"][0]]
+            lost = known[part][~answer["found"][:, 0]]
             faults.append(f"{len(lost)} items of the catalogue are not found, for example {lost[0]}")
-        elif not np.array_equal(answer["projection"][0], _as_floats(table[rows[part]])):
+        elif not np.array_equal(answer["projection"][:, 0], _as_floats(table[rows[part]])):
             faults.append("items of the catalogue have the projections of others")
         if faults:
             break
@@ -210,18 +210,18 @@ def _stranger_faults(version: LoadedVersion, schema: FeatureSchema, known: Array
     """Whether ids that are not in the catalogue are told from those that are."""
     beside = np.concatenate([known[:VALUES] + 1, known[:VALUES] - 1, [0, -1, np.iinfo(np.int64).max]])
     strangers = np.setdiff1d(beside, known)
-    answer = version.session.run("item_projection", {"item": strangers[None]}, ["projection", "found"])
-    if answer["found"].any() or not (answer["projection"][0] == _as_floats(table[[UNKNOWN]])).all():
+    answer = version.session.run("item_projection", {"item": strangers[:, None]}, ["projection", "found"])
+    if answer["found"].any() or not (answer["projection"][:, 0] == _as_floats(table[[UNKNOWN]])).all():
         return ["ids that are not in the catalogue are found there"]
     items = np.concatenate([known[:VALUES], strangers])
     is_known = np.arange(len(items)) < len(known[:VALUES])
     for given in (True, False):
-        inputs: dict[str, Array] = {"item": items[None]}
+        inputs: dict[str, Array] = {"item": items[:, None]}
         for name, contract in feature_contract(schema).items():
-            shape = (1, len(items), *([contract.width] if contract.width else []))
+            shape = (len(items), 1, *([contract.width] if contract.width else []))
             inputs[name] = np.full(shape, UNKNOWN if given else 0, np.int32)
         answer = version.session.run("live_projection", inputs, ["projection", "found", "live"])
-        if (answer["found"][0] != is_known).any() or (answer["live"][0] != (~is_known & given)).any():
+        if (answer["found"][:, 0] != is_known).any() or (answer["live"][:, 0] != (~is_known & given)).any():
             return ["live_projection does not tell known items from others by found and live"]
         if not np.isfinite(answer["projection"]).all():
             return ["live_projection gives projections that are no numbers"]

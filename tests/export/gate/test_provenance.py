@@ -37,6 +37,7 @@ from export.session.loaded_version import LoadedVersion
 from tests.export.toy_servable import with_variables
 from tests.golden.make_golden import GOLDEN
 from tests.patience import PATIENCE_S
+from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import load_schema
@@ -47,12 +48,18 @@ pytestmark = [
 ]
 
 
+MAX_CANDIDATES = 16
+"""Far fewer than the catalogue's items, as in a catalogue of real size; the gate asks for every item all the same."""
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("provenance")
     for name in ("prepared", "run", "model"):
         with tarfile.open(GOLDEN / f"{name}.tar.xz") as archive:
             archive.extractall(root, filter="data")
+    config = load_config(root / "run/config.yaml", [f"serving.max_candidates={MAX_CANDIDATES}"])
+    config.save(root / "run/config.yaml")
     export_run(root / "run", root / "new", root / "prepared")
     return root
 
