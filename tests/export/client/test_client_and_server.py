@@ -15,7 +15,7 @@ from export.client.client import TwinClient
 from export.contract import errors
 from export.local_server.server import start_local_server
 from export.session.child_process import child_environment
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, PAUSE_S
 
 pytestmark = pytest.mark.integration
 
@@ -237,7 +237,7 @@ def test_versions_swap_under_load_and_a_refused_one_changes_nothing(toys, place,
     def load(client):
         mine = []
         by_thread.append(mine)
-        while not stop.is_set():
+        while not stop.wait(PAUSE_S):
             try:
                 answer = client.predict(inputs)
             except errors.ServingError as error:

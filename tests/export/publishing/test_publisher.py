@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from export.local_server.server import start_local_server
 from export.publishing.publisher import PublishError, ServerCheck, publish, refusal, roll_back
 from export.publishing.version_store import hidden_numbers
 from export.session.child_process import child_environment
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, PAUSE_S
 
 pytestmark = pytest.mark.integration
 
@@ -164,7 +165,7 @@ def test_a_server_goes_back_without_a_gap(toys, tmp_path):
         stop, seen, failures = threading.Event(), [], []
 
         def ask():
-            while not stop.is_set():
+            while not stop.wait(PAUSE_S):
                 try:
                     answer = client.call("self_check", {"probe": np.array([1], np.int32)}, ["weights_version"])
                     seen.append(int(answer["weights_version"][0]))
@@ -177,6 +178,7 @@ def test_a_server_goes_back_without_a_gap(toys, tmp_path):
             assert roll_back(tmp_path, watcher=watcher) == first
             while 1 not in seen and not failures:
                 assert asking.is_alive()
+                time.sleep(PAUSE_S)
         finally:
             stop.set()
             asking.join()
