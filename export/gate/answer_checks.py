@@ -168,18 +168,18 @@ def _retrieve_faults(version: LoadedVersion, probes: Probes, figures: dict[str, 
 
 
 def _count_faults(version: LoadedVersion, probes: Probes) -> list[str]:
-    """Whether unknown items and adjusted values are counted: strangers as candidates, and one more than there are."""
+    """Whether unknown items and adjusted values are counted: two strangers as candidates, said to be three."""
     with Checkpoint(version.version_dir) as checkpoint:
         known = checkpoint.read("lookup/ids")
     _, batch = next(batches(probes))
-    history, candidates = batch[wire.HISTORY_ITEM], batch[wire.CANDIDATE_ITEM]
+    history, stranger = batch[wire.HISTORY_ITEM], np.setdiff1d(np.arange(len(known) + 1), known)[0]
     asked = {
         **batch,
-        wire.CANDIDATE_ITEM: np.full_like(candidates, np.setdiff1d(np.arange(len(known) + 1), known)[0]),
-        wire.CANDIDATE_COUNT: np.full_like(batch[wire.CANDIDATE_COUNT], candidates.shape[1] + 1),
+        wire.CANDIDATE_ITEM: np.full((len(history), 2), stranger),
+        wire.CANDIDATE_COUNT: np.full_like(batch[wire.CANDIDATE_COUNT], 3),
     }
     real = np.arange(history.shape[1]) < batch[wire.HISTORY_LENGTH][:, None]
-    unknown = candidates.shape[1] + (~np.isin(history, known) & real).sum(axis=1)
+    unknown = 2 + (~np.isin(history, known) & real).sum(axis=1)
     for name in ("serving_default", "retrieve"):
         before, after = (version.session.run(name, given) for given in (batch, asked))
         if (after["unknown_items"] != unknown).any() or (after[ADJUSTED] - before[ADJUSTED] != 1).any():
