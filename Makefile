@@ -53,7 +53,7 @@ test-slow: $(INSTALLED) ## The slow tests
 test-flink: $(INSTALLED) ## build_examples on a Flink cluster on this machine (needs Java, Maven, Maven Central)
 	$(PYTHON) -m pytest -m flink tests/engines/test_flink.py
 
-test-faults: $(INSTALLED) ## Swaps and killed servers under load, 10,000 malformed requests, kill -9 of every command that writes (long)
+test-faults: $(INSTALLED) ## Swaps and killed servers under load, 10,000 malformed requests, kill -9 of every command that writes, mutations of a version (long)
 	$(PYTHON) -m pytest -m faults
 
 lint: $(INSTALLED) ## ruff (rules, format) and mypy strict

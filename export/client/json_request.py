@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from export.client.request import ClickRequest, ClickResponse
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
+from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.schema import LONGEST_HISTORY, IdColumn
 
@@ -47,12 +48,12 @@ def read_request(path: str) -> dict[str, Any]:
         ConfigError: no such file, or no JSON object in it.
     """
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-        data = json.loads(text)
+        text = sys.stdin.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the request {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"the request {path} is not valid JSON: {error}") from error
+    except UnicodeDecodeError as error:  # of standard input, which Python decodes
+        raise ConfigError(f"the request {path} is not UTF-8: {error}") from error
+    data = parse_json(text, f"the request {path}")
     if not isinstance(data, dict):
         raise ConfigError(f"the request {path} must be a JSON object, not {type(data).__name__}")
     return data

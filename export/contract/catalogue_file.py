@@ -13,6 +13,7 @@ import numpy as np
 
 from export.contract.tensors import Array
 from twin_tf.core.dataclass_yaml import build
+from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.schema import FIRST_KNOWN
 
 CATALOGUE_FILE = "assets.extra/catalogue.json"
@@ -55,7 +56,6 @@ def load_catalogue(model: str | Path) -> Catalogue | None:
 
     Raises:
         ConfigError: the file is damaged.
-        ValueError: it is no JSON.
     """
     path = Path(model) / CATALOGUE_FILE
-    return build(Catalogue, json.loads(path.read_text(encoding="utf-8")), str(path)) if path.is_file() else None
+    return build(Catalogue, parse_json(path.read_bytes(), str(path)), str(path)) if path.is_file() else None

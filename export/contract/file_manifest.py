@@ -14,13 +14,16 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from twin_tf.core.files import sha256_of_file
+from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.files import read_json, sha256_of_file
+from twin_tf.core.yaml_text import parse_json
 
 EXTRA = "assets.extra"
 MANIFEST = f"{EXTRA}/files.json"
 EXPORT = f"{EXTRA}/export.json"
 # Without a manifest (placed by hand, or exported before there were any) this much at least makes a model.
 _ESSENTIAL = ("saved_model.pb", "variables/variables.index")
+_NUMBERS = ("weights_version", "table_version", "items", "probes", "max_candidates")
 _NOT_IN_ASSETS = (MANIFEST, EXPORT)  # they are written when the weights are
 
 
@@ -50,12 +53,14 @@ def fault(directory: str | Path, *, contents: bool = True) -> str:
     """
     root = Path(directory)
     try:
-        listed = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+        listed = parse_json((root / MANIFEST).read_bytes(), MANIFEST)
     except FileNotFoundError:
         lacking = [name for name in _ESSENTIAL if not (root / name).is_file()]
         return f"{lacking[0]} is missing" if lacking else ""
-    except (OSError, ValueError, RecursionError) as error:
-        return f"{MANIFEST} cannot be read: {error}"
+    except OSError as error:
+        return f"{MANIFEST} cannot be read: {error.strerror}"
+    except ConfigError as error:
+        return str(error)
     if not (isinstance(listed, dict) and all(_is_entry(name, entry) for name, entry in listed.items())):
         return f"{MANIFEST} is damaged: it does not say the size and SHA-256 of each file"
     lacking = [name for name in _ESSENTIAL if name not in listed]
@@ -71,6 +76,21 @@ def fault(directory: str | Path, *, contents: bool = True) -> str:
             return f"{name} is damaged: its SHA-256 is another"
     strange = [name for name in _names(root) if name not in listed and name != MANIFEST]
     return f"{strange[0]} is not in {MANIFEST}: it was added later" if strange else ""
+
+
+def read_description(directory: str | Path) -> dict[str, Any]:
+    """The content of `export.json`: what the exporter or the refresh says of a version.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ConfigError: it is no JSON, or a number in it is none.
+    """
+    path = Path(directory) / EXPORT
+    found = read_json(path)
+    for name in _NUMBERS:
+        if name in found and (type(found[name]) is not int or not 0 <= found[name] < 1 << 63):
+            raise ConfigError(f"{path} says {name} {found[name]!r}, which is no such number; export it again")
+    return found
 
 
 def content_digest(directory: str | Path) -> str:

@@ -1,6 +1,11 @@
 """The probes of a model directory, which `saved_model.probes` writes. No TensorFlow."""
 
 import dataclasses
+import io
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +16,11 @@ from twin_tf.features.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HIST
 
 PROBES_FILE = "assets.extra/probes.npz"
 _ROWS_A_CALL = 16
+_DAMAGED = (
+    *(ValueError, EOFError, KeyError, TypeError, OverflowError, MemoryError, SyntaxError, tokenize.TokenError),
+    *(RuntimeError, zipfile.BadZipFile, zlib.error, struct.error, OSError),
+)
+"""What zipfile and NumPy raise of a file with other bytes: encrypted, of a method that they lack, of a wrong header."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +50,32 @@ def load_probe_file(model: str | Path) -> Probes:
         FileNotFoundError: it has none.
         ValueError: the file is damaged.
     """
-    with np.load(Path(model) / PROBES_FILE, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = read_arrays(Path(model) / PROBES_FILE)
     sides: dict[str, dict[str, Array]] = {"input": {}, "expected": {}}
     for name, array in arrays.items():
         side, _, rest = name.partition("/")
         sides.setdefault(side, {})[rest] = array
     return Probes(sides["input"], sides["expected"])
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of an `.npz` file by name.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is damaged.
+    """
+    with path.open("rb") as content:
+        try:
+            with zipfile.ZipFile(content) as archive:
+                names = archive.namelist()
+                members = {name: io.BytesIO(archive.read(name)) for name in names}
+            return {
+                name.removesuffix(".npy"): np.lib.format.read_array(member, allow_pickle=False)
+                for name, member in members.items()
+            }
+        except _DAMAGED as error:
+            raise ValueError(f"{path} is damaged: {str(error).splitlines()[0] if str(error) else error!r}") from error
 
 
 def batches(probes: Probes) -> Iterator[tuple[slice, dict[str, Array]]]:

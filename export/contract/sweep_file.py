@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.contract.probe_file import Probes
+from export.contract.probe_file import Probes, read_arrays
 from export.contract.tensors import Array
 
 SWEEP_FILE = "assets.extra/sweep.npz"
@@ -57,8 +57,7 @@ def load_sweep(model: str | Path) -> Sweep | None:
     path = Path(model) / SWEEP_FILE
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = read_arrays(path)
     sides: dict[str, Mapping[str, Array]] = {
         side: {name.removeprefix(side): array for name, array in arrays.items() if name.startswith(side)}
         for side in ("input/", "expected/")

@@ -9,8 +9,8 @@ import numpy as np
 
 from export.contract.catalogue_file import CATALOGUE_FILE, catalogue_of, load_catalogue
 from export.contract.file_manifest import EXTRA
-from export.contract.probe_file import Probes, batches
-from export.contract.signatures import feature_contract, request_contract
+from export.contract.probe_file import PROBES_FILE, Probes, batches
+from export.contract.signatures import ADJUSTED, feature_contract, request_contract
 from export.contract.sweep_file import SWEEP_FILE, VALUES, Sweep, load_sweep, sampled
 from export.contract.tensors import Array
 from export.gate.check import BEFORE, Check, first_faults
@@ -35,13 +35,20 @@ def is_signed(directory: Path) -> bool:
 
 
 def check_probes(directory: Path, probes: Probes) -> Check:
-    """Whether there are enough probes, and a sweep that reaches every table."""
+    """Whether there are enough probes, and a sweep that reaches every table.
+
+    Raises:
+        ValueError: probes or sweep hold arrays of other types or shapes than requests and answers have.
+    """
     encoder = FeatureEncoder.load(directory / EXTRA)
     missing = sorted(set(request_contract(encoder.schema)) - set(probes.inputs))
     if missing:
         return Check("probes", False, f"the probes lack the inputs {', '.join(missing)}; export it again")
-    real, lengths = int(probes.real.sum()), probes.inputs[wire.HISTORY_LENGTH]
     sweep = load_sweep(directory)
+    for file, requests in ((PROBES_FILE, probes), *([] if sweep is None else [(SWEEP_FILE, sweep.requests)])):
+        if misfit := _misfit(requests, encoder.schema):
+            raise ValueError(f"{file} {misfit}; export it again")
+    real, lengths = int(probes.real.sum()), probes.inputs[wire.HISTORY_LENGTH]
     figures = {"probes": float(len(lengths)), "candidates": float(real)}
     faults = []
     for what, found, fewest in (
@@ -65,6 +72,22 @@ def check_probes(directory: Path, probes: Probes) -> Check:
     faults += _unswept(encoder, sweep)
     sound = f"{len(lengths)} probes with {real} candidates; the sweep reaches every table"
     return first_faults("probes", faults, sound, figures)
+
+
+def _misfit(requests: Probes, schema: FeatureSchema) -> str:
+    """Which array is none of a request or an answer, the end of a sentence; empty if none is."""
+    wanted = {name: (contract.dtype, contract.rank) for name, contract in request_contract(schema).items()}
+    answers = {"probability": ("float32", 2), "position": ("int32", 3)}
+    wanted |= {name: answers[name] for name in answers if name in requests.expected or name == "probability"}
+    arrays = {**requests.inputs, **requests.expected}
+    for name, (dtype, rank) in wanted.items():
+        if name not in arrays:
+            return f"lacks {name}"
+        if (arrays[name].dtype.name, arrays[name].ndim) != (dtype, rank):
+            return f"holds {name} as {arrays[name].dtype.name} of {arrays[name].ndim} dimensions, not {dtype} of {rank}"
+    if len({len(arrays[name]) for name in wanted}) > 1:
+        return "holds arrays of different lengths"
+    return ""
 
 
 def _unswept(encoder: FeatureEncoder, sweep: Sweep) -> list[str]:
@@ -109,6 +132,8 @@ def check_values(version: LoadedVersion, probes: Probes, tolerance: float) -> Ch
         if not worst <= tolerance:
             faults.append(f"probabilities of the sweep differ from the trainer's by up to {worst:.3g}")
         faults += _projection_faults(version, sweep)
+        if ADJUSTED in version.session.signatures["serving_default"].outputs:
+            faults += _count_faults(version, probes)
     sound = "retrieve, item_projection and the sweep's probabilities are the trainer's"
     return first_faults(
         "values", faults, sound if sweep is not None else f"retrieve is the trainer's; {BEFORE}", figures
@@ -139,6 +164,26 @@ def _retrieve_faults(version: LoadedVersion, probes: Probes, figures: dict[str, 
     figures["retrieved_alike"] = min(figures.get("retrieved_alike", 1.0), same / wanted if wanted else 1.0)
     if wanted and same < SAME_RETRIEVED * wanted:
         return [f"retrieve names {same / wanted:.1%} of what the trainer retrieves"]
+    return []
+
+
+def _count_faults(version: LoadedVersion, probes: Probes) -> list[str]:
+    """Whether unknown items and adjusted values are counted: two strangers as candidates, said to be three."""
+    with Checkpoint(version.version_dir) as checkpoint:
+        known = checkpoint.read("lookup/ids")
+    _, batch = next(batches(probes))
+    history, stranger = batch[wire.HISTORY_ITEM], np.setdiff1d(np.arange(len(known) + 1), known)[0]
+    asked = {
+        **batch,
+        wire.CANDIDATE_ITEM: np.full((len(history), 2), stranger),
+        wire.CANDIDATE_COUNT: np.full_like(batch[wire.CANDIDATE_COUNT], 3),
+    }
+    real = np.arange(history.shape[1]) < batch[wire.HISTORY_LENGTH][:, None]
+    unknown = 2 + (~np.isin(history, known) & real).sum(axis=1)
+    for name in ("serving_default", "retrieve"):
+        before, after = (version.session.run(name, given) for given in (batch, asked))
+        if (after["unknown_items"] != unknown).any() or (after[ADJUSTED] - before[ADJUSTED] != 1).any():
+            return [f"{name} does not count unknown items and adjusted values as they are"]
     return []
 
 

@@ -3,11 +3,19 @@
 And does it go in the place of the version that is served? Clients encode by the contract of that one.
 """
 
-import json
 import re
 from pathlib import Path
+from typing import Any
 
-from export.contract.file_manifest import EXPORT, EXTRA, assets_digest, content_digest, fault, has_manifest
+from export.contract.file_manifest import (
+    EXPORT,
+    EXTRA,
+    assets_digest,
+    content_digest,
+    fault,
+    has_manifest,
+    read_description,
+)
 from export.contract.signatures import CONTRACT_OUTPUT
 from export.contract.tensors import Array
 from export.contract.version_layout import version_numbers
@@ -26,16 +34,15 @@ _GRAPH_VERSIONS = {(1, 8): 26, (2, 20): 2288}
 
 def check_content(directory: Path) -> Check:
     """Every file is as it was exported, and the weights say the same of contract and assets as the files do."""
+    if reason := fault(directory):
+        return Check("content", False, reason)
     contract = recorded_contract(directory / EXTRA)
     found = _said_by_weights(directory)
     if contract is None and not found:
-        reason = fault(directory)
-        return Check("content", not reason, reason or f"{BEFORE}: assets.extra cannot be tied to the weights")
+        return Check("content", True, f"{BEFORE}: assets.extra cannot be tied to the weights")
     faults = []
     if not has_manifest(directory):
         faults.append(f"{EXTRA}/files.json is missing; export it again")
-    if reason := fault(directory):
-        faults.append(reason)
     if contract is None:
         faults.append(f"{EXTRA}/contract.json is missing; export it again")
     if not found:
@@ -43,6 +50,8 @@ def check_content(directory: Path) -> Check:
     if not faults and contract is not None:
         if found["contract"] != contract.number:
             faults.append(f"schema and vocabularies in {EXTRA} are not those that the weights were trained with")
+        if found["earlier"] != [contract.number, *(number_of(digest) for digest in contract.earlier)]:
+            faults.append(f"the weights take other contracts for their own than {EXTRA}/contract.json says")
         if found["assets"] != number_of(assets_digest(directory)):
             faults.append(f"the files of {EXTRA} are not those that were exported with the weights")
     if faults or contract is None:
@@ -51,12 +60,12 @@ def check_content(directory: Path) -> Check:
     return Check("content", True, f"{content_digest(directory)[:16]}, contract {contract.digest[:16]}")
 
 
-def _said_by_weights(directory: Path) -> dict[str, int]:
+def _said_by_weights(directory: Path) -> dict[str, Any]:
     with Checkpoint(directory) as checkpoint:
-        names = ("contract", "assets")
+        names = ("contract", "assets", "earlier")
         if f"digests/{names[0]}" not in checkpoint.names:
             return {}
-        return {name: int(checkpoint.read(f"digests/{name}")) for name in names}
+        return {name: checkpoint.read(f"digests/{name}").tolist() for name in names}
 
 
 def check_contract(directory: Path, base_path: Path, allowed: bool) -> tuple[Check, bool]:
@@ -115,11 +124,8 @@ def check_versions(directory: Path, answer: dict[str, Array]) -> Check:
     path = directory / EXPORT
     if not path.is_file():
         return Check("versions", False, f"{path} is missing; export it again")
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        return Check("versions", False, f"{EXPORT} cannot be read: {error}")
-    expected = {name: said[name] for name in ("weights_version", "table_version") if name in said}
+    said = read_description(directory)
+    expected: dict[str, int] = {name: said[name] for name in ("weights_version", "table_version") if name in said}
     contract = recorded_contract(directory / EXTRA)
     if contract is not None and CONTRACT_OUTPUT in answer:
         expected[CONTRACT_OUTPUT] = contract.number

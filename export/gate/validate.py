@@ -9,6 +9,7 @@ loads in the C++ runtime; exactly the contract's signatures; versions as its fil
 requests pass; enough probes; served probabilities equal the trainer's on the probes; the other signatures too, and over
 values of every table; every item is found in its row, and lies where it was exported; every number of the weights is
 finite; and, where a base path is named, the contract is that of the version published last, and the AUC not below its.
+What is not as it was exported is not loaded.
 
 A check that cannot be made fails, unless it is allowed by name: `--allow-unchecked auc`.
 """
@@ -27,7 +28,7 @@ import click
 import numpy as np
 
 from export.contract.errors import ServingError
-from export.contract.file_manifest import EXPORT, EXTRA
+from export.contract.file_manifest import EXPORT, EXTRA, read_description
 from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file
 from export.contract.signatures import WHOLE_TABLE
 from export.contract.tensors import Array
@@ -160,8 +161,8 @@ class _Gate:
         sound = self._try("directory", lambda: _check_directory(directory))
         if not sound:
             return
-        self._try("content", lambda: check_content(directory))
-        sound = self._try("size", lambda: _check_size(directory, limits.max_bytes))
+        sound = self._try("content", lambda: check_content(directory))
+        sound = sound and self._try("size", lambda: _check_size(directory, limits.max_bytes))
         sound = sound and self._try("no_xla", self._check_no_xla)
         sound = sound and self._try("operations", self._check_operations)
         if not (sound and self._try("server", lambda: check_server(self._saved, limits.server_version))):
@@ -171,9 +172,8 @@ class _Gate:
             return
         answers = False
         with loaded[0].session:
-            schema = load_schema(directory / SCHEMA_FILE)
-            earlier = _is_earlier_graph(directory)
-            if self._try("signatures", lambda: check_signatures(schema, loaded[0].session.signatures, earlier=earlier)):
+            schema, found = load_schema(directory / SCHEMA_FILE), loaded[0].session.signatures
+            if self._try("signatures", lambda: check_signatures(schema, found, earlier=_is_earlier_graph(directory))):
                 answers = self._check_answers(loaded[0], schema)
         # The new one is unloaded: never two models in memory.
         self._try("catalogue", lambda: check_catalogue(directory))
@@ -189,8 +189,10 @@ class _Gate:
         probes: list[Probes] = []
 
         def enough() -> Check:
-            probes.append(load_probe_file(self._directory))
-            return check_probes(self._directory, probes[0])
+            found = load_probe_file(self._directory)
+            check = check_probes(self._directory, found)  # raises what no later check could read
+            probes.append(found)
+            return check
 
         self._try("probes", enough)
         if not probes:
@@ -303,8 +305,7 @@ def _check_loads(directory: Path, loaded: list[LoadedVersion]) -> Check:
 
 def _is_earlier_graph(directory: Path) -> bool:
     """Whether the graph was traced before there were digests, or taken over from such a model by a refresh."""
-    path = directory / EXPORT
-    return not path.is_file() or "max_candidates" not in json.loads(path.read_text(encoding="utf-8"))
+    return not (directory / EXPORT).is_file() or "max_candidates" not in read_description(directory)
 
 
 def _check_warm_up(version: LoadedVersion) -> Check:

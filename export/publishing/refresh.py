@@ -12,7 +12,6 @@ was rolled back is refused until a newer one is published, or with `allow_rolled
 """
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from export.contract.file_manifest import EXPORT, EXTRA, fault
+from export.contract.file_manifest import EXPORT, EXTRA, fault, read_description
 from export.gate.validate import Limits
 from export.publishing.publisher import ServerCheck, publish_written
 from export.publishing.rollbacks import rolled_back
@@ -155,7 +154,7 @@ def _check_same_graph(source: Path, run: Path, verify: bool) -> dict[str, Any]:
     if wrong:
         raise ConfigError(f"{source} is no exported model: {wrong}")
     finished_checkpoint(run, verify=verify)
-    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    description = read_description(source)
     config = load_run_config(run)
     served = description.get("model")
     if served is None:

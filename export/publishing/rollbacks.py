@@ -37,7 +37,7 @@ def run_of_version(directory: Path, number: int) -> RolledBack | None:
     try:
         description = read_json(directory / _DESCRIPTION)
         return _entry({**description, "version": number})
-    except (OSError, ValueError, KeyError, RecursionError):
+    except (OSError, ValueError, KeyError):
         return None
 
 
@@ -87,7 +87,7 @@ def _read(path: Path) -> list[RolledBack]:
         return []
     try:
         return [_entry(plain) for plain in read_json(path)[_KEY]]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return []
 
 

@@ -11,11 +11,13 @@ from export.saved_model.probes import Request, Scorer
 from export.saved_model.servable import Servable
 from twin_tf.core.keras_api import tf
 from twin_tf.features import request_names as wire
-from twin_tf.features.schema import FIRST_KNOWN
+from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema
 from twin_tf.runs.run import Run
 
 COLUMNS = 32
 """Behaviours of each request."""
+_STEP_S = 25 * 3600
+"""Between two requests: so many of them fall into every hour of the day, and so few into every day of the week."""
 
 
 def make_sweep(run: Run, servable: Servable, scorer: Scorer, requests: Request, users: Array) -> Sweep:
@@ -27,6 +29,8 @@ def make_sweep(run: Run, servable: Servable, scorer: Scorer, requests: Request, 
         scorer: of both.
         requests: real ones, `(probes, ...)` by input name: the times come from the one with the longest history.
         users: which user each of them is of.
+
+    Hours, days and ages are not in a request: request times go on in steps of 25 hours, ages take every bucket.
     """
     rows = _items(run)
     ids = run.item_ids[rows]
@@ -49,8 +53,7 @@ def _items(run: Run) -> Array:
 def _inputs(run: Run, requests: Request, ids: Array) -> dict[str, Array]:
     """As many requests as the largest sample has values; each behaviour, user and context takes the next value."""
     schema, sizes = run.schema, run.info.cardinalities
-    one_each = [*schema.user, *schema.stored_context]
-    count = max([1, *(len(sampled(sizes[feature.name])) for feature in (*one_each, *schema.stored_cross))])
+    count = max([1, *(len(sampled(sizes[f.name])) for f in (*schema.user, *schema.context, *schema.cross))])
     columns = min(COLUMNS, run.config.model.history_length)
     candidates = -(-len(ids) // count)
     real = int(np.argmax(requests[wire.HISTORY_LENGTH]))
@@ -59,12 +62,15 @@ def _inputs(run: Run, requests: Request, ids: Array) -> dict[str, Array]:
     def behaviours(name: str) -> Array:
         return np.tile(np.resize(requests[name][real, :length], columns), (count, 1))
 
+    moments = requests[wire.REQUEST_TIME][real] + _STEP_S * schema.events.time.per_second * np.arange(count)
+    seen = requests[wire.REQUEST_TIME][real] - requests[wire.HISTORY_TIME][real, :length]
+    ages = np.sort(np.resize(np.concatenate([_ages(schema), seen]), columns))[::-1]
     place = np.arange(count)[:, None] + np.arange(columns)[None, :]
     inputs: dict[str, Array] = {
         wire.HISTORY_ITEM: np.resize(ids, (count, columns)),
-        wire.HISTORY_TIME: np.sort(behaviours(wire.HISTORY_TIME), axis=1),
+        wire.HISTORY_TIME: moments[:, None] - ages,
         wire.HISTORY_LENGTH: np.full(count, columns, np.int32),
-        wire.REQUEST_TIME: np.full(count, requests[wire.REQUEST_TIME][real]),
+        wire.REQUEST_TIME: moments,
         wire.CANDIDATE_ITEM: np.resize(ids, (count, candidates)),
         wire.CANDIDATE_COUNT: np.full(count, candidates, np.int32),
     }
@@ -75,6 +81,16 @@ def _inputs(run: Run, requests: Request, ids: Array) -> dict[str, Array]:
     for name, features in ((wire.user_name, schema.user), (wire.context_name, schema.stored_context)):
         inputs |= {name(feature.name): _taken(sizes, feature.name, place[:, 0]) for feature in features}
     return inputs
+
+
+def _ages(schema: FeatureSchema) -> Array:
+    """int64: an age in every bucket of every feature that is one, in the unit of the times."""
+    ages: list[float] = []
+    for feature in schema.cross:
+        if feature.derived == "age":
+            edges = [0.0, *(feature.encoding_or_fail.boundaries or ())]
+            ages += [(low + high) / 2 for low, high in zip(edges, [*edges[1:], 2 * edges[-1] + 2], strict=True)]
+    return np.array([age * schema.events.time.per_second for age in ages], np.int64)
 
 
 def _taken(sizes: Mapping[str, int], name: str, place: Array) -> Array:

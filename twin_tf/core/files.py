@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from twin_tf.core.yaml_text import parse_json
+
 JsonDict = dict[str, Any]
 
 
@@ -53,9 +55,10 @@ def read_json(path: Path) -> JsonDict:
 
     Raises:
         OSError: there is no such file.
-        ValueError: it is no JSON, or no mapping.
+        ConfigError: it is no JSON, see `yaml_text.parse_json`.
+        ValueError: it is no mapping.
     """
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = parse_json(path.read_bytes(), str(path))
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no mapping")
     return found

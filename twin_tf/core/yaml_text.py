@@ -24,6 +24,7 @@ DEEPEST = 50
 MOST_NODES = 100_000
 """Values of a text, those counted again that an alias repeats."""
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 _CORE = {
     "null": (re.compile(r"^(?:null|Null|NULL|~|)$"), ["~", "n", "N", ""]),
@@ -101,7 +102,8 @@ def parse_json(text: str | bytes, where: str) -> Any:
         where: what messages call it.
 
     Raises:
-        ConfigError: it is no UTF-8 or no JSON, has a key twice, is nested too deeply, or holds an endless number.
+        ConfigError: it is no UTF-8 or no JSON, has a key twice, is nested too deeply, or holds an endless number or
+            half of a surrogate pair.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,16 +114,33 @@ def parse_json(text: str | bytes, where: str) -> Any:
             raise ConfigError(f"{where} has the key {twice!r} twice; keep one of them")
         return found
 
+    text = _decoded(text, where)
     try:
-        return json.loads(_decoded(text, where), object_pairs_hook=unique)
+        found = json.loads(text, object_pairs_hook=unique)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
         raise ConfigError(f"{where} is not valid JSON: {error}") from None
     except RecursionError:
         raise ConfigError(f"{where} is not valid JSON: it is nested too deeply") from None
+    except UnicodeEncodeError:  # no text that a file, a digest or a terminal could hold
+        raise ConfigError(f"{where} is not valid JSON: it holds half of a surrogate pair") from None
     except ConfigError:
         raise
     except ValueError:  # Python's limit for the digits of an integer
         raise ConfigError(f"{where} is not valid JSON: it holds a number of thousands of digits") from None
+    _check_levels(found, where)
+    return found
+
+
+def _check_levels(value: Any, where: str) -> None:
+    """Refuses what Python's own reader takes, and whatever walks or shows it would not."""
+    level, depth = [value], 0
+    while level := [one for one in level if isinstance(one, (dict, list))]:
+        depth += 1
+        if depth > DEEPEST:
+            raise ConfigError(f"{where} is nested more than {DEEPEST} levels deep")
+        level = [child for one in level for child in (one.values() if isinstance(one, dict) else one)]
 
 
 def _decoded(text: str | bytes, where: str) -> str:

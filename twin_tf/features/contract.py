@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
+from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema, Split
 
 CONTRACT = "contract.json"
@@ -119,10 +120,10 @@ def recorded_contract(directory: str | Path) -> Contract | None:
     """
     path = Path(directory) / CONTRACT
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = parse_json(path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(plain, dict):
         raise ConfigError(f"{path} must hold an object, not {type(plain).__name__}")

@@ -270,5 +270,5 @@ def _numbers(name: str, values: Any) -> npt.NDArray[np.float64]:
         return values.astype(np.float64)
     try:
         return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # an integer may be larger than any float
         raise ConfigError(f"feature {name!r} needs numbers: {error}") from error

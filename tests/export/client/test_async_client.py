@@ -7,9 +7,12 @@ import pytest
 
 from export.client.async_client import AsyncTwinClient
 from export.client.client import TwinClient
+from export.client.contract_check import check_answer, check_answer_async
 from export.contract import errors
 from export.local_server.server import start_local_server
+from tests.export.client.answering import REQUEST, SOUND, Answering, serving
 from tests.patience import PATIENCE_S
+from twin_tf.features.contract import Contract
 from twin_tf.features.encoders import hash_id
 from twin_tf.features.schema import load_schema
 
@@ -53,6 +56,30 @@ def test_awaited_errors_are_the_sync_clients(server):
             asyncio.run(failing(**settings))
         assert found.value.message == wanted.value.message
         assert type(found.value) is not errors.UnknownError
+
+
+def test_an_answer_of_another_contract_is_refused_by_both_clients():
+    ours, older = Contract("ours", {}, {}), Contract("older", {}, {})
+    grown = Contract("grown", {}, {}, earlier=(older.digest,))
+    served = {**SOUND, "contract": np.array([older.number])}
+    understood = {**served, "understood": np.array([[older.number, ours.number]])}
+
+    async def awaited(port, contract):
+        async with AsyncTwinClient(f"127.0.0.1:{port}") as client:
+            await check_answer_async(client, await client.predict(REQUEST), contract)
+
+    def waited(port, contract):
+        with TwinClient(f"127.0.0.1:{port}") as client:
+            check_answer(client, client.predict(REQUEST), contract)
+
+    for asked in (waited, lambda port, contract: asyncio.run(awaited(port, contract))):
+        for outputs, contract in ((served, older), (served, grown), (understood, ours)):
+            with serving(Answering(outputs)) as port:
+                asked(port, contract)
+        for outputs, contract in ((served, ours), (understood, Contract("other", {}, {}))):
+            words = "version 3 of 'twin' was trained with another contract than"
+            with serving(Answering(outputs)) as port, pytest.raises(errors.FailedPreconditionError, match=words):
+                asked(port, contract)
 
 
 def test_settings_out_of_range_are_refused():

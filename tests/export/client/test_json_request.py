@@ -145,6 +145,7 @@ def test_history_user_and_context_may_be_left_out():
         ({"history": [{"sku": 1, "at": 2.5}]}, "ids and times must be whole numbers"),
         ({"history": [{"sku": 1, "at": 1, "prize": 2}]}, "history[0] has an unknown column 'prize'; did you mean"),
         ({"history": [{"sku": 1, "at": 1, "price": "dear"}]}, "feature 'price' needs numbers"),
+        ({"history": [{"sku": 1, "at": 1, "price": 10**400}]}, "feature 'price' needs numbers"),
         ({"user": {"sgment": "old"}}, "user has an unknown column 'sgment'; did you mean 'segment'?"),
         ({"user": ["old"]}, "user must be an object, not ['old']"),
         ({"context": {"page": "home"}}, "context has an unknown column 'page'; did you mean 'page_type'?"),
@@ -172,7 +173,11 @@ def test_requests_are_read_from_a_file_or_from_standard_input(tmp_path, monkeypa
         (None, "cannot read the request"),
         (b"{", "is not valid JSON"),
         (b"[1]", "must be a JSON object, not list"),
-        (b"\xff\xfe{", "is not valid JSON"),
+        (b"\xff\xfe{", "is UTF-16; save it as UTF-8"),
+        (b'{"user": {"segment": ' + b"[" * 900 + b"]" * 900 + b"}}", "is nested more than 50 levels deep"),
+        (b'{"request_time": ' + b"9" * 5_000 + b"}", "it holds a number of thousands of digits"),
+        (b'{"candidates": ["\\ud800"]}', "it holds half of a surrogate pair"),
+        (b'{"candidates": [1], "candidates": [2]}', "has the key 'candidates' twice"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, content, words):

@@ -8,9 +8,6 @@ import contextlib
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +22,21 @@ from export.contract.file_manifest import MANIFEST, fault, write_manifest
 from export.contract.probe_file import load_probe_file
 from export.contract.sweep_file import load_sweep
 from export.gate.answer_checks import check_catalogue, check_lookup, check_probes, check_values, check_weights
-from export.gate.provenance import SERVER_VERSION, check_content, check_contract, check_server, check_versions
+from export.gate.provenance import (
+    SERVER_VERSION,
+    check_content,
+    check_contract,
+    check_server,
+    check_versions,
+)
 from export.gate.validate import Limits
 from export.local_server.server import start_local_server
 from export.local_server.version_manager import VersionManager
 from export.protos import graph_pb2
-from export.saved_model.exporter import export_run
 from export.session.checkpoint import Checkpoint
-from export.session.child_process import child_environment
 from export.session.loaded_version import LoadedVersion
 from tests.export.toy_servable import with_variables
-from tests.golden.make_golden import GOLDEN
 from tests.patience import PATIENCE_S
-from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import load_schema
@@ -46,27 +45,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.filterwarnings("ignore::twin_tf.renamed_settings.RenamedSettingWarning"),
 ]
-
-
-MAX_CANDIDATES = 16
-"""Far fewer than the catalogue's items, as in a catalogue of real size; the gate asks for every item all the same."""
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("provenance")
-    for name in ("prepared", "run", "model"):
-        with tarfile.open(GOLDEN / f"{name}.tar.xz") as archive:
-            archive.extractall(root, filter="data")
-    config = load_config(root / "run/config.yaml", [f"serving.max_candidates={MAX_CANDIDATES}"])
-    config.save(root / "run/config.yaml")
-    export_run(root / "run", root / "new", root / "prepared")
-    return root
-
-
-@pytest.fixture
-def copy(root, tmp_path):
-    return shutil.copytree(root / "new", tmp_path / "copy")
 
 
 def edited(model, name, before, after):
@@ -365,19 +343,6 @@ def test_another_contract_does_not_take_the_place_of_the_published_one(root, tmp
     (other / "7/assets.extra/schema.yaml").unlink()
     check, alike = check_contract(new, other, allowed=False)
     assert check.unchecked and not check.ok
-
-
-def test_the_gate_says_what_is_wrong_with_damaged_probes(copy):
-    probes = copy / "assets.extra/probes.npz"
-    probes.write_bytes(probes.read_bytes()[:-1000])
-    write_manifest(copy)
-    command = [sys.executable, "-m", "export.gate.validate", str(copy), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    failed = {check["name"]: check["detail"] for check in json.loads(done.stdout)["checks"] if not check["ok"]}
-    assert failed["content"] == "the files of assets.extra are not those that were exported with the weights"
-    assert failed["self_check"] == "the model was exported with other files of assets.extra"
-    assert "probes" in failed
 
 
 def test_the_server_of_the_gate_is_the_image_of_the_serving_configs():

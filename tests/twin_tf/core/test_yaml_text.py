@@ -133,6 +133,11 @@ def test_what_is_written_is_read_as_it_was_by_either_version(plain: object) -> N
 JSON = {
     "a key twice": (b'{"a": 1, "b": {"c": 1, "c": 2}}', "has the key 'c' twice; keep one of them"),
     "deep": (b"[" * 100_000, "is not valid JSON: it is nested too deeply"),
+    "50 levels and one": (b"[" * 51 + b"]" * 51, "is nested more than 50 levels deep"),
+    "900 levels": (b'{"a":' * 900 + b"1" + b"}" * 900, "is nested more than 50 levels deep"),
+    "half a pair": (b'{"a": ["\\uD800"]}', "is not valid JSON: it holds half of a surrogate pair"),
+    "half a pair as a key": (b'{"\\udfff": 1}', "is not valid JSON: it holds half of a surrogate pair"),
+    "half a pair in text": ('{"a": "\ud800"}', "is not valid JSON: it holds half of a surrogate pair"),
     "a long number": (b"9" * 5_000, "is not valid JSON: it holds a number of thousands of digits"),
     "cut": (b'{"a": ', "is not valid JSON: Expecting value: line 1 column 7 (char 6)"),
     "Latin-1": ('{"a": "é"}'.encode("latin-1"), "is not UTF-8: line 1 holds the byte 0xe9; save it as UTF-8"),
@@ -147,3 +152,5 @@ def test_bad_json_is_one_sentence_that_names_it(name: str) -> None:
         parse_json(content, "mine.json")
     assert str(refused.value) == f"mine.json {sentence}"
     assert parse_json(b'\xef\xbb\xbf{"a": [1]}', "mine.json") == {"a": [1]}
+    assert parse_json(b'["\\ud83d\\ude00", "\\\\ud800"]', "mine.json") == ["\U0001f600", "\\ud800"]
+    assert parse_json("[" * 50 + "]" * 50, "mine.json")

@@ -1,0 +1,32 @@
+"""One model, exported by today's code from the golden run; a test that uses it takes its earlier settings' names."""
+
+import shutil
+import tarfile
+
+import pytest
+
+from tests.golden.make_golden import GOLDEN
+from twin_tf.config import load_config
+
+MAX_CANDIDATES = 16
+"""Far fewer than the catalogue's items, as in a catalogue of real size; the gate asks for every item all the same."""
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    """The golden prepared data, run and model, and `new`, an export of today's code."""
+    from export.saved_model.exporter import export_run  # TensorFlow, which not every test here needs
+
+    root = tmp_path_factory.mktemp("provenance")
+    for name in ("prepared", "run", "model"):
+        with tarfile.open(GOLDEN / f"{name}.tar.xz") as archive:
+            archive.extractall(root, filter="data")
+    config = load_config(root / "run/config.yaml", [f"serving.max_candidates={MAX_CANDIDATES}"])
+    config.save(root / "run/config.yaml")
+    export_run(root / "run", root / "new", root / "prepared")
+    return root
+
+
+@pytest.fixture
+def copy(root, tmp_path):
+    return shutil.copytree(root / "new", tmp_path / "copy")
