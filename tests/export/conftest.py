@@ -11,16 +11,23 @@ import pytest
 
 from export.session.child_process import child_environment
 from tests.patience import PATIENCE_S
+from tests.twin_tf.built_once import built_once, shared_root
+
+
+@built_once
+def built_toys(root):
+    toys = root / "toys"
+    toys.mkdir()
+    script = Path(__file__).parent / "build_toys.py"
+    built = subprocess.run([sys.executable, str(script), str(toys)], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr[-3000:]
+    return toys
 
 
 @pytest.fixture(scope="session")
-def toys(tmp_path_factory):
+def toys():
     """Directory of the toy models of `build_toys.py`."""
-    root = tmp_path_factory.mktemp("toys")
-    script = Path(__file__).parent / "build_toys.py"
-    built = subprocess.run([sys.executable, str(script), str(root)], capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr[-3000:]
-    return root
+    return built_toys(shared_root())
 
 
 @pytest.fixture(scope="session")

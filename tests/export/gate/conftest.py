@@ -6,18 +6,19 @@ import tarfile
 import pytest
 
 from tests.golden.make_golden import GOLDEN
+from tests.twin_tf.built_once import built_once, shared_root
 from twin_tf.config import load_config
 
 MAX_CANDIDATES = 16
 """Far fewer than the catalogue's items, as in a catalogue of real size; the gate asks for every item all the same."""
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory):
-    """The golden prepared data, run and model, and `new`, an export of today's code."""
+@built_once
+def exported_golden_run(root):
     from export.saved_model.exporter import export_run  # TensorFlow, which not every test here needs
 
-    root = tmp_path_factory.mktemp("provenance")
+    root = root / "provenance"
+    root.mkdir()
     for name in ("prepared", "run", "model"):
         with tarfile.open(GOLDEN / f"{name}.tar.xz") as archive:
             archive.extractall(root, filter="data")
@@ -25,6 +26,12 @@ def root(tmp_path_factory):
     config.save(root / "run/config.yaml")
     export_run(root / "run", root / "new", root / "prepared")
     return root
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The golden prepared data, run and model, and `new`, an export of today's code."""
+    return exported_golden_run(shared_root())
 
 
 @pytest.fixture
