@@ -161,7 +161,7 @@ def compression(latest: Plain) -> "Figure | None":
     if latest["entries"] == latest["behaviours"]:
         return None
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     from twin_tf.core.plots import COLOURS
 
@@ -172,11 +172,12 @@ def compression(latest: Plain) -> "Figure | None":
     bars = left.bar(range(len(some)), share, color=COLOURS[0])
     left.bar_label(bars, [f"{one:.0%}" for one in share], padding=2)
     left.set_xticks(range(len(some)), [f"{part['from']:,}+" for part in some], rotation=30)
-    left.set(xlabel="behaviours of a user", ylim=(0, 1.1), title="Entries by behaviours", yticks=[])
+    left.set(xlabel="behaviours of a user", ylim=(0, 1.1), title="Entries as a share of the behaviours", yticks=[])
     sizes = np.array(latest["sizes"])
     held = sizes * np.arange(len(sizes))
     right.bar(range(1, len(held)), held[1:] / held.sum(), color=COLOURS[1])
     right.yaxis.set_major_formatter(PercentFormatter(1.0, 0))
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set(xlabel="size of the cluster (1: as it is)", title="Share of the behaviours by size of their cluster")
     for part in (left, right):
         part.spines[["top", "right"]].set_visible(False)

@@ -103,7 +103,7 @@ def label_rate(summary: DataSummary, offset_hours: float) -> Figure | None:
     widths = [stop - start for start, stop in zip(starts, stops, strict=True)]
     lows, highs = ([part.interval[end] for part in bins] for end in (0, 1))
     heights = [high - low for low, high in zip(lows, highs, strict=True)]
-    band = "95 % interval, as if targets did not depend on each other"
+    band = "95 % interval if targets are independent (hidden where thinner than the line)"
     rate.bar(starts, heights, widths, lows, align="edge", color=COLOURS[2], alpha=0.45, linewidth=0, label=band)
     label = f"rate of {_most_days(bins)}"
     rate.hlines([part.rate for part in bins], starts, stops, color=COLOURS[0], linewidth=2.5, label=label)

@@ -37,11 +37,11 @@ def tables(summary: DataSummary) -> dict[str, Table]:
 
 
 def csv_text(table: Table) -> str:
-    """A table as CSV; None is an empty cell."""
+    """A table as CSV; None is an empty cell, shares have six digits."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(table.head)
-    writer.writerows(table.rows)
+    writer.writerows([round(cell, 6) if isinstance(cell, float) else cell for cell in row] for row in table.rows)
     return stream.getvalue()
 
 

@@ -83,6 +83,18 @@ class ShardSplit:
             return found
         return numbers_by_row(self.rule, events)
 
+    def filled_numbers(self, events: Events) -> Ints:
+        """The same as `numbers`, but with `by: column` a behaviour whose row says nothing trains if training sees it.
+
+        Args:
+            events: as for `numbers`, and `flags`.
+        """
+        found = self.numbers(events)
+        if self.rule.by != "column":
+            return found
+        silent = (found < 0) & ((events["flags"] & TARGET) == 0)
+        return np.where(silent & self.seen(events), 0, found)
+
     def seen(self, events: Events) -> Mask:
         """Which events training sees, `(events,)`: they count in vocabularies and quantiles.
 

@@ -128,7 +128,7 @@ class WriteShard(beam.DoFn):
         events, new = encoding.events(found["events"], found["previous"])
         users = encoding.users(found["users"], found["previous_users"])
         del found
-        events[SPLIT] = ShardSplit.of(self._schema, split, [events]).numbers(events)
+        events[SPLIT] = ShardSplit.of(self._schema, split, [events]).filled_numbers(events)
         name = f"part-{number:05d}-of-{self._shards:05d}"
         writers = {split_name: ShardWriter(self._root, f"{split_name}/{name}.tfrecord") for split_name in SPLITS}
         everyone, longest = 0, self._schema.history.max_length

@@ -70,6 +70,7 @@ def test_training_sees_its_targets_and_the_behaviours_before_them() -> None:
     split = split_of({"by": "column", "column": "fold"}, table)
     assert split.seen(table).tolist() == [True, False, True, True, False, False, False, False, False]
     assert split.numbers(table).tolist() == table[SPLIT].tolist()
+    assert split.filled_numbers(table).tolist() == [0, *table[SPLIT].tolist()[1:]]
     early = split_of({"train": 0.5}, table, times=SplitTimes(4, 5))
     assert early.seen(table).tolist() == (table["time"] < 4).tolist()
 
