@@ -280,7 +280,7 @@ def test_without_matplotlib_the_page_says_so(tmp_path: Path, monkeypatch: pytest
     text = (directory / "report.md").read_text()
     assert "There are no figures, because matplotlib is not installed" in text
     assert ".png" not in text
-    assert "Half of the users have at most 5 behaviours" in text
+    assert "half of the users have at most 5 behaviours" in text
 
 
 def test_the_page_needs_neither_matplotlib_nor_tensorflow() -> None:
