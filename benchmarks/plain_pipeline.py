@@ -50,7 +50,8 @@ def find_split(times: list[int]) -> SplitTimes:
     """The moments between the splits, from the times of all targets."""
     times = sorted(times)
     train, valid = _SCHEMA.split.train, _SCHEMA.split.valid
-    return SplitTimes(*(times[min(int(share * len(times) + 1e-9), len(times) - 1)] for share in (train, train + valid)))
+    starts = [times[min(int(share * len(times) + 1e-9), len(times) - 1)] for share in (train, train + valid)]
+    return SplitTimes(starts[0], starts[1])
 
 
 def count_values(event: Row, split: SplitTimes) -> Iterator[Counted]:

@@ -2,10 +2,9 @@
 
 import dataclasses
 import importlib.util
-import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,9 @@ from twin_tf.core.markdown import plain, table
 from twin_tf.records import format as keys
 from twin_tf.records.format import ClusterSource
 from twin_tf.records.packing import unpack
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 REPORT, PAGE, FIGURE = "clusters.json", "report.md", "compression.png"
 
@@ -98,10 +100,12 @@ def write_figures(root: str, source: ClusterSource, splits: Mapping[str, Cluster
 def write_page(root: str, schema: str) -> None:
     """Writes `report.md` and its figure beside a `clusters.json`; without matplotlib the page alone."""
     content = json.loads(read_file(root, REPORT) or "{}")
-    drawn = importlib.util.find_spec("matplotlib") is not None and content["splits"]["histories"]["behaviours"] > 0
-    if drawn:
-        write_file(root, FIGURE, _draw(content["splits"]["histories"]))
-    write_file(root, PAGE, _page(schema, content["source"], content["splits"], drawn).encode())
+    figure = compression(content["splits"]["histories"]) if importlib.util.find_spec("matplotlib") else None
+    if figure is not None:
+        from twin_tf.core.plots import png
+
+        write_file(root, FIGURE, png(figure))
+    write_file(root, PAGE, _page(schema, content["source"], content["splits"], figure is not None).encode())
 
 
 def _page(schema: str, source: Plain, splits: Mapping[str, Plain], with_figure: bool) -> str:
@@ -130,6 +134,8 @@ def _page(schema: str, source: Plain, splits: Mapping[str, Plain], with_figure: 
     ]
     if with_figure:
         lines += [f"![Entries by behaviours, and sizes of clusters]({FIGURE})", ""]
+    if splits["histories"]["entries"] == splits["histories"]["behaviours"]:
+        lines += ["**Nothing was compressed:** in the latest histories every entry stands for one behaviour.", ""]
     rows = [
         (f"{part['from']:,} or more", f"{part['records']:,}", *(f"{part[n] / part['records']:,.0f}" for n in _COUNTED),
          _share(part))
@@ -143,12 +149,21 @@ def _share(part: Plain) -> str:
     return f"{part['entries'] / part['behaviours']:.1%}" if part["behaviours"] else "-"
 
 
-def _draw(latest: Plain) -> bytes:
-    """Compression by history length, and how behaviours spread over the sizes of clusters."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+def compression(latest: Plain) -> "Figure | None":
+    """Compression by history length, and how behaviours spread over the sizes of clusters.
 
-    from twin_tf.core.plots import COLOURS, DPI
+    Args:
+        latest: of the latest histories, as `ClusterStatistics.to_plain` makes it.
+
+    Returns:
+        The figure; None where no entry stands for more than one behaviour.
+    """
+    if latest["entries"] == latest["behaviours"]:
+        return None
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    from twin_tf.core.plots import COLOURS
 
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -157,14 +172,13 @@ def _draw(latest: Plain) -> bytes:
     bars = left.bar(range(len(some)), share, color=COLOURS[0])
     left.bar_label(bars, [f"{one:.0%}" for one in share], padding=2)
     left.set_xticks(range(len(some)), [f"{part['from']:,}+" for part in some], rotation=30)
-    left.set(xlabel="behaviours of a user", ylim=(0, 1.1), title="Entries by behaviours", yticks=[])
+    left.set(xlabel="behaviours of a user", ylim=(0, 1.1), title="Entries as a share of the behaviours", yticks=[])
     sizes = np.array(latest["sizes"])
     held = sizes * np.arange(len(sizes))
     right.bar(range(1, len(held)), held[1:] / held.sum(), color=COLOURS[1])
     right.yaxis.set_major_formatter(PercentFormatter(1.0, 0))
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set(xlabel="size of the cluster (1: as it is)", title="Share of the behaviours by size of their cluster")
     for part in (left, right):
         part.spines[["top", "right"]].set_visible(False)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    return content.getvalue()
+    return figure

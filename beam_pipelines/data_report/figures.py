@@ -1,6 +1,7 @@
 """The figures of the data report. Needs matplotlib; `data_report` imports it only where that is installed.
 
-All have one size, that of a slide. What does not fit on one is left out, and said so: the page lists everything.
+All have one size, that of a slide; each function draws one, or says None where the axis would be empty. What does not
+fit on one is left out, and said so: the page lists everything.
 """
 
 import datetime
@@ -13,17 +14,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from beam_pipelines.data_report.summary import LOGS, SPLITS, DataSummary, Day, HistoryLengths, number, percent
+from beam_pipelines.data_report.rate_bins import RateBin, rate_bins
+from beam_pipelines.data_report.summary import LOGS, SPLITS, DataSummary, Day, number, percent
 from twin_tf.core.plots import COLOURS, new_figure, png
 
 WIDTH, HEIGHT = 9.6, 5.4
 SPLIT_COLOURS = dict(zip(SPLITS, (COLOURS[2], COLOURS[1], COLOURS[0]), strict=True))
 LOG_COLOURS = dict(zip(LOGS, (COLOURS[0], COLOURS[1], COLOURS[2]), strict=True))
-MOST_FEATURES = 10
+MOST_FEATURES = 6
 MOST_COLUMNS = 22
 LONGEST_NAME = 34
 
-_SMALL, _SMALLER = 9, 8
+_SMALL, _SMALLER = 10, 9
 _GREY = "#555555"
 _WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
 _FAR_DAYS, _FEW_TARGETS = 30, 0.0005  # days so far from all others, with so small a share of the targets, are not drawn
@@ -34,7 +36,7 @@ _LEAST_SPAN = 0.01  # an axis of shares never ends below 1 %
 
 
 def draw(summary: DataSummary, offset_hours: float) -> dict[str, bytes]:
-    """All figures.
+    """All figures that have something to show.
 
     Args:
         summary: what to show.
@@ -43,95 +45,95 @@ def draw(summary: DataSummary, offset_hours: float) -> dict[str, bytes]:
     Returns:
         File name -> PNG.
     """
-    return {
-        "history_lengths.png": png(history_lengths(summary.history_lengths)),
-        "label_rate.png": png(label_rate(summary, offset_hours)),
-        "unknown_rate.png": png(unknown_rate(summary)),
-        "coverage.png": png(coverage(summary)),
+    figures = {
+        "history_lengths.png": history_lengths(summary),
+        "label_rate.png": label_rate(summary, offset_hours),
+        "never_trained.png": never_trained(summary),
+        "coverage.png": coverage(summary),
     }
+    return {name: png(figure) for name, figure in figures.items() if figure is not None}
 
 
-def history_lengths(lengths: HistoryLengths) -> Figure:
-    """Bars of users by the number of their behaviours, on a logarithmic axis; median, p90 and limit marked."""
+def history_lengths(summary: DataSummary) -> Figure | None:
+    """Bars of each split's targets by the number of behaviours that they see, on a logarithmic axis.
+
+    None without targets, or where no target sees any behaviour.
+    """
+    shown = {name: summary.splits[name] for name in SPLITS if name in summary.splits and summary.splits[name].targets}
+    edges = sorted({edge for split in shown.values() for low, high, _ in split.bins for edge in (low, high)})
+    if len(edges) < 3:
+        return None
     figure, axes = new_figure(WIDTH, HEIGHT)
-    axes.set_title("How many behaviours the users have", loc="left")
-    if not lengths.bins or not lengths.users:
-        return _empty(figure, axes, "There are no users.")
-    users = [bin_[2] for bin_ in lengths.bins]
-    bars = axes.bar([place + 0.5 for place in range(len(users))], users, width=0.94, color=COLOURS[2])
-    if len(users) <= 16:
-        labels = axes.bar_label(bars, [f"{count:,}" if count else "" for count in users], padding=2, fontsize=_SMALLER)
-        _in_front(labels)
-    marks = (
-        (lengths.median, COLOURS[0], "solid", f"median {number(lengths.median)}"),
-        (lengths.p90, COLOURS[0], "dashed", f"p90 {number(lengths.p90)}"),
-        (lengths.max_length, COLOURS[1], "solid", f"max_length {number(lengths.max_length)}"),
-    )
-    for value, colour, style, label in marks:
-        place = _place(lengths, value)
-        if place is None:
-            label += " (beyond the right end)"
-            axes.plot([], [], color=colour, linestyle=style, label=label)
-        else:
-            axes.axvline(place, color=colour, linestyle=style, linewidth=2, label=label)
-    edges = [bin_[0] for bin_ in lengths.bins] + [lengths.bins[-1][1]]
+    axes.set_title("How many behaviours a target sees", loc="left")
+    place = {edge: number for number, edge in enumerate(edges)}
+    width = 0.86 / len(shown)
+    for order, (name, split) in enumerate(shown.items()):
+        left = [place[low] + 0.07 + order * width for low, _, _ in split.bins]
+        shares = [count / split.targets for _, _, count in split.bins]
+        label = f"{name}: median {number(split.median)}, p90 {number(split.p90)}"
+        axes.bar(left, shares, width=width * 0.94, align="edge", color=SPLIT_COLOURS[name], label=label)
     step = -(-len(edges) // 12)
     axes.set_xticks(range(0, len(edges), step), [f"{edge:,}" for edge in edges[::step]], fontsize=_SMALL)
-    axes.set_xlim(0, len(users))
-    axes.set_ylim(0, max(1, *users) * 1.1)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.set_xlabel("behaviours of a user, from each number up to the next (logarithmic)")
-    axes.set_ylabel("users")
+    axes.set_xlim(0, len(edges) - 1)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.yaxis.set_major_formatter(FuncFormatter(_axis_percent))
+    limit = number(summary.history_lengths.max_length)
+    axes.set_xlabel(f"behaviours before the target, from each number up to the next (at most max_length = {limit})")
+    axes.set_ylabel("share of the split's targets")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
-def _place(lengths: HistoryLengths, value: float) -> float | None:
-    """Where a number of behaviours lies on the axis of bins: each is one wide; None beyond the last."""
-    for place, (low, high, _) in enumerate(lengths.bins):
-        if low <= value < high:
-            return place + (value - low + 0.5) / (high - low) if float(value).is_integer() else place + 0.5
-    return None
+def label_rate(summary: DataSummary, offset_hours: float) -> Figure | None:
+    """The share of clicked targets over time with its 95 % intervals, the targets behind it, and where splits begin.
 
-
-def label_rate(summary: DataSummary, offset_hours: float) -> Figure:
-    """The share of clicked targets a day, the targets behind it, and where the splits begin."""
-    figure, (rate, volume) = new_figure(WIDTH, HEIGHT, rows=(3, 1))
+    Days are put together until they carry a figure (`rate_bins`). None where that leaves a single point or nothing.
+    """
     days, far = _without_strays([day for day in summary.days if day.targets])
+    bins = rate_bins(days)
+    if len(bins) < 2:
+        return None
+    figure, (rate, volume) = new_figure(WIDTH, HEIGHT, rows=(3, 1))
     strays = (
         f" (not shown: {len(far)} day(s) far away, with {sum(day.targets for day in far):,} targets)" if far else ""
     )
-    rate.set_title("Share of clicked targets a day" + strays, loc="left")
-    if not days:
-        volume.set_visible(False)
-        return _empty(figure, rate, "There are no targets.")
-    places = [day.place for day in days]
-    shares = [day.clicks / day.targets for day in days]
-    few = len(days) <= 60
-    size, width = (5.0, 1.5) if few else (2.0, 1.0)
-    rate.plot(places, shares, color=COLOURS[0], marker="o", markersize=size, linewidth=width, clip_on=False, zorder=3)
-    rate.set_ylim(0, max(_LEAST_SPAN, *shares) * 1.18)
+    rate.set_title("Share of clicked targets" + strays, loc="left")
+    starts, stops = ([part.span[end] for part in bins] for end in (0, 1))
+    widths = [stop - start for start, stop in zip(starts, stops, strict=True)]
+    lows, highs = ([part.interval[end] for part in bins] for end in (0, 1))
+    heights = [high - low for low, high in zip(lows, highs, strict=True)]
+    band = "95 % interval if targets are independent (hidden where thinner than the line)"
+    rate.bar(starts, heights, widths, lows, align="edge", color=COLOURS[2], alpha=0.45, linewidth=0, label=band)
+    label = f"rate of {_most_days(bins)}"
+    rate.hlines([part.rate for part in bins], starts, stops, color=COLOURS[0], linewidth=2.5, label=label)
+    rate.set_ylim(0, max(_LEAST_SPAN, *highs) * 1.15)
     rate.yaxis.set_major_formatter(FuncFormatter(_axis_percent))
     rate.set_ylabel("clicked targets")
-    targets = [day.targets for day in days]
-    bars = volume.bar(places, targets, width=0.9, color=COLOURS[3], edgecolor=COLOURS[3], linewidth=0.5)
-    if len(days) <= 10:
-        _in_front(volume.bar_label(bars, [f"{count:,}" for count in targets], padding=2, fontsize=_SMALLER))
-    volume.set_ylim(0, max(targets) * 1.25)
+    a_day = [part.targets / width for part, width in zip(bins, widths, strict=True)]
+    volume.bar(starts, a_day, widths, align="edge", color=COLOURS[3], edgecolor="white", linewidth=0.3)
+    volume.set_ylim(0, max(a_day) * 1.15)
     volume.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     volume.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    volume.set_ylabel("targets")
-    first, last = min(places) - 0.5, max(places) + 0.5
+    volume.set_ylabel("targets a day")
+    first, last = starts[0], stops[-1]
     spare = (last - first) * 0.02
     left, right = max(first - spare, _FIRST_DAY), min(last + spare, _LAST_DAY)
     volume.set_xlim(left, right)
     for axes in (rate, volume):
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
-    _date_axis(volume, places)
-    _mark_splits(summary, offset_hours, (rate, volume), left, right)
+    _date_axis(volume, [day.place for day in days])
+    volume.set_xlabel("date (local days)")
+    if summary.split.by == "time":
+        _mark_splits(summary, offset_hours, (rate, volume), left, right)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _most_days(bins: Sequence[RateBin]) -> str:
+    most = max(round(part.span[1] - part.span[0]) for part in bins)
+    return "a day" if most == 1 else f"stretches of up to {most:,} days"
 
 
 def _without_strays(days: Sequence[Day]) -> tuple[list[Day], list[Day]]:
@@ -188,46 +190,62 @@ def _mark_splits(summary: DataSummary, offset_hours: float, both: Sequence[Any],
         )
 
 
-def unknown_rate(summary: DataSummary) -> Figure:
-    """Bars of the share of unknown values, by feature and split; the features with most first."""
+def never_trained(summary: DataSummary) -> Figure | None:
+    """Bars of what training never sees, by split: users, items, and the features with most values of that kind.
+
+    A hatched part has a row of its own in its table, which no event trains; the rest encodes as unknown. None where
+    training sees everything.
+    """
+    rows: list[tuple[str, dict[str, tuple[float, float]]]] = []
+    splits = {name: split for name, split in summary.splits.items() if split.targets}
+    for title, part in (("targets of new users", "stranger_targets"), ("targets of new items", "new_item_targets")):
+        if splits:
+            rows.append((title, {name: (getattr(found, part) / found.targets, 0.0) for name, found in splits.items()}))
+    some = [name for name in summary.features if summary.most_often_new(name)[1] > 0]
+    for feature in some[:MOST_FEATURES]:
+        shares = {name: summary.new_values(name, feature) for name in SPLITS}
+        rows.append((f"values of {feature}", {name: found for name, found in shares.items() if found is not None}))
+    if not any(sum(found) for _, shares in rows for found in shares.values()):
+        return None
     figure, axes = new_figure(WIDTH, HEIGHT)
-    names = summary.features
-    shown = names[:MOST_FEATURES]
-    axes.set_title(
-        "Share of values that are unknown" + _shown_of(len(shown), len(names), "features, most first"), loc="left"
-    )
-    if not shown or summary.largest_unknown(shown[0])[1] < 0:
-        return _empty(figure, axes, "There are no values to encode.")
-    span = max(_LEAST_SPAN, summary.largest_unknown(shown[0])[1])
+    axes.set_title("What training never sees" + _shown_of(len(some[:MOST_FEATURES]), len(some), "features"), loc="left")
     height = 0.8 / len(SPLITS)
-    size = _SMALL if len(shown) <= 5 else 7.5
+    size = _SMALL if len(rows) <= 5 else _SMALLER
     for order, split in enumerate(SPLITS):
-        shares = [summary.unknown.get(split, {}).get(name) for name in shown]
-        places = [place + (order - 1) * height for place in range(len(shown))]
-        axes.barh(places, [share or 0.0 for share in shares], height * 0.92, color=SPLIT_COLOURS[split], label=split)
-        for place, share in zip(places, shares, strict=True):
-            label = "no values" if share is None else percent(share)
-            axes.annotate(
-                label, (share or 0.0, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=size
-            )
-    _name_rows(axes, shown)
-    axes.set_xlim(0, span * 1.12)
+        places = [place + (order - 1) * height for place in range(len(rows))]
+        found = [shares.get(split) for _, shares in rows]
+        for half, hatch in ((0, None), (1, "////")):
+            widths = [pair[half] if pair else 0.0 for pair in found]
+            before = [pair[0] if pair and half else 0.0 for pair in found]
+            bars = axes.barh(places, widths, height * 0.92, before, color=SPLIT_COLOURS[split], linewidth=0)
+            for bar in bars:
+                bar.set(hatch=hatch, edgecolor="white")
+        for place, pair in zip(places, found, strict=True):
+            label = "no values" if pair is None else percent(sum(pair))
+            end = sum(pair or (0.0,))
+            axes.annotate(label, (end, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=size)
+    _name_rows(axes, [name for name, _ in rows])
+    axes.set_xlim(0, max(_LEAST_SPAN, *(sum(found) for _, shares in rows for found in shares.values())) * 1.12)
     axes.xaxis.set_major_formatter(FuncFormatter(_axis_percent))
-    axes.set_xlabel("share of the values")
+    axes.set_xlabel("share of the split's targets, or of its values")
     axes.tick_params(axis="y", length=0)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    patches = [Patch(color=SPLIT_COLOURS[name], label=name) for name in SPLITS]
+    if any(found[1] for _, shares in rows for found in shares.values()):
+        hatched = "hatched: has a row of its own, never trained"
+        patches.append(Patch(facecolor="#bbbbbb", edgecolor="white", hatch="////", label=hatched))
+    figure.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def coverage(summary: DataSummary) -> Figure:
-    """Bars of the share of rows with a value, by log and column; the emptiest first."""
-    figure, axes = new_figure(WIDTH, HEIGHT)
+def coverage(summary: DataSummary) -> Figure | None:
+    """Bars of the share of rows with a value, by log and column; the emptiest first. None without columns."""
     columns = list(summary.columns())
+    if not columns:
+        return None
+    figure, axes = new_figure(WIDTH, HEIGHT)
     emptiest = set(sorted(columns, key=lambda found: found[2])[:MOST_COLUMNS])
     shown = [found for found in columns if found in emptiest]
     axes.set_title("Rows with a value" + _shown_of(len(shown), len(columns), "columns, the emptiest"), loc="left")
-    if not shown:
-        return _empty(figure, axes, "There are no columns.")
     place, places = 0.0, []
     for before, found in zip([shown[0], *shown], shown, strict=False):
         place += 1.0 if found[0] == before[0] else 1.6
@@ -261,13 +279,6 @@ def _name_rows(axes: Any, names: Sequence[str], places: Sequence[float] | None =
     axes.set_ylim(where[-1] + 0.6 + spare, where[0] - 0.6 - spare)
 
 
-def _in_front(labels: Sequence[Any]) -> None:
-    """Keeps lines from striking labels out."""
-    for label in labels:
-        if label.get_text():
-            label.set(bbox=_WHITE, zorder=4)
-
-
 def _short(name: str) -> str:
     one_line = " ".join(name.split())
     if len(one_line) <= LONGEST_NAME:
@@ -282,11 +293,3 @@ def _shown_of(shown: int, known: int, what: str) -> str:
 
 def _axis_percent(value: float, _: int) -> str:
     return f"{value * 100:.3g} %"
-
-
-def _empty(figure: Figure, axes: Any, sentence: str) -> Figure:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    axes.text(0.5, 0.5, sentence, transform=axes.transAxes, ha="center", va="center", fontsize=14, color=_GREY)
-    return figure

@@ -2,19 +2,28 @@
 
     python -m beam_pipelines.data_report prepared
 
-reads `report.json` of a prepared directory, anywhere Beam can read, and writes beside it `report.md` and its figures
-(history lengths, label rate a day, unknown values, coverage). The same `report.json` gives the same bytes. Workers are
-light: without matplotlib the page is written all the same, and says that its figures are missing.
+reads `report.json` of a prepared directory, anywhere Beam can read, and writes beside it `report.md`, its tables as CSV
+and its figures (history lengths, label rate, what training never sees, coverage); a figure that would be empty is not
+drawn. The same `report.json` gives the same bytes. Workers are light: without matplotlib the page is written all the
+same, and says that its figures are missing.
 """
 
 import argparse
 import datetime
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipelines.data_report.rate_bins import interval
+from beam_pipelines.data_report.readings import (
+    reading_of_coverage,
+    reading_of_history_lengths,
+    reading_of_label_rate,
+    reading_of_new,
+    readings_of_split,
+)
 from beam_pipelines.data_report.summary import (
     REPORT,
     SPLITS,
@@ -22,11 +31,8 @@ from beam_pipelines.data_report.summary import (
     number,
     parse,
     percent,
-    reading_of_coverage,
-    reading_of_history_lengths,
-    reading_of_label_rate,
-    reading_of_unknown,
 )
+from beam_pipelines.data_report.tables import csv_text, tables
 from beam_pipelines.io.record_writer import write_file
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
@@ -41,17 +47,22 @@ _SECTIONS: tuple[tuple[str, str, str, Callable[[DataSummary], str]], ...] = (
     (
         "History lengths",
         "history_lengths.png",
-        "Users by the number of their behaviours",
+        "Targets by the number of behaviours that they see",
         reading_of_history_lengths,
     ),
-    ("Label rate a day", "label_rate.png", "Share of clicked targets a day", reading_of_label_rate),
-    ("Unknown values", "unknown_rate.png", "Share of unknown values by feature", reading_of_unknown),
+    ("Label rate", "label_rate.png", "Share of clicked targets over time", reading_of_label_rate),
+    (
+        "What training never sees",
+        "never_trained.png",
+        "Share of users, items and values that training never sees",
+        reading_of_new,
+    ),
     ("Coverage", "coverage.png", "Share of rows with a value by column", reading_of_coverage),
 )
 
 
 def write_report(directory: str) -> list[str]:
-    """Writes `report.md` and the figures beside a `report.json`.
+    """Writes `report.md`, the tables and the figures beside a `report.json`.
 
     Args:
         directory: the prepared directory, on any of Beam's file systems.
@@ -68,44 +79,69 @@ def write_report(directory: str) -> list[str]:
         raise ConfigError(f"{directory} has no {REPORT}, which `twin-tf preprocess` writes; preprocess again")
     summary = parse(text, place)
     offset_hours = _utc_offset_hours(directory)
-    figures: dict[str, bytes] = {}
+    figures: dict[str, bytes] | None = None
     if importlib.util.find_spec("matplotlib") is not None:
         from beam_pipelines.data_report.figures import draw
 
         figures = draw(summary, offset_hours)
-    files = {PAGE: page(summary, bool(figures)).encode("utf-8"), **figures}
+    files = {PAGE: page(summary, figures).encode("utf-8"), **(figures or {})}
+    files.update({name: csv_text(found).encode("utf-8") for name, found in tables(summary).items()})
     for name, content in files.items():
         write_file(directory, name, content)
     return [FileSystems.join(directory, name) for name in files]
 
 
-def page(summary: DataSummary, with_figures: bool = True) -> str:
+def page(summary: DataSummary, figures: Collection[str] | None) -> str:
     """The text of `report.md`.
 
     Args:
         summary: what to report.
-        with_figures: whether the figures lie beside it.
+        figures: the names of those that lie beside it; None where nothing could draw any.
     """
     lines = [f"# Data report: {plain(summary.schema)}", ""]
     if summary.warnings:
         lines += ["## Warnings", "", *(f"* {plain(warning)}" for warning in summary.warnings), ""]
-    if not with_figures:
+    if figures is None:
         lines += [
             "There are no figures, because matplotlib is not installed where this page was written. Where it is,",
             "`python -m beam_pipelines.data_report <this directory>` adds them.",
             "",
         ]
     lines += ["## Summary", "", *table(("what", "how much"), _summary_rows(summary)), ""]
+    lines += ["## Splits", "", *(f"* {sentence}" for sentence in readings_of_split(summary)), ""]
+    if summary.splits:
+        lines += [*_split_table(summary), ""]
     for title, figure, alternative, reading in _SECTIONS:
         lines += [f"## {title}", ""]
-        lines += [f"![{alternative}]({figure})", ""] if with_figures else []
+        lines += [f"![{alternative}]({figure})", ""] if figure in (figures or ()) else []
         lines += [reading(summary), ""]
-        if figure == "unknown_rate.png" and summary.features:
-            lines += [*_unknown_table(summary), ""]
+        if figure == "never_trained.png" and summary.features:
+            lines += [*_new_table(summary), ""]
         if figure == "coverage.png" and any(summary.coverage.values()):
             rows = [(log, plain(column), percent(share)) for log, column, share in summary.columns()]
             lines += [*table(("log", "column", "rows with a value"), rows), ""]
-    return "\n".join(lines)
+    named = ", ".join(f"[{name}]({name})" for name in tables(summary))
+    return "\n".join([*lines, f"The same as tables: {named}; all of it: [{REPORT}]({REPORT}).", ""])
+
+
+def _split_table(summary: DataSummary) -> list[str]:
+    rows: dict[str, list[str]] = {}
+    names = [name for name in SPLITS if name in summary.splits]
+    for split in (summary.splits[name] for name in names):
+        low, high = interval(split.clicks, split.targets)
+        rate = f"{percent(split.clicks / split.targets)} ({percent(low)} to {percent(high)})" if split.targets else "-"
+        for what, much in (
+            ("users", number(split.users)),
+            ("targets", number(split.targets)),
+            ("clicked targets (95 % interval)", rate),
+            ("users that training never sees", _of(split.strangers, split.users)),
+            ("targets of such users", _of(split.stranger_targets, split.targets)),
+            ("targets of items that training never sees", _of(split.new_item_targets, split.targets)),
+            ("behaviours that a target sees, median", number(split.median) if split.targets else "-"),
+            ("behaviours that a target sees, p90", number(split.p90) if split.targets else "-"),
+        ):
+            rows.setdefault(what, []).append(much)
+    return table(("", *names), [(what, *much) for what, much in rows.items()])
 
 
 def _summary_rows(summary: DataSummary) -> list[tuple[str, str]]:
@@ -146,10 +182,11 @@ def _summary_rows(summary: DataSummary) -> list[tuple[str, str]]:
     rows += [(f"targets in {split}", _of(counts.targets.get(split, 0), all_targets)) for split in SPLITS]
     if counts.targets_in_gaps:
         rows.append(("targets in the gaps between the splits", _of(counts.targets_in_gaps, all_targets)))
-    rows += [
-        ("valid begins (UTC)", _timestamp(summary, summary.split.valid_from)),
-        ("test begins (UTC)", _timestamp(summary, summary.split.test_from)),
-    ]
+    if summary.split.by == "time":
+        rows += [
+            ("valid begins (UTC)", _timestamp(summary, summary.split.valid_from)),
+            ("test begins (UTC)", _timestamp(summary, summary.split.test_from)),
+        ]
     for name in (*SPLITS, "histories"):
         size, stored = summary.bytes.get(name, 0), summary.events_stored.get(name, 0)
         each = f", {size / stored:.1f} a stored behaviour" if stored else ""
@@ -157,12 +194,15 @@ def _summary_rows(summary: DataSummary) -> list[tuple[str, str]]:
     return [*rows, ("schema", f"{plain(summary.schema)}, fingerprint {plain(summary.fingerprint)}")]
 
 
-def _unknown_table(summary: DataSummary) -> list[str]:
+def _new_table(summary: DataSummary) -> list[str]:
     rows = []
     for feature in summary.features:
-        shares = [summary.unknown.get(split, {}).get(feature) for split in SPLITS]
-        rows.append((plain(feature), *("-" if share is None else percent(share) for share in shares)))
-    return table(("feature", *(f"unknown in {split}" for split in SPLITS)), rows)
+        cells = []
+        for found in (summary.new_values(split, feature) for split in SPLITS):
+            extra = f" + {percent(found[1])}" if found is not None and found[1] else ""
+            cells.append("-" if found is None else percent(found[0]) + extra)
+        rows.append((plain(feature), *cells))
+    return table(("feature: values unknown + known but never trained", *SPLITS), rows)
 
 
 def _of(part: int, whole: int) -> str:

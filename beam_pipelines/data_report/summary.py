@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
-from twin_tf.core.markdown import code
 from twin_tf.records.format import Counts, SplitTimes
 
 REPORT = "report.json"
@@ -64,6 +63,33 @@ class Day:
 
 
 @dataclasses.dataclass(frozen=True)
+class SplitTargets:
+    """The targets of one split.
+
+    Attributes:
+        users: that have a target in it.
+        targets: how many.
+        clicks: clicked ones.
+        strangers: users in it that have no target in the train split.
+        stranger_targets: their targets.
+        new_item_targets: targets whose item is in no event that training sees.
+        median: half of the targets see at most so many behaviours.
+        p90: nine in ten see at most so many.
+        bins: (low, high, targets that see low <= behaviours < high), rising; powers of two after [0, 1).
+    """
+
+    users: int
+    targets: int
+    clicks: int
+    strangers: int
+    stranger_targets: int
+    new_item_targets: int
+    median: int
+    p90: int
+    bins: tuple[tuple[int, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class DataSummary:
     """The content of `report.json`.
 
@@ -72,7 +98,7 @@ class DataSummary:
         fingerprint: of the schema.
         unit: of the times in `split`.
         counts: rows in, rows out.
-        split: the moments between the splits.
+        split: the moments between the splits, and what the data are split by.
         history_lengths: behaviours a user.
         days: in order; days without events are left out.
         unknown: split -> feature -> share of its values that encode as unknown; None where there is no value at all.
@@ -81,6 +107,9 @@ class DataSummary:
         events_stored: the same -> behaviours stored in them.
         cut: multi-valued feature -> `items` that have more than `max_values` values, and the `values` that they lose.
         warnings: one sentence each.
+        splits: split -> its targets; empty in reports of earlier code, as `untrained`.
+        untrained: split -> feature -> share of the values of its targets that have an index of their own though no
+            event that training sees has them; of inherent features and of vocabularies of users.
     """
 
     schema: str
@@ -96,6 +125,8 @@ class DataSummary:
     events_stored: Mapping[str, int]
     cut: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    splits: Mapping[str, SplitTargets] = dataclasses.field(default_factory=dict)
+    untrained: Mapping[str, Mapping[str, float | None]] = dataclasses.field(default_factory=dict)
 
     def seconds(self, timestamp: int) -> float:
         """A moment of the split in seconds since 1970."""
@@ -103,14 +134,21 @@ class DataSummary:
 
     @property
     def features(self) -> list[str]:
-        """Every feature of `unknown`: the one with the largest share in any split first, equal ones by name."""
+        """Every feature of `unknown`: the one that is new most often in any split first, equal ones by name."""
         names = sorted({name for shares in self.unknown.values() for name in shares})
-        return sorted(names, key=lambda name: -self.largest_unknown(name)[1])
+        return sorted(names, key=lambda name: -self.most_often_new(name)[1])
 
-    def largest_unknown(self, feature: str) -> tuple[str, float]:
-        """The split in which the feature is unknown most often, and the share; -1 where it has no values."""
-        shares = [(split, self.unknown.get(split, {}).get(feature)) for split in SPLITS]
-        return max(((split, -1.0 if share is None else share) for split, share in shares), key=lambda found: found[1])
+    def new_values(self, split: str, feature: str) -> tuple[float, float] | None:
+        """Shares of a split's values that are unknown, and known but never trained; None where there is no value."""
+        unknown = self.unknown.get(split, {}).get(feature)
+        return None if unknown is None else (unknown, self.untrained.get(split, {}).get(feature) or 0.0)
+
+    def most_often_new(self, feature: str) -> tuple[str, float]:
+        """The split in which values are unknown or untrained most often, and their share; -1 without values."""
+        shares = [(split, self.new_values(split, feature)) for split in SPLITS]
+        return max(
+            ((split, -1.0 if share is None else sum(share)) for split, share in shares), key=lambda found: found[1]
+        )
 
     def columns(self) -> Iterator[tuple[str, str, float]]:
         """(log, column, share of rows with a value): log by log, the emptiest column first."""
@@ -134,9 +172,12 @@ def parse(text: str, place: str) -> DataSummary:
     except ValueError as error:
         raise ConfigError(f"{place} is not valid JSON: {error}") from error
     summary = build(DataSummary, data, place)
-    for number, bin_ in enumerate(summary.history_lengths.bins):
-        if len(bin_) != 3 or bin_[0] >= bin_[1]:
-            raise ConfigError(f"{place}.history_lengths.bins[{number}] must be low, high, users, not {list(bin_)}")
+    binned = {"history_lengths": summary.history_lengths.bins}
+    binned.update({f"splits.{name}": split.bins for name, split in summary.splits.items()})
+    for name, bins in binned.items():
+        for number, bin_ in enumerate(bins):
+            if len(bin_) != 3 or bin_[0] >= bin_[1]:
+                raise ConfigError(f"{place}.{name}.bins[{number}] must be low, high, count, not {list(bin_)}")
     return summary
 
 
@@ -155,78 +196,3 @@ def percent(share: float) -> str:
 def number(value: float) -> str:
     """A count, or a mean with up to three digits behind the point."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}".rstrip("0")
-
-
-def reading_of_history_lengths(summary: DataSummary) -> str:
-    """One sentence on the history lengths."""
-    lengths = summary.history_lengths
-    if not lengths.users:
-        return "There are no users, so there are no histories."
-    sentence = (
-        f"Half of the users have at most {_behaviours(lengths.median)}, nine in ten at most {number(lengths.p90)}, and "
-        f"the longest history has {number(lengths.longest)}; "
-    )
-    if lengths.cut:
-        return sentence + (
-            f"{number(lengths.cut)} of {number(lengths.users)} users ({percent(lengths.cut / lengths.users)}) have "
-            f"more than max_length = {number(lengths.max_length)}, so their targets see the latest ones only."
-        )
-    return sentence + f"nobody has more than max_length = {number(lengths.max_length)}, so every history is whole."
-
-
-def reading_of_label_rate(summary: DataSummary) -> str:
-    """One sentence on the label rate a day."""
-    days = [day for day in summary.days if day.targets]
-    if not days:
-        return "There are no targets, so there is no label rate."
-    targets, clicks = sum(day.targets for day in days), sum(day.clicks for day in days)
-    sentence = f"{percent(clicks / targets)} of the {number(targets)} targets of {_days(len(days))} are clicked"
-    if len(days) == 1:
-        return f"{sentence}, all on {days[0].day}."
-    low = min(days, key=lambda day: day.clicks / day.targets)
-    high = max(days, key=lambda day: day.clicks / day.targets)
-    if low.clicks * high.targets == high.clicks * low.targets:
-        return f"{sentence}, the same share every day."
-    return (
-        f"{sentence}: least on {low.day} ({percent(low.clicks / low.targets)} of {number(low.targets)}), most on "
-        f"{high.day} ({percent(high.clicks / high.targets)} of {number(high.targets)})."
-    )
-
-
-def reading_of_unknown(summary: DataSummary) -> str:
-    """One sentence on the values that encode as unknown."""
-    names = summary.features
-    if not names or summary.largest_unknown(names[0])[1] < 0:
-        return "There are no values to encode."
-    worst = names[0]
-    split, share = summary.largest_unknown(worst)
-    if share == 0:
-        return "Every value of every feature is known in every split."
-    trained = summary.unknown.get("train", {}).get(worst)
-    against = "" if split == "train" or trained is None else f", against {percent(trained)} in train"
-    known = sum(summary.largest_unknown(name)[1] == 0 for name in names)
-    rest = f"; {known} of {len(names)} features have no unknown value in any split" if known else ""
-    return f"{code(worst)} is unknown most often: {percent(share)} of its values in {split}{against}{rest}."
-
-
-def reading_of_coverage(summary: DataSummary) -> str:
-    """One sentence on how many rows have a value."""
-    columns = list(summary.columns())
-    if not columns:
-        return "There are no columns."
-    gaps = [found for found in columns if found[2] < 1]
-    if not gaps:
-        return f"Every one of the {len(columns)} columns has a value in every row."
-    log, column, share = min(gaps, key=lambda found: found[2])
-    return (
-        f"{code(column)} of the {log} log is the emptiest column, with a value in {percent(share)} of the rows; "
-        f"{len(columns) - len(gaps)} of {len(columns)} columns have one in every row."
-    )
-
-
-def _behaviours(count: float) -> str:
-    return f"{number(count)} behaviour" + ("" if count == 1 else "s")
-
-
-def _days(count: int) -> str:
-    return "1 day" if count == 1 else f"{number(count)} days"

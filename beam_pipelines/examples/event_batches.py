@@ -4,12 +4,13 @@ The shuffle carries event batches, never single events. Each says in its metadat
 
 | kind | columns |
 |---|---|
-| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of stored cross and context features, `weight` |
-| `previous` | the same without `weight`, and `earlier`, from an earlier run's histories; `x/<feature>` is an index |
+| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of stored cross and context, `weight`, `split` |
+| `previous` | without the last two, with `earlier`, from an earlier run's histories; `x/<feature>` is an index |
 | `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
 | `items` | the columns of the items log |
 
-`weight` (float32) is there if the schema weighs its targets; other events may have none. `x/<feature>/number` (float32)
+`weight` (float32) is there if the schema weighs its targets; other events may have none. `split` (int8: the place in
+`TARGET_SPLITS`, -1 without) is there if a column says how to split. `x/<feature>/number` (float32)
 is the raw number of a cross feature whose values are kept. `earlier` says, on the first
 row of each user, how many behaviours older than the stored ones the user had.
 
@@ -18,7 +19,7 @@ else the raw value: text or whole numbers as an Arrow dictionary, floats as they
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ import pyarrow.compute as pc
 from beam_pipelines.raw_logs.raw_columns import matches
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.schema import Feature, FeatureSchema
+from twin_tf.records.format import TARGET_SPLITS
 
 Kind = Literal["events", "previous", "users", "previous_users", "items"]
 EventBatch = bytes
@@ -37,6 +39,7 @@ Mask = npt.NDArray[np.bool_]
 LABEL, BEHAVIOUR, TARGET = 1, 2, 4
 VALUE = "x/"
 WEIGHT = "weight"
+SPLIT = "split"
 
 _WRITE = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -74,12 +77,17 @@ def group_by_kind(event_batches: Iterable[EventBatch], *kinds: Kind) -> dict[Kin
 
 def shard_of(users: Ints, shards: int) -> npt.NDArray[np.int32]:
     """The shard of each user: a fixed mixing hash (SplitMix64) of the id, modulo `shards`."""
+    return (mixed(users) % np.uint64(shards)).astype(np.int32)
+
+
+def mixed(numbers: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """A fixed mixing hash (SplitMix64) of 64-bit whole numbers."""
     with np.errstate(over="ignore"):
-        mixed = users.view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    return (mixed % np.uint64(shards)).astype(np.int32)
+        found = numbers.view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        found ^= found >> np.uint64(31)
+    return found
 
 
 def cut_by_shard(kind: Kind, table: pa.Table, users: Ints, shards: int) -> Iterator[tuple[int, EventBatch]]:
@@ -127,6 +135,9 @@ class EventReducer:
             columns[number_column(feature.name)] = rows[feature.column].cast(pa.float32(), safe=False)
         if self._schema.targets.weight is not None:
             columns[WEIGHT] = rows[self._schema.targets.weight].cast(pa.float32())
+        if self._schema.split.column is not None:
+            place = pc.index_in(rows[self._schema.split.column], pa.array(TARGET_SPLITS))
+            columns[SPLIT] = pc.fill_null(place, -1).cast(pa.int8())
         return pa.table(columns)
 
     def _value(self, feature: Feature, values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -208,7 +219,7 @@ def _smallest(events: pa.Table, rows: Ints) -> Ints:
         column = events[name].take(pa.array(rows))
         columns[name] = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     table = pa.table(columns)
-    names = [*_KEYS, *(name for name in table.column_names if name.startswith(VALUE) or name == WEIGHT)]
+    names = [*_KEYS, *(name for name in table.column_names if name.startswith(VALUE) or name in (WEIGHT, SPLIT))]
     order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in names]).to_numpy()
     keys = [table[name].to_numpy()[order] for name in _KEYS]
     new = np.r_[True, np.any([key[1:] != key[:-1] for key in keys], axis=0)]

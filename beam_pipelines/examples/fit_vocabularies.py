@@ -20,12 +20,13 @@ from beam_pipelines.examples.catalogue import Cut, RawCatalogue, grown
 from beam_pipelines.examples.event_batches import EventBatch, from_event_batches
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.previous_snapshot import PreviousRun
-from beam_pipelines.examples.statistics import DataStatistics, report_content
+from beam_pipelines.examples.report_content import report_content
+from beam_pipelines.examples.statistics import DataStatistics
 from beam_pipelines.examples.user_histories import Layout
 from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_NAMES, ValueCounts, quantiles
 from beam_pipelines.io.record_writer import write_file, write_parquet
 from beam_pipelines.raw_logs.log_report import LogReport
-from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.encoders import FeatureEncoder, owners
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 from twin_tf.records.format import (
     ITEMS,
@@ -83,6 +84,8 @@ class Fitted:
         remapped: vocabulary cross feature -> the previous run's index -> the index now, pending ones after the known.
         item_ids: id of each item, in the order of rows.
         unknown_items: `(items + 2, bytes)` which inherent features of an item are unknown, packed bits.
+        untrained_items: `(items + 2, bytes)` whether training never sees the item, and which of its inherent features
+            have known values that training never sees, packed bits.
         layout: how records are packed.
         cardinalities: feature -> rows of its table.
         last_time: of the latest event.
@@ -97,6 +100,7 @@ class Fitted:
     remapped: dict[str, npt.NDArray[np.int32]]
     item_ids: npt.NDArray[np.int64]
     unknown_items: npt.NDArray[np.uint8]
+    untrained_items: npt.NDArray[np.uint8]
     layout: Layout
     cardinalities: dict[str, int]
     last_time: int
@@ -183,6 +187,7 @@ class FitEncoders(beam.DoFn):
             _remapped(previous, texts, values, before),
             catalogue.ids,
             _unknown_items(schema, table),
+            _untrained_items(schema, table, catalogue.counted > 0),
             layout,
             cardinalities,
             times[1],
@@ -231,6 +236,22 @@ def _unknown_items(schema: FeatureSchema, table: pa.Table) -> npt.NDArray[np.uin
             column = pc.if_else(pc.equal(pc.list_value_length(column), 1), pc.list_element(column, 0), 0)
         unknown[FIRST_KNOWN:, place] = column.to_numpy() == UNKNOWN
     return np.packbits(unknown, axis=1)
+
+
+def _untrained_items(schema: FeatureSchema, table: pa.Table, trained: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Row by row: the item itself, then each inherent feature; padding and unknown have nothing of their own."""
+    untrained = np.zeros((table.num_rows + FIRST_KNOWN, 1 + len(schema.inherent)), bool)
+    untrained[FIRST_KNOWN:, 0] = ~trained
+    for place, feature in enumerate(schema.inherent, 1):
+        column = table[feature.name].combine_chunks()
+        many = feature.multi_valued is not None
+        values = (column.flatten() if many else column).to_numpy()
+        owner = owners(column) if many else np.arange(len(column))
+        known = np.unique(values[trained[owner]])
+        never = (values >= FIRST_KNOWN) & ~np.isin(values, known)
+        some, others = (np.bincount(owner[m], minlength=len(column)) for m in (never, ~never & (values >= FIRST_KNOWN)))
+        untrained[FIRST_KNOWN:, place] = (some > 0) & (others == 0)
+    return np.packbits(untrained, axis=1)
 
 
 def _rare_values_json(rare_values: Mapping[str, ValueCounts]) -> bytes:

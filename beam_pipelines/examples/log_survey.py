@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from beam_pipelines.examples.event_batches import BEHAVIOUR, TARGET
+from beam_pipelines.examples.shard_split import columns_of, numbers_by_row
 from beam_pipelines.examples.value_counts import Histogram
-from twin_tf.features.schema import FeatureSchema
+from twin_tf.features.schema import FeatureSchema, Split
 from twin_tf.records.format import Manifest, SplitTimes
 
 
@@ -23,6 +24,7 @@ class LogSurvey:
         late: events that are not later than the previous run's last.
         target_times: times of the targets.
         times: the earliest and the latest time, or None without events.
+        trained: targets that train, where each row says so (`shard_split.numbers_by_row`).
     """
 
     events: int = 0
@@ -33,24 +35,29 @@ class LogSurvey:
         default_factory=lambda: Histogram(np.zeros(0, np.int64), np.zeros(0, np.int64))
     )
     times: tuple[int, int] | None = None
+    trained: int = 0
 
     @classmethod
-    def of(cls, tables: Iterable[tuple[pa.Table, int]], last_time: int | None) -> "LogSurvey":
+    def of(cls, tables: Iterable[tuple[pa.Table, int]], last_time: int | None, split: Split) -> "LogSurvey":
         """Looks at what `event_batches.distinct_events` yields; `last_time` is of the previous run."""
         parts = []
         for table, dropped in tables:
-            times, flags = table["time"].to_numpy(), table["flags"].to_numpy()
-            targets = Histogram.of(times[(flags & TARGET) != 0])
+            columns = columns_of(table)
+            times, flags = columns["time"], columns["flags"]
+            target = (flags & TARGET) != 0
+            targets = Histogram.of(times[target])
+            by_row = split.by in ("user", "column")
+            trained = int((target & (numbers_by_row(split, columns) == 0)).sum()) if by_row else 0
             late = 0 if last_time is None else int((times <= last_time).sum())
             span = (int(times.min()), int(times.max())) if len(times) else None
-            parts.append(cls(len(times), int(((flags & BEHAVIOUR) != 0).sum()), dropped, late, targets, span))
+            parts.append(cls(len(times), int(((flags & BEHAVIOUR) != 0).sum()), dropped, late, targets, span, trained))
         return cls.merge(parts)
 
     @classmethod
     def merge(cls, parts: Sequence["LogSurvey"]) -> "LogSurvey":
         """The figures of all parts together."""
         total = cls()
-        for name in ("events", "behaviours", "duplicated", "late"):
+        for name in ("events", "behaviours", "duplicated", "late", "trained"):
             setattr(total, name, sum(getattr(part, name) for part in parts))
         if parts:
             total.target_times = Histogram.merge([part.target_times for part in parts])
@@ -67,6 +74,8 @@ def find_split(schema: FeatureSchema, log_survey: LogSurvey, previous: Manifest 
     if not log_survey.behaviours and previous is None:
         return f"the events log has no behaviours: no row holds {_shown(schema.history.where)} (schema.history.where)"
     split = schema.split
+    if split.by != "time":
+        return _without_moments(split, log_survey, previous)
     gap = split.gap * schema.events.time.per_second
     if split.valid_from is not None and split.test_from is not None:
         found = SplitTimes(split.valid_from, split.test_from, gap)
@@ -90,6 +99,20 @@ def find_split(schema: FeatureSchema, log_survey: LogSurvey, previous: Manifest 
             "share, gap or times of its own"
         )
     return found
+
+
+def _without_moments(split: Split, log_survey: LogSurvey, previous: Manifest | None) -> SplitTimes | str:
+    if previous is not None:
+        return (
+            f"logs that are split by {split.by} cannot continue previous data: what has trained once must not test "
+            "later; split by time, or prepare all logs at once"
+        )
+    if split.by != "user_time" and not log_survey.trained:
+        cause = f"no target has train in column {split.column!r}" if split.column else "no user is in the train part"
+        return f"{cause}, so nothing is left to train on; change schema.split"
+    assert log_survey.times is not None
+    end = log_survey.times[1] + 1
+    return SplitTimes(end, end, by=split.by)
 
 
 def _shown(where: Mapping[str, tuple[object, ...]]) -> str:

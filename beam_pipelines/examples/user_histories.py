@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_pipelines.examples.event_batches import BEHAVIOUR, LABEL, TARGET, WEIGHT
+from beam_pipelines.examples.event_batches import BEHAVIOUR, LABEL, SPLIT, TARGET, WEIGHT
 from twin_tf.features.schema import UNKNOWN, FeatureSchema
 from twin_tf.records import format as keys
-from twin_tf.records.format import SPLITS, SplitName, SplitTimes
+from twin_tf.records.format import SPLITS, SplitName
 from twin_tf.records.packing import FLOAT_WIDTH, float_bits, pack, width_of
 
 Array = npt.NDArray[Any]
@@ -22,12 +22,19 @@ _HISTORY_END_WIDTH = 4
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One record before serialisation: its split, its features and how many behaviours and targets it holds."""
+    """One record before serialisation.
+
+    Attributes:
+        split: where it belongs.
+        features: key -> value.
+        events: behaviours that it holds.
+        seen: behaviours that each of its targets sees.
+    """
 
     split: SplitName
     features: Mapping[str, int | bytes]
     events: int
-    targets: int
+    seen: Ints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +85,6 @@ def build_records(
     schema: FeatureSchema,
     events: Mapping[str, Array],
     users: Mapping[str, Array],
-    split: SplitTimes,
     layout: Layout,
 ) -> Iterator[Record]:
     """Builds every record of some users, in the order of user and time.
@@ -89,9 +95,9 @@ def build_records(
             (LABEL, BEHAVIOUR, TARGET; none of them: only the user is known), `item_id`, `earlier` (behaviours that its
             user had before these), one index column per stored cross and context feature, and `order/<feature>`
             where the order of indices is not that of the values, `value/<feature>` (the bits of a float32) of cross
-            features whose values are kept, and `weight` (float32) if the schema weighs targets.
+            features whose values are kept, `weight` (float32) if the schema weighs targets, and `split`: the place
+            in `SPLITS` of each target, -1 for none.
         users: `id` (rising) and one index column per user feature, of any users.
-        split: the moments between the splits.
         layout: how to pack.
 
     Yields:
@@ -106,9 +112,11 @@ def build_records(
     targets = _sorted(events, TARGET, [*context, *weight])
     others = events["user"][(flags & (BEHAVIOUR | TARGET)) == 0]
     ids = np.unique(np.concatenate([*(_distinct(rows["user"]) for rows in (behaviours, targets)), others]))
-    which = split.numbers(targets["time"])
-    targets = {name: column[which >= 0] for name, column in targets.items()}
-    which = which[which >= 0]
+    targets = {name: column[targets[SPLIT] >= 0] for name, column in targets.items()}
+    if schema.split.by == "column":  # a user's splits may alternate, and a record holds targets of one
+        order = np.lexsort([targets[SPLIT], targets["user"]])
+        targets = {name: column[order] for name, column in targets.items()}
+    which = targets.pop(SPLIT)
     history_first = np.searchsorted(behaviours["user"], ids, side="left")
     history_last = np.searchsorted(behaviours["user"], ids, side="right")
     owner = np.searchsorted(ids, targets["user"])
@@ -138,7 +146,8 @@ def build_records(
                 **_cut_out(target_bytes, part, layout),
                 keys.TARGET_HISTORY_END: pack(end[part] - start, end_width),
             }
-            yield Record(SPLITS[which[part.start]], features, history.stop - history.start, part.stop - part.start)
+            seen = np.minimum(end[part], schema.history.max_length)
+            yield Record(SPLITS[which[part.start]], features, history.stop - history.start, seen)
         stop = int(history_last[place])
         history = slice(max(base, stop - schema.history.max_length), stop)
         rare_values = _cut_out(rare_value_bytes, history, layout)
@@ -152,7 +161,7 @@ def build_records(
             **dict.fromkeys(target_bytes, b""),
             keys.TARGET_HISTORY_END: b"",
         }
-        yield Record("histories", features, stop - history.start, 0)
+        yield Record("histories", features, stop - history.start, np.zeros(0, np.int64))
 
 
 def _sorted(events: Mapping[str, Array], flag: int, features: list[str]) -> dict[str, Array]:
@@ -163,6 +172,8 @@ def _sorted(events: Mapping[str, Array], flag: int, features: list[str]) -> dict
     mask = (events["flags"] & flag) != 0
     chosen = {name: events[name][mask] for name in ("user", "time", "item", *features)}
     chosen["label"] = (events["flags"][mask] & LABEL).astype(np.int32)
+    if flag == TARGET:
+        chosen[SPLIT] = events[SPLIT][mask]
     ties = [events.get(ORDER + name, events[name])[mask] for name in reversed(features)]
     ties += [*([chosen["label"]] if flag == TARGET else []), events["item_id"][mask]]
     order = np.lexsort([chosen["time"], chosen["user"]])

@@ -17,6 +17,7 @@ from apache_beam.metrics import Metrics
 from beam_pipelines.examples.catalogue import RAW, ItemRows
 from beam_pipelines.examples.event_batches import (
     BEHAVIOUR,
+    SPLIT,
     TARGET,
     VALUE,
     WEIGHT,
@@ -28,6 +29,7 @@ from beam_pipelines.examples.event_batches import (
 )
 from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
 from beam_pipelines.examples.log_survey import LogSurvey
+from beam_pipelines.examples.shard_split import ShardSplit, columns_of
 from beam_pipelines.examples.statistics import DataStatistics
 from beam_pipelines.examples.user_histories import ORDER, build_records, features_of_users
 from beam_pipelines.examples.value_counts import ITEM_COUNTS, Histogram, ValueCounts, sortable
@@ -35,7 +37,7 @@ from beam_pipelines.io.progress import NAMESPACE, report_progress
 from beam_pipelines.io.record_writer import ShardWriter, example, write_parquet
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
-from twin_tf.records.format import SPLITS, SplitTimes, value_key
+from twin_tf.records.format import SPLITS, TARGET_SPLITS, SplitTimes, value_key
 from twin_tf.records.packing import float_bits
 
 Grouped = tuple[int, Iterable[EventBatch]]
@@ -53,7 +55,8 @@ class SurveyShard(beam.DoFn):
 
     def process(self, shard: Grouped) -> Iterator[LogSurvey]:
         """Yields one survey."""
-        log_survey = LogSurvey.of(distinct_events(self._schema, shard[1]), self._last_time)
+        tables = distinct_events(self._schema, shard[1])
+        log_survey = LogSurvey.of(tables, self._last_time, self._schema.split)
         self._duplicated.inc(log_survey.duplicated)
         yield log_survey
 
@@ -66,9 +69,11 @@ class CountShard(beam.DoFn):
 
     def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, ValueCounts | Histogram]]:
         """Yields (feature, counts)."""
+        tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1]))
+        shard_split = ShardSplit.of(self._schema, split, tables)
         for table, _ in distinct_events(self._schema, shard[1]):
-            training = table["time"].to_numpy() < split.train_until
-            flags = table["flags"].to_numpy()
+            columns = columns_of(table)
+            training, flags = shard_split.seen(columns), columns["flags"]
             yield ITEM_COUNTS, ValueCounts.of(table["item"], training)
             for feature in (*self._schema.stored_cross, *self._schema.stored_context):
                 encoding = feature.encoding_or_fail
@@ -123,12 +128,16 @@ class WriteShard(beam.DoFn):
         events, new = encoding.events(found["events"], found["previous"])
         users = encoding.users(found["users"], found["previous_users"])
         del found
+        events[SPLIT] = ShardSplit.of(self._schema, split, [events]).filled_numbers(events)
         name = f"part-{number:05d}-of-{self._shards:05d}"
         writers = {split_name: ShardWriter(self._root, f"{split_name}/{name}.tfrecord") for split_name in SPLITS}
-        everyone = 0
+        everyone, longest = 0, self._schema.history.max_length
+        seen = {split_name: np.zeros(longest + 1, np.int64) for split_name in TARGET_SPLITS}
         user_columns = {"id": np.zeros(0, np.int64)} if users is None else _columns(users)
-        for record in build_records(self._schema, events, user_columns, split, encoding.fitted.layout):
-            writers[record.split].write(example(record.features), record.events, record.targets)
+        for record in build_records(self._schema, events, user_columns, encoding.fitted.layout):
+            writers[record.split].write(example(record.features), record.events, len(record.seen))
+            if len(record.seen):
+                np.add.at(seen[record.split], record.seen, 1)
             everyone += record.split == "histories"
             self._records.inc()
         self._users.inc(everyone)
@@ -136,14 +145,15 @@ class WriteShard(beam.DoFn):
         files = {}
         if users is not None:
             files[f"users/{name}.parquet"] = write_parquet(self._root, f"users/{name}.parquet", users)
-        in_gaps = (split.numbers(events["time"]) < 0) & ((events["flags"] & TARGET) != 0)
+        in_gaps = (events[SPLIT] < 0) & ((events["flags"] & TARGET) != 0)
         statistics = DataStatistics.of(
             self._schema,
             events,
             features_of_users(self._schema, events["user"], user_columns),
             encoding.fitted.unknown_items,
-            split,
+            encoding.fitted.untrained_items,
             new,
+            seen,
         )
         report_progress("shards written", 1)
         written = {name: part for name, part in closed.items() if part is not None}
@@ -191,6 +201,7 @@ class ShardEncoding:
         names = ["user", "item", "item_id", "time", "flags", "earlier", *(f.name for f in self._features)]
         names += [ORDER + name for name in self._ranks]
         names += [WEIGHT] if self._schema.targets.weight is not None else []
+        names += [SPLIT] if self._schema.split.column is not None else []
         names += [value_key(feature.name) for feature in self._schema.kept_values]
         return {name: np.concatenate([np.zeros(0, np.int64), *(part[name] for part in parts)]) for name in names}, new
 
@@ -220,6 +231,8 @@ class ShardEncoding:
                 columns[ORDER + name] = _value_ranks(feature, table[VALUE + name])
         for feature in self._schema.kept_values:
             columns[value_key(feature.name)] = float_bits(table[number_column(feature.name)].to_numpy())
+        if self._schema.split.column is not None:
+            columns[SPLIT] = table[SPLIT].to_numpy()
         if self._schema.targets.weight is not None:
             columns[WEIGHT] = np.zeros(table.num_rows, np.float32) if old else table[WEIGHT].fill_null(0.0).to_numpy()
         return columns

@@ -1,8 +1,8 @@
 """Columns of raw logs: which a log must have, of which type, and which rows break a rule. All vectorised.
 
 A row breaks a rule if an id, the time or the label is missing, if a value has the wrong type, if the time is negative
-or in the future, if the label is none of its values, or if a target's weight is missing or no number from 0 on. Every
-other empty value is sound: it becomes "unknown" later.
+or in the future, if the label is none of its values, if a target's weight is missing or no number from 0 on, or if its
+split is none of `train`, `valid`, `test`. Every other empty value is sound: it becomes "unknown" later.
 
 Values have the same meaning in every format. For a whole number: digits, `5.0` (below 2^53, where floats are exact), a
 boolean (0 or 1), and the same written as text. For a number: a number, or one written as text. NaN is empty. Text is
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from twin_tf.features.encoders import owners
 from twin_tf.features.schema import FeatureSchema, MultiValued, ValueType
+from twin_tf.records.format import TARGET_SPLITS
 
 LogName = Literal["events", "items", "users"]
 Mask = npt.NDArray[np.bool_]
@@ -52,6 +53,7 @@ class LogColumns:
         separators: column of several values -> what stands between them; empty for a column of lists.
         weight: the weight column of targets, if any.
         targets: column -> values; a row that holds one of each is a target.
+        split: the column that says which split a target belongs to, if any.
     """
 
     name: LogName
@@ -65,6 +67,7 @@ class LogColumns:
     separators: Mapping[str, str] = dataclasses.field(default_factory=dict)
     weight: str = ""
     targets: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    split: str = ""
 
     def arrow(self, column: str) -> pa.DataType:
         """The type of a column once it is read."""
@@ -104,6 +107,7 @@ def log_columns(schema: FeatureSchema, name: LogName, latest: int | None = None)
         latest,
         weight=schema.targets.weight or "",
         targets=schema.targets.where,
+        split=schema.split.column or "",
     )
 
 
@@ -161,6 +165,10 @@ def conform(columns: LogColumns, raw: pa.Table) -> tuple[pa.Table, dict[int, str
         mark(needed, f"no {columns.weight}, which every target needs")
         bad = _true(pc.or_(pc.less(weights, 0.0), pc.greater(weights, LARGEST_WEIGHT)))
         mark(bad, lambda row: f"{columns.weight} is not a finite number of at least 0: {weights[row]}")
+    if columns.split:
+        names = typed[columns.split]
+        bad = matches(table, columns.targets) & ~_true(pc.is_in(names, pa.array(TARGET_SPLITS)))
+        mark(bad, lambda row: f"{columns.split} {_shown(names[row])} is none of {', '.join(TARGET_SPLITS)}")
     return table, broken
 
 

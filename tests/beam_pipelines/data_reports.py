@@ -61,7 +61,33 @@ def small() -> dict[str, Any]:
         "bytes": {"train": 5000, "valid": 500, "test": 500, "histories": 10000},
         "events_stored": {"train": 500, "valid": 50, "test": 50, "histories": 847},
         "warnings": [],
+        "splits": {
+            "train": split((60, 80, 18, 0, 0, 0), [8, 12, 20, 20, 20], (4, 12)),
+            "valid": split((8, 10, 3, 2, 2, 1), [2, 0, 3, 3, 2], (4, 9)),
+            "test": split((9, 10, 4, 3, 4, 2), [4, 0, 2, 2, 2], (3, 11)),
+        },
+        "untrained": {
+            "train": {"product": 0.0, "price": 0.0},
+            "valid": {"product": 0.1, "price": 0.0},
+            "test": {"product": 0.2, "price": 0.0},
+        },
     }
+
+
+def split(counts: tuple[int, ...], lengths: list[int], seen: tuple[int, int]) -> dict[str, Any]:
+    """A split: its counts in order, its targets by what they see (bins of powers of two), median and p90."""
+    names = ("users", "targets", "clicks", "strangers", "stranger_targets", "new_item_targets")
+    edges = [0, *(1 << n for n in range(len(lengths)))]
+    bins = [list(bin_) for bin_ in zip(edges, edges[1:], lengths, strict=False)]
+    return {**dict(zip(names, counts, strict=True)), "bins": bins, "median": seen[0], "p90": seen[1]}
+
+
+def busy(times: int = 100) -> dict[str, Any]:
+    """The small report with so many times the targets, so that each day carries a figure."""
+    report = small()
+    for day in report["days"]:
+        day.update(targets=day["targets"] * times, clicks=day["clicks"] * times)
+    return report
 
 
 def long_run(days: int = 400, features: int = 40, seed: int = 1) -> dict[str, Any]:
@@ -100,6 +126,20 @@ def long_run(days: int = 400, features: int = 40, seed: int = 1) -> dict[str, An
         "users": dict.fromkeys(columns[-3:], 1.0),
     }
     report["counts"]["targets"] = {"train": 200_000_000, "valid": 9_000_000, "test": 8_000_000}
+    report["untrained"] = {
+        name: {feature: float(rng.random() ** 6) * (1 - share) for feature, share in shares.items()}
+        for name, shares in report["unknown"].items()
+    }
+    lengths = [int(900_000 * np.exp(-((n - 6) ** 2) / 8)) for n in range(15)]
+    report["splits"] = {
+        "train": split((3_000_000, sum(lengths), sum(lengths) // 25, 0, 0, 0), lengths, (62, 700)),
+        "valid": split(
+            (300_000, sum(lengths[2:]), sum(lengths) // 30, 9_000, 15_000, 250_000), [0, 0, *lengths[2:]], (80, 900)
+        ),
+        "test": split(
+            (280_000, sum(lengths[3:]), sum(lengths) // 28, 12_000, 20_000, 400_000), [0, 0, 0, *lengths[3:]], (90, 999)
+        ),
+    }
     report["warnings"] = [
         "61,234 users have more than max_length behaviours.",
         "column 'a|b' of the items log is *mostly* empty.",
@@ -116,7 +156,8 @@ def nothing() -> dict[str, Any]:
         **dict.fromkeys(("users", "mean", "median", "p90", "p99", "longest", "cut"), 0), "max_length": 1, "bins": []
     }  # fmt: skip
     report.update(days=[], unknown={split: {} for split in SPLITS}, coverage={"events": {}, "items": {}, "users": {}})
-    report.update(bytes={}, events_stored={})
+    report.update(bytes={}, events_stored={}, untrained={})
+    report["splits"] = {name: split((0, 0, 0, 0, 0, 0), [], (0, 0)) for name in SPLITS}
     return report
 
 
@@ -129,6 +170,9 @@ def flat() -> dict[str, Any]:
     report["coverage"] = {"events": {"user_id": 1.0, "sku": 1.0}, "items": {}, "users": {"user_id": 1.0}}
     report["history_lengths"].update(median=0, p90=0, p99=0, longest=0, mean=0, cut=0, bins=[[0, 1, 100]])
     report["counts"]["targets"] = {"train": 100, "valid": 0, "test": 0}
+    report["untrained"] = {}
+    report["splits"] = {name: split((0, 0, 0, 0, 0, 0), [], (0, 0)) for name in SPLITS}
+    report["splits"]["train"] = split((100, 100, 0, 0, 0, 0), [100], (0, 0))
     report["split"] = {"valid_from": 4_000_000_000, "test_from": 4_000_000_000}
     return report
 
@@ -140,6 +184,9 @@ def one_day() -> dict[str, Any]:
     report["split"] = {"valid_from": 30_000, "test_from": 60_000}
     report["unknown"] = {split: {"x": 1.0} for split in SPLITS}
     report["coverage"] = {"events": {"x": 0.0}}
+    report["untrained"] = {}
+    report["splits"] = {name: split((0, 0, 0, 0, 0, 0), [], (0, 0)) for name in SPLITS}
+    report["splits"]["train"] = split((1, 1, 1, 0, 0, 0), [0, 1], (1, 1))
     report["history_lengths"].update(users=1, median=1, p90=1, p99=1, longest=1, mean=1, cut=0, max_length=10_000)
     report["history_lengths"]["bins"] = [[0, 1, 0], [1, 2, 1]]
     return report
@@ -160,4 +207,11 @@ def two_weeks() -> dict[str, Any]:
     return report
 
 
-EXTREMES = {f.__name__: f for f in (small, long_run, nothing, flat, one_day, stray_days, two_weeks)}
+def earlier_code() -> dict[str, Any]:
+    """What code wrote that did not yet look at splits."""
+    report = small()
+    del report["splits"], report["untrained"]
+    return report
+
+
+EXTREMES = {f.__name__: f for f in (small, busy, long_run, nothing, flat, one_day, stray_days, two_weeks, earlier_code)}

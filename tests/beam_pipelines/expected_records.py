@@ -10,6 +10,16 @@ from twin_tf.features.encoders import hash_id
 from twin_tf.features.schema import Feature, FeatureSchema
 
 
+def _share(user: int) -> float:
+    """Where in [0, 1) a user lies: SplitMix64, twice."""
+    for _ in range(2):
+        user = (user + 0x9E3779B97F4A7C15) % 2**64
+        user = (user ^ (user >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        user = (user ^ (user >> 27)) * 0x94D049BB133111EB % 2**64
+        user ^= user >> 31
+    return user / 2**64
+
+
 class Expected:
     """Vocabularies, catalogue and records of some logs."""
 
@@ -24,7 +34,11 @@ class Expected:
             else (times[math.floor(split.train * len(times) + 1e-9)],
                   times[math.floor((split.train + split.valid) * len(times) + 1e-9)])
         )  # fmt: skip
-        training = [row for row in events if row["t"] < self.valid_from]
+        self.shown = {
+            user: sorted(row["t"] for row in events if row["u"] == user and self.is_target(row))
+            for user in {row["u"] for row in events}
+        }
+        training = [row for row in events if self._trains(row, events)]
         self.item_log: dict[Any, Row] = {}
         for row in sorted(logs["items"], key=lambda r: [(r[c] is None, r[c]) for c in schema.item_columns()]):
             self.item_log.setdefault(row["item"], row)
@@ -109,9 +123,30 @@ class Expected:
         boundaries = self.fitted.get(feature.name, encoding.boundaries)
         return 2 + sum(boundary <= value for boundary in boundaries)
 
-    def split_of(self, time: int) -> str:
+    def split_of(self, row: Row) -> str:
         """The split of a target."""
-        return "train" if time < self.valid_from else "valid" if time < self.test_from else "test"
+        rule = self.schema.split
+        starts: tuple[float, ...] = (self.valid_from, self.test_from)
+        place: float = row["t"]
+        if rule.by == "column":
+            return row[rule.column]
+        if rule.by == "user":
+            place, starts = _share(self.id(row["u"])), (rule.train, rule.train + rule.valid)
+        elif rule.by == "user_time":
+            times = self.shown[row["u"]]
+            ranks = [max(1, math.floor(share * len(times) + 1e-9)) for share in (rule.train, rule.train + rule.valid)]
+            starts = tuple(times[rank] if rank < len(times) else math.inf for rank in ranks)
+            if starts[0] == times[0]:  # all at one moment, or as good as: somebody must train
+                starts = (math.inf, math.inf)
+        return ("train", "valid", "test")[sum(start <= place for start in starts)]
+
+    def _trains(self, row: Row, events: list[Row]) -> bool:
+        """Whether training sees an event."""
+        if self.schema.split.by == "time":
+            return bool(row["t"] < self.valid_from)
+        mine = [r["t"] for r in events if r["u"] == row["u"] and self.is_target(r) and self.split_of(r) == "train"]
+        earlier = self.is_behaviour(row) and row["t"] < max(mine, default=-1)
+        return earlier or (self.is_target(row) and self.split_of(row) == "train")
 
     def _records(self, events: list[Row]) -> dict[str, dict[int, list[dict[str, Any]]]]:
         schema = self.schema
@@ -127,12 +162,12 @@ class Expected:
             ]  # fmt: skip
             targets = [
                 (row["t"], self.row(row["i"]), int(row["y"] in schema.events.label.positive),
-                 *(self.encode(f, row[f.column]) for f in schema.stored_context))
+                 *(self.encode(f, row[f.column]) for f in schema.stored_context), self.split_of(row))
                 for row in sorted(mine, key=lambda row: self._target_place(row))
                 if self.is_target(row)
             ]  # fmt: skip
             for name in ("train", "valid", "test"):
-                rest = [target for target in targets if self.split_of(target[0]) == name]
+                rest = [target for target in targets if target[-1] == name]
                 while rest:
                     part, rest = rest[: schema.targets.per_record], rest[schema.targets.per_record :]
                     ends = [sum(behaviour[0] < target[0] for behaviour in behaviours) for target in part]

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, to_plain
 from twin_tf.core.yaml_text import read_yaml
@@ -38,6 +38,8 @@ from twin_tf.features.feature import (
 
 LONGEST_HISTORY = 1_000_000
 
+SplitBy = Literal["time", "user_time", "user", "column"]
+
 __all__ = [
     "FIRST_KNOWN",
     "PADDING",
@@ -51,6 +53,7 @@ __all__ = [
     "MultiValued",
     "Role",
     "Split",
+    "SplitBy",
     "Targets",
     "TimeColumn",
     "ValueType",
@@ -101,24 +104,36 @@ class Targets:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Split by time: the first `train` share of the targets trains, the next `valid` share validates, the rest tests.
+    """Which targets train, validate and test.
 
     Attributes:
-        train: share of the targets that train.
+        by: `time`: the first `train` share of all targets trains, the next `valid` share validates, the rest tests;
+            `user_time`: the same for each user's targets; `user`: the same for the users, by a hash of their ids;
+            `column`: each event says it itself.
+        train: share of the targets (of the users) that train.
         valid: share that validates.
         valid_from: the moment (in the unit of the logs) at which validation begins; overrides the shares.
         test_from: the moment at which testing begins; goes with `valid_from`.
         gap: seconds before each of the two moments whose targets belong to no split, so that what is learnt late in one
             split cannot echo in the next; their events stay behaviours.
+        column: of the events log, with `by: column`: `train`, `valid` or `test` in each target's row.
     """
 
+    by: SplitBy = "time"
     train: float = 0.8
     valid: float = 0.1
     valid_from: int | None = None
     test_from: int | None = None
     gap: int = 0
+    column: str | None = None
 
     def __post_init__(self) -> None:
+        if (self.by == "column") != (self.column is not None):
+            raise ConfigError("by: column and column go together: column names the column that holds the split")
+        if self.by != "time" and (self.valid_from is not None or self.test_from is not None or self.gap):
+            raise ConfigError(f"valid_from, test_from and gap are for by: time, not for by: {self.by}; leave them out")
+        if self.by == "column" and (self.train, self.valid) != (Split.train, Split.valid):
+            raise ConfigError("train and valid are shares, and with by: column the column decides; leave them out")
         if not (0 < self.train < 1 and 0 <= self.valid < 1 and self.train + self.valid <= 1):
             raise ConfigError(f"shares train={self.train}, valid={self.valid} must be positive and add up to at most 1")
         if self.gap < 0:
@@ -158,6 +173,7 @@ class FeatureSchema:
                     f"{log}.type is {mine.type}, the events' is {theirs.type}: the same ids need one type"
                 )
         self._check_weight()
+        self._check_split_column()
         self._check_filters()
         self.item_columns(), self.user_columns(), self.multi_valued_columns()  # each column has one type
         item_id = self.items.column if self.items is not None else None
@@ -186,6 +202,14 @@ class FeatureSchema:
             )
         if any(f.name == "weight" for f in self.stored_context):
             raise ConfigError("a context feature cannot be called 'weight' beside targets.weight: rename the feature")
+
+    def _check_split_column(self) -> None:
+        column = self.split.column
+        if column is not None and self.event_columns()[column] != "string":
+            raise ConfigError(
+                f"split.column reads column {column!r} as text, but it is read as {self.event_columns()[column]} "
+                "elsewhere: give the split a column of its own"
+            )
 
     def _check_filters(self) -> None:
         """A filter's values must be of the type its column is read as, else no row could ever match."""
@@ -272,6 +296,8 @@ class FeatureSchema:
         _add_columns(columns, (*self.stored_cross, *self.stored_context))
         if self.targets.weight is not None:
             columns.setdefault(self.targets.weight, "float")
+        if self.split.column is not None:
+            columns.setdefault(self.split.column, "string")
         for where in (self.history.where, self.targets.where):
             for column, values in where.items():
                 columns.setdefault(column, "int" if all(isinstance(v, int) for v in values) else "string")

@@ -47,12 +47,13 @@ from twin_tf.core.dataclass_yaml import ConfigError, build, nearest
 from twin_tf.core.digests import check_content, check_files, say_unchecked
 from twin_tf.core.tfrecord import ends_of_file
 from twin_tf.core.yaml_text import parse_json
-from twin_tf.features.schema import FeatureSchema, load_schema
+from twin_tf.features.schema import FeatureSchema, SplitBy, load_schema
 
 FORMAT = 2
 
 SplitName = Literal["train", "valid", "test", "histories"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+TARGET_SPLITS = SPLITS[:3]
 
 USER_ID = "user/id"
 HISTORY_LENGTH = "history/length"
@@ -134,12 +135,14 @@ class Shard:
 class SplitTimes:
     """Targets before `valid_from` train, before `test_from` validate, the others test; in the unit of the logs.
 
-    Targets less than `gap` before either moment belong to no split.
+    Targets less than `gap` before either moment belong to no split. In data that are not split by time both moments lie
+    after the last event: training may have seen any moment.
     """
 
     valid_from: int
     test_from: int
     gap: int = 0
+    by: SplitBy = "time"
 
     @property
     def train_until(self) -> int:
@@ -305,6 +308,8 @@ class Manifest:
         """The text of `manifest.json`; of data of earlier code as that code wrote it, since runs record its digest."""
         plain: dict[str, Any] = dataclasses.asdict(self)
         del plain["directory"]
+        if plain["split"]["by"] == "time":
+            del plain["split"]["by"]
         for shard in (shard for shards in plain["splits"].values() for shard in shards if not shard["ends_sha256"]):
             del shard["ends_sha256"]
         return json.dumps(plain, indent=1, sort_keys=True) + "\n"

@@ -77,7 +77,7 @@ def make_item_embeddings(
 
     Raises:
         ConfigError: unfinished data, an output with something in it, no behaviour in the training period, or clustered
-            histories: a cluster dated within it may have later members.
+            histories: a cluster dated within it may have later members; or data that are not split by time.
     """
     if width < 1:
         raise ConfigError(f"width must be at least 1, not {width}")
@@ -87,6 +87,11 @@ def make_item_embeddings(
         raise ConfigError(
             f"{prepared} has clustered histories, and a cluster may reach past the training period; make the "
             "embeddings of the data before clustering: their items are the same"
+        )
+    if manifest.split.by != "time":
+        raise ConfigError(
+            f"{prepared} is split by {manifest.split.by}, and item embeddings are made of what lies before one moment; "
+            "prepare the data with split.by: time"
         )
     ids = load_item_ids(manifest.directory)
     with corrupt_records_named(manifest):

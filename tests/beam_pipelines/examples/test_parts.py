@@ -16,6 +16,7 @@ from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.value_counts import Histogram, ValueCounts, quantiles, sortable, unsortable
 from beam_pipelines.io.record_writer import ShardWriter, example, parse_example
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.schema import Split
 from twin_tf.records.format import Counts, Manifest, Shard, SplitTimes
 from twin_tf.records.packing import pack, unpack, width_of
 
@@ -150,7 +151,7 @@ def test_targets_in_a_gap_belong_to_no_split() -> None:
 
 def test_a_survey_counts_what_is_not_later_than_the_previous_run() -> None:
     table = pa.table({"time": [4, 5, 5, 6], "flags": pa.array([2, 2, 6, 7], pa.int8())})
-    log_survey = LogSurvey.of([(table, 3)], last_time=5)
+    log_survey = LogSurvey.of([(table, 3)], 5, Split())
     assert (log_survey.events, log_survey.behaviours, log_survey.duplicated, log_survey.late, log_survey.times) == (
         4,
         4,
@@ -159,7 +160,7 @@ def test_a_survey_counts_what_is_not_later_than_the_previous_run() -> None:
         (4, 6),
     )
     assert log_survey.target_times.keys.tolist() == [5, 6]
-    assert LogSurvey.of([(table, 0)], last_time=None).late == 0
+    assert LogSurvey.of([(table, 0)], None, Split()).late == 0
     assert LogSurvey.merge([log_survey, LogSurvey(), log_survey]).late == 6
 
 

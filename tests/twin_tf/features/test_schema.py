@@ -222,6 +222,27 @@ def test_an_unknown_feature_names_the_nearest() -> None:
             "schema.split: valid_from 5 must not be later than test_from 4",
         ),
         (
+            {"split": {"by": "day"}},
+            "schema.split.by must be one of time, user_time, user, column, not 'day'",
+        ),
+        (
+            {"split": {"column": "fold"}},
+            "schema.split: by: column and column go together: column names the column that holds the split",
+        ),
+        (
+            {"split": {"by": "user", "gap": 5}},
+            "schema.split: valid_from, test_from and gap are for by: time, not for by: user; leave them out",
+        ),
+        (
+            {"split": {"by": "column", "column": "fold", "train": 0.5}},
+            "schema.split: train and valid are shares, and with by: column the column decides; leave them out",
+        ),
+        (
+            {"split": {"by": "column", "column": "click"}},
+            "schema: split.column reads column 'click' as text, but it is read as int elsewhere: give the split a "
+            "column of its own",
+        ),
+        (
             {"events": PLAIN["events"] | {"label": {"column": "y", "values": [0, 1], "positive": [2]}}},
             "schema.events.label: positive [2] must be some, not all, of values [0, 1]",
         ),

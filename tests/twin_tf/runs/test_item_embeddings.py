@@ -12,6 +12,7 @@ from tests.twin_tf.built_once import shared_root
 from tests.twin_tf.small_run import decode, small_config, small_data
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.evaluation.evaluate import evaluate_run
+from twin_tf.records.format import Manifest, SplitTimes
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.item_embeddings import load_item_embeddings, make_item_embeddings
 from twin_tf.runs.run import SEARCH_STATE, load_run
@@ -107,3 +108,14 @@ def test_what_cannot_be_used_is_one_sentence(root: Path, embeddings: Path, tmp_p
     with pytest.raises(ConfigError, match="needs training.item_embeddings"):
         train_model(root / "prepared", tmp_path / "run", small_config("model.search=sim_soft"))
     assert not (tmp_path / "run").exists()
+
+
+def test_data_that_are_not_split_by_time_are_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Histories hold what users of the test split took, and no moment keeps that out."""
+    manifest = dataclasses.replace(small_data(root), split=SplitTimes(9, 9, by="user"))
+    monkeypatch.setattr(Manifest, "load", lambda *_, **__: manifest)
+    with pytest.raises(ConfigError, match="is split by user, .* prepare the data with split.by: time"):
+        make_item_embeddings(root / "prepared", tmp_path / "embeddings")
+    assert not (tmp_path / "embeddings").exists()
