@@ -12,7 +12,7 @@ from typing import Any
 
 from twin_tf.core.markdown import plain, table
 from twin_tf.core.result_cache import unused_section
-from twin_tf.evaluation.counting_baseline import WHOLE
+from twin_tf.evaluation.verdicts import best_yardstick, not_beaten
 from twin_tf.experiments.comparison import figures
 from twin_tf.experiments.comparison.rates import at_the_edge, rate_rows
 
@@ -50,7 +50,7 @@ def write_comparison(workdir: Path, report: Plain) -> None:
         "ablation": {key: _ablated(results, key) for key in report["ablations"] if key in results},
         "ground_truth": {key: extra["ground_truth"] for key, extra in extras.items() if extra.get("ground_truth")},
     }
-    drawn = {"quality.png": figures.quality(main, labels, report["counting"])} if main else {}
+    drawn = {"quality.png": figures.quality(main, labels, report["yardsticks"])} if main else {}
     if "twin" in main:
         drawn["history_length.png"] = figures.by_length(main, labels)
     if content["consistency"]:
@@ -92,7 +92,7 @@ def _by_length(results: Sequence[Plain]) -> list[dict[str, Any]]:
 
 
 def quality_rows(report: Plain) -> list[tuple[str, ...]]:
-    """Rows of (system, AUC, GAUC, log loss, TWIN's lead in GAUC, seeds), the counting baseline at the end."""
+    """Rows of (system, AUC, GAUC, log loss, TWIN's lead in GAUC, seeds), the yardsticks at the end."""
     rows = []
     twin = report["results"].get("twin", ())
     for key, found in report["results"].items():
@@ -101,8 +101,9 @@ def quality_rows(report: Plain) -> list[tuple[str, ...]]:
             cells = [_spread(means[f"{metric}_mean"], means[f"{metric}_std"]) for metric in METRICS]
             lead = "-" if key == "twin" or not twin else _spread(*paired(twin, found, "gauc"), sign="+")
             rows.append((report["labels"][key], *cells, lead, str(len(found))))
-    for label, metrics in report["counting"].items():
-        rows.append((f"{label} (no learning)", f"{metrics['auc']:.4f}", f"{metrics['gauc']:.4f}", "-", "-", "-"))
+    for found in report["yardsticks"].values():
+        cells = ["-" if found[metric] is None else f"{found[metric]:.4f}" for metric in METRICS]
+        rows.append((f"{found['label']} (no network)", *cells, "-", "-"))
     return rows
 
 
@@ -127,12 +128,17 @@ def findings(report: Plain) -> list[str]:
         lines.append(
             f"{metric.upper()}: TWIN {mine:.4f}, {difference:+.4f} against the best other system, {labels[best]}{over}."
         )
-    whole = {label: found for label, found in report["counting"].items() if WHOLE in label}
-    if whole:
-        best, counted = max(whole.items(), key=lambda one: one[1]["gauc"])
-        below = [labels[key] for key in results if report["systems"][key]["gauc_mean"] < counted["gauc"]]
-        beaten = f"{', '.join(below)} stay below it" if below else "every system is above it"
-        lines.append(f"Without learning, {best} reaches GAUC {counted['gauc']:.4f}: {beaten}.")
+    best = best_yardstick(report["yardsticks"], "gauc")
+    if best is not None:
+        other = report["yardsticks"][best]
+        below = [labels[key] for key in results if report["systems"][key]["gauc_mean"] <= other["gauc"]]
+        beaten = f"{', '.join(below)} do not beat it" if below else "every system is above it"
+        lines.append(
+            f"The best of what needs no network, {other['label']}, reaches GAUC {other['gauc']:.4f}: {beaten}."
+        )
+        means = {metric: report["systems"]["twin"][f"{metric}_mean"] for metric in ("auc", "gauc")}
+        lost = not_beaten(means, report["yardsticks"], "TWIN")
+        lines += [] if lost is None else [f"{lost}."]
     return lines
 
 
