@@ -18,6 +18,7 @@ from twin_tf.evaluation.request_metrics import RequestMetrics, request_metrics
 from twin_tf.evaluation.slice_values import check_slices, value_name
 from twin_tf.evaluation.sliced_evaluation import HISTORY, ITEM, Evaluation, Scored
 from twin_tf.evaluation.slices import as_csv, reliability, slices_csv, worst_slices
+from twin_tf.evaluation.user_figures import UserFigures
 from twin_tf.evaluation.verdicts import against_sentence, not_beaten
 from twin_tf.evaluation.yardsticks import compute_yardsticks, default_category
 from twin_tf.features.encoders import FeatureEncoder
@@ -95,12 +96,10 @@ class Evaluator:
         real = np.arange(batch.label.shape[1])[None, :] < count[:, None]
         seen = batch.history.behaviours_before(tf.minimum(batch.targets.end, batch.history.length[:, None]))
         columns = (batch.targets.item, batch.label, self._predict(batch), seen, batch.targets.time)
+        item, label, probability, history_end, time = (column.numpy()[real] for column in columns)
         context = [self._index(batch, feature).numpy()[real] for feature in self._slices]
-        return Scored(
-            np.repeat(batch.user_id.numpy(), count),
-            *(column.numpy()[real] for column in columns),
-            np.stack(context, axis=1) if context else np.zeros((int(count.sum()), 0), np.int32),
-        )
+        indices = np.stack(context, axis=1) if context else np.zeros((len(item), 0), np.int32)
+        return Scored(np.repeat(batch.user_id.numpy(), count), item, label, probability, history_end, time, indices)
 
     def _index(self, batch: Batch, feature: Feature) -> tf.Tensor:
         """The index of a context or user feature, `(B, C)`."""
@@ -211,6 +210,7 @@ def evaluate_run(
                 _cut(length, Judged.of(scored(cut).predictions), judged) for length, cut in cuts
             ] + [_cut(None, judged, judged)]
     _write(Path(run), split, result)
+    UserFigures.of(evaluation.predictions).save(Path(run), split)
     return result
 
 

@@ -67,7 +67,7 @@ def tree_scores(
     if len(np.unique(targets.label[fitted])) < 2:
         return None
     kind = item_category(manifest, category)
-    trees = HistGradientBoostingClassifier(early_stopping=False, **SETTINGS)
+    trees = HistGradientBoostingClassifier(**SETTINGS)
     trees.fit(_features(manifest, "train", kind, rates, fitted, every), targets.label[fitted])
     split, spacing = asked
     chosen = targets.of(split) & (targets.record % spacing == 0)

@@ -13,6 +13,8 @@ from tests.twin_tf.recorded_steps import HALVED, Recorded
 from tests.twin_tf.small_run import small_config, small_data
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.evaluation.predictions import Predictions
+from twin_tf.evaluation.user_figures import UserFigures
 from twin_tf.experiments.comparison.measurements import Measurements
 from twin_tf.experiments.comparison.rates import Rates, at_the_edge, further, read_rates, shared_settings, untried
 from twin_tf.experiments.comparison.report import findings, paired, quality_rows, summary, write_comparison
@@ -67,6 +69,27 @@ def test_means_and_paired_differences_over_the_seeds() -> None:
     difference, deviation = paired(RESULTS["twin"], RESULTS["din"], "auc")
     assert difference == pytest.approx(0.055) and deviation == pytest.approx(0.01 / np.sqrt(2))
     assert paired(RESULTS["twin"], RESULTS["twin_no_bias"], "auc") == (pytest.approx(0.02), None)
+
+
+def test_differences_are_paired_by_seed_and_drawn_over_users(tmp_path: Path) -> None:
+    rng, user = np.random.default_rng(1), np.repeat(np.arange(40), 20)
+    label = rng.integers(0, 2, 800).astype(np.int8)
+    results: dict[str, list[dict[str, Any]]] = {"twin": [], "din": []}
+    for key, noise in (("twin", 0.5), ("din", 3.0)):
+        for seed in (1, 2):
+            predictions = Predictions(user, label, np.exp(label + noise * rng.normal(size=800)).astype(np.float32))
+            run = tmp_path / f"{key}-{seed}"
+            run.mkdir()
+            UserFigures.of(predictions).save(run, "test")
+            metrics = predictions.metrics.to_plain()
+            results[key].append(result(key, seed, 0.5, **{"gauc": metrics["gauc"], "run": str(run)}))
+    write_comparison(tmp_path, report_of(results, ablations=[]))
+    found = json.loads((tmp_path / "report.json").read_text())["paired"]
+    assert set(found) == {"din"} and found["din"]["n"] == 2
+    assert 0 < found["din"]["low"] < found["din"]["mean"] < found["din"]["high"]
+    write_comparison(tmp_path, report_of(RESULTS))
+    found = json.loads((tmp_path / "report.json").read_text())["paired"]
+    assert found["twin_no_bias"] == {"mean": pytest.approx(0.02), "std": None, "n": 1, "low": None, "high": None}
 
 
 def test_the_page_says_who_wins_and_who_stays_below_counting(tmp_path: Path) -> None:

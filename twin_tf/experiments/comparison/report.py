@@ -1,7 +1,7 @@
 """What people read after a comparison: `report.md` and its figures; programs read `report.json`.
 
-`report.json` holds `systems.<key>.{auc,gauc,logloss}_{mean,std}`, `consistency.<key>`, `length.<key>`, `ablation.<key>`
-and everything they were computed from.
+`report.json` holds `systems.<key>.{auc,gauc,logloss}_{mean,std}`, `paired.<key>`, `yardsticks.<key>`,
+`consistency.<key>`, `length.<key>`, `ablation.<key>` and everything they were computed from.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 from twin_tf.core.markdown import plain, table
 from twin_tf.core.result_cache import unused_section
+from twin_tf.evaluation.user_figures import UserFigures, gauc_difference
 from twin_tf.evaluation.verdicts import best_yardstick, not_beaten
 from twin_tf.experiments.comparison import figures
 from twin_tf.experiments.comparison.rates import at_the_edge, rate_rows
@@ -38,6 +39,26 @@ def paired(mine: Sequence[Plain], theirs: Sequence[Plain], metric: str) -> tuple
     return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None
 
 
+def paired_gauc(mine: Sequence[Plain], theirs: Sequence[Plain]) -> dict[str, Any]:
+    """GAUC of the first less that of the second over the seeds that both have.
+
+    Returns:
+        `mean`, `std` (None for a single seed), `n`, and `low` and `high`: 95 % by bootstrap over users, None where an
+        evaluation did not keep its users' figures.
+    """
+    mean, deviation = paired(mine, theirs, "gauc")
+    other = {result["seed"]: result for result in theirs}
+    both = [(result, other[result["seed"]]) for result in mine if result["seed"] in other]
+    kept = [[_users(one) for one in pair] for pair in both]
+    pairs = [(first, second) for first, second in kept if first is not None and second is not None]
+    low, high = (gauc_difference(pairs) if len(pairs) == len(both) else None) or (None, None)
+    return {"mean": mean, "std": deviation, "n": len(both), "low": low, "high": high}
+
+
+def _users(result: Plain) -> UserFigures | None:
+    return UserFigures.load(Path(result["run"]), "test") if "run" in result else None
+
+
 def write_comparison(workdir: Path, report: Plain) -> None:
     """Writes `report.json`, `report.md` and the figures, of what there is so far."""
     results, extras, labels = report["results"], report["extras"], report["labels"]
@@ -45,6 +66,11 @@ def write_comparison(workdir: Path, report: Plain) -> None:
     content = {
         **report,
         "systems": {key: summary(found) for key, found in results.items()},
+        "paired": {
+            key: paired_gauc(results["twin"], found)
+            for key, found in results.items()
+            if key != "twin" and found and results.get("twin")
+        },
         "consistency": {key: extra["by_size"] for key, extra in extras.items() if extra.get("by_size")},
         "length": {key: _by_length(found) for key, found in results.items()},
         "ablation": {key: _ablated(results, key) for key in report["ablations"] if key in results},
