@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,7 @@ import numpy.typing as npt
 from twin_tf.core.files import write_whole
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.core.progress import progress_bar
-from twin_tf.evaluation.bootstrap import Resampled, paired_difference, resample
-from twin_tf.evaluation.predictions import Predictions
-from twin_tf.evaluation.request_metrics import RequestMetrics, request_metrics
+from twin_tf.evaluation.judged import Judged
 from twin_tf.evaluation.slice_values import check_slices, value_name
 from twin_tf.evaluation.sliced_evaluation import HISTORY, ITEM, Evaluation, Scored
 from twin_tf.evaluation.slices import as_csv, reliability, slices_csv, worst_slices
@@ -33,9 +31,6 @@ from twin_tf.records.record_reader import read_users
 from twin_tf.records.seen_items import load_seen_items
 from twin_tf.runs.compatibility import check_same_encoding, use_catalogue
 from twin_tf.runs.run import Run, load_run
-
-COMPARED = ("auc", "gauc", "logloss", "request_auc", "request_ndcg")
-"""Figures of which differences are reported."""
 
 
 class Evaluator:
@@ -110,33 +105,6 @@ class Evaluator:
         return clock_index(feature, batch.targets.time, self._schema.events.time)
 
 
-class Judged(NamedTuple):
-    """A system's figures over a whole split, and what differences to it are computed from."""
-
-    figures: dict[str, Any]
-    requests: RequestMetrics | None
-    draws: Resampled
-
-    @classmethod
-    def of(cls, predictions: Predictions, time: npt.NDArray[np.int64] | None = None) -> "Judged":
-        """Judges predictions; within requests too if it is known when targets were shown."""
-        figures, requests = predictions.metrics.to_plain(), None
-        if time is not None:
-            requests = request_metrics(predictions, time)
-            figures |= {"request_auc": requests.auc, "request_ndcg": requests.ndcg}
-        return cls(figures, requests, resample(predictions, requests.ratios if requests else None))
-
-    def less(self, other: "Judged") -> dict[str, dict[str, Any] | None]:
-        """Metric -> the difference to another system on the same targets, its interval, and `beyond_noise`."""
-        found: dict[str, dict[str, Any] | None] = {}
-        for metric in COMPARED:
-            if metric in self.draws.draws and metric in other.draws.draws:
-                draws = (self.draws.draws[metric], other.draws.draws[metric])
-                gap = paired_difference(self.figures[metric], other.figures[metric], *draws)
-                found[metric] = None if gap is None else {**gap._asdict(), "beyond_noise": gap.beyond_noise}
-        return found
-
-
 def evaluate_run(
     run: str | Path,
     prepared: str | Path,
@@ -187,10 +155,8 @@ def evaluate_run(
         "metrics": evaluation.metrics.to_plain(),
         "intervals": judged.draws.intervals(),
         "requests": judged.requests.to_plain(),
-        "by_history_length": [_without(row, "value") for row in sliced[HISTORY] if 0 < row["clicks"] < row["targets"]],
-        "by_item": [{"items": row["value"], **_without(row, "value")} for row in sliced[ITEM]]
-        if ITEM in sliced
-        else None,
+        "by_history_length": [_bare(row) for row in sliced[HISTORY] if 0 < row["clicks"] < row["targets"]],
+        "by_item": [{"items": row["value"], **_bare(row)} for row in sliced[ITEM]] if ITEM in sliced else None,
         "slices": sliced,
         "worst_slices": worst_slices(sliced),
         "reliability": reliability(evaluation.predictions),
@@ -205,10 +171,11 @@ def evaluate_run(
             result["against"] = {"run": str(against), "metrics": other.metrics.to_plain(), "less": judged.less(theirs)}
             result["against"]["sentence"] = against_sentence(str(against), result["against"]["less"])
         if histories:
-            cuts = [(length, load_run(run, verify=verify, history_length=length)) for length in histories]
-            result["history_worth"] = [
-                _cut(length, Judged.of(scored(cut).predictions), judged) for length, cut in cuts
-            ] + [_cut(None, judged, judged)]
+            worth = []
+            for length in histories:  # one model at a time is held beside the whole one
+                cut = scored(load_run(run, verify=verify, history_length=length))
+                worth.append(_cut(length, Judged.of(cut.predictions), judged))
+            result["history_worth"] = [*worth, _cut(None, judged, judged)]
     _write(Path(run), split, result)
     UserFigures.of(evaluation.predictions).save(Path(run), split)
     return result
@@ -248,8 +215,9 @@ def _cut(length: int | None, cut: Judged, whole: Judged) -> dict[str, Any]:
     return {"history": length, **figures, "intervals": cut.draws.intervals(), "less": cut.less(whole)}
 
 
-def _without(row: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != name}
+def _bare(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a slice without what only `slices` has."""
+    return {key: value for key, value in row.items() if key not in ("value", "intervals")}
 
 
 def _write(run: Path, split: SplitName, result: Mapping[str, Any]) -> None:

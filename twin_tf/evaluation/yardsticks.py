@@ -73,7 +73,7 @@ def compute_yardsticks(
         limit: an evenly spaced sample of about this many records, as `Evaluator.run` takes it; None takes all.
 
     Returns:
-        Key -> yardstick, see above. What cannot be fitted, since training targets have a single label, is left out.
+        Key -> yardstick, see above. What cannot be fitted, for want of training targets of both labels, is left out.
     """
     with corrupt_records_named(manifest):
         every = 1 if split == "train" else max(1, -(-manifest.counts.targets["train"] // MOST_TARGETS))

@@ -26,7 +26,7 @@ def all_scores(run, manifest, split):
 
 def bare(row):
     """A row without its intervals, each of which holds its figure."""
-    for metric, ends in row["intervals"].items():
+    for metric, ends in row.get("intervals", {}).items():
         assert ends is None or ends[0] <= row[metric] <= ends[1]
     return {key: value for key, value in row.items() if key != "intervals"}
 
