@@ -83,7 +83,7 @@ def test_differences_are_paired_by_seed_and_drawn_over_users(tmp_path: Path) -> 
             UserFigures.of(predictions).save(run, "test")
             metrics = predictions.metrics.to_plain()
             results[key].append(result(key, seed, 0.5, **{"gauc": metrics["gauc"], "run": str(run)}))
-    write_comparison(tmp_path, report_of(results, ablations=[]))
+    write_comparison(tmp_path, report_of(results, ablations=[], extras={}))
     found = json.loads((tmp_path / "report.json").read_text())["paired"]
     assert set(found) == {"din"} and found["din"]["n"] == 2
     assert 0 < found["din"]["low"] < found["din"]["mean"] < found["din"]["high"]
