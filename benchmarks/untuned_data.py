@@ -5,7 +5,7 @@
 
 For each data set of `benchmarks.untuned_sources` it writes raw logs, runs the commands that a user types (preprocess,
 train, evaluate, with `benchmarks/untuned/<name>.yaml`, which holds nothing but a schema), and sets TWIN and DIN
-(`--set model.search=din`) beside what needs no model (`benchmarks.untuned_yardsticks`). Seed 1 is the default's
+(`--set model.search=din`) beside what needs no model (`twin_tf.evaluation.yardsticks`). Seed 1 is the default's
 own; more seeds are set. A package that cannot be had is named in the report.
 
 Killed, it goes on where it was when the same command is run again; what is kept is used by the same data, settings and
@@ -19,25 +19,20 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.harness import machine, say
 from benchmarks.untuned_sources import SOURCES, Source, find_wheel
-from benchmarks.untuned_yardsticks import ShownTargets, yardsticks
 from twin_tf.config import load_config
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.files import JsonDict, digest_of_files, write_json, write_whole
 from twin_tf.core.markdown import table
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
-from twin_tf.evaluation.counting_baseline import evaluate_counting
+from twin_tf.evaluation.yardsticks import compute_yardsticks
 from twin_tf.experiments.experiment import ExperimentRunner, Variant
 from twin_tf.experiments.subprocess_runner import Steps
-from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import Manifest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
@@ -50,6 +45,7 @@ COLUMNS = {
     "item_rate": "item rate",
     "item_user_rate": "item + user rate",
     "counting": "counting",
+    "trees": "boosted trees",
 }
 QUALITY = ("auc", "gauc", "logloss")
 
@@ -86,11 +82,10 @@ def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int]) -> Js
     prepared = _prepared(config, raw, workdir, steps)
     manifest = Manifest.load(prepared)
     events = pq.read_table(raw / "events.parquet")
-    without = yardsticks(shown_targets(events, manifest.schema), manifest.split)
-    if any(found.targets != manifest.counts.targets["test"] for found in without.values()):
-        raise ValueError(f"{source.name}: the yardsticks look at other test targets than the model")
-    counting = evaluate_counting(manifest, "test", source.counted, manifest.schema.history.max_length)
-    test, runner = without["item_rate"], ExperimentRunner(workdir, config, seeds, steps, cache)
+    found = compute_yardsticks(manifest, "test", [source.counted], trees=True)
+    yardsticks = {key: yardstick.to_plain() for key, yardstick in found.items()}
+    yardsticks["counting"] = yardsticks.pop(f"counting_{source.counted}")
+    test, runner = yardsticks["item_rate"], ExperimentRunner(workdir, config, seeds, steps, cache)
     return {
         "label": source.label,
         "package": f"{source.package} {source.version}",
@@ -99,13 +94,10 @@ def _one(source: Source, wheel: Path, workdir: Path, seeds: Sequence[int]) -> Js
         "users": manifest.counts.users,
         "items": len(pc.unique(events[manifest.schema.events.item.column])),
         "targets": dict(manifest.counts.targets),
-        "test_click_share": test.clicks / test.targets,
+        "test_click_share": test["clicks"] / test["targets"],
         "counted": source.counted,
         "systems": {variant.key: runner.run(variant, prepared) for variant in SYSTEMS},
-        "yardsticks": {
-            **{name: found.to_plain() for name, found in without.items()},
-            "counting": {**counting.to_plain(), "logloss": None, "calibration": None},
-        },
+        "yardsticks": yardsticks,
     }
 
 
@@ -137,21 +129,6 @@ def _prepared(config: str, raw: Path, workdir: Path, steps: Steps) -> Path:
     return prepared
 
 
-def shown_targets(events: pa.Table, schema: FeatureSchema) -> ShownTargets:
-    """What the yardsticks need of an events log."""
-    for column, allowed in schema.targets.where.items():
-        events = events.filter(pc.is_in(events[column], pa.array(list(allowed))))
-
-    def codes(column: str) -> npt.NDArray[np.int64]:
-        indices = events[column].combine_chunks().dictionary_encode().indices
-        found: npt.NDArray[np.int64] = indices.to_numpy().astype(np.int64)
-        return found
-
-    names = schema.events
-    label = np.isin(events[names.label.column].to_numpy(), names.label.positive).astype(np.int64)
-    return ShownTargets(codes(names.user.column), codes(names.item.column), events[names.time.column].to_numpy(), label)
-
-
 def write_report(workdir: Path, report: JsonDict) -> None:
     """Writes `report.json` and `report.md`."""
     write_json(workdir / "report.json", report)
@@ -166,7 +143,7 @@ def page(report: JsonDict) -> str:
         f"Commit {report['commit']}, {report['machine']['cpu']}, {report['machine']['cores']} cores; seeds "
         f"{report['seeds']}. A schema each and no setting. Each cell: test AUC / GAUC / log loss. Item rate, item + "
         "user rate: smoothed click rates over strictly earlier targets. Counting: behaviours with the target's value, "
-        "no learning.",
+        "no learning. Boosted trees: over a dozen numbers of strictly earlier events.",
         "",
     ]
     head = ("data set", "events", "users", "items", "test targets", *COLUMNS.values())

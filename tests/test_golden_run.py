@@ -97,7 +97,7 @@ def test_the_logs_give_the_golden_records(root):
 
 def test_the_run_evaluates_to_the_same_metrics(root):
     found = twin("evaluate", "--run", root / "run", "--prepared", root / "prepared")
-    assert_alike(found, expected["evaluation"], SCORED)
+    assert_alike({key: found[key] for key in expected["evaluation"]}, expected["evaluation"], SCORED)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

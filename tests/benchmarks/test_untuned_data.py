@@ -1,18 +1,14 @@
-"""The yardsticks beside a plain loop, and each data set's reader on a small file of its format."""
+"""Each data set's reader on a small file of its format, and the page."""
 
 import io
-import math
 import zipfile
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from benchmarks import untuned_data
-from benchmarks.untuned_data import SCHEMAS, shown_targets, study
+from benchmarks.untuned_data import SCHEMAS, study
 from benchmarks.untuned_sources import (
     DAY,
     HOUR,
@@ -25,65 +21,9 @@ from benchmarks.untuned_sources import (
     read_ml_100k,
     read_ta_feng,
 )
-from benchmarks.untuned_yardsticks import PRIOR_TARGETS, ShownTargets, earlier_rate, yardsticks
 from twin_tf.config import load_config
 from twin_tf.core.yaml_text import read_yaml
-from twin_tf.evaluation.metrics import compute_metrics
 from twin_tf.features.schema import load_schema
-from twin_tf.records.format import SplitTimes
-
-
-def shown(count: int = 400, seed: int = 3) -> ShownTargets:
-    """Targets with many ties in time, in no order."""
-    rng = np.random.default_rng(seed)
-    user, item = rng.integers(0, 12, count), rng.integers(0, 20, count)
-    return ShownTargets(
-        user, item, rng.integers(0, 60, count), (rng.random(count) < 0.1 + 0.04 * item).astype(np.int64)
-    )
-
-
-def loop_rate(targets: ShownTargets, which: str, number: int) -> float:
-    """A smoothed rate by its definition."""
-
-    def share(chosen: list[int], prior: float) -> float:
-        clicks = sum(int(targets.label[one]) for one in chosen)
-        return (clicks + PRIOR_TARGETS * prior) / (len(chosen) + PRIOR_TARGETS)
-
-    earlier = [one for one in range(len(targets.time)) if targets.time[one] < targets.time[number]]
-    keys = getattr(targets, which)
-    return share([one for one in earlier if keys[one] == keys[number]], share(earlier, 0.5))
-
-
-def test_rates_count_strictly_earlier_targets() -> None:
-    targets = ShownTargets(*(np.array(column) for column in ([1, 1, 1, 2], [7, 7, 7, 7], [5, 5, 6, 6], [1, 0, 1, 1])))
-    rate = earlier_rate(targets.item, targets, np.full(4, 0.3))
-    third = (1 + 10 * 0.3) / 12  # the two of moment 5; the other one of moment 6 does not count
-    assert rate.tolist() == pytest.approx([0.3, 0.3, third, third])
-
-
-def test_yardsticks_equal_a_plain_loop_with_ties_in_time() -> None:
-    targets, split = shown(), SplitTimes(valid_from=40, test_from=50)
-    places = range(len(targets.time))
-    rates = np.array([[loop_rate(targets, which, one) for which in ("item", "user")] for one in places])
-    logits = np.array([[math.log(rate / (1 - rate)) for rate in row] for row in rates])
-    train, test = targets.time < 40, targets.time >= 50
-    fitted = LogisticRegression(C=1e6).fit(logits[train], targets.label[train]).predict_proba(logits)[:, 1]
-
-    found = yardsticks(targets, split)
-
-    assert set(found) == {"item_rate", "item_user_rate"}
-    for name, score in (("item_rate", rates[:, 0]), ("item_user_rate", fitted)):
-        wanted = compute_metrics(targets.label[test], score[test], targets.user[test])
-        for metric in ("auc", "gauc", "logloss"):
-            assert getattr(found[name], metric) == pytest.approx(getattr(wanted, metric), abs=1e-5)
-
-
-def test_yardsticks_do_not_depend_on_the_order_of_the_log() -> None:
-    targets, split = shown(), SplitTimes(40, 50)
-    other = np.random.default_rng(1).permutation(len(targets.time))
-    turned = ShownTargets(*(column[other] for column in targets))
-    for name, metrics in yardsticks(targets, split).items():
-        assert yardsticks(turned, split)[name].to_plain() == pytest.approx(metrics.to_plain(), abs=1e-6)
 
 
 def wheel(files: dict[str, str | bytes]) -> zipfile.ZipFile:
@@ -141,8 +81,9 @@ def test_instacart_asks_for_each_product_that_the_user_knows() -> None:
         (1, latest, 101, 0, 1, None, 8.0),  # known and passed over
         (1, latest, 102, 1, 0, 1.0, 8.0),  # a first purchase is no target
     ]
-    targets = shown_targets(events, load_schema(SCHEMAS / "instacart.yaml"))
-    assert targets.label.tolist() == [1, 0]
+    where = load_schema(SCHEMAS / "instacart.yaml").targets.where
+    targets = [row for row in events.to_pylist() if all(row[column] in allowed for column, allowed in where.items())]
+    assert [row["bought"] for row in targets] == [1, 0]
 
 
 def test_orders_of_one_day_keep_their_sequence() -> None:
@@ -214,21 +155,6 @@ def test_wheel_is_found_by_name_and_version(tmp_path: Path) -> None:
     assert find_wheel(ta_feng_source, tmp_path, download=False) == wanted
 
 
-def test_targets_of_a_log_are_what_the_schema_says() -> None:
-    events = pa.table(
-        {
-            "customer_id": ["a", "b", "a"],
-            "product_id": ["x", "x", "y"],
-            "timestamp": [3, 1, 2],
-            "label": [1, 0, 1],
-            "target": [1, 1, 0],
-        }
-    )
-    targets = shown_targets(events, load_schema(SCHEMAS / "ta_feng.yaml"))
-    columns: list[npt.NDArray[np.int64]] = list(targets)
-    assert [column.tolist() for column in columns] == [[0, 1], [0, 0], [3, 1], [1, 0]]
-
-
 def test_page_has_a_row_a_data_set_and_a_row_a_table() -> None:
     quality = {"auc": 0.7, "gauc": 0.65, "logloss": 0.6}
     trained = {
@@ -238,7 +164,7 @@ def test_page_has_a_row_a_data_set_and_a_row_a_table() -> None:
     found = {
         "label": "Films", "package": "p 1", "licence": "MIT.", "events": 10, "users": 2, "items": 3,
         "targets": {"test": 4}, "systems": {"twin": [trained], "din": [trained]},
-        "yardsticks": {name: {**quality, "logloss": None} for name in ("item_rate", "item_user_rate", "counting")},
+        "yardsticks": {name: {**quality, "logloss": None} for name in list(untuned_data.COLUMNS)[2:]},
     }  # fmt: skip
     report = {
         "commit": "c", "machine": {"cpu": "x", "cores": 2}, "seeds": [1], "left_out": [], "datasets": {"films": found},

@@ -9,7 +9,7 @@ import pytest
 from beam_pipelines.build_examples import build_examples
 from beam_pipelines.simulate_logs import simulate_logs
 from twin_tf.config import load_config
-from twin_tf.evaluation.counting_baseline import evaluate_counting
+from twin_tf.evaluation.counting_baseline import count_behaviours
 from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.training.train import train_model
 
@@ -36,7 +36,8 @@ def auc_on_test(root, logs, rate):
     schema = load_config("simulated", settings).schema
     files = {log: str(root / "raw" / f"{log}*.parquet") for log in ("events", "items", "users")}
     manifest = build_examples(schema, **files, output=root / "prepared", shards=2, progress=False)
-    auc = {f"counting {window}": evaluate_counting(manifest, "test", "topic", window).auc for window in (100, 12_000)}
+    counted = count_behaviours(manifest, "test", "topic", (100, 12_000))
+    auc = {f"counting {window}": found.metrics.auc for window, found in counted.items()}
     for search in ("twin", "din"):
         config = load_config("simulated", (*settings, f"model.search={search}"))
         assert config.model.relevance_statistics

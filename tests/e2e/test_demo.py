@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = [
     "simulate", "preprocess", "train twin", "evaluate twin", "train din", "evaluate din", "inspect", "export",
-    "validate", "publish", "serve (start)", "predict", "count (baseline)",
+    "validate", "publish", "serve (start)", "predict", "yardsticks",
 ]  # fmt: skip
 TAKES = {"train_seconds", "examples_per_s", "train_peak_rss_mb", "run", "prepared", "trained_at_once"}
 TIMED = {"seconds_total", "peak_rss_mb", "p50_ms", "p99_ms", "examples_per_s", "export_mb"}
@@ -131,7 +131,7 @@ def test_a_demo_whose_replay_fails_still_reports(tmp_path: Path, config: Path, w
     assert {"auc_twin", "export_mb"} <= {figure["name"] for figure in report["figures"]}
     process = begin(workdir, config)
     said, _ = process.communicate()
-    assert process.returncode == 0 and said.count("$ twin-tf") == 2, "serve and predict; counting is no command"
+    assert process.returncode == 0 and said.count("$ twin-tf") == 2, "serve and predict; yardsticks are no command"
     assert "failed" not in report_of(workdir)
     assert untimed(report_of(workdir)) == untimed(report_of(whole))
 

@@ -140,6 +140,7 @@ def train(
         serve(task)
         return
     config = load_config(config_path, overrides)
+    from twin_tf.evaluation.verdicts import not_beaten
     from twin_tf.training.strategies import make_strategy
     from twin_tf.training.train import train_model
 
@@ -149,7 +150,11 @@ def train(
     quality = f"; valid {named(kept['valid'], 'auc', 'gauc')}" if kept["valid"] else ""
     quality += f" after {kept['steps']:,} steps, the best" if kept["which"] == "best" else ""
     sentence = f"{run_directory}: {report['steps']:,} steps, {report['examples_per_s']:,.0f} examples/s{quality}"
-    show(report, as_json, sentence)
+    yardsticks = report.get("yardsticks", {}) if kept["valid"] else {}
+    for found in yardsticks.values():
+        sentence += f"\n{found['label']}, without a network: valid {named(found, 'auc', 'gauc')}"
+    lost = not_beaten(kept["valid"], yardsticks) if yardsticks else None
+    show(report, as_json, sentence if lost is None else f"{sentence}\n{lost}")
 
 
 @main.command()
@@ -162,17 +167,53 @@ def train(
     type=click.Choice(["train", "valid", "test"]),
     help="Whose targets are scored.",
 )
+@click.option("--against", metavar="RUN", help="Another run: is the difference on the same targets more than noise?")
+@click.option("--slice", "slices", multiple=True, metavar="FEATURE", help="Slice by this context or user feature too.")
+@click.option(
+    "--cut-history",
+    default="",
+    metavar="10,50,200,1000",
+    help="Score the same targets with their histories cut to so many behaviours; one more pass each.",
+)
+@click.option("--yardsticks/--no-yardsticks", default=True, help="Set what needs no network beside the run.")
 @verify_option
 @json_option
-def evaluate(run_directory: str, prepared: str, split: Any, verify: bool, as_json: bool) -> None:
-    r"""Score every target of a split: AUC, GAUC, log loss, calibration, by history length and by known and new items.
+def evaluate(
+    run_directory: str,
+    prepared: str,
+    split: Any,
+    against: str | None,
+    slices: tuple[str, ...],
+    cut_history: str,
+    yardsticks: bool,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    r"""Score every target of a split: AUC, GAUC, log loss, calibration, by request and by slice, with 95 % intervals.
 
     \b
     twin-tf evaluate --run run --prepared prepared --split test
-    """
-    from twin_tf.evaluation.evaluate import evaluate_run, evaluation_text
+    twin-tf evaluate --run tuesday-run --against monday-run --prepared prepared
+    twin-tf evaluate --run run --prepared prepared --slice device --cut-history 10,50,200,1000
 
-    result = evaluate_run(run_directory, prepared, split, verify=verify)
+    Beside the table it writes evaluation-SPLIT.json, and its slices and its reliability as CSV, into the run.
+    """
+    from twin_tf.evaluation.evaluate import evaluate_run
+    from twin_tf.evaluation.evaluation_text import evaluation_text
+
+    histories = [part.strip() for part in cut_history.split(",") if part.strip()]
+    if not all(part.isdecimal() and int(part) for part in histories):
+        raise click.UsageError(f"--cut-history {cut_history}: give whole numbers from 1 on with commas between")
+    result = evaluate_run(
+        run_directory,
+        prepared,
+        split,
+        verify=verify,
+        against=against,
+        slices=slices,
+        histories=[int(part) for part in histories],
+        yardsticks=yardsticks,
+    )
     show(result, as_json, evaluation_text(result))
 
 

@@ -46,16 +46,16 @@ class Quality(NamedTuple):
     gauc: Sequence[float]
 
 
-def quality_bars(systems: Sequence[Quality], title: str, counted: float | None = None) -> bytes:
+def quality_bars(systems: Sequence[Quality], title: str, line: tuple[str, float] | None = None) -> bytes:
     """AUC and GAUC of systems, the first on top: means over the seeds, and their standard deviation as a whisker.
 
     Args:
         systems: what is shown.
         title: of the figure.
-        counted: GAUC of the counting baseline, drawn as a line.
+        line: a label and a GAUC, drawn as a line.
     """
     figure, axes = new_figure(height=0.9 + 0.65 * len(systems))
-    every = [] if counted is None else [counted]
+    every = [] if line is None else [line[1]]
     shown = list(systems)[::-1]
     for offset, metric, colour in ((0.2, "auc", COLOURS[0]), (-0.2, "gauc", COLOURS[2])):
         values: list[Sequence[float]] = [getattr(system, metric) for system in shown]
@@ -64,11 +64,11 @@ def quality_bars(systems: Sequence[Quality], title: str, counted: float | None =
         places = [place + offset for place in range(len(shown))]
         whiskers = {"xerr": spread} if any(spread) else {}
         bars = axes.barh(places, means, height=0.36, color=colour, label=metric.upper(), **whiskers)
-        clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # of the line of counting
+        clear = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # of the line
         axes.bar_label(bars, [f"{mean:.4f}" for mean in means], padding=4, fontsize=9, bbox=clear)
         every += means
-    if counted is not None:
-        axes.axvline(counted, color=COLOURS[1], linewidth=1.5, label="counting, GAUC")
+    if line is not None:
+        axes.axvline(line[1], color=COLOURS[1], linewidth=1.5, label=f"{line[0]}, GAUC")
     axes.set_xlim(max(0.0, min(0.5, min(every) - 0.02)), max(every) + 0.04)
     axes.set_yticks(range(len(shown)), [system.label for system in shown])
     axes.set_xlabel("area under the curve (0.5 = guessing)")

@@ -1,72 +1,62 @@
-"""A baseline without learning: count the target's item in the history, and the share of its category.
+"""A yardstick without learning: count the target's item in the history, and the share of its category.
 
     score = (behaviours with the target's item) + 0.1 * (share of behaviours with the target's category)
 
-A cluster counts as the behaviours that it stands for. Every learned system should beat it.
+A cluster counts as the behaviours that it stands for.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.evaluation.metrics import Metrics, compute_metrics
-from twin_tf.records.corrupt_records import corrupt_records_named
+from twin_tf.evaluation.occurrences import Occurrences
+from twin_tf.evaluation.predictions import Predictions
+from twin_tf.records import format as records
 from twin_tf.records.format import Manifest, SplitName
-from twin_tf.records.input_pipeline import load_item_features, make_dataset
+from twin_tf.records.input_pipeline import load_item_features
+from twin_tf.records.record_reader import read_records
 
 CATEGORY_WEIGHT = 0.1
-WHOLE = "whole history"
 
 
-def counting_baselines(manifest: Manifest, category: str) -> dict[int, tuple[str, Metrics]]:
-    """Label and metrics of the test split, by how many of the latest behaviours are counted; 0 for all."""
-    longest = manifest.schema.history.max_length
-    with corrupt_records_named(manifest):
-        return {
-            window: (label, evaluate_counting(manifest, "test", category, window or longest))
-            for window, label in ((100, f"counting by {category}, latest 100"), (0, f"counting by {category}, {WHOLE}"))
-        }
-
-
-def evaluate_counting(manifest: Manifest, split: SplitName, category: str, window: int) -> Metrics:
-    """Metrics of the counting baseline (log loss and calibration mean nothing for it).
+def count_behaviours(
+    manifest: Manifest, split: SplitName, category: str, windows: Sequence[int], every: int = 1
+) -> dict[int, Predictions]:
+    """Predictions of the counting baseline; its scores are no probabilities.
 
     Args:
         manifest: prepared data.
         split: which targets.
         category: name of the inherent feature whose share is counted; of several values the first.
-        window: how many of the latest behaviours are counted.
+        windows: how many of the latest behaviours are counted.
+        every: take each `every`-th record alone.
+
+    Returns:
+        Window -> predictions, in the order of the files.
     """
-    schema = manifest.schema
-    features, _ = load_item_features(manifest.directory, schema)
-    kind = features[:, schema.inherent_slices[category].start]
-    users, labels, scores = [], [], []
-    for batch in make_dataset(manifest, split, window, 1).as_numpy_iterator():
-        count = int(batch.targets.count[0])
-        items, ends = batch.targets.item[0, :count], batch.targets.end[0, :count]
-        length = int(batch.history.length[0])
-        history, sizes = batch.history.item[0, :length], batch.history.count[0, :length]
-        starts, before = np.maximum(ends - window, 0), np.concatenate([[0], np.cumsum(sizes)])
-        same_item = _counts(history, sizes, items, starts, ends)
-        same_kind = _counts(kind[history], sizes, kind[items], starts, ends)
-        scores.append(same_item + CATEGORY_WEIGHT * same_kind / np.maximum(before[ends] - before[starts], 1))
-        labels.append(batch.label[0, :count])
-        users.append(np.repeat(batch.user_id, count))
-    return compute_metrics(np.concatenate(labels), np.concatenate(scores), np.concatenate(users))
+    kind = item_category(manifest, category)
+    users, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int8)]
+    scores: dict[int, list[npt.NDArray[np.float32]]] = {window: [np.zeros(0, np.float32)] for window in windows}
+    keys = [records.HISTORY_ITEM, records.TARGET_ITEM, records.TARGET_LABEL, records.TARGET_HISTORY_END]
+    keys += [records.HISTORY_COUNT] if manifest.schema.history.clustered else []
+    for user, record in read_records(manifest, split, keys, every):
+        history, items, label, ends = (record[key] for key in keys[:4])
+        sizes = record.get(records.HISTORY_COUNT, np.ones_like(history))
+        same_item, same_kind = Occurrences(history, sizes), Occurrences(kind[history], sizes)
+        before = np.concatenate([[0], np.cumsum(sizes)])
+        for window, found in scores.items():
+            starts = np.maximum(ends - window, 0)
+            share = same_kind.count(kind[items], starts, ends) / np.maximum(before[ends] - before[starts], 1)
+            score = same_item.count(items, starts, ends) + CATEGORY_WEIGHT * share
+            found.append(score.astype(np.float32))
+        labels.append(label.astype(np.int8))
+        users.append(np.full(len(label), user))
+    user_column, label_column = np.concatenate(users), np.concatenate(labels)
+    return {window: Predictions(user_column, label_column, np.concatenate(found)) for window, found in scores.items()}
 
 
-def _counts(
-    history: npt.NDArray[np.int32],
-    sizes: npt.NDArray[np.int32],
-    wanted: npt.NDArray[np.int32],
-    starts: npt.NDArray[np.int32],
-    ends: npt.NDArray[np.int32],
-) -> npt.NDArray[np.float64]:
-    """How many behaviours with each wanted value `history[start:end]` stands for."""
-    order = np.argsort(history, kind="stable")
-    ranked, before = history[order], np.concatenate([[0], np.cumsum(sizes[order])])
-    low, high = np.searchsorted(ranked, wanted, side="left"), np.searchsorted(ranked, wanted, side="right")
-    counts = [
-        before[a + np.searchsorted(order[a:b], end)] - before[a + np.searchsorted(order[a:b], start)]
-        for a, b, start, end in zip(low, high, starts, ends, strict=True)
-    ]
-    return np.array(counts, np.float64)
+def item_category(manifest: Manifest, category: str) -> npt.NDArray[np.int32]:
+    """Of each item row its index of an inherent feature, of several values the first; int32 `(items,)`."""
+    features, _ = load_item_features(manifest.directory, manifest.schema)
+    return features[:, manifest.schema.inherent_slices[category].start]

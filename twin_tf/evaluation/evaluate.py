@@ -1,100 +1,36 @@
 """Evaluation: every target of a split, scored once, exact metrics over all of them and over slices of them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from twin_tf.core.files import write_whole
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.core.progress import progress_bar
-from twin_tf.evaluation.metrics import Metrics, MetricsAccumulator
+from twin_tf.evaluation.judged import Judged
+from twin_tf.evaluation.slice_values import check_slices, value_name
+from twin_tf.evaluation.sliced_evaluation import HISTORY, ITEM, Evaluation, Scored
+from twin_tf.evaluation.slices import as_csv, reliability, slices_csv, worst_slices
+from twin_tf.evaluation.user_figures import UserFigures
+from twin_tf.evaluation.verdicts import against_sentence, not_beaten
+from twin_tf.evaluation.yardsticks import compute_yardsticks, default_category
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.feature import Feature
+from twin_tf.layers.embeddings import clock_index
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest, SplitName
 from twin_tf.records.input_pipeline import batch_spec, make_dataset
+from twin_tf.records.record_reader import read_users
 from twin_tf.records.seen_items import load_seen_items
 from twin_tf.runs.compatibility import check_same_encoding, use_catalogue
-from twin_tf.runs.run import load_run
-
-LENGTH_EDGES = (0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 102400)
-COLUMNS = ("targets", "users", "auc", "gauc", "logloss", "calibration")
-
-
-class Scored(NamedTuple):
-    """Some targets of a split, `(n,)` each.
-
-    Attributes:
-        user: int64 raw user ids.
-        item: int32 item rows.
-        label: float32.
-        probability: float32.
-        history_end: int64, behaviours that the target sees before the window cuts them, clusters with their sizes.
-    """
-
-    user: npt.NDArray[np.int64]
-    item: npt.NDArray[np.int32]
-    label: npt.NDArray[np.float32]
-    probability: npt.NDArray[np.float32]
-    history_end: npt.NDArray[np.int64]
-
-
-class Evaluation:
-    """Metrics of a split and of its slices, from targets that come batch by batch and are not kept.
-
-    Each combination of slices has an accumulator; a whole is the merger of its parts.
-
-    Args:
-        seen: bool by item row, which items the model was trained on; later rows are new. None if nobody knows.
-    """
-
-    def __init__(self, seen: npt.NDArray[np.bool_] | None = None) -> None:
-        self._seen = seen
-        self._cells: dict[tuple[int, bool], MetricsAccumulator] = {}
-
-    def update(self, scored: Scored) -> None:
-        """Adds targets."""
-        length = np.searchsorted(LENGTH_EDGES, scored.history_end, side="right") - 1
-        cell = 2 * length + self._known(scored.item)
-        for code in np.unique(cell).tolist():
-            inside = cell == code
-            accumulator = self._cells.setdefault((code // 2, bool(code % 2)), MetricsAccumulator())
-            accumulator.update(scored.label[inside], scored.probability[inside], scored.user[inside])
-
-    def _known(self, item: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-        if self._seen is None:
-            return np.zeros(len(item), bool)
-        inside = item < len(self._seen)
-        return inside & self._seen[np.where(inside, item, 0)]
-
-    @property
-    def metrics(self) -> Metrics:
-        """Over all targets; computed anew at every call."""
-        return MetricsAccumulator.merged(self._cells.values()).result()
-
-    def by_history_length(self) -> list[dict[str, Any]]:
-        """Metrics in classes of history length; classes without both labels are left out."""
-        rows = []
-        for number, (low, high) in enumerate(zip(LENGTH_EDGES, (*LENGTH_EDGES[1:], None), strict=True)):
-            parts = [part for (length, _), part in self._cells.items() if length == number]
-            metrics = MetricsAccumulator.merged(parts).result() if parts else None
-            if metrics is not None and 0 < metrics.clicks < metrics.targets:
-                rows.append({"from": low, "to": high, **metrics.to_plain()})
-        return rows
-
-    def by_item(self) -> list[dict[str, Any]] | None:
-        """Metrics of the targets with items that the model was trained on, and with new ones; None if nobody knows."""
-        if self._seen is None:
-            return None
-        rows = []
-        for name, wanted in (("known", True), ("new", False)):
-            parts = [part for (_, known), part in self._cells.items() if known == wanted]
-            if parts:
-                rows.append({"items": name, **MetricsAccumulator.merged(parts).result().to_plain()})
-        return rows
+from twin_tf.runs.run import Run, load_run
 
 
 class Evaluator:
@@ -102,9 +38,12 @@ class Evaluator:
 
     Args:
         model: its weights are read when a method is called.
+        slices: context and user features whose indices go with the scores.
     """
 
-    def __init__(self, model: TwinModel) -> None:
+    def __init__(self, model: TwinModel, slices: Sequence[str] = ()) -> None:
+        self._schema = model.schema
+        self._slices = [model.schema.feature(name) for name in slices]
         self._predict = graph(lambda batch: tf.sigmoid(model(batch)), batch_spec(model.schema))
 
     def run(
@@ -114,6 +53,7 @@ class Evaluator:
         batch_records: int,
         limit: int | None = None,
         seen: npt.NDArray[np.bool_] | None = None,
+        users: npt.NDArray[np.int64] | None = None,
     ) -> Evaluation:
         """Scores the targets of a split.
 
@@ -123,11 +63,12 @@ class Evaluator:
             batch_records: records in a batch.
             limit: an evenly spaced sample of about this many records; None scores all of them.
             seen: which items the model was trained on, see `Evaluation`.
+            users: which users the training part has, likewise.
 
         Raises:
             ConfigError: the split is empty.
         """
-        evaluation = Evaluation(seen)
+        evaluation = Evaluation(seen, users)
         for scored in self.scores(manifest, split, batch_records, limit):
             evaluation.update(scored)
         return evaluation
@@ -149,65 +90,140 @@ class Evaluator:
         count = batch.targets.count.numpy()
         real = np.arange(batch.label.shape[1])[None, :] < count[:, None]
         seen = batch.history.behaviours_before(tf.minimum(batch.targets.end, batch.history.length[:, None]))
-        columns = (batch.targets.item, batch.label, self._predict(batch), seen)
-        return Scored(np.repeat(batch.user_id.numpy(), count), *(column.numpy()[real] for column in columns))
+        columns = (batch.targets.item, batch.label, self._predict(batch), seen, batch.targets.time)
+        item, label, probability, history_end, time = (column.numpy()[real] for column in columns)
+        context = [self._index(batch, feature).numpy()[real] for feature in self._slices]
+        indices = np.stack(context, axis=1) if context else np.zeros((len(item), 0), np.int32)
+        return Scored(np.repeat(batch.user_id.numpy(), count), item, label, probability, history_end, time, indices)
+
+    def _index(self, batch: Batch, feature: Feature) -> tf.Tensor:
+        """The index of a context or user feature, `(B, C)`."""
+        if feature.role == "user":
+            return tf.broadcast_to(batch.user[feature.name][:, None], tf.shape(batch.targets.item))
+        if feature.derived is None:
+            return batch.targets.context[feature.name]
+        return clock_index(feature, batch.targets.time, self._schema.events.time)
 
 
 def evaluate_run(
-    run: str | Path, prepared: str | Path, split: SplitName = "test", *, verify: bool = True
+    run: str | Path,
+    prepared: str | Path,
+    split: SplitName = "test",
+    *,
+    verify: bool = True,
+    against: str | Path | None = None,
+    slices: Sequence[str] = (),
+    histories: Sequence[int] = (),
+    yardsticks: bool = True,
 ) -> dict[str, Any]:
-    """Evaluates a trained run on prepared data and writes `evaluation-<split>.json` into the run.
+    """Evaluates a trained run on prepared data and writes `evaluation-<split>.json` and its CSV tables into the run.
 
     The data may be those of a later day, see `twin_tf.runs.compatibility`. Their catalogue is used: a new item is
     scored by what the run knows of it, for example its author, though its own id is unknown.
 
+    Args:
+        run: a finished run.
+        prepared: the data.
+        split: whose targets are scored.
+        verify: compare the files of run and data that hold no records with their SHA-256.
+        against: another finished run to compare with on the same targets.
+        slices: context and user features to slice by, beside history length, item, user and day.
+        histories: what to cut the history of every target to, one pass of scoring each, to see what more is worth.
+        yardsticks: compute what needs no network too, from the data's training part and strictly earlier events.
+
     Returns:
-        The file's content: `metrics`, `by_history_length`, and `by_item`, null where the run does not say which items
-        it was trained on.
+        The file's content: `metrics`, `intervals`, `requests`, `by_history_length`, `slices`, `worst_slices`,
+        `reliability`, `by_item` (null where the run does not say which items it was trained on), and what was asked
+        for: `yardsticks` and `not_beaten`, `against`, `history_worth`. Intervals are 95 % by bootstrap over users.
 
     Raises:
-        ConfigError: not a finished run, data that do not go with it, or an empty split.
+        ConfigError: not a finished run, data that do not go with it, an empty split, or no such feature.
     """
     loaded, manifest = load_run(run, verify=verify), Manifest.load(prepared, verify=verify)
-    check_same_encoding(loaded.directory, manifest)
-    use_catalogue(loaded.model, manifest)
-    seen = load_seen_items(loaded.directory)
+    check_slices(manifest.schema, slices)
+    scored = partial(_scored, manifest=manifest, split=split, batch_records=loaded.config.training.batch_records)
     with corrupt_records_named(manifest):
-        evaluation = Evaluator(loaded.model).run(manifest, split, loaded.config.training.batch_records, seen=seen)
-    result = {
+        evaluation = scored(loaded, slices=slices, users=read_users(manifest, "train"))
+        judged = Judged.of(evaluation.predictions, evaluation.time)
+    encoder = FeatureEncoder.load(manifest.directory)
+    sliced = evaluation.slices(
+        manifest.schema.events.time, {name: partial(value_name, encoder, name) for name in slices}
+    )
+    assert judged.requests is not None
+    result: dict[str, Any] = {
         "split": split,
         "metrics": evaluation.metrics.to_plain(),
-        "by_history_length": evaluation.by_history_length(),
-        "by_item": evaluation.by_item(),
+        "intervals": judged.draws.intervals(),
+        "requests": judged.requests.to_plain(),
+        "by_history_length": [_bare(row) for row in sliced[HISTORY] if 0 < row["clicks"] < row["targets"]],
+        "by_item": [{"items": row["value"], **_bare(row)} for row in sliced[ITEM]] if ITEM in sliced else None,
+        "slices": sliced,
+        "worst_slices": worst_slices(sliced),
+        "reliability": reliability(evaluation.predictions),
     }
-    (Path(run) / f"evaluation-{split}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if yardsticks:
+        result["yardsticks"] = _yardsticks(loaded, manifest, split, judged)
+        result["not_beaten"] = not_beaten(result["metrics"], result["yardsticks"])
+    with corrupt_records_named(manifest):
+        if against is not None:
+            other = scored(load_run(against, verify=verify))
+            theirs = Judged.of(other.predictions, other.time)
+            result["against"] = {"run": str(against), "metrics": other.metrics.to_plain(), "less": judged.less(theirs)}
+            result["against"]["sentence"] = against_sentence(str(against), result["against"]["less"])
+        if histories:
+            worth = []
+            for length in histories:  # one model at a time is held beside the whole one
+                cut = scored(load_run(run, verify=verify, history_length=length))
+                worth.append(_cut(length, Judged.of(cut.predictions), judged))
+            result["history_worth"] = [*worth, _cut(None, judged, judged)]
+    _write(Path(run), split, result)
+    UserFigures.of(evaluation.predictions).save(Path(run), split)
     return result
 
 
-def evaluation_text(result: Mapping[str, Any]) -> str:
-    """What `evaluate` returns as a table for people: the whole split, then its slices."""
-    lengths = result["by_history_length"]
-    spans = [f"{row['from']:,}+" if row["to"] is None else f"{row['from']:,} to {row['to'] - 1:,}" for row in lengths]
-    rows = [(result["split"], result["metrics"])]
-    rows += [(f"history {span}", row) for span, row in zip(spans, lengths, strict=True)]
-    rows += [(f"{row['items']} items", row) for row in result["by_item"] or ()]
-    cells = [("", *COLUMNS), *((name, *(_shown(row[column]) for column in COLUMNS)) for name, row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    lines = []
-    for name, *figures in cells:
-        padded = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *padded]))
-    whole = result["metrics"]
-    lines.append(
-        f"gauc weighs a user by impressions; by clicks it is {_shown(whole['gauc_by_clicks'])}, with all users alike "
-        f"{_shown(whole['gauc_uniform'])}; {whole['users_of_one_class']:,} users without both labels are left out"
-    )
-    if result["by_item"] is None:
-        lines.append("no slices by known and new items: the run does not say which items it was trained on")
-    return "\n".join(lines)
+def _scored(
+    loaded: Run,
+    manifest: Manifest,
+    split: SplitName,
+    batch_records: int,
+    slices: Sequence[str] = (),
+    users: npt.NDArray[np.int64] | None = None,
+) -> Evaluation:
+    """A run's evaluation; runs that are given the same `batch_records` have their targets in the same order."""
+    check_same_encoding(loaded.directory, manifest)
+    use_catalogue(loaded.model, manifest)
+    seen = load_seen_items(loaded.directory)
+    return Evaluator(loaded.model, slices).run(manifest, split, batch_records, seen=seen, users=users)
 
 
-def _shown(value: float | int | None) -> str:
-    if value is None:
-        return "none"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+def _yardsticks(loaded: Run, manifest: Manifest, split: SplitName, judged: Judged) -> dict[str, Any]:
+    """The yardsticks with intervals, and `behind`: the model's figures less theirs."""
+    category = default_category(manifest.schema, loaded.config.model.searches.sim_hard.category)
+    found = {}
+    for key, yardstick in compute_yardsticks(manifest, split, [category]).items():
+        theirs, plain = Judged.of(yardstick.predictions), yardstick.to_plain()
+        kept = {"auc", "gauc", *(("logloss",) if yardstick.probabilities else ())}
+        intervals = {name: ends for name, ends in theirs.draws.intervals().items() if name in kept}
+        behind = {name: gap for name, gap in judged.less(theirs).items() if name in kept}
+        found[key] = {**plain, "intervals": intervals, "behind": behind}
+    return found
+
+
+def _cut(length: int | None, cut: Judged, whole: Judged) -> dict[str, Any]:
+    """Figures with histories cut to a length (None: whole), and `less`: those less the figures of whole histories."""
+    figures = {metric: cut.figures[metric] for metric in ("auc", "gauc", "logloss")}
+    return {"history": length, **figures, "intervals": cut.draws.intervals(), "less": cut.less(whole)}
+
+
+def _bare(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a slice without what only `slices` has."""
+    return {key: value for key, value in row.items() if key not in ("value", "intervals")}
+
+
+def _write(run: Path, split: SplitName, result: Mapping[str, Any]) -> None:
+    """`evaluation-<split>.json`, and as CSV its slices and its reliability."""
+    stem = f"evaluation-{split}"
+    (run / f"{stem}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_whole(run / f"{stem}-slices.csv", slices_csv(result["slices"]))
+    rows = result["reliability"]
+    write_whole(run / f"{stem}-reliability.csv", as_csv(list(rows[0]), [list(row.values()) for row in rows]))

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -107,15 +107,11 @@ class MetricsAccumulator:
         self._users.frombytes(users[starts].tobytes())
         self._lengths.frombytes(lengths.astype(np.uint32).tobytes())
 
-    @classmethod
-    def merged(cls, parts: Iterable["MetricsAccumulator"]) -> "MetricsAccumulator":
-        """All targets of several accumulators, which stay as they are."""
-        whole = cls()
-        for part in parts:
-            whole._keys.extend(part._keys)
-            whole._users.extend(part._users)
-            whole._lengths.extend(part._lengths)
-        return whole
+    def targets(self) -> tuple[Ints, npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+        """What has been added so far, in order: user ids, labels and probabilities, `(n,)` each."""
+        keys = np.frombuffer(self._keys, np.uint32)
+        users = np.repeat(np.frombuffer(self._users, np.int64), np.frombuffer(self._lengths, np.uint32))
+        return users, (keys & np.uint32(1)).astype(np.int8), (keys >> np.uint32(1)).view(np.float32)
 
     def result(self) -> Metrics:
         """The metrics of what has been added so far.

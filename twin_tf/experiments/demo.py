@@ -135,8 +135,8 @@ class _Job:
             "publish", {}, exported, [serving], "export.publishing.publisher", (str(model), "--base-path", str(serving))
         )
         done.served = self._replay(model, serving, exported)
-        # Counting comes last: it loads TensorFlow here, and a child's peak memory counts its parent's.
-        done.systems |= self._count(prepared)
+        # They come last: they load TensorFlow here, and a child's peak memory counts its parent's.
+        done.yardsticks = self._yardsticks(prepared)
 
     def _step(
         self,
@@ -181,27 +181,25 @@ class _Job:
             steps.add("serve (start)", time.monotonic() - begun, _peak_of(server.process.pid))
             yield server.address
 
-    def _count(self, prepared: Path) -> dict[str, JsonDict]:
-        """The counting baseline, over the latest 100 behaviours and over all."""
+    def _yardsticks(self, prepared: Path) -> dict[str, JsonDict]:
+        """What needs no network, on the same targets."""
         steps, category = self.done.steps, self._demo.data.category
         made = Provenance(
             {"category": category},
             digest_of_files([prepared / MANIFEST]),
-            code_digest("twin_tf.evaluation.counting_baseline"),
+            code_digest("twin_tf.evaluation.yardsticks"),
         )
 
-        def counted() -> JsonDict:
-            from twin_tf.evaluation.counting_baseline import counting_baselines
+        def computed() -> JsonDict:
+            from twin_tf.evaluation.yardsticks import compute_yardsticks
 
             begun = time.monotonic()
-            found = counting_baselines(Manifest.load(prepared), category)
-            steps.add("count (baseline)", time.monotonic() - begun, _peak_of(os.getpid()))
-            return {
-                f"counting_{window or 'all'}": {**m.to_plain(), "label": label} for window, (label, m) in found.items()
-            }
+            found = compute_yardsticks(Manifest.load(prepared), "test", [category], trees=True)
+            steps.add("yardsticks", time.monotonic() - begun, _peak_of(os.getpid()))
+            return {"yardsticks": {key: yardstick.to_plain() for key, yardstick in found.items()}}
 
-        found = steps.once("count (baseline)", made, counted, stem="counting")
-        return {key: system for key, system in found.items() if key.startswith("counting_")}
+        found: dict[str, JsonDict] = steps.once("yardsticks", made, computed)["yardsticks"]
+        return found
 
 
 def _peak_of(pid: int) -> float:
@@ -233,7 +231,7 @@ def main(name: str, workdir: Path, fresh: bool) -> None:
     console = Console()
     if report["systems"]:
         table = Table("system", "AUC", "GAUC", "log loss", "training s", title=report["title"], title_justify="left")
-        for row in quality_table(report["systems"]):
+        for row in quality_table(report["systems"], report["yardsticks"]):
             table.add_row(*row)
         console.print(table)
     for figure in report["figures"]:

@@ -11,6 +11,7 @@ from twin_tf.core.files import JsonDict, write_json, write_whole
 from twin_tf.core.markdown import plain, table
 from twin_tf.core.plots import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
 from twin_tf.core.result_cache import unused_section
+from twin_tf.evaluation.verdicts import best_yardstick, not_beaten
 from twin_tf.experiments.shipped_data import ShippedData
 from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.training.table_report import HEAD, table_rows, worthless_tables
@@ -23,6 +24,7 @@ class Done:
     Attributes:
         steps: what was run.
         systems: key -> metrics of the test split.
+        yardsticks: what needs no network -> its metrics there, see `twin_tf.evaluation.yardsticks`.
         nearest: well-known items and those that are nearest, of `nearest_items`.
         exported: what the export said.
         served: what the replay said.
@@ -30,6 +32,7 @@ class Done:
 
     steps: Steps
     systems: dict[str, JsonDict] = dataclasses.field(default_factory=dict)
+    yardsticks: dict[str, JsonDict] = dataclasses.field(default_factory=dict)
     nearest: JsonDict | None = None
     exported: JsonDict | None = None
     served: JsonDict | None = None
@@ -51,6 +54,7 @@ def build_report(data: ShippedData, done: Done, commit: str, failed: JsonDict | 
         "load": {"data": data.config, **({} if twin is None else {"epochs": twin["epochs"]})},
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
         "systems": {system["label"]: system for system in done.systems.values()},
+        "yardsticks": done.yardsticks,
         "findings": _findings(done),
         "figures": [dict(zip(("name", "value", "unit", "how"), row, strict=True)) for row in _figures(done)],
         "tables": {} if twin is None else twin.get("tables", {}),
@@ -99,7 +103,7 @@ def _figures(done: Done) -> list[tuple[str, float, str, str]]:
 
 def _findings(done: Done) -> list[str]:
     twin, din, paper = (done.systems.get(key) for key in ("twin", "din", "twin_plain"))
-    counted, served = done.systems.get("counting_all"), done.served
+    served = done.served
     lines = []
     if twin is not None and din is not None:
         lines.append(
@@ -107,8 +111,15 @@ def _findings(done: Done) -> list[str]:
             f"{twin['auc'] - din['auc']:+.4f} and {twin['gauc'] - din['gauc']:+.4f} against DIN, which sees the latest "
             "100 behaviours."
         )
-    if counted is not None:
-        lines.append(f"Counting over the whole history, without any learning, reaches AUC {counted['auc']:.4f}.")
+    best = best_yardstick(done.yardsticks, "gauc")
+    if best is not None:
+        other = done.yardsticks[best]
+        lines.append(
+            f"The best of what needs no network, {other['label']}, reaches AUC {other['auc']:.4f} and GAUC "
+            f"{other['gauc']:.4f}."
+        )
+        lost = None if twin is None else not_beaten(twin, done.yardsticks, "TWIN")
+        lines += [] if lost is None else [f"{lost}."]
     if twin is not None and paper is not None:
         lines.append(
             f"Without `relevance_statistics`, as in the paper, TWIN reaches AUC {paper['auc']:.4f} and GAUC "
@@ -150,21 +161,16 @@ def write_report(workdir: Path, report: Mapping[str, Any]) -> None:
     write_whole(workdir / "report.md", _markdown(report, {name for name, content in drawn.items() if content}))
 
 
-def quality_table(systems: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str, str, str]]:
-    """Rows of (system, AUC, GAUC, log loss, training seconds); `-` where a figure means nothing."""
-    rows = []
-    for name, system in systems.items():
-        learned = "train_seconds" in system
-        rows.append(
-            (
-                name,
-                f"{system['auc']:.4f}",
-                f"{system['gauc']:.4f}",
-                f"{system['logloss']:.4f}" if learned else "-",
-                f"{system['train_seconds']:.0f}" if learned else "-",
-            )
-        )
-    return rows
+def quality_table(
+    systems: Mapping[str, Mapping[str, Any]], yardsticks: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, ...]]:
+    """Rows of (system, AUC, GAUC, log loss, training seconds), yardsticks last; `-` where a figure means nothing."""
+    named = [*systems.items(), *((found["label"], found) for found in yardsticks.values())]
+    columns = (("auc", ".4f"), ("gauc", ".4f"), ("logloss", ".4f"), ("train_seconds", ".0f"))
+    return [
+        (name, *("-" if found.get(key) is None else format(found[key], form) for key, form in columns))
+        for name, found in named
+    ]
 
 
 def _markdown(report: Mapping[str, Any], drawn: set[str]) -> str:
@@ -176,7 +182,8 @@ def _markdown(report: Mapping[str, Any], drawn: set[str]) -> str:
     lines += [*report["findings"], ""]
     if report["systems"]:
         lines += ["## Quality on the test split", "", *_picture(drawn, "quality.png", "AUC and GAUC of each system")]
-        lines += table(("system", "AUC", "GAUC", "log loss", "training seconds"), quality_table(report["systems"]))
+        rows = quality_table(report["systems"], report["yardsticks"])
+        lines += table(("system", "AUC", "GAUC", "log loss", "training seconds"), rows)
         lines += ["", *_picture(drawn, "history_length.png", "GAUC by history length")]
     if report["tables"]:
         lines += ["## What TWIN's tables learned", "", _TABLES, ""]
@@ -236,14 +243,16 @@ def _picture(drawn: set[str], name: str, text: str) -> list[str]:
 
 
 def _quality(report: Mapping[str, Any]) -> bytes:
-    systems = [Quality(name, [s["auc"]], [s["gauc"]]) for name, s in report["systems"].items()]
+    known = [(s["label"], s) for s in report["yardsticks"].values() if None not in (s["auc"], s["gauc"])]
+    named = [*report["systems"].items(), *known]
+    systems = [Quality(name, [s["auc"]], [s["gauc"]]) for name, s in named]
     return quality_bars(systems, f"{report['title']}: test split")
 
 
 def _history_length(report: Mapping[str, Any]) -> bytes:
     shown = {name: s["by_history_length"] for name, s in report["systems"].items() if s.get("by_history_length")}
     lines = [Line(name, [rows], colour) for (name, rows), colour in zip(shown.items(), COLOURS, strict=False)]
-    return length_lines(lines, "What a longer history is worth to each system")
+    return length_lines(lines, "GAUC of users with short and with long histories")
 
 
 def _latency(latencies: Sequence[float]) -> bytes:

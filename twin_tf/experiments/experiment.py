@@ -94,7 +94,7 @@ class ExperimentRunner:
         where = ("--prepared", str(prepared), "--run", str(run), *self._unverified)
 
         def evaluated() -> JsonDict:
-            found = self._steps.run(name, "evaluate", *where)
+            found = self._steps.run(name, "evaluate", "--no-yardsticks", *where)
             return {
                 **found["metrics"],
                 "key": variant.key,
@@ -102,6 +102,8 @@ class ExperimentRunner:
                 "seed": seed,
                 "overrides": list(variant.overrides),
                 "by_history_length": found["by_history_length"],
+                "intervals": found.get("intervals"),
+                "requests": found.get("requests"),
                 **{name: trained[name] for name in ("train_seconds", "examples_per_s", "epochs", "valid")},
                 "train_peak_rss_mb": trained["peak_rss_mb"],
                 "trained_at_once": trained["at_once"],

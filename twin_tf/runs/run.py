@@ -310,12 +310,13 @@ def finished_checkpoint(directory: Path, *, verify: bool = True) -> str:
     return str(checkpoint)
 
 
-def load_run(directory: str | Path, *, verify: bool = True) -> Run:
+def load_run(directory: str | Path, *, verify: bool = True, history_length: int | None = None) -> Run:
     """Loads a trained run.
 
     Args:
         directory: of the run.
         verify: see `finished_checkpoint`.
+        history_length: let targets see at most so many of the behaviours that the run's own settings show them.
 
     Raises:
         ConfigError: the directory is not a run, training has not ended, or a file of it is damaged.
@@ -323,6 +324,9 @@ def load_run(directory: str | Path, *, verify: bool = True) -> Run:
     root = Path(directory)
     checkpoint, info = finished_checkpoint(root, verify=verify), load_info(root)
     config = load_run_config(root)
+    if history_length is not None:
+        shown = {n: min(history_length, getattr(config.model, n)) for n in ("history_length", "short_term_length")}
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, **shown))
     model, ids = build_model(root, config, info)
     tf.train.Checkpoint(model=model).restore(checkpoint).expect_partial().assert_existing_objects_matched()
     return Run(root, config, info, model, ids)

@@ -13,6 +13,7 @@ from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.files import write_json
 from twin_tf.core.keras_api import tf
+from twin_tf.evaluation.yardsticks import compute_yardsticks
 from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
@@ -63,8 +64,9 @@ def train_model(
 
     Returns:
         What `report.json` holds: seconds, examples per second, losses and overlap of each epoch, the metrics of each
-        evaluation on the valid split, `kept`: which weights the run hands on, and `tables`: how far each embedding
-        table has moved and what it is worth, see `twin_tf.training.table_movement`.
+        evaluation on the valid split, `kept`: which weights the run hands on, `tables`: how far each embedding
+        table has moved and what it is worth, see `twin_tf.training.table_movement`, and `yardsticks`: what needs no
+        network on the same validation records, see `twin_tf.evaluation.yardsticks`.
 
     Raises:
         ConfigError: bad prepared data, a run directory that holds anything else or is in use, a schema that differs
@@ -136,6 +138,7 @@ def _train(
                 earlier = None if plan is None else EarlierWeights(plan, model, trainer.optimizer)
                 tables = measure_tables(trainer, manifest, fit.evaluator, fit.progress.records, earlier)
                 report["tables"] = tables
+                report["yardsticks"] = _yardsticks(manifest, config)
                 log.tables(report["kept"]["steps"], tables)
                 for sentence in worthless_tables(tables):
                     print(f"warning: {sentence}", file=sys.stderr)
@@ -156,6 +159,14 @@ def _train(
             ),
         )
     return report
+
+
+def _yardsticks(manifest: Manifest, config: Config) -> dict[str, Any]:
+    """The cheap yardsticks on the validation records that the model was evaluated on; none without such."""
+    if not any(shard.targets for shard in manifest.splits.get("valid", ())):
+        return {}
+    found = compute_yardsticks(manifest, "valid", limit=config.training.validation_records)
+    return {key: yardstick.to_plain() for key, yardstick in found.items()}
 
 
 def _check_validation(manifest: Manifest, config: Config) -> None:

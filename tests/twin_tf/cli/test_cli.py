@@ -142,6 +142,8 @@ def test_bad_settings_are_one_sentence(arguments, words, prepared, tmp_path):
         (("evaluate", "--run", "{tmp}", "--prepared", "{prepared}"), 2, "is not a run: it has no run.json"),
         (("evaluate", "--run", "{run}", "--prepared", "{tmp}"), 2, "is not prepared data: it has no manifest.json"),
         (("evaluate", "--run", "{run}", "--prepared", "x", "--split", "tset"), 2, "'tset' is not one of"),
+        (("evaluate", "--run", "{run}", "--prepared", "x", "--cut-history", "10,-1"), 2, "whole numbers from 1 on"),
+        (("evaluate", "--run", "{run}", "--prepared", "{prepared}", "--slice", "devise"), 2, "did you mean 'device'"),
         (("export", "--run", "{tmp}", "--output", "{tmp}/model"), 2, "is not a run: it has no run.json"),
         (("export", "--run", "{run}", "--output", "{model}"), 2, "exists and is not empty; name a new directory or"),
         (("publish", "{tmp}", "--base-path", "{tmp}/serving"), 1, "is no model directory: it holds no"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.twin_tf.small_run import decode
-from twin_tf.evaluation.counting_baseline import _counts, evaluate_counting
+from twin_tf.evaluation.counting_baseline import count_behaviours
 from twin_tf.evaluation.metrics import compute_metrics
 from twin_tf.records.input_pipeline import load_item_features
 
@@ -23,18 +23,13 @@ def test_counting_is_the_formula_over_the_latest_behaviours(manifest, prepared, 
             scores.append(sum(past == item) + 0.1 * (np.mean(same_topic) if same_topic else 0.0))
             labels.append(label)
             users.append(record["user/id"])
-    expected, found = compute_metrics(labels, scores, users), evaluate_counting(manifest, "test", "topic", window)
+    expected = compute_metrics(labels, scores, users)
+    found = count_behaviours(manifest, "test", "topic", (window,))[window].metrics
     assert (found.targets, found.users) == (expected.targets, expected.users)
     assert found.auc == pytest.approx(expected.auc, abs=1e-12)
     assert found.gauc == pytest.approx(expected.gauc, abs=1e-12)
 
 
 def test_the_whole_history_counts_for_more_than_the_latest_behaviours(manifest):
-    shallow, deep = (evaluate_counting(manifest, "train", "topic", window) for window in (20, 400))
-    assert deep.auc > shallow.auc + 0.02
-
-
-def test_a_cluster_counts_as_the_behaviours_it_stands_for():
-    history, sizes = np.array([3, 4, 3], np.int32), np.array([2, 1, 5], np.int32)
-    starts, ends = np.array([0, 0, 1, 0, 0], np.int32), np.array([3, 1, 3, 2, 3], np.int32)
-    assert _counts(history, sizes, np.array([3, 3, 3, 4, 9], np.int32), starts, ends).tolist() == [7, 2, 5, 1, 0]
+    counted = count_behaviours(manifest, "train", "topic", (20, 400))
+    assert counted[400].metrics.auc > counted[20].metrics.auc + 0.02

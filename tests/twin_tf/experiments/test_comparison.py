@@ -13,6 +13,8 @@ from tests.twin_tf.recorded_steps import HALVED, Recorded
 from tests.twin_tf.small_run import small_config, small_data
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.evaluation.predictions import Predictions
+from twin_tf.evaluation.user_figures import UserFigures
 from twin_tf.experiments.comparison.measurements import Measurements
 from twin_tf.experiments.comparison.rates import Rates, at_the_edge, further, read_rates, shared_settings, untried
 from twin_tf.experiments.comparison.report import findings, paired, quality_rows, summary, write_comparison
@@ -42,8 +44,9 @@ def report_of(results: dict[str, list[dict[str, Any]]], **changes: Any) -> dict[
         "data": "toy", "trainings": 7, "targets": {"train": 10, "test": 5}, "seeds": [1, 2],
         "labels": {key: SYSTEMS[key].label for key in RESULTS},
         "ablations": ["twin_no_bias"], "results": results,
-        "counting": {"counting by kind, whole history": {"auc": 0.62, "gauc": 0.62},
-                     "counting by maker, whole history": {"auc": 0.61, "gauc": 0.61}},
+        "yardsticks": {"counting_kind": {"label": "counting by kind, whole history", "auc": 0.62, "gauc": 0.62,
+                                         "logloss": None},
+                       "item_rate": {"label": "item rate", "auc": 0.61, "gauc": 0.61, "logloss": 0.5}},
         "extras": {"twin": {**extra, "by_size": curve, "by_age": [{"age": 0, "share": 1.0}, {"age": 9, "share": 0.8}]},
                    "twin_no_bias": extra, "din": extra, "avg_pooling": {**extra, "by_size": None}},
         "history_length": 100, "records": 40, "epochs": 1, "seconds": 90.0, "commit": "abc", "machine": {"cpus": 2},
@@ -68,12 +71,34 @@ def test_means_and_paired_differences_over_the_seeds() -> None:
     assert paired(RESULTS["twin"], RESULTS["twin_no_bias"], "auc") == (pytest.approx(0.02), None)
 
 
+def test_differences_are_paired_by_seed_and_drawn_over_users(tmp_path: Path) -> None:
+    rng, user = np.random.default_rng(1), np.repeat(np.arange(40), 20)
+    label = rng.integers(0, 2, 800).astype(np.int8)
+    results: dict[str, list[dict[str, Any]]] = {"twin": [], "din": []}
+    for key, noise in (("twin", 0.5), ("din", 3.0)):
+        for seed in (1, 2):
+            predictions = Predictions(user, label, np.exp(label + noise * rng.normal(size=800)).astype(np.float32))
+            run = tmp_path / f"{key}-{seed}"
+            run.mkdir()
+            UserFigures.of(predictions).save(run, "test")
+            metrics = predictions.metrics.to_plain()
+            results[key].append(result(key, seed, 0.5, **{"gauc": metrics["gauc"], "run": str(run)}))
+    write_comparison(tmp_path, report_of(results, ablations=[], extras={}))
+    found = json.loads((tmp_path / "report.json").read_text())["paired"]
+    assert set(found) == {"din"} and found["din"]["n"] == 2
+    assert 0 < found["din"]["low"] < found["din"]["mean"] < found["din"]["high"]
+    write_comparison(tmp_path, report_of(RESULTS))
+    found = json.loads((tmp_path / "report.json").read_text())["paired"]
+    assert found["twin_no_bias"] == {"mean": pytest.approx(0.02), "std": None, "n": 1, "low": None, "high": None}
+
+
 def test_the_page_says_who_wins_and_who_stays_below_counting(tmp_path: Path) -> None:
     write_comparison(tmp_path, report_of(RESULTS))
     content = json.loads((tmp_path / "report.json").read_text())
     said = findings(content)
     assert said[0] == "AUC: TWIN 0.7050, +0.0550 against the best other system, DIN (± 0.0071 over 2 seeds)."
-    assert "counting by kind" in said[2] and "average pooling stay below it" in said[2] and "DIN" not in said[2]
+    assert "counting by kind" in said[2] and "average pooling do not beat it" in said[2] and "DIN" not in said[2]
+    assert len(said) == 3, "TWIN beats it"
     page = (tmp_path / "report.md").read_text()
     assert (
         "| DIN | 0.6500 ± 0.0141 | 0.6400 ± 0.0141 | 0.6000 ± 0.0000 | +0.0550 ± 0.0071 | 2 |" in page
@@ -84,11 +109,18 @@ def test_the_page_says_who_wins_and_who_stays_below_counting(tmp_path: Path) -> 
     assert all(f"({name}.png)" in page for name in shown)
     assert content["systems"]["twin"]["gauc_mean"] == pytest.approx(0.695)
     assert set(content["consistency"]) == {"twin"} and set(content["ablation"]) == {"twin_no_bias"}
-    assert [row[0] for row in quality_rows(content)][-2] == "counting by kind, whole history (no learning)"
+    assert quality_rows(content)[-2:] == [
+        ("counting by kind, whole history (no network)", "0.6200", "0.6200", "-", "-", "-"),
+        ("item rate (no network)", "0.6100", "0.6100", "0.5000", "-", "-"),
+    ]
+    content["yardsticks"]["item_rate"]["gauc"] = 0.7
+    assert findings(content)[-1] == (
+        "TWIN does not beat what needs no network: GAUC 0.6950 against 0.7000 of item rate."
+    )
 
 
 def test_a_comparison_that_has_just_begun_says_so(tmp_path: Path) -> None:
-    write_comparison(tmp_path, report_of({}, extras={}, counting={}))
+    write_comparison(tmp_path, report_of({}, extras={}, yardsticks={}))
     assert "Not finished (0 of 7 trainings done)" in (tmp_path / "report.md").read_text()
 
 
@@ -163,7 +195,7 @@ class Told(Comparison):
         self._steps = steps
         self._measurements = NoMeasurements(self._workdir, self._prepared, None, 1, True, steps, "")
 
-    def _counted(self, path: Path) -> dict[str, Any]:
+    def _yardsticks(self, path: Path) -> dict[str, Any]:
         return {}
 
 
@@ -274,12 +306,11 @@ def test_counting_goes_by_every_category_that_a_system_goes_by(tmp_path: Path) -
     systems = [own, *chosen_systems("sim_hard,twin")]
     comparison = Comparison(tmp_path, small_config(), str(root / "prepared"), systems, (1,), Rates())
     comparison._config.save(tmp_path / "config.yaml")
-    found = comparison._counted(tmp_path / "config.yaml")
-    assert [
-        f"counting by {kind}, {seen}" for kind in ("category", "topic") for seen in ("latest 100", "whole history")
-    ] == list(found)
-    assert len({metrics["gauc"] for metrics in found.values()}) == 4
-    assert comparison._counted(tmp_path / "config.yaml") == found
+    found = comparison._yardsticks(tmp_path / "config.yaml")
+    counted = [f"counting_{kind}{seen}" for kind in ("category", "topic") for seen in ("_latest_100", "")]
+    assert list(found) == ["item_rate", "item_user_rate", *counted, "trees"]
+    assert len({found[key]["gauc"] for key in counted}) == 4
+    assert comparison._yardsticks(tmp_path / "config.yaml") == found
 
 
 @pytest.mark.parametrize("text", ["", "0.5,", "1,1", "-1", "nan", "fast", "nothing.json", "0.5;1", "1/", "/1", "1/2/3"])

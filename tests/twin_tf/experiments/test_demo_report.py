@@ -27,7 +27,15 @@ REPORT = {
             "train_seconds": 30.0,
             "by_history_length": CLASSES[1:],
         },
-        "counting by topic, whole history": {"auc": 0.7, "gauc": 0.69, "logloss": 13.2},
+    },
+    "yardsticks": {
+        "counting_topic": {
+            "label": "counting by topic, whole history",
+            "auc": 0.7,
+            "gauc": 0.69,
+            "logloss": None,
+            "targets": 9,
+        },
     },
     "figures": [{"name": "p99_ms", "value": 12.3456789, "unit": "ms", "how": "1,000 calls"}],
     "steps": [
@@ -115,7 +123,7 @@ def test_every_plot_is_a_picture_of_readable_size(workdir, plot):
 
 
 def test_log_loss_and_seconds_mean_nothing_for_counting():
-    rows = quality_table(REPORT["systems"])
+    rows = quality_table(REPORT["systems"], REPORT["yardsticks"])
     assert rows[1] == ("DIN (latest 100)", "0.6000", "0.5900", "0.5000", "30")
     assert rows[2][3:] == ("-", "-")
 

@@ -20,9 +20,9 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.digests import DamagedFileError, UncheckedFilesWarning
 from twin_tf.core.errors import UserError
 from twin_tf.core.tfrecord import CorruptRecordError, digest_of_ends, frame, read_records
-from twin_tf.evaluation.counting_baseline import counting_baselines
 from twin_tf.evaluation.evaluate import evaluate_run
 from twin_tf.evaluation.nearest_items import nearest_items
+from twin_tf.evaluation.yardsticks import compute_yardsticks
 from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
@@ -106,7 +106,7 @@ def test_every_reader_of_records_names_the_shard(copy: Path, run: Path, tmp_path
         "test": (
             lambda: evaluate_run(run, copy),
             lambda: export_run(run, tmp_path / "out", copy),
-            lambda: counting_baselines(Manifest.load(copy), "author"),
+            lambda: compute_yardsticks(Manifest.load(copy), "test", ["author"]),
         ),
         "histories": (lambda: make_item_embeddings(copy, tmp_path / "out"), lambda: nearest_items(run, copy)),
     }

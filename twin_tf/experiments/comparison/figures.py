@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twin_tf.core.plots import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
-from twin_tf.evaluation.counting_baseline import WHOLE
+from twin_tf.evaluation.verdicts import best_yardstick
 from twin_tf.experiments.comparison.systems import SYSTEMS
 
 JsonDict = Mapping[str, Any]
@@ -38,14 +38,15 @@ def _colour(key: str) -> str:
     return COLOURS[0] if key == "twin" else "#000000"
 
 
-def quality(results: Results, labels: Mapping[str, str], counting: Mapping[str, JsonDict]) -> bytes:
-    """AUC and GAUC of every system, the best GAUC on top, and the better counting over the whole history."""
+def quality(results: Results, labels: Mapping[str, str], yardsticks: Mapping[str, JsonDict]) -> bytes:
+    """AUC and GAUC of every system, the best GAUC on top, and the best of what needs no network as a line."""
     systems = [
         Quality(labels[k], [r["auc"] for r in found], [r["gauc"] for r in found]) for k, found in results.items()
     ]
     systems.sort(key=lambda system: -statistics.fmean(system.gauc))
-    counted = [metrics["gauc"] for label, metrics in counting.items() if WHOLE in label]
-    return quality_bars(systems, "Which search finds what clicks depend on", max(counted, default=None))
+    best = best_yardstick(yardsticks, "gauc")
+    line = None if best is None else (str(yardsticks[best]["label"]), float(yardsticks[best]["gauc"]))
+    return quality_bars(systems, "AUC and GAUC of every system on the test split", line)
 
 
 def _mean_gauc(found: Sequence[JsonDict]) -> float:
@@ -57,7 +58,7 @@ def by_length(results: Results, labels: Mapping[str, str]) -> bytes:
     others = sorted((k for k in results if k not in NAMED), key=lambda k: -_mean_gauc(results[k]))
     keys = [key for key in results if key in (*NAMED, *others[:BEST])]
     lines = [Line(labels[key], [r["by_history_length"] for r in results[key]], _colour(key)) for key in keys]
-    return length_lines(lines, "What a longer history is worth to each system")
+    return length_lines(lines, "GAUC of users with short and with long histories")
 
 
 def consistency(curves: Mapping[str, Sequence[JsonDict]], labels: Mapping[str, str]) -> bytes:

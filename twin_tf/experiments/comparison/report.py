@@ -1,7 +1,7 @@
 """What people read after a comparison: `report.md` and its figures; programs read `report.json`.
 
-`report.json` holds `systems.<key>.{auc,gauc,logloss}_{mean,std}`, `consistency.<key>`, `length.<key>`, `ablation.<key>`
-and everything they were computed from.
+`report.json` holds `systems.<key>.{auc,gauc,logloss}_{mean,std}`, `paired.<key>`, `yardsticks.<key>`,
+`consistency.<key>`, `length.<key>`, `ablation.<key>` and everything they were computed from.
 """
 
 import json
@@ -12,7 +12,8 @@ from typing import Any
 
 from twin_tf.core.markdown import plain, table
 from twin_tf.core.result_cache import unused_section
-from twin_tf.evaluation.counting_baseline import WHOLE
+from twin_tf.evaluation.user_figures import UserFigures, gauc_difference
+from twin_tf.evaluation.verdicts import best_yardstick, not_beaten
 from twin_tf.experiments.comparison import figures
 from twin_tf.experiments.comparison.rates import at_the_edge, rate_rows
 
@@ -38,6 +39,26 @@ def paired(mine: Sequence[Plain], theirs: Sequence[Plain], metric: str) -> tuple
     return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None
 
 
+def paired_gauc(mine: Sequence[Plain], theirs: Sequence[Plain]) -> dict[str, Any]:
+    """GAUC of the first less that of the second over the seeds that both have.
+
+    Returns:
+        `mean`, `std` (None for a single seed), `n`, and `low` and `high`: 95 % by bootstrap over users, None where an
+        evaluation did not keep its users' figures.
+    """
+    mean, deviation = paired(mine, theirs, "gauc")
+    other = {result["seed"]: result for result in theirs}
+    both = [(result, other[result["seed"]]) for result in mine if result["seed"] in other]
+    kept = [[_users(one) for one in pair] for pair in both]
+    pairs = [(first, second) for first, second in kept if first is not None and second is not None]
+    low, high = (gauc_difference(pairs) if len(pairs) == len(both) else None) or (None, None)
+    return {"mean": mean, "std": deviation, "n": len(both), "low": low, "high": high}
+
+
+def _users(result: Plain) -> UserFigures | None:
+    return UserFigures.load(Path(result["run"]), "test") if "run" in result else None
+
+
 def write_comparison(workdir: Path, report: Plain) -> None:
     """Writes `report.json`, `report.md` and the figures, of what there is so far."""
     results, extras, labels = report["results"], report["extras"], report["labels"]
@@ -45,12 +66,17 @@ def write_comparison(workdir: Path, report: Plain) -> None:
     content = {
         **report,
         "systems": {key: summary(found) for key, found in results.items()},
+        "paired": {
+            key: paired_gauc(results["twin"], found)
+            for key, found in results.items()
+            if key != "twin" and found and results.get("twin")
+        },
         "consistency": {key: extra["by_size"] for key, extra in extras.items() if extra.get("by_size")},
         "length": {key: _by_length(found) for key, found in results.items()},
         "ablation": {key: _ablated(results, key) for key in report["ablations"] if key in results},
         "ground_truth": {key: extra["ground_truth"] for key, extra in extras.items() if extra.get("ground_truth")},
     }
-    drawn = {"quality.png": figures.quality(main, labels, report["counting"])} if main else {}
+    drawn = {"quality.png": figures.quality(main, labels, report["yardsticks"])} if main else {}
     if "twin" in main:
         drawn["history_length.png"] = figures.by_length(main, labels)
     if content["consistency"]:
@@ -92,7 +118,7 @@ def _by_length(results: Sequence[Plain]) -> list[dict[str, Any]]:
 
 
 def quality_rows(report: Plain) -> list[tuple[str, ...]]:
-    """Rows of (system, AUC, GAUC, log loss, TWIN's lead in GAUC, seeds), the counting baseline at the end."""
+    """Rows of (system, AUC, GAUC, log loss, TWIN's lead in GAUC, seeds), the yardsticks at the end."""
     rows = []
     twin = report["results"].get("twin", ())
     for key, found in report["results"].items():
@@ -101,8 +127,9 @@ def quality_rows(report: Plain) -> list[tuple[str, ...]]:
             cells = [_spread(means[f"{metric}_mean"], means[f"{metric}_std"]) for metric in METRICS]
             lead = "-" if key == "twin" or not twin else _spread(*paired(twin, found, "gauc"), sign="+")
             rows.append((report["labels"][key], *cells, lead, str(len(found))))
-    for label, metrics in report["counting"].items():
-        rows.append((f"{label} (no learning)", f"{metrics['auc']:.4f}", f"{metrics['gauc']:.4f}", "-", "-", "-"))
+    for found in report["yardsticks"].values():
+        cells = ["-" if found[metric] is None else f"{found[metric]:.4f}" for metric in METRICS]
+        rows.append((f"{found['label']} (no network)", *cells, "-", "-"))
     return rows
 
 
@@ -127,12 +154,17 @@ def findings(report: Plain) -> list[str]:
         lines.append(
             f"{metric.upper()}: TWIN {mine:.4f}, {difference:+.4f} against the best other system, {labels[best]}{over}."
         )
-    whole = {label: found for label, found in report["counting"].items() if WHOLE in label}
-    if whole:
-        best, counted = max(whole.items(), key=lambda one: one[1]["gauc"])
-        below = [labels[key] for key in results if report["systems"][key]["gauc_mean"] < counted["gauc"]]
-        beaten = f"{', '.join(below)} stay below it" if below else "every system is above it"
-        lines.append(f"Without learning, {best} reaches GAUC {counted['gauc']:.4f}: {beaten}.")
+    best = best_yardstick(report["yardsticks"], "gauc")
+    if best is not None:
+        other = report["yardsticks"][best]
+        below = [labels[key] for key in results if report["systems"][key]["gauc_mean"] <= other["gauc"]]
+        beaten = f"{', '.join(below)} do not beat it" if below else "every system is above it"
+        lines.append(
+            f"The best of what needs no network, {other['label']}, reaches GAUC {other['gauc']:.4f}: {beaten}."
+        )
+        means = {metric: report["systems"]["twin"][f"{metric}_mean"] for metric in ("auc", "gauc")}
+        lost = not_beaten(means, report["yardsticks"], "TWIN")
+        lines += [] if lost is None else [f"{lost}."]
     return lines
 
 

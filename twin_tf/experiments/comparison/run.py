@@ -152,7 +152,7 @@ class Comparison:
             self._check(system, path)
         embeddings = self._embeddings()
         self._tune(path, embeddings)
-        counted = self._counted(path)
+        yardsticks = self._yardsticks(path)
 
         def runner(seed: int) -> ExperimentRunner:
             return self._runner(path, (seed,))
@@ -165,7 +165,7 @@ class Comparison:
         wanted += [(system, seed) for seed in self._seeds[1:] for system in mains]
         done = {(system.key, seed): runner(seed).cached(variant(system), self._prepared) for system, seed in wanted}
         results = self._results(done)
-        self._write(results, counted)
+        self._write(results, yardsticks)
         for (system, seed), found in self._at_once(
             lambda one: runner(one[1]).run(variant(one[0]), self._prepared), wanted
         ):
@@ -173,15 +173,15 @@ class Comparison:
                 raise ConfigError("nothing to compare: no user of the test split has targets of both labels")
             done[system.key, seed] = found
             results = self._results(done)
-            self._write(results, counted)
+            self._write(results, yardsticks)
         first = {system.key: results[system.key][0]["run"] for system in self._systems}
         measured = self._measurements
         list(self._at_once(lambda system: measured.look(system, first[system.key]), self._systems))
         served = list(self._at_once(lambda system: measured.serve(system, first[system.key]), self._systems))
         for system, model in served:  # timed, so one at a time
             measured.time(system, first[system.key], model)
-            self._write(results, counted)
-        return self._write(results, counted)
+            self._write(results, yardsticks)
+        return self._write(results, yardsticks)
 
     def _runner(self, path: Path, seeds: Sequence[int]) -> ExperimentRunner:
         return ExperimentRunner(self._workdir, str(path), seeds, self._steps, self._cache, verify=self._verify)
@@ -270,31 +270,30 @@ class Comparison:
             self._steps.once(name, made, lambda: self._steps.run(name, *asked), [output], "item-embeddings")
         return str(output)
 
-    def _counted(self, path: Path) -> dict[str, JsonDict]:
-        """The counting baseline by every category that any system goes by."""
+    def _yardsticks(self, path: Path) -> dict[str, JsonDict]:
+        """What needs no network; counting by every category that any system goes by."""
         configs = [load_config(path, self._variant(system, "", Factors()).overrides) for system in self._systems]
         categories = [config.model.searches.sim_hard.category for config in (self._config, *configs)]
-        counted: dict[str, JsonDict] = {}
-        known = self._manifest.schema.inherent_slices
-        for category in dict.fromkeys(name for name in categories if name is not None and name in known):
-            name = f"counting-by-{category}"
-            made = Provenance({"category": category}, self._digest, code_digest("twin_tf.evaluation.counting_baseline"))
-            found = self._cache.read(name, made)
-            if found is None:
-                from twin_tf.evaluation.counting_baseline import counting_baselines
+        from twin_tf.evaluation.yardsticks import compute_yardsticks, default_category
 
-                baselines = counting_baselines(self._manifest, category)
-                metrics = {label: metrics.to_plain() for label, metrics in baselines.values()}
-                found = self._cache.write(name, made, {"baselines": metrics})
-            counted |= found["baselines"]
-        return counted
+        schema = self._manifest.schema
+        known = list(dict.fromkeys(name for name in categories if name is not None and name in schema.inherent_slices))
+        known = known or [default_category(schema)]
+        made = Provenance({"categories": known}, self._digest, code_digest("twin_tf.evaluation.yardsticks"))
+        found = self._cache.read("yardsticks", made)
+        if found is None:
+            computed = compute_yardsticks(self._manifest, "test", known, trees=True)
+            plain = {key: yardstick.to_plain() for key, yardstick in computed.items()}
+            found = self._cache.write("yardsticks", made, {"yardsticks": plain})
+        yardsticks: dict[str, JsonDict] = found["yardsticks"]
+        return yardsticks
 
     def _rates_commit(self) -> str:
         """The commit whose code the rates were chosen by, if it was other code; else empty."""
         origin = self._rates.origin
         return str(origin["commit"]) if origin is not None and origin["code"] != code_digest(*CODE) else ""
 
-    def _write(self, results: Results, counted: dict[str, JsonDict]) -> JsonDict:
+    def _write(self, results: Results, yardsticks: dict[str, JsonDict]) -> JsonDict:
         first = {system: results[system.key][0]["run"] for system in self._systems if results[system.key]}
         extras = {system.key: self._measurements.of(system, run) for system, run in first.items()}
         targets = self._manifest.counts.targets
@@ -310,7 +309,7 @@ class Comparison:
             "labels": {system.key: system.label for system in self._systems},
             "ablations": [system.key for system in self._systems if system.ablation],
             "results": {key: found for key, found in results.items() if found},
-            "counting": counted,
+            "yardsticks": yardsticks,
             "extras": {key: extra for key, extra in extras.items() if extra is not None},
             "history_length": self._config.model.history_length,
             "epochs": self._config.training.epochs,
