@@ -15,10 +15,10 @@ import yaml
 from beam_pipelines.cluster_histories import cluster_histories, cluster_text, main
 from export.saved_model.exporter import export_run
 from tests.beam_pipelines.examples.test_build_examples import digest
+from tests.twin_tf.built_once import shared_root
 from tests.twin_tf.small_run import (
     decode,
     read_json,
-    shared_root,
     sign_run,
     small_config,
     small_data,
