@@ -176,6 +176,7 @@ def train(
     help="Score the same targets with their histories cut to so many behaviours; one more pass each.",
 )
 @click.option("--yardsticks/--no-yardsticks", default=True, help="Set what needs no network beside the run.")
+@click.option("--users", default=3, show_default=True, help="Show what the search retrieves for so many users.")
 @verify_option
 @json_option
 def evaluate(
@@ -186,6 +187,7 @@ def evaluate(
     slices: tuple[str, ...],
     cut_history: str,
     yardsticks: bool,
+    users: int,
     verify: bool,
     as_json: bool,
 ) -> None:
@@ -196,7 +198,8 @@ def evaluate(
     twin-tf evaluate --run tuesday-run --against monday-run --prepared prepared
     twin-tf evaluate --run run --prepared prepared --slice device --cut-history 10,50,200,1000
 
-    Beside the table it writes evaluation-SPLIT.json, and its slices and its reliability as CSV, into the run.
+    Beside the table it writes into the run evaluation-SPLIT.json, its slices and its reliability as CSV, and
+    retrieved-SPLIT.md: what the search retrieves for some users.
     """
     from twin_tf.evaluation.evaluate import evaluate_run
     from twin_tf.evaluation.evaluation_text import evaluation_text
@@ -213,6 +216,7 @@ def evaluate(
         slices=slices,
         histories=[int(part) for part in histories],
         yardsticks=yardsticks,
+        users=users,
     )
     show(result, as_json, evaluation_text(result))
 

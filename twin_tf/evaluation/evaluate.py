@@ -13,6 +13,8 @@ from twin_tf.core.files import write_whole
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.core.progress import progress_bar
 from twin_tf.evaluation.judged import Judged
+from twin_tf.evaluation.retrieved import retrieved_behaviours
+from twin_tf.evaluation.retrieved_page import write_retrieved
 from twin_tf.evaluation.slice_values import check_slices, value_name
 from twin_tf.evaluation.sliced_evaluation import HISTORY, ITEM, Evaluation, Scored
 from twin_tf.evaluation.slices import as_csv, reliability, slices_csv, worst_slices
@@ -115,6 +117,7 @@ def evaluate_run(
     slices: Sequence[str] = (),
     histories: Sequence[int] = (),
     yardsticks: bool = True,
+    users: int = 3,
 ) -> dict[str, Any]:
     """Evaluates a trained run on prepared data and writes `evaluation-<split>.json` and its CSV tables into the run.
 
@@ -130,11 +133,13 @@ def evaluate_run(
         slices: context and user features to slice by, beside history length, item, user and day.
         histories: what to cut the history of every target to, one pass of scoring each, to see what more is worth.
         yardsticks: compute what needs no network too, from the data's training part and strictly earlier events.
+        users: how many users' retrieved behaviours are shown, on the page `retrieved-<split>.md` with figures.
 
     Returns:
         The file's content: `metrics`, `intervals`, `requests`, `by_history_length`, `slices`, `worst_slices`,
         `reliability`, `by_item` (null where the run does not say which items it was trained on), and what was asked
-        for: `yardsticks` and `not_beaten`, `against`, `history_worth`. Intervals are 95 % by bootstrap over users.
+        for: `yardsticks` and `not_beaten`, `against`, `history_worth`, `retrieved`. Intervals are 95 % by bootstrap
+        over users.
 
     Raises:
         ConfigError: not a finished run, data that do not go with it, an empty split, or no such feature.
@@ -164,6 +169,9 @@ def evaluate_run(
     if yardsticks:
         result["yardsticks"] = _yardsticks(loaded, manifest, split, judged)
         result["not_beaten"] = not_beaten(result["metrics"], result["yardsticks"])
+    if users:
+        with corrupt_records_named(manifest):
+            result["retrieved"] = retrieved_behaviours(loaded, manifest, split, users)
     with corrupt_records_named(manifest):
         if against is not None:
             other = scored(load_run(against, verify=verify))
@@ -177,6 +185,7 @@ def evaluate_run(
                 worth.append(_cut(length, Judged.of(cut.predictions), judged))
             result["history_worth"] = [*worth, _cut(None, judged, judged)]
     _write(Path(run), split, result)
+    write_retrieved(Path(run), split, result.get("retrieved"), manifest.schema.events.time)
     UserFigures.of(evaluation.predictions).save(Path(run), split)
     return result
 

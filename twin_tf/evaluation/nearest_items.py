@@ -1,23 +1,21 @@
 """What a run has learned about items, for a look: well-known items and those whose embeddings are nearest.
 
-Items are named by the values of their inherent features that are text, such as a category or a brand. Of several items
-of one name the nearest alone is shown, and none of the name of the item itself: that its own kind is near says little.
+Items have the names of `item_names`. Of several items of one name the nearest alone is shown, and none of the name of
+the item itself: that its own kind is near says little.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.files import JsonDict
 from twin_tf.core.keras_api import tf
-from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.evaluation.item_names import item_names
 from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.records import format as records
 from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest
-from twin_tf.records.input_pipeline import load_item_features
 from twin_tf.records.packing import unpack
 from twin_tf.runs.run import load_run
 
@@ -53,7 +51,7 @@ def nearest_items(
         count = _behaviours(manifest, len(loaded.item_ids))
     known = np.flatnonzero(count >= FEWEST)
     known = known[np.argsort(-count[known], kind="stable")]
-    names = _names(loaded.directory, known)
+    names = item_names(loaded.directory, known)
     vectors = loaded.model.item_embedding(tf.constant(known, tf.int32)).numpy()
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     shown: list[JsonDict] = []
@@ -89,23 +87,6 @@ def _behaviours(manifest: Manifest, items: int) -> npt.NDArray[np.int64]:
         count += np.bincount(rows[rows < items], minlength=items)
     count[:FIRST_KNOWN] = 0
     return count
-
-
-def _names(run: Path, rows: npt.NDArray[np.int64]) -> list[str]:
-    """The values of the items' text features, in the order of the schema, a slash between."""
-    encoder = FeatureEncoder.load(run)
-    schema = encoder.schema
-    features, ids = load_item_features(run, schema)
-    texts: list[list[str]] = [[] for _ in rows]
-    for feature in schema.inherent:
-        if feature.encoding_or_fail.kind != "vocabulary" or feature.type == "int":
-            continue
-        values: list[Any] = encoder.fitted[feature.name]
-        column = features[rows, schema.inherent_slices[feature.name].start]
-        for text, index in zip(texts, column.tolist(), strict=True):
-            if index >= FIRST_KNOWN and str(values[index - FIRST_KNOWN]) not in text:
-                text.append(str(values[index - FIRST_KNOWN]))
-    return [" / ".join(text) or f"item {ids[row]}" for text, row in zip(texts, rows, strict=True)]
 
 
 def _cosine_quantile(vectors: Floats, share: float) -> float | None:
