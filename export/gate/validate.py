@@ -8,14 +8,14 @@ size; no XLA-only function; only operations of the stock server image; a server 
 loads in the C++ runtime; exactly the contract's signatures; versions as its files say; `self_check` passes; the warm-up
 requests pass; enough probes; served probabilities equal the trainer's on the probes; the other signatures too, and over
 values of every table; every item is found in its row, and lies where it was exported; every number of the weights is
-finite; and, where a base path is named, the contract is that of the version published last, and the AUC not below its.
+finite; where an evaluation against another run is named, it does not show the model to be worse; and, where a base path
+is named, the contract is that of the version published last, and the AUC not below its.
 What is not as it was exported is not loaded.
 
 A check that cannot be made fails, unless it is allowed by name: `--allow-unchecked auc`.
 """
 
 import dataclasses
-import functools
 import json
 import sys
 import zipfile
@@ -35,15 +35,15 @@ from export.contract.tensors import Array
 from export.gate import auc_check
 from export.gate.answer_checks import check_catalogue, check_lookup, check_probes, check_values, check_weights
 from export.gate.check import Check, first_faults
+from export.gate.evaluation_check import check_evaluation
+from export.gate.limits import Limits, limit_options
 from export.gate.op_allowlist import operation_names, refused_operations
 from export.gate.provenance import (
-    SERVER_VERSION,
     check_content,
     check_contract,
     check_served_digests,
     check_server,
     check_versions,
-    release,
 )
 from export.gate.signature_check import check_signatures
 from export.protos import graph_pb2
@@ -52,13 +52,8 @@ from export.session.served_scores import served_scores
 from twin_tf.features.schema import FeatureSchema, load_schema
 
 SCHEMA_FILE = f"{EXTRA}/schema.yaml"
-TOLERANCE = 1e-5
-MAX_BYTES = 64 << 30
-"""Default budget of a directory: about what a server with 64 GB holds of one version while it swaps two."""
 GRAPH_LIMIT = 2 << 30
 """No protocol buffer may be larger: a graph that is must hold a table as a constant."""
-CAN_BE_UNCHECKED = ("server", "contract", "auc")
-"""Checks that need something which may be missing, and so can be allowed to be left out."""
 _XLA = "_XlaMustCompile"
 _DAMAGED = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
 """What a file raises whose content is not what it should be."""
@@ -79,46 +74,6 @@ class ValidationReport:
     def to_plain(self) -> dict[str, Any]:
         """For JSON."""
         return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What the gate tolerates.
-
-    Attributes:
-        tolerance: the largest difference between a served probability and the trainer's.
-        max_bytes: the largest size of the directory.
-        auc_epsilon: how far the AUC may fall below that of the version published last; a loss of up to 0.01 that
-            chance explains passes too, see `auc_check.Comparison.worse`.
-        server_version: the release of TensorFlow that serves it.
-        allow_new_contract: another contract than the published version's passes; the AUC is not compared then.
-        allow_unchecked: checks by name that pass although they cannot be made.
-    """
-
-    tolerance: float = TOLERANCE
-    max_bytes: int = MAX_BYTES
-    auc_epsilon: float = auc_check.EPSILON
-    server_version: str = SERVER_VERSION
-    allow_new_contract: bool = False
-    allow_unchecked: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        release(self.server_version)  # raises what is none
-        unknown = sorted(set(self.allow_unchecked) - set(CAN_BE_UNCHECKED))
-        if unknown:
-            raise ValueError(f"allow_unchecked names {unknown[0]!r}; it takes {', '.join(CAN_BE_UNCHECKED)}")
-
-    def as_arguments(self) -> list[str]:
-        """The options of `python -m export.gate.validate` that mean the same."""
-        arguments = []
-        for field in dataclasses.fields(self):
-            option, value = f"--{field.name.replace('_', '-')}", getattr(self, field.name)
-            if isinstance(value, bool):
-                arguments += [option] if value else []
-            else:
-                values = value if isinstance(value, tuple) else (value,)
-                arguments += [part for one in values for part in (option, str(one))]
-        return arguments
 
 
 def validate(
@@ -178,6 +133,8 @@ class _Gate:
         # The new one is unloaded: never two models in memory.
         self._try("catalogue", lambda: check_catalogue(directory))
         self._try("weights", lambda: check_weights(directory))
+        if (evaluation := limits.evaluation) is not None:
+            self._try("evaluation", lambda: check_evaluation(directory, Path(evaluation), base_path))
         if base_path is not None:
             self._check_against(base_path, answers)
 
@@ -354,29 +311,6 @@ def as_lines(report: ValidationReport) -> str:
         f"{'skip' if check.ok and check.unchecked else words[check.ok]}  {check.name:<16}{check.detail}"
         for check in report.checks
     )
-
-
-def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the fields of `Limits` as options; the command gets them as `limits`."""
-
-    @functools.wraps(command)
-    def with_limits(*args: Any, **options: Any) -> Any:
-        given = {field.name: options.pop(field.name) for field in dataclasses.fields(Limits)}
-        return command(*args, limits=Limits(**given), **options)
-
-    wrapped: Callable[..., Any] = with_limits
-    for name, default, text in (
-        ("--server-version", SERVER_VERSION, "Release of TensorFlow that serves it."),
-        ("--auc-epsilon", auc_check.EPSILON, "How far the AUC may fall below the published version's."),
-        ("--max-bytes", MAX_BYTES, "Size budget of the directory."),
-        ("--tolerance", TOLERANCE, "Largest difference from the trainer's scores."),
-    ):
-        wrapped = click.option(name, default=default, show_default=True, help=text)(wrapped)
-    new = click.option("--allow-new-contract", is_flag=True, help="Let another contract than the published one pass.")
-    unchecked = click.option(
-        "--allow-unchecked", multiple=True, type=click.Choice(CAN_BE_UNCHECKED), help="Let it pass uncompared."
-    )
-    return new(unchecked(wrapped))
 
 
 @click.command()

@@ -28,7 +28,7 @@ from export.client.client import TwinClient
 from export.contract.errors import ServingError
 from export.contract.file_manifest import fault, has_manifest, write_manifest
 from export.contract.version_layout import version_numbers
-from export.gate.validate import Limits
+from export.gate.limits import Limits
 from export.publishing.rollbacks import forget, remember
 from export.publishing.version_store import (
     KEPT,

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from export.contract.file_manifest import EXPORT, EXTRA, fault, read_description
-from export.gate.validate import Limits
+from export.gate.limits import Limits
 from export.publishing.publisher import ServerCheck, publish_written
 from export.publishing.rollbacks import rolled_back
 from export.publishing.version_store import KEPT, PublishError, whole_versions

@@ -15,7 +15,7 @@ from twin_tf.cli.extras import require
 from twin_tf.cli.options import json_option, show, verify_option
 
 if TYPE_CHECKING:
-    from export.gate.validate import Limits
+    from export.gate.limits import Limits
     from export.publishing.publisher import ServerCheck
 
 KEEP = "Versions that stay, the new one included."
@@ -39,7 +39,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_limits(*args: Any, **options: Any) -> Any:
-        from export.gate.validate import Limits
+        from export.gate.limits import Limits
 
         given = {field.name: options.pop(field.name) for field in dataclasses.fields(Limits)}
         return command(*args, limits=Limits(**{k: v for k, v in given.items() if v is not None}), **options)
@@ -50,6 +50,7 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--max-bytes", int, "Size budget of the directory.  [default: 64 GiB]"),
         ("--tolerance", float, "Largest difference from the trainer's scores.  [default: 1e-5]"),
         ("--server-version", str, "Release of TensorFlow that serves it.  [default: 2.20.0]"),
+        ("--evaluation", str, "Refuse what this file of `twin-tf evaluate --against` shows to be worse."),
     ):
         wrapped = click.option(name, type=kind, help=text)(wrapped)
     new = click.option("--allow-new-contract", is_flag=True, help=NEW_CONTRACT)

@@ -136,10 +136,10 @@ def evaluate_run(
         users: how many users' retrieved behaviours are shown, on the page `retrieved-<split>.md` with figures.
 
     Returns:
-        The file's content: `metrics`, `intervals`, `requests`, `by_history_length`, `slices`, `worst_slices`,
-        `reliability`, `by_item` (null where the run does not say which items it was trained on), and what was asked
-        for: `yardsticks` and `not_beaten`, `against`, `history_worth`, `retrieved`. Intervals are 95 % by bootstrap
-        over users.
+        The file's content: `weights_version`, `metrics`, `intervals`, `requests`, `by_history_length`, `slices`,
+        `worst_slices`, `reliability`, `by_item` (null where the run does not say which items it was trained on), and
+        what was asked for: `yardsticks` and `not_beaten`, `against`, `history_worth`, `retrieved`. Intervals are 95 %
+        by bootstrap over users.
 
     Raises:
         ConfigError: not a finished run, data that do not go with it, an empty split, or no such feature.
@@ -157,6 +157,7 @@ def evaluate_run(
     assert judged.requests is not None
     result: dict[str, Any] = {
         "split": split,
+        "weights_version": loaded.info.weights_version,
         "metrics": evaluation.metrics.to_plain(),
         "intervals": judged.draws.intervals(),
         "requests": judged.requests.to_plain(),
@@ -174,9 +175,15 @@ def evaluate_run(
             result["retrieved"] = retrieved_behaviours(loaded, manifest, split, users)
     with corrupt_records_named(manifest):
         if against is not None:
-            other = scored(load_run(against, verify=verify))
+            earlier = load_run(against, verify=verify)
+            other = scored(earlier)
             theirs = Judged.of(other.predictions, other.time)
-            result["against"] = {"run": str(against), "metrics": other.metrics.to_plain(), "less": judged.less(theirs)}
+            result["against"] = {
+                "run": str(against),
+                "weights_version": earlier.info.weights_version,
+                "metrics": other.metrics.to_plain(),
+                "less": judged.less(theirs),
+            }
             result["against"]["sentence"] = against_sentence(str(against), result["against"]["less"])
         if histories:
             worth = []

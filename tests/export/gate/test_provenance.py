@@ -22,6 +22,7 @@ from export.contract.file_manifest import MANIFEST, fault, write_manifest
 from export.contract.probe_file import load_probe_file
 from export.contract.sweep_file import load_sweep
 from export.gate.answer_checks import check_catalogue, check_lookup, check_probes, check_values, check_weights
+from export.gate.limits import Limits
 from export.gate.provenance import (
     SERVER_VERSION,
     check_content,
@@ -29,7 +30,6 @@ from export.gate.provenance import (
     check_server,
     check_versions,
 )
-from export.gate.validate import Limits
 from export.local_server.server import start_local_server
 from export.local_server.version_manager import VersionManager
 from export.protos import graph_pb2

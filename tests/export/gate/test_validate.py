@@ -32,7 +32,8 @@ def gate(directory, *options):
 
 MANY = """
 import json, sys
-from export.gate.validate import Limits, validate
+from export.gate.limits import Limits
+from export.gate.validate import validate
 for directory, base, limits in json.loads(sys.argv[1]):
     report = validate(directory, base_path=base, limits=Limits(**limits))
     print(json.dumps(report.to_plain()))

@@ -16,7 +16,7 @@ from export.client.client import TwinClient
 from export.contract.errors import ServingError
 from export.contract.file_manifest import MANIFEST, fault
 from export.contract.version_layout import version_numbers
-from export.gate.validate import Limits
+from export.gate.limits import Limits
 from export.local_server.server import start_local_server
 from export.publishing.publisher import PublishError, ServerCheck, publish, refusal, roll_back
 from export.publishing.version_store import hidden_numbers

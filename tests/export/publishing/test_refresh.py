@@ -21,8 +21,8 @@ from beam_pipelines.project_items import project_items
 from export.contract.file_manifest import fault, write_manifest
 from export.contract.probe_file import load_probe_file
 from export.contract.version_layout import version_numbers
+from export.gate.limits import Limits
 from export.gate.provenance import check_content
-from export.gate.validate import Limits
 from export.publishing.publisher import PublishError, roll_back
 from export.publishing.refresh import refresh
 from export.publishing.version_store import whole_versions
