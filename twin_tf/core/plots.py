@@ -238,7 +238,7 @@ def length_lines(lines: Sequence[Line], title: str, fewest: int = 0) -> Figure |
     label_ends(axes, [(line.label, line.colour, x, y) for line, x, y in ends])
     axes.set_xticks(range(len(classes)), [_class_tick(row) for row in classes], fontsize=9)
     axes.set_xlabel("behaviours before the target (targets in the class)")
-    axes.set_ylabel("GAUC")
+    axes.set_ylabel("GAUC, ± 2 standard errors over users" if axes.collections else "GAUC")
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(axis="y", alpha=0.3)
     return figure

@@ -83,6 +83,7 @@ def test_lines_are_named_where_they_end_and_have_whiskers_of_two_errors() -> Non
     (bars,) = figure.axes[0].containers[0].lines[2]
     ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
     assert ends == [pytest.approx([0.56, 0.64]), pytest.approx([0.68, 0.72])]
+    assert figure.axes[0].get_ylabel() == "GAUC, ± 2 standard errors over users"
 
 
 @pytest.mark.parametrize("lines", [[], [Line("a", [[]], "k")], [Line("a", [[row(0, None, None)]], "k")]])
@@ -96,3 +97,4 @@ def test_small_classes_are_left_out() -> None:
     assert figure is not None and [label.get_text() for label in figure.axes[0].get_xticklabels()] == [
         "50\nor more\n(500)"
     ]
+    assert figure.axes[0].get_ylabel() == "GAUC"
