@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from twin_tf.core.markdown import table
-from twin_tf.core.plots import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
+from twin_tf.core.plots import COLOURS, Line, Quality, length_lines, new_figure, png, quality_dots
 
 Plain = Mapping[str, Any]
 
@@ -28,11 +30,16 @@ def write_lifelong_report(workdir: Path, report: Plain) -> None:
     """Writes `report.json`, `report.md` and the figures of those systems that are there."""
     (workdir / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     systems = report["systems"]
-    figures = {"quality.png": _quality(systems), "coverage.png": _coverage(systems), "groups.png": _groups(systems)}
+    drawn: dict[str, Figure | None] = {
+        "quality.png": _quality(systems),
+        "coverage.png": _coverage(systems),
+        "groups.png": _groups(systems),
+    }
     if any(name.startswith("v2_gamma") for name in systems):
-        figures["gamma.png"] = _gamma(systems)
-    for name, content in figures.items():
-        (workdir / name).write_bytes(content)
+        drawn["gamma.png"] = _gamma(systems)
+    figures = {name: figure for name, figure in drawn.items() if figure is not None}
+    for name, figure in figures.items():
+        (workdir / name).write_bytes(png(figure))
     (workdir / "report.md").write_text(_page(report, list(figures)), encoding="utf-8")
 
 
@@ -76,8 +83,7 @@ def _page(report: Plain, figures: Sequence[str]) -> str:
         "",
         "![Recall of the relevant behaviours](coverage.png)",
         "",
-        "![GAUC by the number of behaviours](groups.png)",
-        "",
+        *(["![GAUC by the number of behaviours](groups.png)", ""] if "groups.png" in figures else []),
     ]
     if "gamma.png" in figures:
         lines += ["![What the size of clusters changes](gamma.png)", ""]
@@ -113,12 +119,12 @@ def _findings(systems: Mapping[str, Sequence[Plain]], load: Plain) -> list[str]:
     return lines
 
 
-def _quality(systems: Mapping[str, Sequence[Plain]]) -> bytes:
-    shown = [Quality(r[0]["label"], [one["auc"] for one in r], [one["gauc"] for one in r]) for r in systems.values()]
-    return quality_bars(shown, "Simulated long lives: test split")
+def _quality(systems: Mapping[str, Sequence[Plain]]) -> Figure:
+    shown = [Quality(r[0]["label"], [one["gauc"] for one in r], [one["auc"] for one in r]) for r in systems.values()]
+    return quality_dots(shown, "Simulated long lives: GAUC and AUC on the test split")
 
 
-def _coverage(systems: Mapping[str, Sequence[Plain]]) -> bytes:
+def _coverage(systems: Mapping[str, Sequence[Plain]]) -> Figure:
     figure, axes = new_figure(height=0.9 + 0.5 * len(systems))
     names = list(systems)[::-1]
     values = [systems[name][0]["coverage"]["recall"] for name in names]
@@ -128,20 +134,20 @@ def _coverage(systems: Mapping[str, Sequence[Plain]]) -> bytes:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel("share of the target's relevant behaviours that are retrieved, alone or in a cluster")
     axes.set_title("Recall of the relevant behaviours by the 100 retrieved", loc="left")
-    return png(figure)
+    return figure
 
 
-def _groups(systems: Mapping[str, Sequence[Plain]]) -> bytes:
+def _groups(systems: Mapping[str, Sequence[Plain]]) -> Figure | None:
     looks = zip((COLOURS[1], COLOURS[0], COLOURS[2], COLOURS[3]), ("o-", "s-", "s--", "^:"), strict=True)
     lines = [
         Line(systems[name][0]["label"], [one["by_history_length"] for one in systems[name]], colour, style)
         for name, (colour, style) in zip(CHOSEN, looks, strict=True)
         if name in systems
     ]
-    return length_lines(lines, "What a longer life is worth to each system", FEWEST)
+    return length_lines(lines, "GAUC by history length; each class holds other targets, mostly of other users", FEWEST)
 
 
-def _gamma(systems: Mapping[str, Sequence[Plain]]) -> bytes:
+def _gamma(systems: Mapping[str, Sequence[Plain]]) -> Figure:
     figure, axes = new_figure()
     swept = {results[0]["gamma"]: results for name, results in systems.items() if name.startswith("v2_gamma")}
     gammas = sorted(swept)
@@ -158,4 +164,4 @@ def _gamma(systems: Mapping[str, Sequence[Plain]]) -> bytes:
     axes.set_title("What the size of clusters changes", loc="left")
     axes.grid(axis="y", alpha=0.3)
     axes.legend(frameon=False, fontsize=9)
-    return png(figure)
+    return figure

@@ -15,7 +15,7 @@ from tests.twin_tf.small_run import small_config, small_data
 
 pytestmark = pytest.mark.integration
 
-PICTURES = {"quality", "history_length", "consistency", "table_age", "ablations", "ground_truth"}
+PICTURES = {"quality", "paired", "history_length", "consistency", "table_age", "ablations", "ground_truth"}
 
 
 def begin(output: Path, jobs: int) -> "subprocess.Popen[str]":

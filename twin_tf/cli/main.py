@@ -275,8 +275,8 @@ def compare(
 
     from twin_tf.config import load_config
     from twin_tf.core.workdir import claimed_workdir
+    from twin_tf.experiments.comparison.page import findings
     from twin_tf.experiments.comparison.rates import read_rates
-    from twin_tf.experiments.comparison.report import findings
     from twin_tf.experiments.comparison.run import OWN, Comparison
     from twin_tf.experiments.comparison.systems import chosen_systems
     from twin_tf.experiments.shipped_data import prepare_shipped

@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from twin_tf.core.files import JsonDict, write_json, write_whole
 from twin_tf.core.markdown import plain, table
-from twin_tf.core.plots import COLOURS, Line, Quality, length_lines, new_figure, png, quality_bars
+from twin_tf.core.plots import COLOURS, MARKERS, Line, Quality, length_lines, new_figure, png, quality_dots
 from twin_tf.core.result_cache import unused_section
+from twin_tf.evaluation.slices import as_csv
 from twin_tf.evaluation.verdicts import best_yardstick, not_beaten
+from twin_tf.experiments.comparison.summaries import noise_text, paired_gauc
 from twin_tf.experiments.shipped_data import ShippedData
 from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.training.table_report import HEAD, table_rows, worthless_tables
@@ -54,6 +58,7 @@ def build_report(data: ShippedData, done: Done, commit: str, failed: JsonDict | 
         "load": {"data": data.config, **({} if twin is None else {"epochs": twin["epochs"]})},
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
         "systems": {system["label"]: system for system in done.systems.values()},
+        "paired": _leads(done.systems),
         "yardsticks": done.yardsticks,
         "findings": _findings(done),
         "figures": [dict(zip(("name", "value", "unit", "how"), row, strict=True)) for row in _figures(done)],
@@ -70,7 +75,7 @@ def _figures(done: Done) -> list[tuple[str, float, str, str]]:
     rows: list[tuple[str, float, str, str]] = []
     for metric in ("gauc", "auc"):
         for key in ("twin", "din"):
-            if key in done.systems:
+            if key in done.systems and done.systems[key][metric] is not None:
                 targets = f"{done.systems[key]['targets']:,} targets of the test split"
                 rows.append((f"{metric}_{key}", done.systems[key][metric], "", targets))
     if done.served is not None:
@@ -101,15 +106,23 @@ def _figures(done: Done) -> list[tuple[str, float, str, str]]:
     return rows
 
 
+def _leads(systems: Mapping[str, JsonDict]) -> JsonDict:
+    """GAUC of TWIN less that of each other system, with 95 % over users; of those that have a GAUC."""
+    known = {key: system for key, system in systems.items() if system["gauc"] is not None}
+    twin = known.pop("twin", None)
+    return {} if twin is None else {key: paired_gauc([twin], [other]) for key, other in known.items()}
+
+
 def _findings(done: Done) -> list[str]:
-    twin, din, paper = (done.systems.get(key) for key in ("twin", "din", "twin_plain"))
+    known = {key: system for key, system in done.systems.items() if None not in (system["auc"], system["gauc"])}
+    twin, din, paper = (known.get(key) for key in ("twin", "din", "twin_plain"))
     served = done.served
     lines = []
     if twin is not None and din is not None:
         lines.append(
             f"TWIN reaches AUC {twin['auc']:.4f} and GAUC {twin['gauc']:.4f} on the test split, "
             f"{twin['auc'] - din['auc']:+.4f} and {twin['gauc'] - din['gauc']:+.4f} against DIN, which sees the latest "
-            "100 behaviours."
+            f"100 behaviours{noise_text(_leads(known)['din'], ' (GAUC: {})')}."
         )
     best = best_yardstick(done.yardsticks, "gauc")
     if best is not None:
@@ -135,9 +148,9 @@ def _findings(done: Done) -> list[str]:
 
 
 def write_report(workdir: Path, report: Mapping[str, Any]) -> None:
-    """Writes `report.json`, `report.md`, `quality.png`, `history_length.png`, `latency.png` and `seconds.png`.
+    """Writes `report.json`, `report.md`, and figures as PNG with what they show as CSV: `FIGURES`.
 
-    A plot of something that is missing is not there either.
+    A figure of something that is missing is not there either.
 
     Args:
         workdir: where to.
@@ -145,20 +158,47 @@ def write_report(workdir: Path, report: Mapping[str, Any]) -> None:
     """
     write_json(workdir / "report.json", {key: value for key, value in report.items() if key != "latencies_ms"})
     systems, latencies, steps = report["systems"], report["latencies_ms"], report["steps"]
-    drawn = {
-        "quality.png": _quality(report) if systems else None,
-        "history_length.png": _history_length(report)
-        if any(s.get("by_history_length") for s in systems.values())
-        else None,
-        "latency.png": _latency(latencies) if latencies else None,
-        "seconds.png": _seconds(steps) if steps else None,
+    found = {
+        "quality": _quality(report) if systems else None,
+        "history_length": _history_length(report),
+        "latency": _latency(latencies) if latencies else None,
+        "seconds": _seconds(steps) if steps else None,
     }
-    for name, content in drawn.items():
-        if content is None:
-            (workdir / name).unlink(missing_ok=True)
+    drawn = {name: figure for name, figure in found.items() if figure is not None}
+    for name in FIGURES:
+        if name in drawn:
+            (workdir / f"{name}.png").write_bytes(png(drawn[name]))
+            write_whole(workdir / f"{name}.csv", as_csv(*_data(name, report)))
         else:
-            (workdir / name).write_bytes(content)
-    write_whole(workdir / "report.md", _markdown(report, {name for name, content in drawn.items() if content}))
+            for suffix in ("png", "csv"):
+                (workdir / f"{name}.{suffix}").unlink(missing_ok=True)
+    write_whole(workdir / "report.md", _markdown(report, {f"{name}.png" for name in drawn}))
+
+
+FIGURES = ("quality", "history_length", "latency", "seconds")
+"""Names of the PNG and CSV files."""
+
+
+def _data(name: str, report: Mapping[str, Any]) -> tuple[Sequence[str], list[Sequence[Any]]]:
+    """What a figure shows: the names of the columns, and rows."""
+    if name == "latency":
+        return ("ms",), [(taken,) for taken in report["latencies_ms"]]
+    if name == "seconds":
+        names = ("name", "seconds", "peak_rss_mb")
+        return names, [tuple(step[column] for column in names) for step in report["steps"]]
+    if name == "quality":
+        metrics = ("auc", "gauc", "logloss")
+        ends = [f"{metric}_{end}" for metric in metrics for end in ("low", "high")]
+        known = [*report["systems"].items(), *((found["label"], found) for found in report["yardsticks"].values())]
+        rows: list[Sequence[Any]] = []
+        for label, found in known:
+            intervals = found.get("intervals") or {}
+            bounds = [end for metric in metrics for end in intervals.get(metric) or (None, None)]
+            rows.append((label, *(found[metric] for metric in metrics), *bounds))
+        return ("system", *metrics, *ends), rows
+    columns = ("from", "to", "targets", "users", "auc", "gauc", "gauc_error")
+    classes = ((label, row) for label, found in report["systems"].items() for row in found.get("by_history_length", ()))
+    return ("system", *columns), [(label, *(row.get(column) for column in columns)) for label, row in classes]
 
 
 def quality_table(
@@ -181,10 +221,12 @@ def _markdown(report: Mapping[str, Any], drawn: set[str]) -> str:
         lines += [f"What is done is kept. To go on: `{failed['command']}`", ""]
     lines += [*report["findings"], ""]
     if report["systems"]:
-        lines += ["## Quality on the test split", "", *_picture(drawn, "quality.png", "AUC and GAUC of each system")]
+        lines += ["## Quality on the test split", "", *_picture(drawn, "quality.png", "GAUC and AUC of each system")]
+        lines += [_QUALITY, ""]
         rows = quality_table(report["systems"], report["yardsticks"])
         lines += table(("system", "AUC", "GAUC", "log loss", "training seconds"), rows)
         lines += ["", *_picture(drawn, "history_length.png", "GAUC by history length")]
+        lines += [_HISTORY_LENGTH, ""] if "history_length.png" in drawn else []
     if report["tables"]:
         lines += ["## What TWIN's tables learned", "", _TABLES, ""]
         lines += [*table(HEAD, table_rows(report["tables"])), ""]
@@ -209,6 +251,18 @@ def _markdown(report: Mapping[str, Any], drawn: set[str]) -> str:
     lines += unused_section(report["unused"])
     return "\n".join([*lines, f"Code: {report['commit']}.", ""])
 
+
+_QUALITY = (
+    "Shows: one training of each system, with the interval that the title names, and what needs no network from the "
+    "training part and strictly earlier events. Does not show: what another seed would give, or which of two systems "
+    "is better where their whiskers overlap (`twin-tf evaluate --against OTHER_RUN` does: systems share their users)."
+)
+
+_HISTORY_LENGTH = (
+    "Shows: which system is ahead within a class; whiskers are two standard errors over users. Does not show: what a "
+    "longer history is worth, for each class holds other targets, mostly of other users. For that the histories of the "
+    "same targets are cut: `twin-tf evaluate --cut-history 10,50,200`."
+)
 
 _TABLES = (
     "Moved: distance of a trained row from its random start, as a share of the rows' mean norm at the start. Worth: by "
@@ -242,34 +296,45 @@ def _picture(drawn: set[str], name: str, text: str) -> list[str]:
     return [f"![{text}]({name})", ""] if name in drawn else []
 
 
-def _quality(report: Mapping[str, Any]) -> bytes:
-    known = [(s["label"], s) for s in report["yardsticks"].values() if None not in (s["auc"], s["gauc"])]
-    named = [*report["systems"].items(), *known]
-    systems = [Quality(name, [s["auc"]], [s["gauc"]]) for name, s in named]
-    return quality_bars(systems, f"{report['title']}: test split")
+def _quality(report: Mapping[str, Any]) -> Figure:
+    def row(label: str, found: Mapping[str, Any]) -> Quality:
+        ends = [tuple(end) if (end := (found.get("intervals") or {}).get(name)) else None for name in ("gauc", "auc")]
+        return Quality(label, [found["gauc"]], [found["auc"]], *ends)
+
+    known = [row(found["label"], found) for found in report["yardsticks"].values()]
+    systems = [row(label, found) for label, found in report["systems"].items()]
+    return quality_dots(systems, "GAUC and AUC on the test split", known)
 
 
-def _history_length(report: Mapping[str, Any]) -> bytes:
+def _history_length(report: Mapping[str, Any]) -> Figure | None:
     shown = {name: s["by_history_length"] for name, s in report["systems"].items() if s.get("by_history_length")}
-    lines = [Line(name, [rows], colour) for (name, rows), colour in zip(shown.items(), COLOURS, strict=False)]
-    return length_lines(lines, "GAUC of users with short and with long histories")
+    lines = [
+        Line(name, [rows], COLOURS[place % len(COLOURS)], f"{MARKERS[place % len(MARKERS)]}-")
+        for place, (name, rows) in enumerate(shown.items())
+    ]
+    return length_lines(lines, "GAUC by history length; each class holds other targets, mostly of other users")
 
 
-def _latency(latencies: Sequence[float]) -> bytes:
+def _latency(latencies: Sequence[float]) -> Figure:
     figure, axes = new_figure(height=3.2)
     ordered = sorted(latencies)
     middle, late = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
-    axes.hist(ordered, bins=60, range=(0, late * 1.2), color=COLOURS[0])
-    for value, label in ((middle, f"p50 {middle:.1f} ms"), (late, f"p99 {late:.1f} ms")):
+    end = late * 1.2
+    axes.hist(ordered, bins=60, range=(0, end), color=COLOURS[0])
+    top = axes.get_ylim()[1] * 1.25  # room for the labels above the bars
+    axes.set_ylim(0, top)
+    for value, label, down in ((middle, f"p50 {middle:.1f} ms", -12), (late, f"p99 {late:.1f} ms", -24)):
         axes.axvline(value, color=COLOURS[1], linewidth=1.5)
-        axes.annotate(label, (value, axes.get_ylim()[1]), xytext=(4, -12), textcoords="offset points", fontsize=9)
-    axes.set_xlabel("milliseconds, client to server and back")
+        axes.annotate(label, (value, top), xytext=(4, down), textcoords="offset points", fontsize=9)
+    beyond = sum(1 for taken in ordered if taken > end)
+    more = f" ({beyond:,} beyond {end:.0f} ms are not drawn)" if beyond else ""
+    axes.set_xlabel(f"milliseconds, client to server and back{more}")
     axes.set_ylabel("requests")
     axes.set_title(f"Latency of {len(ordered):,} Predict calls, one after the other", loc="left")
-    return png(figure)
+    return figure
 
 
-def _seconds(steps: Sequence[Mapping[str, Any]]) -> bytes:
+def _seconds(steps: Sequence[Mapping[str, Any]]) -> Figure:
     figure, axes = new_figure(height=0.8 + 0.33 * len(steps))
     names = [step["name"] for step in steps][::-1]
     bars = axes.barh(names, [step["seconds"] for step in steps][::-1], color=COLOURS[0])
@@ -277,4 +342,4 @@ def _seconds(steps: Sequence[Mapping[str, Any]]) -> bytes:
     axes.margins(x=0.1)
     axes.set_xlabel("seconds")
     axes.set_title(f"Where the time went: {sum(s['seconds'] for s in steps):.0f} s in all", loc="left")
-    return png(figure)
+    return figure

@@ -16,10 +16,13 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.evaluation.predictions import Predictions
 from twin_tf.evaluation.user_figures import UserFigures
 from twin_tf.experiments.comparison.measurements import Measurements
+from twin_tf.experiments.comparison.page import findings
 from twin_tf.experiments.comparison.rates import Rates, at_the_edge, further, read_rates, shared_settings, untried
-from twin_tf.experiments.comparison.report import findings, paired, quality_rows, summary, write_comparison
+from twin_tf.experiments.comparison.report import write_comparison
 from twin_tf.experiments.comparison.run import Comparison
+from twin_tf.experiments.comparison.summaries import paired, paired_gauc, summary
 from twin_tf.experiments.comparison.systems import SYSTEMS, Factors, System, chosen_systems, own_system
+from twin_tf.experiments.comparison.tables import quality_rows
 from twin_tf.records.format import Manifest
 from twin_tf.runs.item_embeddings import make_item_embeddings
 from twin_tf.search import STRATEGIES, make_search
@@ -66,30 +69,50 @@ def test_means_and_paired_differences_over_the_seeds() -> None:
     found = summary(RESULTS["din"])
     assert found["auc_mean"] == pytest.approx(0.65) and found["auc_std"] == pytest.approx(0.02 / np.sqrt(2))
     assert summary(RESULTS["twin_no_bias"])["auc_std"] is None
-    difference, deviation = paired(RESULTS["twin"], RESULTS["din"], "auc")
-    assert difference == pytest.approx(0.055) and deviation == pytest.approx(0.01 / np.sqrt(2))
-    assert paired(RESULTS["twin"], RESULTS["twin_no_bias"], "auc") == (pytest.approx(0.02), None)
+    assert paired(RESULTS["twin"], RESULTS["din"], "auc") == pytest.approx([0.06, 0.05])
+    assert paired(RESULTS["twin"], RESULTS["twin_no_bias"], "auc") == pytest.approx([0.02])
+    lead = paired_gauc(RESULTS["twin"], RESULTS["din"])
+    assert lead is not None
+    assert lead["mean"] == pytest.approx(0.055) and lead["std"] == pytest.approx(0.01 / np.sqrt(2))
+    assert paired_gauc(RESULTS["twin"], [result("din", 3, 0.6)]) is None
 
 
-def test_differences_are_paired_by_seed_and_drawn_over_users(tmp_path: Path) -> None:
+def with_user_figures(workdir: Path, noises: dict[str, float]) -> dict[str, list[dict[str, Any]]]:
+    """Results of two seeds of systems whose scores have noise, each with a run that kept its users' figures."""
     rng, user = np.random.default_rng(1), np.repeat(np.arange(40), 20)
     label = rng.integers(0, 2, 800).astype(np.int8)
-    results: dict[str, list[dict[str, Any]]] = {"twin": [], "din": []}
-    for key, noise in (("twin", 0.5), ("din", 3.0)):
+    results: dict[str, list[dict[str, Any]]] = {key: [] for key in noises}
+    for key, noise in noises.items():
         for seed in (1, 2):
             predictions = Predictions(user, label, np.exp(label + noise * rng.normal(size=800)).astype(np.float32))
-            run = tmp_path / f"{key}-{seed}"
+            run = workdir / f"{key}-{seed}-{noise}"
             run.mkdir()
             UserFigures.of(predictions).save(run, "test")
             metrics = predictions.metrics.to_plain()
             results[key].append(result(key, seed, 0.5, **{"gauc": metrics["gauc"], "run": str(run)}))
+    return results
+
+
+def test_differences_are_paired_by_seed_and_drawn_over_users(tmp_path: Path) -> None:
+    results = with_user_figures(tmp_path, {"twin": 0.5, "din": 3.0})
     write_comparison(tmp_path, report_of(results, ablations=[], extras={}))
     found = json.loads((tmp_path / "report.json").read_text())["paired"]
     assert set(found) == {"din"} and found["din"]["n"] == 2
-    assert 0 < found["din"]["low"] < found["din"]["mean"] < found["din"]["high"]
+    assert 0 < found["din"]["low"] < found["din"]["mean"] < found["din"]["high"] and found["din"]["beyond_noise"]
+    page = (tmp_path / "report.md").read_text()
+    between = f"{found['din']['low']:+.4f} to {found['din']['high']:+.4f}"
+    assert f"| {between} | 2 |" in page and f"; 95 % over users {between}, more than noise)." in page
+    write_comparison(tmp_path, report_of(with_user_figures(tmp_path, {"twin": 2, "din": 2}), ablations=[], extras={}))
+    found = json.loads((tmp_path / "report.json").read_text())["paired"]["din"]
+    assert found["low"] < 0 < found["high"] and not found["beyond_noise"]
+    page = (tmp_path / "report.md").read_text()
+    assert f"{found['low']:+.4f} to {found['high']:+.4f} (noise) | 2 |" in page and ", no more than noise)." in page
     write_comparison(tmp_path, report_of(RESULTS))
     found = json.loads((tmp_path / "report.json").read_text())["paired"]
-    assert found["twin_no_bias"] == {"mean": pytest.approx(0.02), "std": None, "n": 1, "low": None, "high": None}
+    assert found["twin_no_bias"] == {
+        "mean": pytest.approx(0.02), "std": None, "n": 1, "by_seed": [pytest.approx(0.02)],
+        "low": None, "high": None, "beyond_noise": None,
+    }  # fmt: skip
 
 
 def test_the_page_says_who_wins_and_who_stays_below_counting(tmp_path: Path) -> None:
@@ -101,17 +124,17 @@ def test_the_page_says_who_wins_and_who_stays_below_counting(tmp_path: Path) -> 
     assert len(said) == 3, "TWIN beats it"
     page = (tmp_path / "report.md").read_text()
     assert (
-        "| DIN | 0.6500 ± 0.0141 | 0.6400 ± 0.0141 | 0.6000 ± 0.0000 | +0.0550 ± 0.0071 | 2 |" in page
+        "| DIN | 0.6500 ± 0.0141 | 0.6400 ± 0.0141 | 0.6000 ± 0.0000 | +0.0550 ± 0.0071 | - | 2 |" in page
         and "TWIN without bias" in page
     )
-    shown = {"quality", "history_length", "consistency", "table_age", "ablations"}
+    shown = {"quality", "paired", "history_length", "consistency", "table_age", "ablations"}
     assert {path.stem for path in tmp_path.glob("*.png")} == shown
     assert all(f"({name}.png)" in page for name in shown)
     assert content["systems"]["twin"]["gauc_mean"] == pytest.approx(0.695)
     assert set(content["consistency"]) == {"twin"} and set(content["ablation"]) == {"twin_no_bias"}
     assert quality_rows(content)[-2:] == [
-        ("counting by kind, whole history (no network)", "0.6200", "0.6200", "-", "-", "-"),
-        ("item rate (no network)", "0.6100", "0.6100", "0.5000", "-", "-"),
+        ("counting by kind, whole history (no network)", "0.6200", "0.6200", "-", "-", "-", "-"),
+        ("item rate (no network)", "0.6100", "0.6100", "0.5000", "-", "-", "-"),
     ]
     content["yardsticks"]["item_rate"]["gauc"] = 0.7
     assert findings(content)[-1] == (

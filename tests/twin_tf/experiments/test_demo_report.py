@@ -3,8 +3,11 @@
 import json
 import struct
 
+import numpy as np
 import pytest
 
+from twin_tf.evaluation.predictions import Predictions
+from twin_tf.evaluation.user_figures import UserFigures
 from twin_tf.experiments.demo_report import Done, build_report, quality_table, write_report
 from twin_tf.experiments.shipped_data import SHIPPED
 from twin_tf.experiments.subprocess_runner import Steps
@@ -113,6 +116,14 @@ def test_the_page_holds_the_findings_the_tables_and_every_plot(workdir):
         assert any(f"]({plot})" in line for line in lines), plot
 
 
+def test_every_plot_is_there_as_data_too(workdir):
+    rows = {plot: (workdir / plot).with_suffix(".csv").read_text().splitlines() for plot in PLOTS}
+    assert rows["quality.png"][1].startswith("TWIN,0.76543,0.75,0.4,")
+    assert rows["quality.png"][3].startswith('"counting by topic, whole history",0.7,0.69,,')
+    assert rows["history_length.png"][3] == "DIN (latest 100),50,,34000,,0.7,0.71,"
+    assert len(rows["latency.png"]) == 501 and rows["seconds.png"][2] == "export,3.0,500.0"
+
+
 @pytest.mark.parametrize("plot", PLOTS)
 def test_every_plot_is_a_picture_of_readable_size(workdir, plot):
     content = (workdir / plot).read_bytes()
@@ -137,7 +148,7 @@ def test_a_demo_that_failed_says_where_and_how_it_goes_on(tmp_path):
     page = (tmp_path / "report.md").read_text()
     assert "**Not finished: the step `train twin` failed.** No space left on device" in page
     assert "To go on: `make demo`" in page and "| import | 3.0 | 100 |" in page
-    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md", "seconds.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md", "seconds.png", "seconds.csv"}
     assert json.loads((tmp_path / "report.json").read_text())["failed"] == failed
     (tmp_path / "latency.png").write_text("of an earlier demo")
     write_report(tmp_path, build_report(SHIPPED["simulated"], Done(Steps()), "abc", None))
@@ -149,3 +160,27 @@ def test_figures_of_what_is_missing_are_left_out():
     report = build_report(SHIPPED["simulated"], Done(Steps(), {"twin": system}), "abc", None)
     assert [figure["name"] for figure in report["figures"]] == ["gauc_twin", "auc_twin", "examples_per_s"]
     assert report["findings"] == [] and "failed" not in report
+
+
+def test_a_demo_without_a_gauc_reports_what_there_is(tmp_path):
+    system = {"auc": 0.7, "gauc": None, "logloss": 0.5, "targets": 5, "epochs": 1, "examples_per_s": 9.0}
+    systems = {key: {**system, "label": key, "train_seconds": 1.0, "by_history_length": []} for key in ("twin", "din")}
+    report = build_report(SHIPPED["simulated"], Done(Steps(), systems), "abc", None)
+    write_report(tmp_path, report)
+    assert report["findings"] == [] and report["paired"] == {}
+    assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.md", "quality.png", "quality.csv"}
+
+
+def test_the_lead_over_din_has_an_interval(tmp_path):
+    systems, rng = {}, np.random.default_rng(1)
+    user, label = np.repeat(np.arange(40), 20), rng.integers(0, 2, 800).astype(np.int8)
+    for key, noise in (("twin", 0.5), ("din", 3.0)):
+        predictions = Predictions(user, label, np.exp(label + noise * rng.normal(size=800)).astype(np.float32))
+        (tmp_path / key).mkdir()
+        UserFigures.of(predictions).save(tmp_path / key, "test")
+        more = {"label": key, "seed": 1, "run": str(tmp_path / key), "epochs": 1, "examples_per_s": 9.0}
+        systems[key] = {**predictions.metrics.to_plain(), **more}
+    report = build_report(SHIPPED["simulated"], Done(Steps(), systems), "abc", None)
+    lead = report["paired"]["din"]
+    between = f"95 % over users {lead['low']:+.4f} to {lead['high']:+.4f}, more than noise"
+    assert f"100 behaviours (GAUC: {between})." in report["findings"][0]

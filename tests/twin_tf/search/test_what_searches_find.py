@@ -140,3 +140,4 @@ def test_an_ageing_table_finds_less() -> None:
     rows = hits_by_age(str(small_run(root)), manifest, (0, 5, 40), records=8)
     assert [row["age"] for row in rows] == [0, 5, 40]
     assert rows[0]["share"] == 1 > rows[1]["share"] > rows[2]["share"] > 0
+    assert rows[0]["moved"] == pytest.approx(0, abs=1e-5) and rows[1]["moved"] < rows[2]["moved"]

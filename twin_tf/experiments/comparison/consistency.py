@@ -102,6 +102,10 @@ def hits_by_age(directory: str, manifest: Manifest, ages: Sequence[int], records
         manifest: prepared data.
         ages: rising, from 0 on.
         records: of the valid split, about how many are looked at.
+
+    Returns:
+        `age`, `share` and `moved`: how far the projections of the behaviours in these records are from the table's, as
+        a share of the table's norm. A high share says little where they hardly moved.
     """
     run = load_run(directory)
     model, _ = build_model(run.directory, run.config, run.info)
@@ -121,13 +125,16 @@ def hits_by_age(directory: str, manifest: Manifest, ages: Sequence[int], records
             model.refresh_projections()
         trainer.step(next(steps))
     model.refresh_projections()
+    items = np.unique(np.concatenate([batch.history.item.numpy().ravel() for batch in probes]))
+    table = tf.gather(model.projection_cache, items).numpy()
     found, age = [], 0
     for wanted in ages:
         for _ in range(wanted - age):
             trainer.step(next(steps))
         age = wanted
         shares = np.array([overlap(batch).numpy() for batch in probes])
-        found.append({"age": wanted, "share": float(np.nanmean(shares))})
+        moved = np.linalg.norm(model.project_items(tf.constant(items)).numpy() - table) / np.linalg.norm(table)
+        found.append({"age": wanted, "share": float(np.nanmean(shares)), "moved": float(moved)})
     return found
 
 

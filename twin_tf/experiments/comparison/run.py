@@ -43,6 +43,7 @@ OWN = (
     "raw",
     "prepared",
     "*.json",
+    "*.csv",
     "*.png",
     "*.md",
     "*.yaml",
