@@ -150,7 +150,8 @@ def _slice_section(result: Mapping[str, Any], stem: str, drawn: Collection[str])
         drawn,
         f"{stem}-slices.png",
         "AUC and calibration by slice",
-        "AUC and calibration within each slice (number of targets), with 95 % over users.",
+        "AUC and calibration within each slice (number of targets), with 95 % over users; hollow: too few "
+        "for that. Of a slicing with more than ten values the ten with most targets.",
         "why a slice is low: each holds other users and items, and some are harder for any model. Slices of a single "
         "label have no AUC and are left out.",
     )

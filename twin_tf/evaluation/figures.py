@@ -75,22 +75,15 @@ def slice_dots(slices: Mapping[str, Sequence[Row]], whole: Row, split: str) -> b
         return None
     figure, (auc, calibration) = new_figure(height=1.4 + 0.23 * len(lines), columns=2)
     for axes, metric in ((auc, "auc"), (calibration, "calibration")):
-        points = [(place, row) for place, (_, row) in enumerate(lines) if row is not None and row[metric] is not None]
-        values, ends = [row[metric] for _, row in points], [_ends(row, metric) for _, row in points]
-        off = [[value - low for value, (low, _) in zip(values, ends, strict=True)]]
-        off.append([high - value for value, (_, high) in zip(values, ends, strict=True)])
-        axes.errorbar(values, [place for place, _ in points], xerr=off, color=COLOURS[0], **_DOTS)
+        points: list[tuple[int, Row]] = []
+        for place, (_, row) in enumerate(lines):
+            if row is not None and row[metric] is not None:
+                points.append((place, row))
+                _dot(axes, row, metric, place, COLOURS[0])
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
-        if metric == "calibration" and ends:
-            low, high = min(low for low, _ in ends), max(high for _, high in ends)
-            axes.set_xlim(max(0.0, min(0.9, low - 0.05)), min(_MOST_OFF, max(1.1, high + 0.05)))
-            for place, row in points:
-                if row[metric] > _MOST_OFF:
-                    axes.text(
-                        _MOST_OFF, place, f"{row[metric]:.3g} >", ha="right", va="center", fontsize=9, bbox=_WHITE
-                    )
+    _limit_calibration(calibration, points)
     if whole["auc"] is not None:
         auc.axvline(whole["auc"], color=COLOURS[1], linewidth=1.5, label=f"whole split, AUC {whole['auc']:.3f}")
     calibration.axvline(1.0, color=_GREY, linestyle="dashed", linewidth=1, label="as many clicks as predicted")
@@ -100,7 +93,8 @@ def slice_dots(slices: Mapping[str, Sequence[Row]], whole: Row, split: str) -> b
     auc.set_ylim(len(lines) - 0.4, -0.6)
     auc.set_xlabel("AUC within the slice (0.5 = guessing)")
     calibration.set_xlabel("predicted clicks / clicks")
-    figure.suptitle(f"Slices of the {split} split: different targets in each", x=0.01, ha="left", fontsize=12)
+    title = f"Slices of the {split} split, 95 % over users: different targets in each"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return png(figure)
 
@@ -120,15 +114,11 @@ def history_worth(rows: Sequence[Row], split: str) -> bytes | None:
     axes.axhline(whole, color=COLOURS[1], linewidth=1.5, label=f"whole histories, GAUC {whole:.4f}")
     cuts = sorted(known[:-1], key=lambda row: row["history"])
     places, values = list(range(len(cuts))), [row["gauc"] for row in cuts]
-    gaps = [row["less"]["gauc"] or {} for row in cuts]
-    ends = [(gap.get("low"), gap.get("high")) for gap in gaps]
-    off = [
-        [0.0 if low is None else max(0.0, value - whole - low) for value, (low, _) in zip(values, ends, strict=True)],
-        [
-            0.0 if high is None else max(0.0, whole + high - value)
-            for value, (_, high) in zip(values, ends, strict=True)
-        ],
-    ]
+    off: list[list[float]] = [[], []]
+    for row in cuts:
+        gap = row["less"]["gauc"] or {"difference": 0.0, "low": None, "high": None}
+        for side, end, sign in ((off[0], gap["low"], -1), (off[1], gap["high"], 1)):
+            side.append(0.0 if end is None else max(0.0, sign * (end - gap["difference"])))
     axes.plot([*places, len(cuts)], [*values, whole], color=COLOURS[2], linewidth=1.5, zorder=1)
     label = "cut histories; whiskers: 95 % of the difference to whole ones"
     axes.errorbar(places, values, off, color=COLOURS[0], label=label, **_DOTS)
@@ -164,9 +154,8 @@ def beside_yardsticks(systems: Sequence[Row], split: str) -> bytes | None:
                     0.02, place, "none", transform=axes.get_yaxis_transform(), va="center", color=_GREY, fontsize=9
                 )
                 continue
-            low, high = _ends(row, metric)
-            value, colour = row[metric], COLOURS[0] if place == 0 else COLOURS[1]
-            axes.errorbar([value], [place], xerr=[[value - low], [high - value]], color=colour, **_DOTS)
+            value = row[metric]
+            _dot(axes, row, metric, place, COLOURS[0] if place == 0 else COLOURS[1])
             axes.annotate(
                 f"{value:.4f}",
                 (value, place),
@@ -186,14 +175,29 @@ def beside_yardsticks(systems: Sequence[Row], split: str) -> bytes | None:
     names = [str(row["label"]) for row in systems]
     both[0].set_yticks(range(len(systems)), names, parse_math=False)
     both[0].set_ylim(len(systems) - 0.4, -0.7)
-    figure.suptitle(f"The model beside what needs no network, {split} split", x=0.01, ha="left", fontsize=12)
+    title = f"The model beside what needs no network, {split} split, 95 % over users"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return png(figure)
 
 
-def _ends(row: Row, metric: str) -> tuple[float, float]:
-    """The interval around a figure; the figure itself if there is none."""
-    value, found = row[metric], row["intervals"].get(metric)
-    return (value, value) if found is None else (min(found[0], value), max(found[1], value))
+def _dot(axes: Any, row: Row, metric: str, place: int, colour: str) -> None:
+    """A figure with its interval as a whisker; hollow if it has none."""
+    value, ends = row[metric], row["intervals"].get(metric)
+    off = None if ends is None else [[max(0.0, value - ends[0])], [max(0.0, ends[1] - value)]]
+    fill = "white" if ends is None else colour
+    axes.errorbar([value], [place], xerr=off, color=colour, markerfacecolor=fill, **_DOTS)
+
+
+def _limit_calibration(axes: Any, points: Sequence[tuple[int, Row]]) -> None:
+    """An axis around 1; what lies far to the right is written at the edge, for it would crush the rest."""
+    near = [row for _, row in points if row["calibration"] <= _MOST_OFF]
+    ends = [end for row in near for end in (row["calibration"], *(row["intervals"].get("calibration") or ()))]
+    left, right = max(0.0, min([0.9, *ends]) - 0.05), min(_MOST_OFF, max([1.1, *ends]) + 0.05)
+    axes.set_xlim(left, right)
+    for place, row in points:
+        if row["calibration"] > _MOST_OFF:
+            text = f"{row['calibration']:.3g} >"
+            axes.text(right, place, text, ha="right", va="center", fontsize=9, bbox=_WHITE)
 
 
 def _short(name: str) -> str:

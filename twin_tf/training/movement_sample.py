@@ -44,17 +44,18 @@ class MovementSample:
     def moved(self) -> dict[str, float]:
         """Name of the table -> median L2 distance of its changed rows from their start.
 
-        It is a share of the mean L2 norm of the sampled rows at the start; 0 while no sampled row has changed.
+        It is a share of their mean L2 norm at the start; 0 while no sampled row has changed.
         """
         return {name: median_movement(rows.at(sampled), start) for name, rows, sampled, start in self._tables}
 
 
 def median_movement(now: npt.NDArray[np.float32], start: npt.NDArray[np.float32]) -> float:
-    """Median L2 distance of the rows that changed, `(n, dim)`, as a share of the mean norm of `start`."""
-    distance = np.linalg.norm(now - start, axis=1)
-    norm = float(np.linalg.norm(start, axis=1).mean())
-    changed = distance[distance > 0]
-    return float(np.median(changed)) / norm if len(changed) and norm else 0.0
+    """Median L2 distance of the rows that changed, `(n, dim)` each, as a share of their mean norm at the start."""
+    changed = (now != start).any(axis=1)
+    if not changed.any():
+        return 0.0
+    norm = float(np.linalg.norm(start[changed], axis=1).mean())
+    return float(np.median(np.linalg.norm(now[changed] - start[changed], axis=1))) / norm if norm else 0.0
 
 
 def sampled_rows(rows: int) -> npt.NDArray[np.int64]:
