@@ -4,8 +4,8 @@ import numpy as np
 
 from twin_tf.evaluation.judged import Judged
 from twin_tf.evaluation.predictions import Predictions
-from twin_tf.evaluation.slices import reliability, worst_slices
 from twin_tf.evaluation.sliced_evaluation import Evaluation, Scored
+from twin_tf.evaluation.slices import reliability, worst_slices
 from twin_tf.evaluation.verdicts import not_beaten
 from twin_tf.features.events import TimeColumn
 
@@ -27,7 +27,7 @@ def judged_result(users=40, each=30, days=3, rate=0.4, skill=1.0, split="test", 
     item, history = (np.arange(count) % 50).astype("i4"), np.arange(count) * 7 % 900
     evaluation.update(Scored(user, item, label, scores(skill), history, time, context.astype("i4")))
     judged = Judged.of(evaluation.predictions, evaluation.time)
-    sliced = evaluation.slices(TimeColumn("time", "s"), {name: "value {}".format for name in slices})
+    sliced = evaluation.slices(TimeColumn("time", "s"), dict.fromkeys(slices, "value {}".format))
     result = {
         "split": split,
         "metrics": evaluation.metrics.to_plain(),

@@ -3,8 +3,8 @@
 import struct
 
 import pytest
-from tests.twin_tf.evaluations import judged_result
 
+from tests.twin_tf.evaluations import judged_result
 from twin_tf.evaluation import figures
 
 CASES = {
@@ -23,10 +23,8 @@ def size(png):
 
 
 def systems(result):
-    return [
-        {"label": "the model", **result["metrics"], "intervals": result["intervals"]},
-        *result["yardsticks"].values(),
-    ]
+    model = {"label": "the model", **result["metrics"], "intervals": result["intervals"]}
+    return [model, *result["yardsticks"].values()]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -46,7 +46,7 @@ def test_a_run_that_went_well_needs_no_sentence():
         ({"longest_history": 100}, "no history is longer than top_k = 100 (the longest that a target may see has 100)"),
         (
             {"yardsticks": {"item_rate": {"label": "item rate", **METRICS}}},
-            "the model does not beat what needs no netw",
+            "the model does not beat what needs no",
         ),
     ],
 )
