@@ -1,5 +1,8 @@
 """What `evaluate_run` returns, made of numbers in place of a run and without TensorFlow."""
 
+import copy
+import functools
+
 import numpy as np
 
 from twin_tf.evaluation.judged import Judged
@@ -12,7 +15,13 @@ from twin_tf.features.events import TimeColumn
 DAY = 86_400
 
 
-def judged_result(users=40, each=30, days=3, rate=0.4, skill=1.0, split="test", cuts=(), slices=("device",)):
+def judged_result(**changes):
+    """`_made` with other arguments; made once for all tests of a process."""
+    return copy.deepcopy(_made(**changes))
+
+
+@functools.cache
+def _made(users=40, each=30, days=3, rate=0.4, skill=1.0, split="test", cuts=(), slices=("device",)):
     """An evaluation of `users * each` targets; the scores know the labels the better the greater `skill`."""
     random, count = np.random.default_rng(7), users * each
     user, label = np.repeat(np.arange(users), each), (random.random(count) < rate).astype("f4")

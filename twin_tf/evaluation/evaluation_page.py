@@ -70,7 +70,7 @@ def evaluation_page(result: Mapping[str, Any], drawn: Collection[str] | None) ->
     stem, whole, there = f"evaluation-{split}", result["metrics"], drawn or ()
     lines = [f"# Evaluation on the {split} split", ""]
     lines += [f"* {sentence[0].upper()}{sentence[1:]}." for sentence in _verdicts(result)]
-    lines += ["" if lines[-1] else f"All {whole['targets']:,} targets of the split, each scored once.", ""]
+    lines += [""] if lines[-1] else []
     lines += [NO_FIGURES, ""] if drawn is None else []
     rows = [(name, printed(whole[metric]), span(result["intervals"][metric])) for metric, name in METRICS.items()]
     lines += [*table(("metric", "value", "95 % over users"), rows), ""]

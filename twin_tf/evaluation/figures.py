@@ -50,7 +50,7 @@ def reliability_diagram(rows: Sequence[Row], split: str) -> bytes | None:
     axes.set_xlabel("predicted click rate, mean of the tenth")
     axes.set_ylabel("observed click rate of the same targets")
     axes.set_title(f"Predicted and observed click rates, {split} split", loc="left")
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return png(figure)
 
 
@@ -58,7 +58,7 @@ def slice_dots(slices: Mapping[str, Sequence[Row]], whole: Row, split: str) -> b
     """AUC and calibration of each slice with intervals, the whole split as a line.
 
     Args:
-        slices: name -> rows with `value`, `targets`, metrics and `intervals`.
+        slices: name -> rows with `value`, `targets`, metrics and `intervals`; a single row is the split: not drawn.
         whole: metrics of the split.
         split: whose targets they are.
     """
@@ -67,7 +67,7 @@ def slice_dots(slices: Mapping[str, Sequence[Row]], whole: Row, split: str) -> b
         known = [row for row in rows if row["auc"] is not None]
         most = sorted(known, key=lambda row: -row["targets"])[:MOST_VALUES]
         shown = [row for row in known if any(row is one for one in most)]
-        if shown:
+        if shown and len(rows) > 1:
             part = f", {len(shown)} of {len(rows)}" if len(shown) < len(rows) else ""
             lines.append((f"{_short(name)}{part}", None))
             lines += [(f"{_short(str(row['value']))}  ({row['targets']:,})", row) for row in shown]

@@ -23,7 +23,7 @@ def learning_curve(
 
     Args:
         curve: points with `steps`, `loss` and `moved`.
-        valid: evaluations with `steps` and `gauc`.
+        valid: evaluations with `steps` and `gauc`, perhaps `gauc_error`.
         kept: steps of the weights that the run hands on.
         yardstick: label and GAUC of the best that needs no network.
         tables: those to draw, at most `MOST_TABLES` of them.
@@ -45,7 +45,9 @@ def learning_curve(
     of["loss"].set_ylabel("training loss, mean\nsince the point before")
     if judged:
         places, values = [one["steps"] for one in judged], [one["gauc"] for one in judged]
-        of["gauc"].plot(places, values, "o-", color=COLOURS[0], markersize=5, label="the model")
+        error = judged[-1].get("gauc_error")
+        label = "the model" + ("" if error is None else f"\n(standard error {error:.2g})")
+        of["gauc"].plot(places, values, "o-", color=COLOURS[0], markersize=5, label=label)
         if yardstick is not None:
             of["gauc"].axhline(yardstick[1], color=COLOURS[1], linestyle="dashed", label=yardstick[0])
         of["gauc"].set_ylabel("GAUC of the\nvalidation records")

@@ -44,6 +44,7 @@ def test_nothing_is_drawn_of_nothing():
     assert figures.reliability_diagram([], "test") is None
     assert figures.slice_dots({}, whole, "test") is None
     assert figures.slice_dots({"day": [], "user": []}, whole, "test") is None
+    assert figures.slice_dots({"user": judged_result()["slices"]["user"][:1]}, whole, "test") is None
     assert figures.history_worth([], "test") is None
     assert figures.history_worth(judged_result(cuts=(10,))["history_worth"][-1:], "test") is None
     assert figures.beside_yardsticks(systems(judged_result())[:1], "test") is None
