@@ -27,7 +27,7 @@ def findings(report: Mapping[str, Any]) -> list[str]:
         )
     if report["steps"] < FEW_STEPS:
         found.append(
-            f"{report['steps']:,} steps are few: with less than {FEW_STEPS} the optimisers have hardly begun, and the "
+            f"{report['steps']:,} steps are few: with fewer than {FEW_STEPS} the optimisers have hardly begun, and the "
             "figures say little of what the model can reach. Lower training.batch_records, raise training.epochs or "
             "train on more data"
         )

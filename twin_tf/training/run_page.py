@@ -58,7 +58,7 @@ def run_page(report: Mapping[str, Any], drawn: Collection[str] | None) -> str:
     lines += [NO_FIGURES, ""] if drawn is None else []
     kept = report["kept"]
     lines += [
-        f"{report['steps']:,} steps, {report['targets']:,} targets learnt from in {report['epochs']:,} epoch(s), "
+        f"{report['steps']:,} steps, {report['targets']:,} targets learned from in {report['epochs']:,} epoch(s), "
         f"{report['train_seconds']:,.0f} s, {report['examples_per_s']:,.0f} targets a second"
         f"{', stopped early' if report['stopped_early'] else ''}. The run hands on the {kept['which']} weights, after "
         f"{kept['steps']:,} steps.",
@@ -78,7 +78,7 @@ def run_page(report: Mapping[str, Any], drawn: Collection[str] | None) -> str:
     lines += _epochs(report)
     lines += _validation(report)
     if report.get("tables"):
-        lines += ["## What the tables learnt", "", _TABLES, "", *table(HEAD, table_rows(report["tables"])), ""]
+        lines += ["## What the tables learned", "", _TABLES, "", *table(HEAD, table_rows(report["tables"])), ""]
         lines += [f"* {plain(sentence[0].upper() + sentence[1:])}." for sentence in worthless_tables(report["tables"])]
         lines += [""] if lines[-1] else []
     return "\n".join([*lines, f"All of it: [{REPORT}]({REPORT}).", ""])
