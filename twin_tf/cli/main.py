@@ -128,7 +128,8 @@ def train(
     TF_CONFIG='{"cluster": ..., "task": ...}' twin-tf train --strategy parameter_server --prepared prepared --run run
     twin-tf train --config my.yaml --set training.epochs=9 --set training.patience=2 --prepared prepared --run run
 
-    Killed, it goes on from its last checkpoint when the same command is run again.
+    Killed, it goes on from its last checkpoint when the same command is run again. report.md in the run says how it
+    went.
     """
     from twin_tf.config import load_config
     from twin_tf.training.tf_config import read_task
@@ -140,8 +141,8 @@ def train(
         serve(task)
         return
     config = load_config(config_path, overrides)
-    from twin_tf.evaluation.verdicts import not_beaten
-    from twin_tf.training.strategies import make_strategy
+    from twin_tf.training.run_page import write_run_page
+    from twin_tf.training.strategies import is_chief, make_strategy
     from twin_tf.training.train import train_model
 
     where = make_strategy(strategy, task)
@@ -153,8 +154,10 @@ def train(
     yardsticks = report.get("yardsticks", {}) if kept["valid"] else {}
     for found in yardsticks.values():
         sentence += f"\n{found['label']}, without a network: valid {named(found, 'auc', 'gauc')}"
-    lost = not_beaten(kept["valid"], yardsticks) if yardsticks else None
-    show(report, as_json, sentence if lost is None else f"{sentence}\n{lost}")
+    if is_chief(where):
+        report["page"] = str(write_run_page(run_directory))
+        sentence = "\n".join([sentence, *report["findings"], report["page"]])
+    show(report, as_json, sentence)
 
 
 @main.command()
@@ -198,10 +201,12 @@ def evaluate(
     twin-tf evaluate --run tuesday-run --against monday-run --prepared prepared
     twin-tf evaluate --run run --prepared prepared --slice device --cut-history 10,50,200,1000
 
-    Beside the table it writes into the run evaluation-SPLIT.json, its slices and its reliability as CSV, and
-    retrieved-SPLIT.md: what the search retrieves for some users.
+    Beside the table it writes the page evaluation-SPLIT.md with figures into the run, and all of it as
+    evaluation-SPLIT.json, its slices and its reliability as CSV too. retrieved-SPLIT.md shows what the
+    search retrieves for some users.
     """
     from twin_tf.evaluation.evaluate import evaluate_run
+    from twin_tf.evaluation.evaluation_page import write_evaluation_page
     from twin_tf.evaluation.evaluation_text import evaluation_text
 
     histories = [part.strip() for part in cut_history.split(",") if part.strip()]
@@ -218,7 +223,8 @@ def evaluate(
         yardsticks=yardsticks,
         users=users,
     )
-    show(result, as_json, evaluation_text(result))
+    result["page"] = str(write_evaluation_page(run_directory, split))
+    show(result, as_json, f"{evaluation_text(result)}\n{result['page']}")
 
 
 @main.command()

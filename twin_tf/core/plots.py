@@ -24,19 +24,22 @@ LEAST_SPAN = 0.02
 """Of an axis of AUC or GAUC: differences in the fourth digit must not look like a gulf."""
 
 
-def new_figure(width: float = 8.0, height: float = 4.0, rows: Sequence[float] = (1.0,)) -> tuple[Figure, Any]:
+def new_figure(
+    width: float = 8.0, height: float = 4.0, rows: Sequence[float] = (1.0,), columns: int = 1
+) -> tuple[Figure, Any]:
     """An empty figure without the upper and right frame.
 
     Args:
         width: in inches.
         height: in inches.
         rows: relative heights of the parts, from the top; they share the x axis.
+        columns: parts side by side, in place of several rows; they share the y axis.
 
     Returns:
-        The figure and its axes: one object, or an array of them with several rows.
+        The figure and its axes: one object, or an array of them with several rows or columns.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(len(rows), 1, sharex=True, height_ratios=list(rows))
+    axes = figure.subplots(len(rows), columns, sharex=columns == 1, sharey=columns > 1, height_ratios=list(rows))
     for part in figure.axes:
         part.spines[["top", "right"]].set_visible(False)
     return figure, axes

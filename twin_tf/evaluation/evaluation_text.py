@@ -21,7 +21,7 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
         elif name not in (HISTORY, ITEM, DAY):
             rows += [(f"{name} {row['value']}", row) for row in sliced]
     rows += [(found["label"], found) for found in result.get("yardsticks", {}).values()]
-    cells = [("", *COLUMNS), *((name, *(_shown(row[column]) for column in COLUMNS)) for name, row in rows)]
+    cells = [("", *COLUMNS), *((name, *(printed(row[column]) for column in COLUMNS)) for name, row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = []
     for name, *figures in cells:
@@ -29,26 +29,26 @@ def evaluation_text(result: Mapping[str, Any]) -> str:
         lines.append("  ".join([name.ljust(widths[0]), *padded]))
     whole = result["metrics"]
     lines.append(
-        f"gauc weighs a user by impressions; by clicks it is {_shown(whole['gauc_by_clicks'])}, with all users alike "
-        f"{_shown(whole['gauc_uniform'])}; {whole['users_of_one_class']:,} users without both labels are left out"
+        f"gauc weighs a user by impressions; by clicks it is {printed(whole['gauc_by_clicks'])}, with all users alike "
+        f"{printed(whole['gauc_uniform'])}; {whole['users_of_one_class']:,} users without both labels are left out"
     )
-    lines += _sentences(result)
+    lines += sentences(result)
     if result["by_item"] is None:
         lines.append("no slices by known and new items: the run does not say which items it was trained on")
     return "\n".join(lines)
 
 
-def _sentences(result: Mapping[str, Any]) -> list[str]:
+def sentences(result: Mapping[str, Any]) -> list[str]:
     """What the tables do not say; of what was not computed, nothing."""
     lines = []
     if "intervals" in result:
         shown = [f"{name} {span(result['intervals'][name])}" for name in ("auc", "gauc", "logloss")]
         lines.append(f"95 % over users: {', '.join(shown)}")
     if "requests" in result:
-        lines.append(_requests(result["requests"], result["intervals"]))
+        lines.append(requests_sentence(result["requests"], result["intervals"]))
     if result.get("worst_slices"):
         worst = result["worst_slices"][:3]
-        shown = [f"{row['slice']} {row['value']} ({_shown(row['auc'])}, {row['targets']:,} targets)" for row in worst]
+        shown = [f"{row['slice']} {row['value']} ({printed(row['auc'])}, {row['targets']:,} targets)" for row in worst]
         lines.append(f"lowest auc beyond chance: {', '.join(shown)}")
     if result.get("not_beaten"):
         lines.append(result["not_beaten"])
@@ -56,18 +56,18 @@ def _sentences(result: Mapping[str, Any]) -> list[str]:
         lines.append(result["against"]["sentence"])
     if "history_worth" in result:
         cuts = [
-            f"{'all' if row['history'] is None else format(row['history'], ',')} {_shown(row['gauc'])}"
+            f"{'all' if row['history'] is None else format(row['history'], ',')} {printed(row['gauc'])}"
             for row in result["history_worth"]
         ]
         lines.append(f"gauc of the same targets by behaviours left of their history: {', '.join(cuts)}")
     return lines
 
 
-def _requests(found: Mapping[str, Any], intervals: Mapping[str, Any]) -> str:
+def requests_sentence(found: Mapping[str, Any], intervals: Mapping[str, Any]) -> str:
     """How well the candidates of a request are ordered."""
     if not found["requests"]:
         return f"no metrics by request: no two targets with both labels share {found['grouped_by']}"
-    figures = [f"{name} {_shown(found[name])} ({span(intervals[f'request_{name}'])})" for name in ("auc", "ndcg")]
+    figures = [f"{name} {printed(found[name])} ({span(intervals[f'request_{name}'])})" for name in ("auc", "ndcg")]
     return (
         f"within {found['requests']:,} requests ({found['targets']:,} targets; the same {found['grouped_by']}, both "
         f"labels): {', '.join(figures)}"
@@ -79,7 +79,8 @@ def span(interval: Sequence[float] | None) -> str:
     return "no interval" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
-def _shown(value: float | int | None) -> str:
+def printed(value: float | int | None) -> str:
+    """`0.7123`, `1,234` or `none`."""
     if value is None:
         return "none"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

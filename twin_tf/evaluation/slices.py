@@ -84,10 +84,12 @@ def worst_slices(slices: Mapping[str, Sequence[Row]]) -> list[Row]:
         slices: name -> rows of `value` and metrics.
 
     Returns:
-        At most ten of the rows with an interval, the worst first, with `slice`, the name.
+        At most ten of the rows with an interval, the worst first, with `slice`, the name. Of a name with a single row,
+        which is the whole split, none.
     """
+    several = {name: rows for name, rows in slices.items() if len(rows) > 1}
     known = [
-        {"slice": name, **row} for name, rows in slices.items() for row in rows if row["intervals"]["auc"] is not None
+        {"slice": name, **row} for name, rows in several.items() for row in rows if row["intervals"]["auc"] is not None
     ]
     return sorted(known, key=lambda row: row["intervals"]["auc"][1])[:WORST]
 

@@ -280,22 +280,25 @@ class TwinModel(tfrs.Model):
         """
         return self.attention_figures(batch)[0]
 
-    def attention_figures(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        """`gsu_overlap`, and the entropy of the long-term attention in nats, two scalars.
+    def attention_figures(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`gsu_overlap`, and the entropy of the long-term attention in nats and normalised, three scalars.
 
         The entropy is the mean over targets with history and over heads; ln K where all K retrieved behaviours have
         equal weight, 0 where one has all. It falls as relevance sharpens: the norms of rows grow, and relevance with
-        their square. NaN if no target of the batch has any history.
+        their square. Normalised it is the mean of entropy / ln n over the targets of which n >= 2 behaviours were
+        retrieved: from 0 to 1, whatever the lengths of the histories. NaN if no target of the batch counts.
         """
         attended = self.score(batch, self.projection_cache, exact=False).long_term
-        return self._overlap(attended.retrieved, batch), self._entropy(attended, batch)
+        return self._overlap(attended.retrieved, batch), *self._entropies(attended, batch)
 
-    def _entropy(self, attended: AttentionOutput, batch: Batch) -> tf.Tensor:
+    def _entropies(self, attended: AttentionOutput, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         logarithm = tf.math.log(tf.maximum(attended.weights, LEAST_WEIGHT))
         entropy = -tf.reduce_mean(tf.reduce_sum(attended.weights * logarithm, axis=-1), axis=-1)
-        found = tf.reduce_any(attended.retrieved.valid, axis=2)
-        counts = tf.sequence_mask(batch.targets.count, tf.shape(entropy)[1]) & found
-        return tf.reduce_mean(tf.boolean_mask(entropy, counts))
+        real = tf.sequence_mask(batch.targets.count, tf.shape(entropy)[1])
+        found = tf.math.count_nonzero(attended.retrieved.valid, axis=2, dtype=tf.int32)
+        normalised = entropy / tf.math.log(tf.cast(tf.maximum(found, 2), tf.float32))
+        several = tf.boolean_mask(normalised, real & (found >= 2))
+        return tf.reduce_mean(tf.boolean_mask(entropy, real & (found >= 1))), tf.reduce_mean(several)
 
     def _overlap(self, found: Retrieved, batch: Batch) -> tf.Tensor:
         if isinstance(self.long_term.search, PoolingSearch):

@@ -7,7 +7,8 @@ run/config.yaml     model, training and serving settings, with the schema; every
     run.json        cardinalities, fingerprint, weights version, where the data were
     checkpoints/    tf.train.Checkpoint, see `twin_tf.runs.checkpoints`; `checkpoint` in it names what the run hands on
     tensorboard/    summaries
-    report.json     what training measured
+    report.json     what training measured; report.md, learning_curve.png and learning_curve.csv: the same for people
+    evaluation-<split>*     what `twin-tf evaluate` measured: JSON, CSV, a page and its figures
     .lock           held by the process that trains
 """
 

@@ -20,13 +20,12 @@ from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.checkpoints import CheckpointStore, DamagedCheckpointError, checkpoint_name
+from twin_tf.training.learning_curve import Point, add_point, steps_a_point
+from twin_tf.training.movement_sample import MovementSample
 from twin_tf.training.parameter_server import PortionTrainer
 from twin_tf.training.strategies import Share, distribute, local_batch
 from twin_tf.training.train_step import StepStats, TrainStep
 from twin_tf.training.training_log import TrainingLog
-
-LOG_STEPS = 50
-"""Steps between two looks at the loss; a look waits for the device."""
 
 OVERLAP_STEPS = 97
 """Steps between two measurements of the GSU's overlap; a prime, so that they meet a cached table at every age.
@@ -54,6 +53,11 @@ class Progress:
         overlap: mean of each finished epoch; None where none was measured.
         entropies: of the long-term attention, measured in the current epoch with the overlaps.
         entropy: mean of each finished epoch, in nats.
+        normalised_entropies: likewise, see `TwinModel.attention_figures`.
+        normalised_entropy: mean of each finished epoch.
+        curve: points of the learning curve, see `learning_curve`.
+        point_loss: loss summed over the targets since the last point.
+        point_weight: of those targets.
         valid: one mapping an evaluation: `steps`, and the metrics.
         best: place in `valid` of the highest GAUC.
         stopped_early: patience has run out.
@@ -74,6 +78,11 @@ class Progress:
     overlap: list[float | None] = dataclasses.field(default_factory=list)
     entropies: list[float] = dataclasses.field(default_factory=list)
     entropy: list[float | None] = dataclasses.field(default_factory=list)
+    normalised_entropies: list[float] = dataclasses.field(default_factory=list)
+    normalised_entropy: list[float | None] = dataclasses.field(default_factory=list)
+    curve: list[Point] = dataclasses.field(default_factory=list)
+    point_loss: float = 0.0
+    point_weight: float = 0.0
     valid: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best: int | None = None
     stopped_early: bool = False
@@ -104,8 +113,10 @@ class Progress:
         self.loss.append(self.loss_sum / self.weight if self.weight else 0.0)
         self.overlap.append(_mean(self.overlaps))
         self.entropy.append(_mean(self.entropies))
+        self.normalised_entropy.append(_mean(self.normalised_entropies))
         self.epoch, self.epoch_parts = self.epoch + 1, 0
-        self.loss_sum, self.weight, self.overlaps, self.entropies = 0.0, 0.0, [], []
+        self.loss_sum, self.weight = 0.0, 0.0
+        self.overlaps, self.entropies, self.normalised_entropies = [], [], []
 
 
 class TrainingLoop:
@@ -117,6 +128,7 @@ class TrainingLoop:
         config: all settings.
         store: the run's checkpoints, of the trainer's model and optimiser.
         log: for TensorBoard.
+        movement: of the model's tables.
 
     Attributes:
         progress: how far it has come.
@@ -124,7 +136,13 @@ class TrainingLoop:
     """
 
     def __init__(
-        self, trainer: TrainStep, manifest: Manifest, config: Config, store: CheckpointStore, log: TrainingLog
+        self,
+        trainer: TrainStep,
+        manifest: Manifest,
+        config: Config,
+        store: CheckpointStore,
+        log: TrainingLog,
+        movement: MovementSample,
     ) -> None:
         self.progress = Progress()
         self._trainer = trainer
@@ -132,9 +150,11 @@ class TrainingLoop:
         self._config = config
         self._store = store
         self._log = log
+        self._movement = movement
         self.evaluator = Evaluator(trainer.model)
         self._history_length = config.model.history_length
         self._epoch_records = sum(shard.records for shard in manifest.splits["train"])
+        self._steps_a_point = steps_a_point(self._epoch_records // config.training.batch_records)
         self._can_validate = any(shard.records for shard in manifest.splits.get("valid", ()))
         self._portions: PortionTrainer | None = None
         if isinstance(trainer.strategy, tf.distribute.ParameterServerStrategy):
@@ -191,7 +211,7 @@ class TrainingLoop:
                 break
             if self._due(settings.checkpoint_steps, before) or (better and settings.keeps_best):
                 self._save()
-        self._read_losses()
+        self._add_point()
         if not progress.stopped_early and (not progress.valid or progress.valid[-1]["steps"] != progress.steps):
             self._evaluate()
         with self._aside():
@@ -254,15 +274,17 @@ class TrainingLoop:
         return self.progress.records / (self._epoch_records * self._config.training.epochs)
 
     def _measure_attention(self, batch: Batch) -> None:
-        overlap, entropy = self._trainer.attention_figures(batch)
+        progress, measured = self.progress, self._trainer.attention_figures(batch)
         figures = {}
-        if overlap is not None:
-            self.progress.overlaps.append(overlap)
-            figures[overlap_name(self._config)] = overlap
-        if entropy is not None:
-            self.progress.entropies.append(entropy)
-            figures["attention_entropy"] = entropy
-        self._log.scalars(self.progress.steps, figures)
+        for name, figure, epoch in (
+            (overlap_name(self._config), measured.overlap, progress.overlaps),
+            ("attention_entropy", measured.entropy, progress.entropies),
+            ("attention_entropy_normalised", measured.normalised_entropy, progress.normalised_entropies),
+        ):
+            if figure is not None:
+                epoch.append(figure)
+                figures[name] = figure
+        self._log.scalars(progress.steps, figures)
 
     def _count(self, learned: StepStats, advance: Advance) -> None:
         progress = self.progress
@@ -274,20 +296,35 @@ class TrainingLoop:
         progress.targets += targets
         self._unread.append(learned)
         self._log.count(targets)
-        if progress.steps // LOG_STEPS > before // LOG_STEPS:
-            self._log.training(progress.steps, self._read_losses(), self._rates)
+        if self._due(self._steps_a_point, before):
+            self._add_point()
         loss = f" loss {progress.loss_sum / progress.weight:.4f}" if progress.weight else ""
         advance(records, f"epoch {progress.epoch + 1}/{self._config.training.epochs}{loss}")
 
-    def _read_losses(self) -> float:
-        """Waits for the device; returns the mean loss of the steps not looked at so far."""
-        loss_sum = weight = 0.0
+    def _read_losses(self) -> None:
+        """Waits for the device, and adds up the losses of the steps not looked at so far."""
+        progress = self.progress
         for learned in self._unread:
-            loss_sum, weight = loss_sum + float(learned.loss_sum), weight + float(learned.weight)
-            self.progress.loss_sum += float(learned.loss_sum)
-            self.progress.weight += float(learned.weight)
+            loss_sum, weight = float(learned.loss_sum), float(learned.weight)
+            progress.loss_sum += loss_sum
+            progress.weight += weight
+            progress.point_loss += loss_sum
+            progress.point_weight += weight
         self._unread.clear()
-        return loss_sum / weight if weight else 0.0
+
+    def _add_point(self) -> None:
+        """Adds a point to the learning curve, here and in TensorBoard, if any step was done since the last one."""
+        self._read_losses()
+        progress = self.progress
+        if not progress.point_weight:
+            return
+        self._log.training(progress.steps, progress.point_loss / progress.point_weight, self._rates)
+        with self._aside():
+            moved = self._movement.moved()
+        self._log.scalars(progress.steps, {f"tables/{name}/moved": share for name, share in moved.items()})
+        point = {"steps": progress.steps, "loss_sum": progress.point_loss, "weight": progress.point_weight}
+        progress.curve = add_point(progress.curve, {**point, "moved": moved}, self._steps_a_point)
+        progress.point_loss = progress.point_weight = 0.0
 
     def _due(self, every: int | None, before: int) -> bool:
         return every is not None and self.progress.steps // every > before // every

@@ -73,6 +73,20 @@ class TableRows:
         """First and last row of each block of the table, the last left out, and the rows as they are."""
         return self._read(self._shards)
 
+    def at(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """Some rows as they are, `(n, dim)`.
+
+        Args:
+            rows: their numbers, rising.
+        """
+        parts, offset = [], 0
+        for shard in self._shards:
+            size = int(shard.shape[0])
+            inside = rows[(rows >= offset) & (rows < offset + size)] - offset
+            parts.append(tf.gather(self._local(shard)[0], inside).numpy())
+            offset += size
+        return np.concatenate(parts)
+
     def accumulators(self) -> Iterator[tuple[int, int, Floats]]:
         """The same of the accumulators."""
         return self._read(self._slots)

@@ -11,11 +11,11 @@ from typing import Any
 from twin_tf.config import Config
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.core.files import write_json
+from twin_tf.core.files import write_json, write_whole
 from twin_tf.core.keras_api import tf
 from twin_tf.evaluation.yardsticks import compute_yardsticks
 from twin_tf.records.corrupt_records import corrupt_records_named
-from twin_tf.records.format import Manifest
+from twin_tf.records.format import SPLITS, Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.records.seen_items import save_seen_items
 from twin_tf.runs.checkpoints import CheckpointStore
@@ -31,7 +31,10 @@ from twin_tf.runs.run import (
     schema_of,
 )
 from twin_tf.runs.run_lock import claimed_run
+from twin_tf.training.findings import findings
+from twin_tf.training.learning_curve import CURVE, curve_csv, curve_rows
 from twin_tf.training.loop import TrainingLoop, overlap_name
+from twin_tf.training.movement_sample import MovementSample
 from twin_tf.training.strategies import is_chief, lost_processes_named
 from twin_tf.training.table_movement import measure_tables
 from twin_tf.training.table_report import worthless_tables
@@ -63,10 +66,11 @@ def train_model(
             always checked.
 
     Returns:
-        What `report.json` holds: seconds, examples per second, losses and overlap of each epoch, the metrics of each
-        evaluation on the valid split, `kept`: which weights the run hands on, `tables`: how far each embedding
-        table has moved and what it is worth, see `twin_tf.training.table_movement`, and `yardsticks`: what needs no
-        network on the same validation records, see `twin_tf.evaluation.yardsticks`.
+        What `report.json` holds: seconds, examples per second, losses, overlap and entropy of each epoch, the metrics
+        of each evaluation on the valid split, `curve`: the learning curve, `kept`: which weights the run hands on,
+        `tables`: how far each embedding table has moved and what it is worth, see `twin_tf.training.table_movement`,
+        `yardsticks`: what needs no network on the same validation records, see `twin_tf.evaluation.yardsticks`, and
+        `findings`: sentences for people. `run_page.write_run_page` makes a page of it.
 
     Raises:
         ConfigError: bad prepared data, a run directory that holds anything else or is in use, a schema that differs
@@ -130,15 +134,18 @@ def _train(
         trainer = TrainStep(model, config.training, strategy)
         checkpoint = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer)
         log = TrainingLog(directory / "tensorboard")
-        fit = TrainingLoop(trainer, manifest, config, CheckpointStore(directory / CHECKPOINTS, checkpoint), log)
+        movement = MovementSample(trainer, None if plan is None else EarlierWeights(plan, model, trainer.optimizer))
+        store = CheckpointStore(directory / CHECKPOINTS, checkpoint)
+        fit = TrainingLoop(trainer, manifest, config, store, log, movement)
         try:
             kept = fit.run(None if plan is None else lambda: apply_transfer(plan, model, trainer.optimizer))
-            report = _report(config, fit, kept)
+            report = _report(config, manifest, fit, kept)
             if is_chief(strategy):
                 earlier = None if plan is None else EarlierWeights(plan, model, trainer.optimizer)
                 tables = measure_tables(trainer, manifest, fit.evaluator, fit.progress.records, earlier)
                 report["tables"] = tables
                 report["yardsticks"] = _yardsticks(manifest, config)
+                report["findings"] = findings(report)
                 log.tables(report["kept"]["steps"], tables)
                 for sentence in worthless_tables(tables):
                     print(f"warning: {sentence}", file=sys.stderr)
@@ -148,6 +155,7 @@ def _train(
             report["init_from"] = {"run": info.init_from, "rows": plan.to_plain()}
         save_seen_items(directory, manifest, info.init_from)
         write_json(directory / REPORT, report)
+        write_whole(directory / CURVE, curve_csv(report["curve"], report["valid"]))
         save_info(
             directory,
             dataclasses.replace(
@@ -179,8 +187,9 @@ def _check_validation(manifest: Manifest, config: Config) -> None:
         )
 
 
-def _report(config: Config, fit: TrainingLoop, kept: str) -> dict[str, Any]:
+def _report(config: Config, manifest: Manifest, fit: TrainingLoop, kept: str) -> dict[str, Any]:
     progress = fit.progress
+    longest = max((shard.longest for name in SPLITS for shard in manifest.splits.get(name, ())), default=0)
     valid = progress.valid[progress.best] if kept == "best" and progress.best is not None else None
     if kept == "last" and progress.valid and progress.valid[-1]["steps"] == progress.steps:
         valid = progress.valid[-1]
@@ -196,6 +205,10 @@ def _report(config: Config, fit: TrainingLoop, kept: str) -> dict[str, Any]:
         "loss": progress.loss,
         overlap_name(config): progress.overlap,
         "attention_entropy": progress.entropy,
+        "attention_entropy_normalised": progress.normalised_entropy,
+        "top_k": config.model.top_k,
+        "longest_history": min(longest, config.model.history_length),
+        "curve": curve_rows(progress.curve),
         "valid": progress.valid,
         "stopped_early": progress.stopped_early,
         "kept": {"which": kept, "steps": valid["steps"] if valid else progress.steps, "valid": valid},

@@ -62,10 +62,12 @@ class AttentionFigures(NamedTuple):
     Attributes:
         overlap: of the behaviours that are most relevant to the ESU, the share that the GSU finds.
         entropy: in nats.
+        normalised_entropy: of what each target retrieved, from 0 to 1.
     """
 
     overlap: float | None
     entropy: float | None
+    normalised_entropy: float | None
 
 
 class TrainStep:
@@ -174,8 +176,8 @@ class TrainStep:
 
     def attention_figures(self, batch: Batch) -> AttentionFigures:
         """How the long-term attention of a batch does."""
-        overlap, entropy = (float(figure) for figure in self._attention(batch))
-        return AttentionFigures(*(None if math.isnan(figure) else figure for figure in (overlap, entropy)))
+        figures = (float(figure) for figure in self._attention(batch))
+        return AttentionFigures(*(None if math.isnan(figure) else figure for figure in figures))
 
     def global_step(self, batch: Batch) -> StepStats:
         """One update from the replicas' batches; a graph."""

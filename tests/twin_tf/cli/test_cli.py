@@ -260,6 +260,25 @@ def test_evaluate_prints_a_table_or_json(run, prepared, tmp_path):
     (line,) = [line for line in output.splitlines() if line.startswith("test ")]
     assert line.split() == ["test", f"{metrics['targets']:,}", f"{metrics['users']:,}", *figures]
     assert "\nnew items " in output
+    assert output.splitlines()[-1] == str(copy / "evaluation-test.md")
+    assert (copy / "evaluation-test-reliability.png").is_file()
+
+
+def test_train_and_evaluate_name_their_pages_and_link_them(run, prepared, tmp_path, monkeypatch):
+    copy = shutil.copytree(run, tmp_path / "run")
+    report = json.loads((copy / "report.json").read_text())
+    monkeypatch.setattr("twin_tf.training.train.train_model", lambda *_, **__: dict(report))
+    arguments = ("train", "--config", "simulated", "--prepared", prepared, "--run", copy)
+    code, output, _ = call(*arguments)
+    assert code == 0 and output.splitlines()[-1] == str(copy / "report.md")
+    assert all(sentence in output for sentence in report["findings"])
+    code, output, _ = call("evaluate", "--run", copy, "--prepared", prepared, "--no-yardsticks", "--json")
+    assert code == 0 and json.loads(output)["page"] == str(copy / "evaluation-test.md")
+    page = (copy / "report.md").read_text()
+    assert "(learning_curve.png)" in page and "* [evaluation-test.md](evaluation-test.md)" in page
+    code, output, _ = call(*arguments, "--json")
+    assert code == 0 and json.loads(output) == {**report, "page": str(copy / "report.md")}
+    assert "* [evaluation-test.md](evaluation-test.md)" in (copy / "report.md").read_text()
 
 
 @pytest.mark.parametrize(("asked", "deadline"), [(["--replay"], 300.0), (["--request", "-"], 5.0)])

@@ -59,6 +59,7 @@ def test_the_worst_slice_is_surely_low_not_small():
         {
             "day": [row("monday", 0.55, [0.54, 0.56]), row("sunday", 0.40, [0.10, 0.80])],
             "items": [row("new", 0.50, None), row("known", 0.60, [0.59, 0.61])],
+            "user": [row("known", 0.45, [0.44, 0.46])],  # all of them: no slice
         }
     )
     assert [(one["slice"], one["value"]) for one in found] == [("day", "monday"), ("items", "known"), ("day", "sunday")]

@@ -104,14 +104,27 @@ def test_another_search_finds_what_a_loop_says(changes):
 def test_entropy_is_that_of_each_target_with_history_by_the_definition():
     model, batch = long_model(), long_batch([300, 150, 40, 0])
     batch = batch._replace(targets=batch.targets._replace(count=tf.constant([2, 1, 2, 2])))
-    arrays, found = tf.nest.map_structure(np.asarray, batch), []
+    arrays, found, normalised = tf.nest.map_structure(np.asarray, batch), [], []
     for (user, target), places in true_retrieved(model, batch).items():
         if target < batch.targets.count[user] and places:
             for alpha in network.alpha_of(model, model.long_term, arrays, user, target)[:, list(places)]:
                 share = np.exp(alpha - alpha.max()) / np.exp(alpha - alpha.max()).sum()
                 found.append(-np.sum(share * np.log(np.maximum(share, 1e-300))))
+                normalised.append(found[-1] / np.log(len(places)))
     assert len(found) == 5 * model.config.heads
-    assert float(model.attention_figures(batch)[1]) == pytest.approx(np.mean(found), rel=1e-5)
+    _, entropy, share = (float(figure) for figure in model.attention_figures(batch))
+    assert entropy == pytest.approx(np.mean(found), rel=1e-5)
+    assert share == pytest.approx(np.mean(normalised), rel=1e-5)
+
+
+def test_a_single_behaviour_has_no_normalised_entropy():
+    model, batch = long_model(), long_batch([300, 1])
+    one = batch._replace(targets=batch.targets._replace(count=tf.constant([0, 2])))
+    both = batch._replace(targets=batch.targets._replace(count=tf.constant([2, 2])))
+    first = batch._replace(targets=batch.targets._replace(count=tf.constant([2, 0])))
+    figures = [[float(figure) for figure in model.attention_figures(given)] for given in (one, both, first)]
+    assert figures[0][1] == pytest.approx(0, abs=1e-6) and np.isnan(figures[0][2])
+    assert figures[1][2] == pytest.approx(figures[2][2], rel=1e-5)
 
 
 def test_recent_search_finds_the_latest_of_the_true_retrieved():

@@ -14,9 +14,10 @@ from twin_tf.evaluation.evaluate import Evaluator
 from twin_tf.layers.table_initializer import BLOCK_ROWS, TableInitializer
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.runs.run import build_model, load_info, load_run
+from twin_tf.training.movement_sample import SAMPLED_BLOCKS, SAMPLED_ROWS, sampled_rows
 from twin_tf.training.table_movement import measure_tables
 from twin_tf.training.table_report import table_rows, worthless_tables
-from twin_tf.training.table_rows import named_tables
+from twin_tf.training.table_rows import TableRows, named_tables
 from twin_tf.training.train import train_model
 from twin_tf.training.train_step import TrainStep
 
@@ -56,6 +57,34 @@ def test_a_table_that_learns_has_moved_and_is_worth_something(learned, planted):
     assert product["never_updated"] == pytest.approx(1 - SHOWN / (ITEMS + 1))  # all rows but padding's
     assert product["moved_median"] > 0.3
     assert product["worth"] > 0.3 > 5 * product["worth_error"] > 0
+
+
+def test_the_curve_ends_where_the_tables_are(learned):
+    """So small a table is sampled whole: its last point is what the look at the end finds."""
+    report = read_json(learned / "report.json")
+    for name, figures in report["tables"].items():
+        assert report["curve"][-1]["moved"][name] == pytest.approx(figures["moved_median"], rel=1e-6)
+    assert report["curve"][0]["moved"]["product"] < report["curve"][-1]["moved"]["product"]
+
+
+@pytest.mark.parametrize("rows", [3, 5, BLOCK_ROWS - 1, BLOCK_ROWS + 1, 100 * BLOCK_ROWS + 7])
+def test_sampled_rows_are_spread_over_a_table_and_are_never_padding(rows):
+    sampled = sampled_rows(rows)
+    assert sampled[0] == 1 and sampled[-1] < rows and (np.diff(sampled) > 0).all()
+    assert len(sampled) == rows - 1 if rows - 1 <= SAMPLED_ROWS else SAMPLED_ROWS / 2 < len(sampled) <= SAMPLED_ROWS
+    assert len(np.unique(sampled // BLOCK_ROWS)) <= SAMPLED_BLOCKS
+    assert sampled[-1] > rows - 1.1 * BLOCK_ROWS
+
+
+def test_rows_by_number_are_those_of_the_blocks():
+    model = make_model()
+    trainer = TrainStep(model, planted_config().training)
+    table = next(iter(named_tables(model)))
+    rows, asked = TableRows(table, trainer.strategy, trainer.optimizer.optimizers[0]), np.array([1, 2, 4])
+    (_, _, whole), *_ = rows.blocks()
+    np.testing.assert_array_equal(rows.at(asked), whole[asked])
+    rows._shards = [tf.Variable(whole[:2]), tf.Variable(whole[2:])]  # as parameter servers hold it
+    np.testing.assert_array_equal(rows.at(asked), whole[asked])
 
 
 def test_worth_is_the_rise_of_the_validation_log_loss(learned, planted):

@@ -40,14 +40,26 @@ def test_a_run_holds_everything_that_export_needs(run, manifest, prepared):
     valid = {"valid/auc", "valid/gauc", "valid/logloss", "valid/calibration"}
     tables = {f"tables/{name}/{key}" for name, figures in report["tables"].items() for key in figures}
     assert "tables/video/worth" in tables
-    assert (
-        tags
-        == {"loss", "examples_per_s", "input_bound_share", "gsu_overlap@40", "attention_entropy"}
-        | rates
-        | valid
-        | tables
-    )
+    attention = {"gsu_overlap@40", "attention_entropy", "attention_entropy_normalised"}
+    moved = {f"tables/{name}/moved" for name in report["tables"]}
+    assert tags == {"loss", "examples_per_s", "input_bound_share"} | attention | rates | valid | tables | moved
     assert report["gsu_overlap@40"] == [1.0, 1.0]
+
+
+def test_a_short_run_has_a_curve(run):
+    """In report.json, as CSV and in TensorBoard: twenty points and more an epoch, and the last at the last step."""
+    report = read_json(run / "report.json")
+    curve = report["curve"]
+    assert len(curve) >= 20 * report["epochs"]
+    assert curve[-1]["steps"] == report["steps"]
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    assert 0 < curve[0]["moved"]["topic"] < curve[-1]["moved"]["topic"]
+    assert len((run / "learning_curve.csv").read_text().splitlines()) >= len(curve) + 1
+    (events,) = (run / "tensorboard").iterdir()
+    values = [v.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for v in event.summary.value]
+    assert values.count("loss") == values.count("tables/topic/moved") >= len(curve)
+    assert all(0 < entropy < 1 for entropy in report["attention_entropy_normalised"])
+    assert report["longest_history"] <= 300 and report["top_k"] == 40
 
 
 def test_the_loss_falls(run):
