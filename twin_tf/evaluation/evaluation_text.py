@@ -66,7 +66,7 @@ def _sentences(result: Mapping[str, Any]) -> list[str]:
 def _requests(found: Mapping[str, Any], intervals: Mapping[str, Any]) -> str:
     """How well the candidates of a request are ordered."""
     without = found["without_id"]
-    left_out = f"; {without:,} targets without a request id are left out" if without else ""
+    left_out = f"; targets without a request id, left out: {without:,}" if without else ""
     if not found["requests"]:
         return f"no metrics by request: no two targets with both labels share {found['grouped_by']}{left_out}"
     figures = [f"{name} {_shown(found[name])} ({span(intervals[f'request_{name}'])})" for name in ("auc", "ndcg")]
