@@ -4,15 +4,15 @@ The shuffle carries event batches, never single events. Each says in its metadat
 
 | kind | columns |
 |---|---|
-| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of stored cross and context, `weight`, `split` |
-| `previous` | without the last two, with `earlier`, from an earlier run's histories; `x/<feature>` is an index |
+| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of stored cross and context; see below |
+| `previous` | the same of behaviours, and `earlier`, from an earlier run's histories; `x/<feature>` is an index |
 | `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
 | `items` | the columns of the items log |
 
-`weight` (float32) is there if the schema weighs its targets; other events may have none. `split` (int8: the place in
-`TARGET_SPLITS`, -1 without) is there if a column says how to split. `x/<feature>/number` (float32)
-is the raw number of a cross feature whose values are kept. `earlier` says, on the first
-row of each user, how many behaviours older than the stored ones the user had.
+In `events` alone, `weight` (float32) is there if the schema weighs its targets; other events may have none. `split`
+(int8: the place in `TARGET_SPLITS`, -1 without) is there if a column says how to split, `/request` (int64, see
+`request_ids`) if one names requests. `x/<feature>/number` (float32) is the raw number of a cross feature whose values
+are kept. `earlier` says, on the first row of each user, how many behaviours older than the stored ones the user had.
 
 In `events`, `x/<feature>` is an index where the schema alone says how to encode it (hash, identity, given boundaries),
 else the raw value: text or whole numbers as an Arrow dictionary, floats as they are.
@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 
 from beam_pipelines.raw_logs.raw_columns import matches
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
-from twin_tf.features.schema import Feature, FeatureSchema
+from twin_tf.features.schema import Feature, FeatureSchema, IdColumn
 from twin_tf.records.format import TARGET_SPLITS
 
 Kind = Literal["events", "previous", "users", "previous_users", "items"]
@@ -40,6 +40,7 @@ LABEL, BEHAVIOUR, TARGET = 1, 2, 4
 VALUE = "x/"
 WEIGHT = "weight"
 SPLIT = "split"
+REQUEST = "/request"  # no feature can be called so
 
 _WRITE = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -101,6 +102,24 @@ def cut_by_shard(kind: Kind, table: pa.Table, users: Ints, shards: int) -> Itera
             yield number, to_event_batch(kind, table.slice(ends[number], ends[number + 1] - ends[number]))
 
 
+def request_ids(column: IdColumn, values: pa.ChunkedArray) -> Ints:
+    """Which request each row belongs to, as records keep it.
+
+    Args:
+        column: the schema's.
+        values: of it, null where a row belongs to none.
+
+    Returns:
+        `(rows,)`, 0 for none, else above 0: text through `hash_id`, a whole number as it is, or a hash of one below 1.
+    """
+    known = values.is_valid().to_numpy()
+    ids = np.zeros(len(values), np.int64)
+    ids[known] = encode_ids(column, values.drop_null())
+    low = known & (ids < 1)
+    ids[low] = np.maximum((mixed(ids[low]) >> np.uint64(1)).view(np.int64), 1)
+    return ids
+
+
 class EventReducer:
     """Typed rows of the events log -> the columns of event batches of kind `events`.
 
@@ -138,6 +157,8 @@ class EventReducer:
         if self._schema.split.column is not None:
             place = pc.index_in(rows[self._schema.split.column], pa.array(TARGET_SPLITS))
             columns[SPLIT] = pc.fill_null(place, -1).cast(pa.int8())
+        if events.request is not None:
+            columns[REQUEST] = pa.array(request_ids(events.request, rows[events.request.column]))
         return pa.table(columns)
 
     def _value(self, feature: Feature, values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -219,7 +240,8 @@ def _smallest(events: pa.Table, rows: Ints) -> Ints:
         column = events[name].take(pa.array(rows))
         columns[name] = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     table = pa.table(columns)
-    names = [*_KEYS, *(name for name in table.column_names if name.startswith(VALUE) or name in (WEIGHT, SPLIT))]
+    values = (name for name in table.column_names if name.startswith(VALUE) or name in (WEIGHT, SPLIT, REQUEST))
+    names = [*_KEYS, *values]
     order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in names]).to_numpy()
     keys = [table[name].to_numpy()[order] for name in _KEYS]
     new = np.r_[True, np.any([key[1:] != key[:-1] for key in keys], axis=0)]

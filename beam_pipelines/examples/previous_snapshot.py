@@ -72,7 +72,8 @@ class PreviousRun:
             raise ConfigError(f"previous {root} holds clusters; continue the prepared data that they were made of")
         if clause := schema_difference(theirs, schema):
             raise ConfigError(
-                f"previous {root} was prepared with another schema {theirs.name!r}: {clause}; only 'split' may differ"
+                f"previous {root} was prepared with another schema {theirs.name!r}: {clause}; only 'split' and "
+                "'events.request' may differ"
             )
         return run
 

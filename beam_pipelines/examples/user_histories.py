@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_pipelines.examples.event_batches import BEHAVIOUR, LABEL, SPLIT, TARGET, WEIGHT
+from beam_pipelines.examples.event_batches import BEHAVIOUR, LABEL, REQUEST, SPLIT, TARGET, WEIGHT
 from twin_tf.features.schema import UNKNOWN, FeatureSchema
 from twin_tf.records import format as keys
 from twin_tf.records.format import SPLITS, SplitName
-from twin_tf.records.packing import FLOAT_WIDTH, float_bits, pack, width_of
+from twin_tf.records.packing import FLOAT_WIDTH, MAX_WIDTH, float_bits, pack, width_of
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
@@ -77,6 +77,8 @@ class Layout:
         widths.update({keys.target_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_context})
         if schema.targets.weight is not None:
             widths[keys.TARGET_WEIGHT] = FLOAT_WIDTH
+        if schema.events.request is not None:
+            widths[keys.TARGET_REQUEST] = MAX_WIDTH
         widths.update({keys.pending_key(name): width_of(count) for name, count in rare_values.items()})
         return cls(widths, times[0], {f.name: cardinalities[f.name] for f in schema.stored_cross})
 
@@ -95,8 +97,8 @@ def build_records(
             (LABEL, BEHAVIOUR, TARGET; none of them: only the user is known), `item_id`, `earlier` (behaviours that its
             user had before these), one index column per stored cross and context feature, and `order/<feature>`
             where the order of indices is not that of the values, `value/<feature>` (the bits of a float32) of cross
-            features whose values are kept, `weight` (float32) if the schema weighs targets, and `split`: the place
-            in `SPLITS` of each target, -1 for none.
+            features whose values are kept, `weight` (float32) if the schema weighs targets, `/request` (0 for none) if
+            it names requests, and `split`: the place in `SPLITS` of each target, -1 for none.
         users: `id` (rising) and one index column per user feature, of any users.
         layout: how to pack.
 
@@ -106,10 +108,11 @@ def build_records(
     cross = [f.name for f in schema.stored_cross]
     context = [f.name for f in schema.stored_context]
     weight = [WEIGHT] if schema.targets.weight is not None else []
+    request = [REQUEST] if schema.events.request is not None else []
     flags = events["flags"]
     kept = [keys.value_key(f.name) for f in schema.kept_values]
     behaviours = _sorted(events, BEHAVIOUR, [*cross, *kept])
-    targets = _sorted(events, TARGET, [*context, *weight])
+    targets = _sorted(events, TARGET, [*context, *weight, *request])
     others = events["user"][(flags & (BEHAVIOUR | TARGET)) == 0]
     ids = np.unique(np.concatenate([*(_distinct(rows["user"]) for rows in (behaviours, targets)), others]))
     targets = {name: column[targets[SPLIT] >= 0] for name, column in targets.items()}
@@ -263,6 +266,8 @@ def _pack_targets(targets: Mapping[str, Array], context: list[str], layout: Layo
     columns.update((keys.target_key(name), targets[name]) for name in context)
     if WEIGHT in targets:
         columns[keys.TARGET_WEIGHT] = float_bits(targets[WEIGHT])
+    if REQUEST in targets:
+        columns[keys.TARGET_REQUEST] = targets[REQUEST]
     return {key: pack(column, layout.widths[key]) for key, column in columns.items()}
 
 

@@ -17,6 +17,7 @@ from apache_beam.metrics import Metrics
 from beam_pipelines.examples.catalogue import RAW, ItemRows
 from beam_pipelines.examples.event_batches import (
     BEHAVIOUR,
+    REQUEST,
     SPLIT,
     TARGET,
     VALUE,
@@ -202,6 +203,7 @@ class ShardEncoding:
         names += [ORDER + name for name in self._ranks]
         names += [WEIGHT] if self._schema.targets.weight is not None else []
         names += [SPLIT] if self._schema.split.column is not None else []
+        names += [REQUEST] if self._schema.events.request is not None else []
         names += [value_key(feature.name) for feature in self._schema.kept_values]
         return {name: np.concatenate([np.zeros(0, np.int64), *(part[name] for part in parts)]) for name in names}, new
 
@@ -235,6 +237,8 @@ class ShardEncoding:
             columns[SPLIT] = table[SPLIT].to_numpy()
         if self._schema.targets.weight is not None:
             columns[WEIGHT] = np.zeros(table.num_rows, np.float32) if old else table[WEIGHT].fill_null(0.0).to_numpy()
+        if self._schema.events.request is not None:
+            columns[REQUEST] = np.zeros(table.num_rows, np.int64) if old else table[REQUEST].to_numpy()
         return columns
 
     def _with_rare_values(self, name: str, values: pa.ChunkedArray) -> npt.NDArray[np.int32]:

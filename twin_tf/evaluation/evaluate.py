@@ -81,14 +81,15 @@ class Evaluator:
         """The targets of a split with their scores, batch by batch; arguments and errors as those of `run`."""
         total = sum(shard.records for shard in manifest.splits.get(split, ()))
         every = 1 if limit is None else max(1, -(-total // limit))
-        dataset = make_dataset(manifest, split, manifest.schema.history.max_length, batch_records, every=every)
+        window, named = manifest.schema.history.max_length, manifest.schema.events.request is not None
+        dataset = make_dataset(manifest, split, window, batch_records, every=every, requests=named)
         with progress_bar(f"evaluate {split}", -(-total // every)) as advance:
-            for batch in dataset:
-                yield self.score_batch(batch)
+            for batch, request in dataset if named else ((batch, None) for batch in dataset):
+                yield self.score_batch(batch, request)
                 advance(int(batch.user_id.shape[0]), "")
 
-    def score_batch(self, batch: Batch) -> Scored:
-        """The real targets of a batch with their scores."""
+    def score_batch(self, batch: Batch, request: tf.Tensor | None = None) -> Scored:
+        """The real targets of a batch with their scores, and with ids of requests, int64 `(B, C)`, if given."""
         count = batch.targets.count.numpy()
         real = np.arange(batch.label.shape[1])[None, :] < count[:, None]
         seen = batch.history.behaviours_before(tf.minimum(batch.targets.end, batch.history.length[:, None]))
@@ -96,7 +97,9 @@ class Evaluator:
         item, label, probability, history_end, time = (column.numpy()[real] for column in columns)
         context = [self._index(batch, feature).numpy()[real] for feature in self._slices]
         indices = np.stack(context, axis=1) if context else np.zeros((len(item), 0), np.int32)
-        return Scored(np.repeat(batch.user_id.numpy(), count), item, label, probability, history_end, time, indices)
+        user = np.repeat(batch.user_id.numpy(), count)
+        scored = Scored(user, item, label, probability, history_end, time, indices)
+        return scored if request is None else scored._replace(request=request.numpy()[real])
 
     def _index(self, batch: Batch, feature: Feature) -> tf.Tensor:
         """The index of a context or user feature, `(B, C)`."""
@@ -149,7 +152,7 @@ def evaluate_run(
     scored = partial(_scored, manifest=manifest, split=split, batch_records=loaded.config.training.batch_records)
     with corrupt_records_named(manifest):
         evaluation = scored(loaded, slices=slices, users=read_users(manifest, "train"))
-        judged = Judged.of(evaluation.predictions, evaluation.time)
+        judged = Judged.of(evaluation.predictions, evaluation.time, evaluation.request)
     encoder = FeatureEncoder.load(manifest.directory)
     sliced = evaluation.slices(
         manifest.schema.events.time, {name: partial(value_name, encoder, name) for name in slices}
@@ -177,7 +180,7 @@ def evaluate_run(
         if against is not None:
             earlier = load_run(against, verify=verify)
             other = scored(earlier)
-            theirs = Judged.of(other.predictions, other.time)
+            theirs = Judged.of(other.predictions, other.time, other.request)
             result["against"] = {
                 "run": str(against),
                 "weights_version": earlier.info.weights_version,
@@ -217,10 +220,12 @@ def _yardsticks(loaded: Run, manifest: Manifest, split: SplitName, judged: Judge
     category = default_category(manifest.schema, loaded.config.model.searches.sim_hard.category)
     found = {}
     for key, yardstick in compute_yardsticks(manifest, split, [category]).items():
-        theirs, plain = Judged.of(yardstick.predictions), yardstick.to_plain()
-        kept = {"auc", "gauc", *(("logloss",) if yardstick.probabilities else ())}
+        theirs, plain = Judged.of(yardstick.predictions, yardstick.time, yardstick.request), yardstick.to_plain()
+        kept = {"auc", "gauc", "request_auc", "request_ndcg", *(("logloss",) if yardstick.probabilities else ())}
         intervals = {name: ends for name, ends in theirs.draws.intervals().items() if name in kept}
         behind = {name: gap for name, gap in judged.less(theirs).items() if name in kept}
+        assert theirs.requests is not None
+        plain["requests"] = theirs.requests.to_plain()
         found[key] = {**plain, "intervals": intervals, "behind": behind}
     return found
 

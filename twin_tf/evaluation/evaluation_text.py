@@ -65,12 +65,14 @@ def sentences(result: Mapping[str, Any]) -> list[str]:
 
 def requests_sentence(found: Mapping[str, Any], intervals: Mapping[str, Any]) -> str:
     """How well the candidates of a request are ordered."""
+    without = found["without_id"]
+    left_out = f"; targets without a request id, left out: {without:,}" if without else ""
     if not found["requests"]:
-        return f"no metrics by request: no two targets with both labels share {found['grouped_by']}"
+        return f"no metrics by request: no two targets with both labels share {found['grouped_by']}{left_out}"
     figures = [f"{name} {printed(found[name])} ({span(intervals[f'request_{name}'])})" for name in ("auc", "ndcg")]
     return (
         f"within {found['requests']:,} requests ({found['targets']:,} targets; the same {found['grouped_by']}, both "
-        f"labels): {', '.join(figures)}"
+        f"labels): {', '.join(figures)}{left_out}"
     )
 
 

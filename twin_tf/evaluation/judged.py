@@ -2,12 +2,9 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from twin_tf.evaluation.bootstrap import Resampled, paired_difference, resample
 from twin_tf.evaluation.predictions import Predictions
-from twin_tf.evaluation.request_metrics import RequestMetrics, request_metrics
+from twin_tf.evaluation.request_metrics import Ints, RequestMetrics, request_metrics
 
 COMPARED = ("auc", "gauc", "logloss", "request_auc", "request_ndcg")
 """Figures of which differences are reported."""
@@ -21,11 +18,11 @@ class Judged(NamedTuple):
     draws: Resampled
 
     @classmethod
-    def of(cls, predictions: Predictions, time: npt.NDArray[np.int64] | None = None) -> "Judged":
-        """Judges predictions; within requests too if it is known when targets were shown."""
+    def of(cls, predictions: Predictions, time: Ints | None = None, request: Ints | None = None) -> "Judged":
+        """Judges predictions; within requests too if it is known when targets were shown, see `request_metrics`."""
         figures, requests = predictions.metrics.to_plain(), None
         if time is not None:
-            requests = request_metrics(predictions, time)
+            requests = request_metrics(predictions, time, request)
             figures |= {"request_auc": requests.auc, "request_ndcg": requests.ndcg}
         return cls(figures, requests, resample(predictions, requests.ratios if requests else None))
 

@@ -1,8 +1,9 @@
 """How well the candidates of one request are ordered: AUC and NDCG within it.
 
-Logs have no request ids, so a request is what one user was shown at one time (`user` and `time` of the targets). Only
-requests with a click and a non-click tell anything. Both figures are means over such requests, all alike: a log with
-one target a time has none.
+A request is what one user was shown under one request id, where the log has such ids (`Events.request`), at whatever
+times; targets without one are left out. Without ids it is what one user was shown at one time. Only requests with a
+click and a non-click tell anything. Both figures are means over such requests, all alike: a log with one target a
+request has none.
 """
 
 from typing import Any, NamedTuple
@@ -13,8 +14,6 @@ import numpy.typing as npt
 from twin_tf.evaluation.bootstrap import Ratio, user_auc
 from twin_tf.evaluation.predictions import Predictions
 
-GROUPED_BY = "user and time"
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -23,6 +22,8 @@ class RequestMetrics(NamedTuple):
     """Figures of the requests with both labels.
 
     Attributes:
+        grouped_by: what the targets of a request share: `user and request id`, or `user and time`.
+        without_id: targets that are left out, for they have no request id; None where requests go by time.
         requests: how many.
         targets: in them.
         auc: mean AUC; None without requests.
@@ -30,6 +31,8 @@ class RequestMetrics(NamedTuple):
         ratios: `request_auc` and `request_ndcg` as sums by user, for `bootstrap.resample`.
     """
 
+    grouped_by: str
+    without_id: int | None
     requests: int
     targets: int
     auc: float | None
@@ -38,24 +41,28 @@ class RequestMetrics(NamedTuple):
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "grouped_by": GROUPED_BY, "requests": self.requests, "targets": self.targets, "auc": self.auc,
-            "ndcg": self.ndcg,
-        }  # fmt: skip
+        plain = self._asdict()
+        del plain["ratios"]
+        return plain
 
 
-def request_metrics(predictions: Predictions, time: Ints) -> RequestMetrics:
+def request_metrics(predictions: Predictions, time: Ints, request_id: Ints | None = None) -> RequestMetrics:
     """AUC and NDCG within requests.
 
     Args:
         predictions: all targets.
         time: int64 `(n,)`, when they were shown.
+        request_id: int64 `(n,)`, in which request of their user, 0 for none; None, empty or 0 throughout where nobody
+            knows.
     """
     ids, user = np.unique(predictions.user, return_inverse=True)
-    order = np.lexsort((-predictions.score, time, user))
-    user, time = user[order], time[order]
+    by_id = request_id is not None and bool(request_id.any())
+    shown = request_id if request_id is not None and by_id else time
+    order = np.lexsort((-predictions.score, shown, user))
+    order = order[shown[order] != 0] if by_id else order
+    user, shown = user[order], shown[order]
     sorted_by_request = predictions.at(order)
-    new = np.append(True, (user[1:] != user[:-1]) | (time[1:] != time[:-1]))[: len(user)]
+    new = np.append(True, (user[1:] != user[:-1]) | (shown[1:] != shown[:-1]))[: len(user)]
     starts, request = np.flatnonzero(new), np.cumsum(new) - 1
     auc = user_auc(sorted_by_request, request, len(starts))
     told = np.isfinite(auc)
@@ -67,6 +74,8 @@ def request_metrics(predictions: Predictions, time: Ints) -> RequestMetrics:
 
     number = by_user(np.ones(len(starts)))
     return RequestMetrics(
+        grouped_by="user and request id" if by_id else "user and time",
+        without_id=len(time) - len(order) if by_id else None,
         requests=int(told.sum()),
         targets=int(np.diff(np.append(starts, len(user)))[told].sum()),
         auc=float(auc[told].mean()) if told.any() else None,

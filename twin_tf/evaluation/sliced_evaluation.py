@@ -28,6 +28,7 @@ class Scored(NamedTuple):
         history_end: int64, behaviours that the target sees before the window cuts them, clusters with their sizes.
         time: int64, in the unit of the logs.
         context: int32 `(n, slices)`, the indices of the features that are sliced by.
+        request: int64 ids of requests, 0 for none; empty where the data have none.
     """
 
     user: npt.NDArray[np.int64]
@@ -37,10 +38,13 @@ class Scored(NamedTuple):
     history_end: npt.NDArray[np.int64]
     time: npt.NDArray[np.int64]
     context: npt.NDArray[np.int32]
+    request: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
 
 class Evaluation:
-    """Metrics of all targets and of slices. It holds about 18 bytes a target, and 4 more for each feature sliced by.
+    """Metrics of all targets and of slices.
+
+    It holds about 18 bytes a target, 4 more for each feature sliced by, and 8 more where the data have ids of requests.
 
     Args:
         seen: bool by item row, which items the model was trained on; later rows are new. None if nobody knows.
@@ -58,7 +62,8 @@ class Evaluation:
         self._targets.update(scored.label, scored.probability, scored.user)
         length = (np.searchsorted(LENGTH_EDGES, scored.history_end, side="right") - 1).astype(np.int8)
         known_user = np.zeros(0, bool) if self._users is None else _among(self._users, scored.user)
-        self._parts.append((scored.time, length, self._known(scored.item), known_user, scored.context))
+        known_item = self._known(scored.item)
+        self._parts.append((scored.time, length, known_item, known_user, scored.context, scored.request))
 
     def _known(self, item: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         if self._seen is None:
@@ -80,6 +85,11 @@ class Evaluation:
     def time(self) -> npt.NDArray[np.int64]:
         """When each target was shown, `(n,)` in the same order."""
         return np.concatenate([part[0] for part in self._parts])
+
+    @property
+    def request(self) -> npt.NDArray[np.int64]:
+        """In which request each target was shown, likewise, 0 for none; empty where the data have no ids."""
+        return np.concatenate([part[5] for part in self._parts])
 
     def slices(
         self, column: TimeColumn, context: dict[str, Callable[[int], str]] | None = None

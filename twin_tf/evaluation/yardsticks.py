@@ -14,6 +14,9 @@ Whatever is fitted is fitted on the training part; what is counted, is counted o
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from twin_tf.evaluation.counting_baseline import count_behaviours
 from twin_tf.evaluation.earlier_rates import combined_rate, earlier_rates
 from twin_tf.evaluation.history_trees import tree_scores
@@ -36,11 +39,15 @@ class Yardstick(NamedTuple):
         label: in tables.
         predictions: in the order of the files.
         probabilities: whether its scores are such, so that log loss and calibration mean something.
+        time: int64 `(n,)`, when the targets were shown.
+        request: int64 `(n,)` ids of requests, 0 for none; empty where the data have none.
     """
 
     label: str
     predictions: Predictions
     probabilities: bool = True
+    time: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+    request: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
     def to_plain(self) -> dict[str, Any]:
         """`label` and the metrics, for JSON."""
@@ -99,4 +106,5 @@ def compute_yardsticks(
             score = tree_scores(manifest, (split, spacing), categories[0], targets, rates, every)
             if score is not None:
                 found["trees"] = Yardstick("boosted trees over the history", predicted(score))
-    return found
+    request = targets.request[chosen] if len(targets.request) else targets.request
+    return {key: one._replace(time=targets.time[chosen], request=request) for key, one in found.items()}

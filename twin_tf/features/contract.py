@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.yaml_text import parse_json
-from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema, Split
+from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema
 
 CONTRACT = "contract.json"
 
@@ -197,10 +197,10 @@ def difference(mine: Encoding, theirs: Encoding, *, items_alone: bool = False) -
 
 
 def schema_difference(mine: FeatureSchema, theirs: FeatureSchema) -> str:
-    """What differs between two schemas beside `split`, one clause; empty if nothing does."""
+    """What differs between the contents of two schemas, one clause; empty if nothing does."""
     if mine.contents_fingerprint == theirs.contents_fingerprint:
         return ""
-    here, there = (to_plain(dataclasses.replace(schema, split=Split()), defaults=True) for schema in (mine, theirs))
+    here, there = (to_plain(schema.contents, defaults=True) for schema in (mine, theirs))
     return next(_clauses("schema", here, there))
 
 

@@ -50,6 +50,7 @@ class Events:
         item: what.
         time: when.
         label: clicked or not.
+        request: which events were shown together, if the log says so; for the metrics by request alone.
         deduplicate: of several rows with one user, item and time keep one: a click before a view, a target before none.
     """
 
@@ -57,4 +58,5 @@ class Events:
     item: IdColumn
     time: TimeColumn
     label: LabelColumn
+    request: IdColumn | None = None
     deduplicate: bool = False

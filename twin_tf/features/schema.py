@@ -172,8 +172,7 @@ class FeatureSchema:
                 raise ConfigError(
                     f"{log}.type is {mine.type}, the events' is {theirs.type}: the same ids need one type"
                 )
-        self._check_weight()
-        self._check_split_column()
+        self._check_own_columns()
         self._check_filters()
         self.item_columns(), self.user_columns(), self.multi_valued_columns()  # each column has one type
         item_id = self.items.column if self.items is not None else None
@@ -191,25 +190,29 @@ class FeatureSchema:
         ids = {"inherent": (self.items, self.events.item), "user": (self.users, self.events.user)}
         return {column.column for column in ids.get(role, ()) if column is not None}
 
-    def _check_weight(self) -> None:
-        weight = self.targets.weight
-        if weight is None:
-            return
-        if self.event_columns()[weight] != "float":
-            raise ConfigError(
-                f"targets.weight reads column {weight!r} as a number, but it is read as {self.event_columns()[weight]} "
-                "elsewhere: give the weight a column of its own"
-            )
-        if any(f.name == "weight" for f in self.stored_context):
-            raise ConfigError("a context feature cannot be called 'weight' beside targets.weight: rename the feature")
+    def _check_own_columns(self) -> None:
+        """The columns of an event that are no features are read as what they must be, and their names are free."""
+        columns, called = self.event_columns(), {f.name for f in self.stored_context}
+        words = {"int": "a whole number", "float": "a number", "string": "text"}
+        for key, column, type_ in self._own_columns():
+            what = "split" if key == "split.column" else key.split(".")[1]
+            if columns[column] != type_:
+                raise ConfigError(
+                    f"{key} reads column {column!r} as {words[type_]}, but it is read as {columns[column]} elsewhere: "
+                    f"give the {what} a column of its own"
+                )
+            if what != "split" and what in called:
+                raise ConfigError(f"a context feature cannot be called {what!r} beside {key}: rename the feature")
 
-    def _check_split_column(self) -> None:
-        column = self.split.column
-        if column is not None and self.event_columns()[column] != "string":
-            raise ConfigError(
-                f"split.column reads column {column!r} as text, but it is read as {self.event_columns()[column]} "
-                "elsewhere: give the split a column of its own"
-            )
+    def _own_columns(self) -> list[tuple[str, str, ValueType]]:
+        """Key of the schema, column and type of what an event says beside ids, time, label and features."""
+        request = self.events.request
+        found: list[tuple[str, str | None, ValueType]] = [
+            ("targets.weight", self.targets.weight, "float"),
+            ("split.column", self.split.column, "string"),
+            ("events.request", None, "int") if request is None else ("events.request", request.column, request.type),
+        ]
+        return [(key, column, type_) for key, column, type_ in found if column is not None]
 
     def _check_filters(self) -> None:
         """A filter's values must be of the type its column is read as, else no row could ever match."""
@@ -277,8 +280,20 @@ class FeatureSchema:
 
     @cached_property
     def contents_fingerprint(self) -> str:
-        """16 hex digits that change whenever anything but `split` does; runs that continue each other share them."""
-        return _fingerprint({key: value for key, value in self.to_plain().items() if key != "split"})
+        """16 hex digits that change whenever the meaning of an index, a time or a width may.
+
+        So with anything but `split` and `events.request`; runs that continue each other share them.
+        """
+        return _fingerprint(self.contents.to_plain())
+
+    @cached_property
+    def contents(self) -> "FeatureSchema":
+        """The schema without what neither an encoding nor a model knows of: `split` and `events.request`."""
+        return dataclasses.replace(self, split=Split(), events=dataclasses.replace(self.events, request=None))
+
+    def trains_like(self, other: "FeatureSchema") -> bool:
+        """Whether training cannot tell the two apart: all but `events.request` is the same."""
+        return (self.contents_fingerprint, self.split) == (other.contents_fingerprint, other.split)
 
     def clustered(self, clustered: bool) -> "FeatureSchema":
         """The same with `history.clustered` as said: the schema of what `twin-tf cluster` makes of prepared data."""
@@ -294,10 +309,8 @@ class FeatureSchema:
             events.label.column: "int",
         }
         _add_columns(columns, (*self.stored_cross, *self.stored_context))
-        if self.targets.weight is not None:
-            columns.setdefault(self.targets.weight, "float")
-        if self.split.column is not None:
-            columns.setdefault(self.split.column, "string")
+        for _, column, type_ in self._own_columns():
+            columns.setdefault(column, type_)
         for where in (self.history.where, self.targets.where):
             for column, values in where.items():
                 columns.setdefault(column, "int" if all(isinstance(v, int) for v in values) else "string")

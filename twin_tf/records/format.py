@@ -19,12 +19,12 @@ takes. With n behaviours and m targets:
 | `history/count` | where the schema's histories are clustered: n sizes of clusters |
 | `target/label` | m numbers, 0 or 1 |
 | `target/weight` | where the schema weighs targets: m numbers, the bits of a float32 each |
+| `target/request` | where the schema names requests: m ids above 0, or 0 for none |
 | `target/history_end` | m numbers: behaviours of this record that are strictly earlier than the target |
 | `target/<stored context feature>` | m indices |
 | `pending/<stored cross feature>` | in `histories/`, where needed: n places in `state/pending.json` |
 
-A place in `state/pending.json` counts from 1, 0 is none: the behaviour's value is still too rare for the vocabulary,
-and the next incremental run needs to know it.
+A place in `state/pending.json` counts from 1, 0 is none: the value is too rare yet; the next incremental run needs it.
 
 Example:
     >>> manifest = Manifest.load("prepared")
@@ -66,6 +66,7 @@ TARGET_ITEM = "target/item"
 TARGET_TIME = "target/time"
 TARGET_LABEL = "target/label"
 TARGET_WEIGHT = "target/weight"
+TARGET_REQUEST = "target/request"
 TARGET_HISTORY_END = "target/history_end"
 
 MANIFEST = "manifest.json"
@@ -341,7 +342,7 @@ class Manifest:
             ConfigError: they were not.
         """
         own = self.schema
-        if schema is not None and schema.clustered(own.history.clustered).fingerprint != own.fingerprint:
+        if schema is not None and not schema.clustered(own.history.clustered).trains_like(own):
             raise ConfigError(
                 f"{self.directory} was prepared with another schema than the configuration holds; preprocess again"
             )

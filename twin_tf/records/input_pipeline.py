@@ -35,6 +35,7 @@ def make_dataset(
     every: int = 1,
     share: tuple[int | tf.Tensor, int] = (0, 1),
     skip: int = 0,
+    requests: bool = False,
 ) -> tf.data.Dataset:
     """The batches of one pass over a split.
 
@@ -49,9 +50,11 @@ def make_dataset(
         share: `(i, n)` reads the i-th of n shares alone; together they hold every record once. Whole shards, where
             there are as many as shares, else every n-th record. Each share shuffles and batches what it holds.
         skip: batches to leave out at the start; they are read, but not decoded.
+        requests: read the ids of requests too, of data whose schema has them: no model does.
 
     Returns:
-        Elements are `Batch`; the last of each length bucket may be smaller.
+        Elements are `Batch`; the last of each length bucket may be smaller. With `requests` they are pairs of it and
+        int64 `(B, C)` ids, 0 for none.
 
     Raises:
         ConfigError: the split has no records.
@@ -77,7 +80,7 @@ def make_dataset(
         dataset = dataset.shard(every, 0)
     if shuffle_seed is not None:
         dataset = dataset.shuffle(SHUFFLE_RECORDS, seed=seed, reshuffle_each_iteration=False)
-    dataset = dataset.map(partial(_parse, manifest, window), num_parallel_calls=2, deterministic=True)
+    dataset = dataset.map(partial(_parse, manifest, window, requests), num_parallel_calls=2, deterministic=True)
     longest = max(shard.longest for shard in manifest.splits[split])
     boundaries = _bucket_boundaries(min(longest, window + schema.targets.per_record))
     dataset = dataset.bucket_by_sequence_length(
@@ -88,7 +91,8 @@ def make_dataset(
     )
     if skip:
         dataset = dataset.skip(skip)
-    return dataset.map(partial(_to_batch, manifest), num_parallel_calls=2, deterministic=True).prefetch(4)
+    decode = partial(_with_requests if requests else _to_batch, manifest)
+    return dataset.map(decode, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
 def load_item_features(
@@ -161,10 +165,11 @@ def _packed_keys(schema: FeatureSchema) -> tuple[list[str], list[str]]:
     return history, target + [records.target_key(f.name) for f in schema.stored_context]
 
 
-def _parse(manifest: Manifest, window: int, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+def _parse(manifest: Manifest, window: int, requests: bool, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """One record, still packed, without the behaviours that no target of it can see."""
     schema, widths = manifest.schema, manifest.widths
     history, target = _packed_keys(schema)
+    target += [records.TARGET_REQUEST] if requests else []
     scalars = [records.USER_ID, records.HISTORY_LENGTH, records.TARGET_LENGTH]
     scalars += [records.user_key(f.name) for f in schema.user]
     spec: dict[str, tf.io.FixedLenFeature] = {key: tf.io.FixedLenFeature([], tf.int64) for key in scalars}
@@ -231,3 +236,10 @@ def _to_batch(manifest: Manifest, record: dict[str, tf.Tensor]) -> Batch:
         label=label,
         weight=weight,
     )
+
+
+def _with_requests(manifest: Manifest, record: dict[str, tf.Tensor]) -> tuple[Batch, tf.Tensor]:
+    """The batch, and the request of each target."""
+    batch = _to_batch(manifest, record)
+    width = manifest.widths[records.TARGET_REQUEST]
+    return batch, _unpack(record[records.TARGET_REQUEST], width, tf.int64, tf.shape(batch.label)[1])

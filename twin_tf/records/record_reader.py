@@ -55,6 +55,7 @@ class TargetColumns(NamedTuple):
         item: int32 item rows.
         time: int64, in the unit of the logs.
         label: int8, 0 or 1.
+        request: int64 ids, 0 for none; empty where the data have none, see `Events.request`.
     """
 
     split: npt.NDArray[np.int8]
@@ -63,6 +64,7 @@ class TargetColumns(NamedTuple):
     item: npt.NDArray[np.int32]
     time: npt.NDArray[np.int64]
     label: npt.NDArray[np.int8]
+    request: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
     def of(self, split: SplitName) -> npt.NDArray[np.bool_]:
         """Which targets are of a split."""
@@ -72,22 +74,23 @@ class TargetColumns(NamedTuple):
 def read_targets(
     manifest: Manifest, splits: Sequence[SplitName], every: Mapping[SplitName, int] | None = None
 ) -> TargetColumns:
-    """The targets of some splits, 26 bytes each.
+    """The targets of some splits, 26 bytes each, 8 more where the data have ids of requests.
 
     Args:
         manifest: of the prepared data.
         splits: which; an empty one has none.
         every: of a split each so manieth record is taken alone; all of one that is not named.
     """
-    keys = (records.TARGET_ITEM, records.TARGET_TIME, records.TARGET_LABEL)
-    none: tuple[npt.NDArray[Any], ...] = tuple(_NO_TARGETS)
+    keys = [records.TARGET_ITEM, records.TARGET_TIME, records.TARGET_LABEL]
+    keys += [records.TARGET_REQUEST] if manifest.schema.events.request is not None else []
+    empty_columns: list[npt.NDArray[Any]] = list(_NO_TARGETS)
+    none = tuple(empty_columns[: 3 + len(keys)])
     parts = [none]
     for split in splits:
         step = (every or {}).get(split, 1)
         for number, (user, record) in enumerate(read_records(manifest, split, keys, step)):
-            item, time, label = (record[key] for key in keys)
-            same = (SPLITS.index(split), number * step, user)
-            parts.append((*(np.full(len(item), value) for value in same), item, time, label))
+            count, same = len(record[records.TARGET_ITEM]), (SPLITS.index(split), number * step, user)
+            parts.append((*(np.full(count, value) for value in same), *(record[key] for key in keys)))
     columns = zip(none, zip(*parts, strict=True), strict=True)
     return TargetColumns(*(np.concatenate(column).astype(empty.dtype) for empty, column in columns))
 

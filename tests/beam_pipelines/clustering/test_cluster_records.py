@@ -22,6 +22,7 @@ COUNTS = Counts(0, 0, 0, 0, 0, 0, 0, {})
 WIDTHS = {
     **{"history/item": 2, "history/time": 4, "history/share": 1, "history/place": 1, "value/share": 4},
     **{"target/item": 2, "target/time": 4, "target/label": 1, "target/history_end": 4, "pending/place": 1},
+    "target/request": 8,
 }
 SPLIT = SplitTimes(ORIGIN + 20 * DAY, ORIGIN + 25 * DAY)
 Visible = list[tuple[int, ...]]
@@ -49,6 +50,7 @@ def make_record(times: np.ndarray, targets: np.ndarray, seed: int, user: int = 7
         "history/place": history.cross["place"], "value/share": float_bits(history.number["share"]),
         "target/item": generator.integers(1, ITEMS, len(targets)), "target/time": targets - ORIGIN,
         "target/label": np.arange(len(targets)) % 2, "target/history_end": ends,
+        "target/request": generator.integers(1, 1 << 62, len(targets)),
     }  # fmt: skip
     packed = {key: pack(column.astype(np.int64), WIDTHS[key]) for key, column in columns.items()}
     return {"user/id": user, "history/length": len(times), "target/length": len(targets), **packed, **changes}
@@ -140,13 +142,16 @@ def test_what_came_since_the_last_clustering_and_the_latest_before_it_stay_as_th
 def test_a_record_is_cut_where_a_clustering_lies_between_its_targets() -> None:
     times = ORIGIN + np.arange(0, 2_500_000, 10_000)
     targets = ORIGIN + DAY * np.array([1, 7, 19, 20, 24, 25, 29])
-    found = compress([make_record(times, targets, 3)], ClusterConfig(recent=0, period_days=14))
+    whole = make_record(times, targets, 3)
+    found = compress([whole], ClusterConfig(recent=0, period_days=14))
     assert [record["target/length"] for record in found] == [1, 2, 2, 2]
     assert clustering_moments(MANIFEST, ClusterConfig(period_days=14)) == (
         ORIGIN + 6 * DAY, SPLIT.valid_from, SPLIT.test_from, LAST + 1,
     )  # fmt: skip
     assert found[0]["history/count"].max() == 1  # nothing was clustered before the first moment
     assert np.concatenate([record["target/time"] for record in found]).tolist() == (targets - ORIGIN).tolist()
+    requests = np.concatenate([record["target/request"] for record in found])
+    assert requests.tolist() == unpack(whole["target/request"], 8).tolist()
 
 
 def test_a_behaviour_at_the_moment_of_a_clustering_is_not_part_of_it() -> None:

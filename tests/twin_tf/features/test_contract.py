@@ -9,7 +9,7 @@ import pytest
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.contract import CONTRACT, difference, recorded_contract
 from twin_tf.features.encoders import FeatureEncoder
-from twin_tf.features.schema import schema_from_mapping
+from twin_tf.features.schema import IdColumn, schema_from_mapping
 
 DEVICES = ["ios", "android", "web"]
 
@@ -73,6 +73,19 @@ def test_a_day_that_changes_nothing_adds_no_earlier_contract() -> None:
 
 def test_the_split_is_no_part_of_the_contract() -> None:
     assert encoder(valid_from=7).contract == encoder().contract
+
+
+def test_the_column_of_requests_is_no_part_of_the_contract() -> None:
+    """No index, time or width depends on it, so data, runs and models with and without it go together."""
+
+    def naming_requests(**changes):
+        schema = schema_with(**changes)
+        events = dataclasses.replace(schema.events, request=IdColumn("request_id", "string"))
+        return FeatureEncoder(dataclasses.replace(schema, events=events), encoder().fitted)
+
+    assert naming_requests().contract == encoder().contract
+    assert difference(naming_requests(), encoder()) == difference(encoder(), naming_requests()) == ""
+    assert difference(naming_requests(unit="s"), encoder()) == "its events.time.unit is 's', not 'ms'"
 
 
 def test_another_set_of_features_is_named() -> None:

@@ -309,6 +309,27 @@ def test_a_weight_has_a_column_of_its_own() -> None:
     assert schema_from_mapping(changed(features=[*PLAIN["features"], context])).stored_context[-1].name == "weight"
 
 
+def test_requests_have_a_column_of_their_own() -> None:
+    def naming(column: str = "request_id", **changes: Any) -> dict[str, Any]:
+        return changed(events={**PLAIN["events"], "request": {"column": column}}, **changes)
+
+    schema, plain = schema_from_mapping(naming()), schema_from_mapping(PLAIN)
+    assert schema.event_columns() == {**plain.event_columns(), "request_id": "int"}
+    assert schema_from_mapping(schema.to_plain()) == schema
+    assert schema.fingerprint != plain.fingerprint and schema.contents_fingerprint == plain.contents_fingerprint
+    assert schema.trains_like(plain) and plain.trains_like(schema)
+    assert not schema.trains_like(schema_from_mapping(naming(split={"train": 0.7})))
+    assert sentence_of(naming("item_id")) == (
+        "schema: events.request reads column 'item_id' as a whole number, but it is read as string elsewhere: give the "
+        "request a column of its own"
+    )
+    context = {"name": "request", "role": "context", "encoding": VOCABULARY}
+    assert sentence_of(naming(features=[*PLAIN["features"], context])) == (
+        "schema: a context feature cannot be called 'request' beside events.request: rename the feature"
+    )
+    assert schema_from_mapping(changed(features=[*PLAIN["features"], context])).stored_context[-1].name == "request"
+
+
 VOCABULARY = {"kind": "vocabulary"}
 
 
