@@ -92,6 +92,9 @@ def evaluation_page(result: Mapping[str, Any], drawn: Collection[str] | None) ->
     lines += [*table(("score", "targets", "predicted", "observed", "standard error"), _deciles(result)), ""]
     lines += _slice_section(result, stem, there)
     lines += _history_section(result, stem, there)
+    if result.get("retrieved"):
+        page = f"retrieved-{split}.md"
+        lines += [f"What the search retrieves for {len(result['retrieved'])} users: [{page}]({page}).", ""]
     csvs = [f"{stem}-slices.csv", f"{stem}-reliability.csv"]
     named = ", ".join(f"[{name}]({name})" for name in csvs)
     return "\n".join([*lines, f"The same as tables: {named}; all of it: [{stem}.json]({stem}.json).", ""])

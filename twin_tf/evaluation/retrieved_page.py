@@ -1,13 +1,12 @@
 """The page of `retrieved_behaviours`, for people who do not know the model. No TensorFlow."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from twin_tf.core.files import write_whole
 from twin_tf.core.markdown import plain, table
+from twin_tf.core.pages import NO_FIGURES, can_draw, write_page
 from twin_tf.features.events import TimeColumn
 
 Found = Mapping[str, Any]
@@ -21,7 +20,7 @@ _HOW = (
 
 
 def write_retrieved(run: Path, split: str, found: Sequence[Found] | None, column: TimeColumn) -> None:
-    """Writes `retrieved-<split>.md` and a figure a user into a run, the page alone where there is no matplotlib.
+    """Writes `retrieved-<split>.md` and a figure a user into a run.
 
     Args:
         run: its directory.
@@ -33,14 +32,12 @@ def write_retrieved(run: Path, split: str, found: Sequence[Found] | None, column
         old.unlink()
     if found is None:
         return
-    figures = []
-    if importlib.util.find_spec("matplotlib"):
+    figures = {}
+    if can_draw():
         from twin_tf.evaluation.retrieved_figure import retrieved_figure
 
-        for number, user in enumerate(found, start=1):
-            figures.append(f"retrieved-{split}-{number}.png")
-            (run / figures[-1]).write_bytes(retrieved_figure(user))
-    write_whole(run / f"retrieved-{split}.md", retrieved_page(found, column, figures))
+        figures = {f"retrieved-{split}-{n}.png": retrieved_figure(user) for n, user in enumerate(found, start=1)}
+    write_page(run, f"retrieved-{split}.md", retrieved_page(found, column, list(figures)), figures)
 
 
 def retrieved_page(found: Sequence[Found], column: TimeColumn, figures: Sequence[str]) -> str:
@@ -54,7 +51,7 @@ def retrieved_page(found: Sequence[Found], column: TimeColumn, figures: Sequence
     lines = ["# What the search retrieves", ""]
     if not found:
         return "\n".join([*lines, "Nothing to show: no user has both a click and a target without one.", ""])
-    lines += [_HOW, ""]
+    lines += [_HOW, "", *([] if figures else [NO_FIGURES, ""])]
     for number, user in enumerate(found):
         lines += [f"## User {user['user']}", ""]
         if number < len(figures):

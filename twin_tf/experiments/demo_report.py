@@ -233,6 +233,7 @@ def _markdown(report: Mapping[str, Any], drawn: set[str]) -> str:
         lines += [f"* {sentence}" for sentence in worthless_tables(report["tables"])] + [""]
     if report["nearest"]:
         lines += _nearest_section(report["nearest"])
+    lines += _run_pages(report["systems"])
     if report["figures"]:
         lines += ["## Figures", "", *_picture(drawn, "latency.png", "Latency of a Predict call")]
         rows = [(f["name"], f"{f['value']:.6g}", f["unit"], f["how"]) for f in report["figures"]]
@@ -269,6 +270,20 @@ _TABLES = (
     "how much the log loss of validation records rises when the table is put back to its start, with its standard "
     "error. Nothing is known of rows that were never trained: they keep their small start."
 )
+
+
+def _run_pages(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Links to the pages of each system's run, which lies in `runs` beside the report."""
+    rows = []
+    for name, system in systems.items():
+        if "run" in system:
+            run = f"runs/{Path(system['run']).name}"
+            pages = ("training", "report.md"), ("test split", "evaluation-test.md"), ("retrieved", "retrieved-test.md")
+            rows.append((plain(name), ", ".join(f"[{what}]({run}/{page})" for what, page in pages)))
+    if not rows:
+        return []
+    shown = "The learning curve, slices and reliability, and what the search retrieves for three users, by system:"
+    return ["## Pages of the runs", "", shown, "", *table(("system", "pages"), rows), ""]
 
 
 def _nearest_section(found: Mapping[str, Any]) -> list[str]:

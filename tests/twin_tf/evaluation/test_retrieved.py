@@ -69,6 +69,7 @@ def test_the_page_says_what_was_taken_and_how_much_it_weighs():
     assert "Shown on 1970-01-11 02:00; the model gives a click 50%. Of 4 earlier behaviours the search takes 2" in page
     assert "| tea $5 0 | 1970-01-01 02:00 | 75.0% |" in page and "stands for" not in page
     assert "The target's own topic is that of 50% of what is retrieved (1) and of 25% of the history (1)." in page
+    assert "There are no figures" not in page
     assert "![Behaviours by the days before the target, and their weights](figure.png)" in page
 
 

@@ -116,6 +116,16 @@ def test_the_page_holds_the_findings_the_tables_and_every_plot(workdir):
         assert any(f"]({plot})" in line for line in lines), plot
 
 
+def test_the_page_links_the_pages_of_each_run(tmp_path):
+    systems = {"TWIN": {**REPORT["systems"]["TWIN"], "run": "/elsewhere/runs/twin-seed1-abc"}}
+    write_report(tmp_path, {**REPORT, "systems": systems})
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert (
+        "| TWIN | [training](runs/twin-seed1-abc/report.md), [test split](runs/twin-seed1-abc/evaluation-test.md), "
+        in page
+    )
+
+
 def test_every_plot_is_there_as_data_too(workdir):
     rows = {plot: (workdir / plot).with_suffix(".csv").read_text().splitlines() for plot in PLOTS}
     assert rows["quality.png"][1].startswith("TWIN,0.76543,0.75,0.4,")
