@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import ndcg_score, roc_auc_score
 
 from twin_tf.evaluation.bootstrap import resample
-from twin_tf.evaluation.evaluation_text import _requests
+from twin_tf.evaluation.evaluation_text import requests_sentence
 from twin_tf.evaluation.predictions import Predictions
 from twin_tf.evaluation.request_metrics import request_metrics
 
@@ -36,7 +36,7 @@ def test_ids_tell_requests_of_one_moment_apart_and_join_moments():
     assert found.grouped_by == "user and request id"
     assert found.ratios["request_auc"].above.tolist() == [1, 1] and found.ratios["request_auc"].below.tolist() == [2, 1]
     intervals = {"request_auc": [0.5, 1.0], "request_ndcg": None}
-    assert _requests(found.to_plain(), intervals) == (
+    assert requests_sentence(found.to_plain(), intervals) == (
         "within 3 requests (6 targets; the same user and request id, both labels): auc 0.6667 (0.5000 to 1.0000), "
         f"ndcg {found.ndcg:.4f} (no interval); targets without a request id, left out: 1"
     )
@@ -54,13 +54,13 @@ def test_without_any_id_requests_go_by_time():
     for nothing in (np.zeros(0, np.int64), np.zeros(2, np.int64)):
         found = request_metrics(predictions, time, nothing)
         assert found.to_plain() == by_time.to_plain()
-    assert "left out" not in _requests(by_time.to_plain(), dict.fromkeys(("request_auc", "request_ndcg")))
+    assert "left out" not in requests_sentence(by_time.to_plain(), dict.fromkeys(("request_auc", "request_ndcg")))
 
 
 def test_ids_that_no_two_targets_share_make_no_request():
     found = request_metrics(of([1, 1, 1], [1, 0, 1], [0.5, 0.4, 0.3]), np.zeros(3, int), np.array([7, 8, 0]))
     assert (found.requests, found.auc, found.ndcg) == (0, None, None)
-    assert _requests(found.to_plain(), {}) == (
+    assert requests_sentence(found.to_plain(), {}) == (
         "no metrics by request: no two targets with both labels share user and request id; targets without a request "
         "id, left out: 1"
     )
