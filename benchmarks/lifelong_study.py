@@ -1,6 +1,6 @@
 """Does TWIN-V2 help where it should? Simulated users whose relevant behaviours lie beyond the latest 10^4.
 
-    python -m benchmarks.lifelong_study --workdir runs/lifelong            # some hours on 2 cores
+    python -m benchmarks.lifelong_study --workdir runs/lifelong            # about an hour on 2 cores
     python -m benchmarks.lifelong_study --workdir runs/lifelong --quick    # the same on a tenth, for a look
 
 Users of the simulated video app with up to 100,000 behaviours, whose interests change so slowly that the latest 10,000
