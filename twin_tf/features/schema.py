@@ -144,6 +144,10 @@ class Split:
             raise ConfigError(f"valid_from {self.valid_from} must not be later than test_from {self.test_from}")
 
 
+_PIPELINE_COLUMNS = {"user", "item_id", "flags", "earlier", "split"}
+"""What the pipelines say of an event beside its stored features, under names of the same mapping."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FeatureSchema:
     """The whole schema; `features` keep their order, which is the order of concatenation in the model."""
@@ -192,7 +196,9 @@ class FeatureSchema:
 
     def _check_own_columns(self) -> None:
         """The columns of an event that are no features are read as what they must be, and their names are free."""
-        columns, called = self.event_columns(), {f.name for f in self.stored_context}
+        columns, stored = self.event_columns(), {f.name: f.role for f in (*self.stored_cross, *self.stored_context)}
+        for name in sorted(_PIPELINE_COLUMNS & stored.keys()):
+            raise ConfigError(f"a {stored[name]} feature cannot be called {name!r}, as the pipelines use it: rename it")
         words = {"int": "a whole number", "float": "a number", "string": "text"}
         for key, column, type_ in self._own_columns():
             what = "split" if key == "split.column" else key.split(".")[1]
@@ -201,8 +207,10 @@ class FeatureSchema:
                     f"{key} reads column {column!r} as {words[type_]}, but it is read as {columns[column]} elsewhere: "
                     f"give the {what} a column of its own"
                 )
-            if what != "split" and what in called:
-                raise ConfigError(f"a context feature cannot be called {what!r} beside {key}: rename the feature")
+            if what != "split" and what in stored:
+                raise ConfigError(
+                    f"a {stored[what]} feature cannot be called {what!r} beside {key}: rename the feature"
+                )
 
     def _own_columns(self) -> list[tuple[str, str, ValueType]]:
         """Key of the schema, column and type of what an event says beside ids, time, label and features."""

@@ -330,6 +330,19 @@ def test_requests_have_a_column_of_their_own() -> None:
     assert schema_from_mapping(changed(features=[*PLAIN["features"], context])).stored_context[-1].name == "request"
 
 
+@pytest.mark.parametrize("role", ["cross", "context"])
+def test_names_that_the_pipelines_use_are_refused(role: str) -> None:
+    for name in ("user", "item_id", "flags", "earlier", "split"):
+        feature = {"name": name, "role": role, "column": "slot", "encoding": VOCABULARY, "type": "int"}
+        assert sentence_of(changed(features=[*PLAIN["features"], feature])) == (
+            f"schema: a {role} feature cannot be called {name!r}, as the pipelines use it: rename it"
+        )
+    cross = {"name": "weight", "role": "cross", "column": "slot", "encoding": VOCABULARY, "type": "int"}
+    assert "a cross feature cannot be called 'weight' beside targets.weight" in sentence_of(
+        changed(targets={"weight": "w"}, features=[*PLAIN["features"], cross])
+    )
+
+
 VOCABULARY = {"kind": "vocabulary"}
 
 
