@@ -8,9 +8,9 @@ from matplotlib import pyplot as plt
 
 DATA = Path(__file__).with_name("results.yaml")
 NOTE = (
-    "Test targets lie after all training data. The Complete Journey: learning rates that were chosen for TWIN, for all. "
-    "Simulated lives: TWIN-V2 clusters by at most 20.\nMovieLens, Instacart and Ta Feng: defaults, fixed before the "
-    "first training. Rates and counting need no training."
+    "Test targets lie after all training data. The Complete Journey: learning rates that were chosen for TWIN, for "
+    "all. Simulated lives: TWIN-V2 clusters by at most 20.\n"
+    "MovieLens, Instacart and Ta Feng: defaults, fixed before the first training. Rates and counting need no training."
 )
 TWIN, OTHER = "#2f6fbf", "#9aa5b1"
 

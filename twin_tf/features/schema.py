@@ -144,8 +144,7 @@ class Split:
             raise ConfigError(f"valid_from {self.valid_from} must not be later than test_from {self.test_from}")
 
 
-_PIPELINE_COLUMNS = {"user", "item_id", "flags", "earlier", "split"}
-"""What the pipelines say of an event beside its stored features, under names of the same mapping."""
+_PIPELINE_COLUMNS = {"user", "item_id", "flags", "earlier", "split"}  # beside the stored features of an event
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,9 +111,13 @@ class Progress:
     def end_epoch(self) -> None:
         """Closes the current epoch."""
         self.loss.append(self.loss_sum / self.weight if self.weight else 0.0)
-        self.overlap.append(_mean(self.overlaps))
-        self.entropy.append(_mean(self.entropies))
-        self.normalised_entropy.append(_mean(self.normalised_entropies))
+        for kept, figures in (
+            (self.overlap, self.overlaps),
+            (self.entropy, self.entropies),
+            (self.normalised_entropy, self.normalised_entropies),
+        ):
+            kept += [None] * (self.epoch - len(kept))  # epochs that earlier code finished, which did not measure it
+            kept.append(_mean(figures))
         self.epoch, self.epoch_parts = self.epoch + 1, 0
         self.loss_sum, self.weight = 0.0, 0.0
         self.overlaps, self.entropies, self.normalised_entropies = [], [], []

@@ -1,55 +1,16 @@
 """The feature schema: what it accepts, what it refuses and with which sentence, and that it survives being written."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.twin_tf.plain_schema import PLAIN, VOCABULARY, changed, sentence_of
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import Encoding, Feature, FeatureSchema, load_schema, schema_from_mapping
 
 CONFIGS = Path(__file__).parents[3] / "twin_tf" / "configs"
-
-PLAIN: dict[str, Any] = {
-    "name": "app",
-    "events": {
-        "user": {"column": "user_id"},
-        "item": {"column": "item_id", "type": "string"},
-        "time": {"column": "ts", "unit": "ms"},
-        "label": {"column": "click"},
-    },
-    "items": {"column": "id", "type": "string"},
-    "users": {"column": "uid"},
-    "history": {"where": {"click": [1], "surface": ["feed", "search"]}, "max_length": 50},
-    "targets": {"where": {"sampled": [1]}, "per_record": 8},
-    "features": [
-        {"name": "item_key", "role": "inherent", "column": "id", "dim": 4, "encoding": {"kind": "hash", "buckets": 10}},
-        {"name": "topic", "role": "inherent", "encoding": {"kind": "vocabulary", "source": "items"}},
-        {"name": "played", "role": "cross", "column": "seconds", "encoding": {"kind": "numeric", "quantiles": 4}},
-        {
-            "name": "age",
-            "role": "cross",
-            "derived": "age",
-            "encoding": {"kind": "numeric", "boundaries": [60, 3600]},
-        },
-        {"name": "hour", "role": "cross", "derived": "hour_of_day"},
-        {"name": "group", "role": "user", "encoding": {"kind": "vocabulary", "min_count": 2}},
-        {"name": "slot", "role": "context", "encoding": {"kind": "identity", "size": 3}},
-        {"name": "weekday", "role": "context", "derived": "day_of_week"},
-    ],
-}
-
-
-def changed(**changes: Any) -> dict[str, Any]:
-    return copy.deepcopy(PLAIN) | changes
-
-
-def sentence_of(data: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        schema_from_mapping(data)
-    return str(caught.value)
 
 
 def feature(**keys: Any) -> str:
@@ -289,61 +250,6 @@ def test_several_values_have_columns_of_their_own_and_a_column_is_split_in_one_w
     assert schema_from_mapping({**data, "features": [*data["features"], again]}).inherent_slices["again"].stop == 13
     data["features"][0]["multi_valued"] = {}
     assert "feature 'item_key' and another reader of column 'id' split it differently" in sentence_of(data)
-
-
-def test_a_weight_has_a_column_of_its_own() -> None:
-    schema = schema_from_mapping(changed(targets={"weight": "importance"}))
-    assert schema.event_columns()["importance"] == "float"
-    assert schema.fingerprint != schema_from_mapping(changed(targets={})).fingerprint
-    assert schema_from_mapping(schema.to_plain()) == schema
-    assert schema_from_mapping(changed(targets={"weight": "seconds"})).event_columns()["seconds"] == "float"
-    for column, kind in (("click", "int"), ("item_id", "string"), ("slot", "int")):
-        assert sentence_of(changed(targets={"weight": column})) == (
-            f"schema: targets.weight reads column {column!r} as a number, but it is read as {kind} elsewhere: give the "
-            "weight a column of its own"
-        )
-    context = {"name": "weight", "role": "context", "encoding": VOCABULARY}
-    assert sentence_of(changed(targets={"weight": "w"}, features=[*PLAIN["features"], context])) == (
-        "schema: a context feature cannot be called 'weight' beside targets.weight: rename the feature"
-    )
-    assert schema_from_mapping(changed(features=[*PLAIN["features"], context])).stored_context[-1].name == "weight"
-
-
-def test_requests_have_a_column_of_their_own() -> None:
-    def naming(column: str = "request_id", **changes: Any) -> dict[str, Any]:
-        return changed(events={**PLAIN["events"], "request": {"column": column}}, **changes)
-
-    schema, plain = schema_from_mapping(naming()), schema_from_mapping(PLAIN)
-    assert schema.event_columns() == {**plain.event_columns(), "request_id": "int"}
-    assert schema_from_mapping(schema.to_plain()) == schema
-    assert schema.fingerprint != plain.fingerprint and schema.contents_fingerprint == plain.contents_fingerprint
-    assert schema.trains_like(plain) and plain.trains_like(schema)
-    assert not schema.trains_like(schema_from_mapping(naming(split={"train": 0.7})))
-    assert sentence_of(naming("item_id")) == (
-        "schema: events.request reads column 'item_id' as a whole number, but it is read as string elsewhere: give the "
-        "request a column of its own"
-    )
-    context = {"name": "request", "role": "context", "encoding": VOCABULARY}
-    assert sentence_of(naming(features=[*PLAIN["features"], context])) == (
-        "schema: a context feature cannot be called 'request' beside events.request: rename the feature"
-    )
-    assert schema_from_mapping(changed(features=[*PLAIN["features"], context])).stored_context[-1].name == "request"
-
-
-@pytest.mark.parametrize("role", ["cross", "context"])
-def test_names_that_the_pipelines_use_are_refused(role: str) -> None:
-    for name in ("user", "item_id", "flags", "earlier", "split"):
-        feature = {"name": name, "role": role, "column": "slot", "encoding": VOCABULARY, "type": "int"}
-        assert sentence_of(changed(features=[*PLAIN["features"], feature])) == (
-            f"schema: a {role} feature cannot be called {name!r}, as the pipelines use it: rename it"
-        )
-    cross = {"name": "weight", "role": "cross", "column": "slot", "encoding": VOCABULARY, "type": "int"}
-    assert "a cross feature cannot be called 'weight' beside targets.weight" in sentence_of(
-        changed(targets={"weight": "w"}, features=[*PLAIN["features"], cross])
-    )
-
-
-VOCABULARY = {"kind": "vocabulary"}
 
 
 @pytest.mark.parametrize(

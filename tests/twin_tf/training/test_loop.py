@@ -34,6 +34,14 @@ def evaluated(gaucs, patience):
     return progress.steps, progress.best_steps
 
 
+def test_epochs_of_earlier_code_have_no_figure_that_it_did_not_measure():
+    progress = Progress(epoch=2, loss=[0.6, 0.5], overlap=[1.0, 1.0], entropy=[2.0, 1.5])
+    progress.normalised_entropies.append(0.25)
+    progress.end_epoch()
+    assert progress.normalised_entropy == [None, None, 0.25]
+    assert progress.entropy == [2.0, 1.5, None] and len(progress.loss) == len(progress.overlap) == 3
+
+
 @pytest.mark.parametrize(
     ("gaucs", "patience", "stopped", "best"),
     [

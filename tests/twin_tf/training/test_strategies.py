@@ -67,6 +67,7 @@ def test_two_workers_learn_the_same_and_one_writes_the_run(config, prepared, man
     assert reports[0]["loss"] == reports[1]["loss"] and np.isfinite(reports[0]["loss"]).all()
     assert reports[0]["valid"] == reports[1]["valid"]  # each scored with its own weights
     assert reports[0]["targets"] == manifest.counts.targets["train"]
+    assert reports[0].pop("page") == str(run / "report.md")
     assert json.loads((run / "report.json").read_text()) == reports[0]
     assert not list(tmp_path.glob("twin-not-chief-*"))
 
