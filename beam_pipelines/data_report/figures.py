@@ -191,7 +191,9 @@ def _mark_splits(summary: DataSummary, offset_hours: float, both: Sequence[Any],
 
 
 def never_trained(summary: DataSummary) -> Figure | None:
-    """Bars of what training never sees, by split: users, items, and the features with most values of that kind.
+    """Bars by split: targets of users and items that training never sees, and features' values that say nothing known.
+
+    Features with values that are known but never trained come first, then those that are unknown most often.
 
     A hatched part has a row of its own in its table, which no event trains; the rest encodes as unknown. None where
     training sees everything.
@@ -202,13 +204,15 @@ def never_trained(summary: DataSummary) -> Figure | None:
         if splits:
             rows.append((title, {name: (getattr(found, part) / found.targets, 0.0) for name, found in splits.items()}))
     some = [name for name in summary.features if summary.most_often_new(name)[1] > 0]
+    some.sort(key=lambda name: not any((summary.new_values(split, name) or (0, 0))[1] for split in SPLITS))
     for feature in some[:MOST_FEATURES]:
         shares = {name: summary.new_values(name, feature) for name in SPLITS}
         rows.append((f"values of {feature}", {name: found for name, found in shares.items() if found is not None}))
     if not any(sum(found) for _, shares in rows for found in shares.values()):
         return None
     figure, axes = new_figure(WIDTH, HEIGHT)
-    axes.set_title("What training never sees" + _shown_of(len(some[:MOST_FEATURES]), len(some), "features"), loc="left")
+    title = "New users and items; values unknown or never trained"
+    axes.set_title(title + _shown_of(len(some[:MOST_FEATURES]), len(some), "features"), loc="left")
     height = 0.8 / len(SPLITS)
     size = _SMALL if len(rows) <= 5 else _SMALLER
     for order, split in enumerate(SPLITS):

@@ -52,7 +52,7 @@ _SECTIONS: tuple[tuple[str, str, str, Callable[[DataSummary], str]], ...] = (
     ),
     ("Label rate", "label_rate.png", "Share of clicked targets over time", reading_of_label_rate),
     (
-        "What training never sees",
+        "Unknown or never trained",
         "never_trained.png",
         "Share of users, items and values that training never sees",
         reading_of_new,

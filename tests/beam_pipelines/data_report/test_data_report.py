@@ -101,7 +101,7 @@ history has 44; 3 of 100 users (3.0 %) have more than max_length = 30, so their 
 25.0 % of the 100 targets of 3 days are clicked (95 % interval: 17.5 % to 34.3 %); they are too few for a course over \
 time.
 
-## What training never sees
+## Unknown or never trained
 
 ![Share of users, items and values that training never sees](never_trained.png)
 

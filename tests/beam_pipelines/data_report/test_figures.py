@@ -90,7 +90,7 @@ def test_a_wrong_clock_does_not_crush_the_other_days() -> None:
 def test_what_does_not_fit_is_left_out_and_said_so() -> None:
     many = summary(long_run(features=40))
     new = texts(figures.never_trained(many))
-    assert "What training never sees (6 of 40 features; all are in report.md)" in new
+    assert "New users and items; values unknown or never trained (6 of 40 features; all are in report.md)" in new
     assert many.features[0] == max(many.features, key=lambda name: many.most_often_new(name)[1])
     coverage = texts(figures.coverage(many))
     assert "Rows with a value (22 of 40 columns, the emptiest; all are in report.md)" in coverage
