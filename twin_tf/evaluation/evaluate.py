@@ -14,7 +14,6 @@ from twin_tf.core.keras_api import graph, tf
 from twin_tf.core.progress import progress_bar
 from twin_tf.evaluation.judged import Judged
 from twin_tf.evaluation.retrieved import retrieved_behaviours
-from twin_tf.evaluation.retrieved_page import write_retrieved
 from twin_tf.evaluation.slice_values import check_slices, value_name
 from twin_tf.evaluation.sliced_evaluation import HISTORY, ITEM, Evaluation, Scored
 from twin_tf.evaluation.slices import as_csv, reliability, slices_csv, worst_slices
@@ -136,7 +135,7 @@ def evaluate_run(
         slices: context and user features to slice by, beside history length, item, user and day.
         histories: what to cut the history of every target to, one pass of scoring each, to see what more is worth.
         yardsticks: compute what needs no network too, from the data's training part and strictly earlier events.
-        users: how many users' retrieved behaviours are shown, on the page `retrieved-<split>.md` with figures.
+        users: of how many users `retrieved` holds what the search retrieves.
 
     Returns:
         The file's content: `weights_version`, `metrics`, `intervals`, `requests`, `by_history_length`, `slices`,
@@ -195,7 +194,6 @@ def evaluate_run(
                 worth.append(_cut(length, Judged.of(cut.predictions), judged))
             result["history_worth"] = [*worth, _cut(None, judged, judged)]
     _write(Path(run), split, result)
-    write_retrieved(Path(run), split, result.get("retrieved"), manifest.schema.events.time)
     UserFigures.of(evaluation.predictions).save(Path(run), split)
     return result
 

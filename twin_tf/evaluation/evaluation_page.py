@@ -8,6 +8,7 @@ from twin_tf.core.files import read_json, write_whole
 from twin_tf.core.markdown import code, plain, table
 from twin_tf.core.pages import NO_FIGURES, can_draw, figure_lines, write_page
 from twin_tf.evaluation.evaluation_text import printed, requests_sentence, span
+from twin_tf.evaluation.retrieved_page import write_retrieved
 
 RUN_PAGE = "report.md"
 EVALUATIONS = "## Evaluations"
@@ -17,14 +18,14 @@ METRICS = {"auc": "AUC", "gauc": "GAUC", "logloss": "log loss", "calibration": "
 
 
 def write_evaluation_page(run: str | Path, split: str) -> Path:
-    """Writes the page of an evaluation that lies in a run, and its link on the run's page.
+    """Writes the pages of an evaluation that lies in a run, and its link on the run's page.
 
     Args:
         run: of `evaluate_run`, or of an earlier evaluation.
         split: whose targets were scored.
 
     Returns:
-        The page.
+        The page; `retrieved-<split>.md` lies beside it.
 
     Raises:
         OSError: there is no such evaluation.
@@ -34,6 +35,7 @@ def write_evaluation_page(run: str | Path, split: str) -> Path:
     figures = _drawn(result, stem) if can_draw() else None
     drawn = None if figures is None else {name for name, content in figures.items() if content is not None}
     write_page(directory, f"{stem}.md", evaluation_page(result, drawn), figures or {})
+    write_retrieved(directory, split, result.get("retrieved"))
     page = directory / RUN_PAGE
     if page.is_file():
         text = page.read_text(encoding="utf-8").split(f"\n{EVALUATIONS}\n")[0]

@@ -8,6 +8,8 @@ from typing import Any
 from twin_tf.core.markdown import plain, table
 from twin_tf.core.pages import NO_FIGURES, can_draw, write_page
 from twin_tf.features.events import TimeColumn
+from twin_tf.features.schema import load_schema
+from twin_tf.records.format import SCHEMA
 
 Found = Mapping[str, Any]
 
@@ -18,15 +20,19 @@ _HOW = (
     "caused a click."
 )
 
+_NOTHING = (
+    "Nothing to show: no user has both a click and a target without one, or the search pools behaviours and retrieves "
+    "none."
+)
 
-def write_retrieved(run: Path, split: str, found: Sequence[Found] | None, column: TimeColumn) -> None:
+
+def write_retrieved(run: Path, split: str, found: Sequence[Found] | None) -> None:
     """Writes `retrieved-<split>.md` and a figure a user into a run.
 
     Args:
         run: its directory.
         split: whose targets.
         found: of `retrieved_behaviours`; None removes what an earlier call wrote.
-        column: of the times.
     """
     for old in run.glob(f"retrieved-{split}*"):
         old.unlink()
@@ -37,6 +43,7 @@ def write_retrieved(run: Path, split: str, found: Sequence[Found] | None, column
         from twin_tf.evaluation.retrieved_figure import retrieved_figure
 
         figures = {f"retrieved-{split}-{n}.png": retrieved_figure(user) for n, user in enumerate(found, start=1)}
+    column = load_schema(run / SCHEMA).events.time
     write_page(run, f"retrieved-{split}.md", retrieved_page(found, column, list(figures)), figures)
 
 
@@ -50,7 +57,7 @@ def retrieved_page(found: Sequence[Found], column: TimeColumn, figures: Sequence
     """
     lines = ["# What the search retrieves", ""]
     if not found:
-        return "\n".join([*lines, "Nothing to show: no user has both a click and a target without one.", ""])
+        return "\n".join([*lines, _NOTHING, ""])
     lines += [_HOW, "", *([] if figures else [NO_FIGURES, ""])]
     for number, user in enumerate(found):
         lines += [f"## User {user['user']}", ""]

@@ -1,5 +1,6 @@
 """What is shown of the search is what the model retrieves and attends to, for users whom anyone can choose again."""
 
+import shutil
 import struct
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from tests.twin_tf.small_run import read_json
 from twin_tf.core.keras_api import tf
 from twin_tf.evaluation.evaluate import evaluate_run
+from twin_tf.evaluation.evaluation_page import write_evaluation_page
 from twin_tf.evaluation.retrieved import choose_targets
 from twin_tf.evaluation.retrieved_figure import retrieved_figure
 from twin_tf.evaluation.retrieved_page import retrieved_page, write_retrieved
@@ -91,18 +93,21 @@ def test_the_figure_is_drawn_of_any_history(seen, retrieved):
     assert (width, height) == (880, 572)
 
 
-def test_a_later_call_leaves_nothing_of_an_earlier_one(tmp_path):
-    write_retrieved(tmp_path, "test", [example(), example()], TimeColumn("time"))
+@pytest.mark.integration
+def test_a_later_call_leaves_nothing_of_an_earlier_one(run, tmp_path):
+    shutil.copy(run / "schema.yaml", tmp_path)
+    write_retrieved(tmp_path, "test", [example(), example()])
     assert {path.name for path in tmp_path.iterdir()} == {
-        "retrieved-test.md", "retrieved-test-1.png", "retrieved-test-2.png",
+        "schema.yaml", "retrieved-test.md", "retrieved-test-1.png", "retrieved-test-2.png",
     }  # fmt: skip
-    write_retrieved(tmp_path, "test", None, TimeColumn("time"))
-    assert not list(tmp_path.iterdir())
+    write_retrieved(tmp_path, "test", None)
+    assert [path.name for path in tmp_path.iterdir()] == ["schema.yaml"]
 
 
 @pytest.mark.integration
 def test_what_is_shown_is_what_the_model_retrieves(run, manifest, prepared):
     result = evaluate_run(run, prepared, "test", yardsticks=False)
+    write_evaluation_page(run, "test")
     assert (run / "retrieved-test.md").is_file() and (run / "retrieved-test-1.png").is_file()
     assert read_json(run / "evaluation-test.json")["retrieved"] == result["retrieved"]
     model = load_run(run).model
