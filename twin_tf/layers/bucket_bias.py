@@ -9,6 +9,7 @@ import functools
 from collections.abc import Sequence
 
 from twin_tf.core.keras_api import tf
+from twin_tf.layers.shapes import dimensions
 from twin_tf.layers.visibility import CELL
 
 
@@ -23,8 +24,7 @@ def broadcast_bias(values: tf.Tensor, ends: tf.Tensor, width: tf.Tensor) -> tf.T
     Returns:
         float `(heads, B, C, W)`.
     """
-    shape = tf.shape(values)
-    users, targets, heads, steps = shape[0], shape[1], shape[2], shape[3]
+    users, targets, heads, steps = dimensions(values)
     rows, cells, cuts = users * targets, width // CELL, steps - 1
     ends = tf.reshape(ends, [rows, cuts])
     cell = ends // CELL
@@ -132,9 +132,7 @@ def age_boundaries(time: tf.Tensor, request_time: tf.Tensor, boundaries: Sequenc
     Returns:
         int32 `(B, C, len(boundaries))`, between 0 and W.
     """
-    shape = tf.shape(request_time)
+    users, targets = dimensions(request_time)
     latest = request_time[..., None] - tf.constant(boundaries, tf.int64)
-    found = tf.searchsorted(-time, tf.reshape(-latest, [shape[0], -1]), side="left")
-    return tf.ensure_shape(
-        tf.reshape(found, [shape[0], shape[1], len(boundaries)]), [None, request_time.shape[1], None]
-    )
+    found = tf.searchsorted(-time, tf.reshape(-latest, [users, -1]), side="left")
+    return tf.ensure_shape(tf.reshape(found, [users, targets, len(boundaries)]), [None, request_time.shape[1], None])

@@ -13,6 +13,7 @@ from twin_tf.core.keras_api import keras, tf
 from twin_tf.layers.bucket_bias import bucket_deltas, mass_per_bucket
 from twin_tf.layers.gather_scatter import scatter_weights
 from twin_tf.layers.projection import Precision, multiply, project
+from twin_tf.layers.shapes import dimensions
 
 
 @keras.utils.register_keras_serializable("twin_tf")
@@ -104,7 +105,8 @@ class TargetAttention(keras.layers.Layer):
         Returns:
             float `(B, C, heads * head_size)`.
         """
-        users, targets, width = tf.shape(weights)[0], tf.shape(weights)[1], tf.shape(values)[1]
+        users, targets, *_ = dimensions(weights)
+        width = dimensions(values)[1]
         split = tf.transpose(tf.reshape(values, [users, width, self.heads, self.head_size]), [2, 0, 1, 3])
         pooled = tf.transpose(multiply(scatter_weights(weights, place, width), split, self.precision), [1, 2, 0, 3])
         return tf.reshape(pooled, [users, targets, self.heads * self.head_size])
@@ -120,14 +122,14 @@ class TargetAttention(keras.layers.Layer):
         Returns:
             float `(B, C, heads * head_size)`.
         """
-        shape, steps = tf.shape(weights), tf.shape(table)[0]
+        (users, targets, *_), (steps, _) = dimensions(weights), dimensions(table)
         mass = tf.reshape(
             tf.transpose(mass_per_bucket(weights, cumulative_one_hot), [2, 0, 1, 3]),
-            [self.heads, shape[0] * shape[1], steps],
+            [self.heads, users * targets, steps],
         )
         rise = bucket_deltas(tf.transpose(tf.reshape(table, [steps, self.heads, self.head_size]), [1, 2, 0]))
         pooled = tf.matmul(mass, rise, transpose_b=True)
-        return tf.reshape(tf.transpose(pooled, [1, 0, 2]), [shape[0], shape[1], self.heads * self.head_size])
+        return tf.reshape(tf.transpose(pooled, [1, 0, 2]), [users, targets, self.heads * self.head_size])
 
     def combine_heads(self, pooled: tf.Tensor) -> tf.Tensor:
         """Concat(heads) W^o: float `(B, C, heads * head_size)` -> the same shape."""

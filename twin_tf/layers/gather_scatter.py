@@ -5,9 +5,11 @@ Each valid retrieved behaviour has a place of its own in its row, so bringing nu
 gradients.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 from twin_tf.core.keras_api import tf
+from twin_tf.layers.shapes import dimensions
 
 Gradient = Callable[[tf.Tensor], tuple[tf.Tensor, None]]
 
@@ -23,7 +25,7 @@ def gather_retrieved(dense: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
     Returns:
         float `(B, C, heads, K)`.
     """
-    shape = tf.shape(dense)
+    shape = dimensions(dense)
 
     @tf.custom_gradient
     def picked(flat: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
@@ -45,8 +47,8 @@ def scatter_weights(values: tf.Tensor, place: tf.Tensor, width: tf.Tensor) -> tf
     Returns:
         float `(heads, B, C, U)`.
     """
-    given = tf.shape(values)
-    shape = tf.stack([given[2], given[0], given[1], width])
+    users, targets, heads, _ = dimensions(values)
+    shape = [heads, users, targets, width]
 
     @tf.custom_gradient
     def written(numbers: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
@@ -65,7 +67,8 @@ def _written(numbers: tf.Tensor, index: tf.Tensor, size: tf.Tensor) -> tf.Tensor
     )
 
 
-def _flat(place: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+def _flat(place: tf.Tensor, shape: Sequence[int | tf.Tensor]) -> tf.Tensor:
     """Places in rows as places in the flattened `shape`, heads, B, C, U: int32 `(B, C, heads, K)`."""
-    rows = tf.transpose(tf.reshape(tf.range(shape[0] * shape[1] * shape[2]) * shape[3], shape[:3]), [1, 2, 0])
+    *outer, width = shape
+    rows = tf.transpose(tf.reshape(tf.range(math.prod(outer)) * width, outer), [1, 2, 0])
     return rows[..., None] + place[:, :, None, :]

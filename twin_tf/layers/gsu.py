@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from twin_tf.core.keras_api import tf
 from twin_tf.layers.masking import MASKED_SCORE
+from twin_tf.layers.shapes import dimensions
 
 FIRST_LOOK = 0.4
 """Share of the retrieved behaviours that the first look takes from every head's list."""
@@ -60,16 +61,16 @@ def merge_heads(scores: tf.Tensor, count: tf.Tensor | int) -> Retrieved:
     Returns:
         Retrieved `(B, C, min(count, W))`.
     """
-    shape = tf.shape(scores)
-    kept = tf.minimum(count, shape[3])
+    heads, users, targets, width = dimensions(scores)
+    kept = tf.minimum(count, width)
     depth = tf.cast(tf.math.ceil(FIRST_LOOK * tf.cast(kept, tf.float32)), tf.int32)
-    scores = tf.reshape(scores, [shape[0], shape[1] * shape[2], shape[3]])
+    scores = tf.reshape(scores, [heads, users * targets, width])
     merged, exhausted = _round_robin_merge(scores, depth, kept)
     missing = tf.reduce_any(merged < 0, axis=1) & ~exhausted
     again = tf.cast(tf.where(missing), tf.int32)
     whole, _ = _round_robin_merge(tf.gather(scores, again[:, 0], axis=1), kept, kept)
     merged = tf.tensor_scatter_nd_update(merged, again, whole)
-    merged = tf.reshape(merged, [shape[1], shape[2], kept])
+    merged = tf.reshape(merged, [users, targets, kept])
     return Retrieved(position=tf.maximum(merged, 0), valid=merged >= 0)
 
 
@@ -84,8 +85,7 @@ def _round_robin_merge(scores: tf.Tensor, depth: tf.Tensor, kept: tf.Tensor) -> 
     Returns:
         int32 `(rows, kept)`, -1 where there are no more; and bool `(rows,)`, whether each list was seen to its end.
     """
-    shape = tf.shape(scores)
-    heads, rows, length = shape[0], shape[1], shape[2]
+    heads, rows, length = dimensions(scores)
     score, position = top_columns(scores, depth)
     walk = heads * depth
     in_walk_order = [1, 2, 0]
@@ -116,25 +116,25 @@ def top_columns(scores: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     Returns:
         Scores float and columns int32, `(heads, rows, depth)` each.
     """
-    shape = tf.shape(scores)
-    blocks = shape[2] // BLOCK
+    heads, rows, width = dimensions(scores)
+    blocks = width // BLOCK
 
     def of_blocks() -> tuple[tf.Tensor, tf.Tensor]:
         block = tf.reshape(scores, [-1, BLOCK])
-        highest = tf.reshape(tf.reduce_max(block, axis=1), [shape[0] * shape[1], blocks])
+        highest = tf.reshape(tf.reduce_max(block, axis=1), [heads * rows, blocks])
         chosen = tf.sort(tf.math.top_k(highest, k=depth).indices, axis=1)
-        members = tf.gather(block, tf.range(shape[0] * shape[1])[:, None] * blocks + chosen)
+        members = tf.gather(block, tf.range(heads * rows)[:, None] * blocks + chosen)
         score, place = tf.math.top_k(tf.reshape(members, [-1, depth * BLOCK]), k=depth)
         column = tf.gather(chosen, place // BLOCK, batch_dims=1) * BLOCK + place % BLOCK
-        whole = [shape[0], shape[1], depth]
+        whole = [heads, rows, depth]
         return tf.reshape(score, whole), tf.reshape(column, whole)
 
     def of_all() -> tuple[tf.Tensor, tf.Tensor]:
         found = tf.math.top_k(scores, k=depth)
         return found.values, found.indices
 
-    is_long = (shape[2] % BLOCK == 0) & (blocks >= LONG_ROW * depth)
-    score, column = tf.cond(is_long, of_blocks, of_all)
+    is_long = (width % BLOCK == 0) & (blocks >= LONG_ROW * depth)
+    score, column = tf.cond(tf.convert_to_tensor(is_long), of_blocks, of_all)
     return score, column
 
 

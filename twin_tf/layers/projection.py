@@ -7,6 +7,7 @@ the bias of eq. 6, masks, softmax and sums stay float32 (mixed precision).
 from typing import Literal
 
 from twin_tf.core.keras_api import tf
+from twin_tf.layers.shapes import dimensions
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -25,9 +26,9 @@ def project(rows: tf.Tensor, kernel: tf.Tensor, precision: Precision = "float32"
     Returns:
         float32 `(..., W)`.
     """
-    shape = tf.shape(rows)
+    *shape, _ = dimensions(rows)
     flat = multiply(tf.reshape(rows, [-1, kernel.shape[0]]), kernel, precision)
-    result = tf.reshape(flat, tf.concat([shape[:-1], [kernel.shape[1]]], axis=0))
+    result = tf.reshape(flat, [*shape, kernel.shape[1]])
     result.set_shape(rows.shape[:-1].concatenate(kernel.shape[1]))
     return result
 

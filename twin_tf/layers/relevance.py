@@ -19,6 +19,7 @@ from twin_tf.core.keras_api import keras, tf
 from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.items import Items
 from twin_tf.layers.projection import Precision, multiply, project
+from twin_tf.layers.shapes import dimensions
 
 
 class Keys(NamedTuple):
@@ -214,8 +215,8 @@ class Relevance(keras.layers.Layer):
 
     def by_head(self, rows: tf.Tensor) -> tf.Tensor:
         """Float `(B, n, heads * head_size)` -> `(heads, B, n, head_size)`."""
-        shape = tf.shape(rows)
-        return tf.transpose(tf.reshape(rows, [shape[0], shape[1], self.heads, self.head_size]), [2, 0, 1, 3])
+        users, columns, _ = dimensions(rows)
+        return tf.transpose(tf.reshape(rows, [users, columns, self.heads, self.head_size]), [2, 0, 1, 3])
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same layer."""

@@ -25,6 +25,7 @@ from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.layers.items import Items
 from twin_tf.layers.mixer import Mixer
 from twin_tf.layers.relevance import Relevance
+from twin_tf.layers.shapes import dimensions
 from twin_tf.layers.unsplit_relevance import RawRelevance
 from twin_tf.models.attention_block import AttentionBlock
 from twin_tf.models.losses import ClickLoss
@@ -257,8 +258,8 @@ class TwinModel(tfrs.Model):
             parts += [STATISTICS_SCALE * part for part in self._relevance_statistics(long_term, items, queries, batch)]
         parts += [self.user_embeddings[f.name](batch.user[f.name])[:, None, :] for f in self.schema.user]
         parts += [self._context(batch, f.name) for f in self.schema.context]
-        pairs = tf.shape(batch.targets.item)
-        mixed = tf.concat([tf.broadcast_to(part, [pairs[0], pairs[1], part.shape[-1]]) for part in parts], axis=-1)
+        pairs = dimensions(batch.targets.item)
+        mixed = tf.concat([tf.broadcast_to(part, [*pairs, part.shape[-1]]) for part in parts], axis=-1)
         logit = tf.cast(self.mixer(mixed), tf.float32)
         return Scores(logit, long_term, long_term.auxiliary_logit if auxiliary is None else auxiliary.logit)
 

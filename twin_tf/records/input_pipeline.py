@@ -23,6 +23,11 @@ SHUFFLE_RECORDS = 4096
 BUCKETS_PER_DOUBLING = 4
 SHORTEST_BUCKET = 32
 
+_as_it_is = tf.autograph.experimental.do_not_convert  # nothing here branches on tensors in Python
+_WHOLE = {1: tf.uint8, 2: tf.uint16, 4: tf.int32, 8: tf.int64}
+_UNSIGNED = {1: tf.uint8, 2: tf.uint16, 4: tf.uint32, 8: tf.uint64}
+"""What TensorFlow decodes numbers of so many bytes as, and what they are."""
+
 
 def make_dataset(
     manifest: Manifest,
@@ -80,18 +85,19 @@ def make_dataset(
         dataset = dataset.shard(every, 0)
     if shuffle_seed is not None:
         dataset = dataset.shuffle(SHUFFLE_RECORDS, seed=seed, reshuffle_each_iteration=False)
-    dataset = dataset.map(partial(_parse, manifest, window, requests), num_parallel_calls=2, deterministic=True)
+    parse = _as_it_is(partial(_parse, manifest, window, requests))
+    dataset = dataset.map(parse, num_parallel_calls=2, deterministic=True)
     longest = max(shard.longest for shard in manifest.splits[split])
     boundaries = _bucket_boundaries(min(longest, window + schema.targets.per_record))
     dataset = dataset.bucket_by_sequence_length(
-        lambda record: tf.cast(record[records.HISTORY_LENGTH], tf.int32),
+        _as_it_is(lambda record: tf.cast(record[records.HISTORY_LENGTH], tf.int32)),
         bucket_boundaries=boundaries,
         bucket_batch_sizes=[batch_records] * (len(boundaries) + 1),
         no_padding=True,
     )
     if skip:
         dataset = dataset.skip(skip)
-    decode = partial(_with_requests if requests else _to_batch, manifest)
+    decode = _as_it_is(partial(_with_requests if requests else _to_batch, manifest))
     return dataset.map(decode, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
@@ -188,10 +194,13 @@ def _parse(manifest: Manifest, window: int, requests: bool, serialized: tf.Tenso
 
 def _unpack(packed: tf.Tensor, width: int, dtype: tf.DType, length: tf.Tensor | None = None) -> tf.Tensor:
     """What `packing.unpack` does, in the graph: `(..., n)` of `dtype`, padded with zeros to `length`."""
-    data = tf.io.decode_raw(packed, tf.uint8, fixed_length=None if length is None else length * width)
-    data = tf.reshape(data, tf.concat([tf.shape(packed), [-1, width]], 0))
-    parts = [tf.cast(data[..., place], dtype) * (1 << 8 * place) for place in range(width)]
-    return tf.add_n(parts) if width > 1 else parts[0]
+    size = None if length is None else length * width
+    if width in _WHOLE:
+        unsigned = tf.bitcast(tf.io.decode_raw(packed, _WHOLE[width], fixed_length=size), _UNSIGNED[width])
+        return tf.cast(unsigned, dtype)
+    data = tf.io.decode_raw(packed, tf.uint8, fixed_length=size)
+    data = tf.cast(tf.reshape(data, tf.concat([tf.shape(packed), [-1, width]], 0)), dtype)
+    return tf.add_n([part * (1 << 8 * place) for place, part in enumerate(tf.unstack(data, axis=-1))])
 
 
 def _to_batch(manifest: Manifest, record: dict[str, tf.Tensor]) -> Batch:

@@ -104,7 +104,6 @@ class TrainStep:
             )
         self._spec = batch_spec(model.schema)
         self._step = graph(self.global_step, self._spec)
-        self._attention = graph(model.attention_figures, self._spec)
 
     def _scaled(self, start: float) -> Callable[[], tf.Tensor]:
         @tf.autograph.experimental.do_not_convert
@@ -175,8 +174,8 @@ class TrainStep:
             self.model.refresh_projections()
 
     def attention_figures(self, batch: Batch) -> AttentionFigures:
-        """How the long-term attention of a batch does."""
-        figures = (float(figure) for figure in self._attention(batch))
+        """How the long-term attention of a batch does. Without a graph: building one takes longer than running it."""
+        figures = (float(figure) for figure in self.model.attention_figures(batch))
         return AttentionFigures(*(None if math.isnan(figure) else figure for figure in figures))
 
     def global_step(self, batch: Batch) -> StepStats:
