@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from tests.e2e.forked_steps import ForkedSteps
 from twin_tf.experiments import demo
 from twin_tf.experiments.shipped_data import ShippedData
 
@@ -28,6 +29,7 @@ def main() -> None:
     workdir, config = sys.argv[1:3]
     demo.DEMOS["tiny"] = tiny(config)
     demo.main.params[0].type.choices = ["tiny"]  # type: ignore[attr-defined]
+    demo.Steps = ForkedSteps  # type: ignore[misc]
     broken = os.environ.get("TINY_DEMO_BREAK")
     if broken:
         run = demo.Steps.run
