@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("TWIN_TF_PARTS_CACHE") or REPOSITORY / ".cache/parts")
 
 GO = {
-    "ghz": "github.com/bojand/ghz/cmd/ghz@v0.120.0",
+    "ghz": "github.com/bojand/ghz/cmd/ghz@v0.93.0",
     "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3",
     "kustomize": "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1",
     "prism": f"github.com/apache/beam/sdks/v2/go/cmd/prism@v{importlib.metadata.version('apache-beam')}",
