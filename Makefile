@@ -7,7 +7,7 @@ RUNS ?= runs
 # make demo FRESH=1 begins with nothing; without it, what an earlier call has done is kept.
 FRESH_OPTION = $(if $(FRESH),--fresh)
 
-.PHONY: help setup demo demo-simulated test test-unit test-slow test-flink test-faults lint format bench bench-pipelines \
+.PHONY: help setup demo demo-simulated test test-unit test-slow test-flink test-parts test-faults lint format bench bench-pipelines \
   bench-train bench-serving bench-clusters study-lifelong study-untuned compare compare-simulated docs figures clean
 
 help: ## List the targets
@@ -45,13 +45,16 @@ test: $(INSTALLED) ## All tests but the slow ones, a process a core (10 GB)
 	$(PYTHON) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=25
 
 test-unit: $(INSTALLED) ## Tests without processes, servers, pipelines and trainings
-	$(PYTHON) -m pytest -m 'not integration and not slow and not flink and not faults' --numprocesses auto --dist loadfile
+	$(PYTHON) -m pytest -m 'not integration and not slow and not flink and not parts and not faults' --numprocesses auto --dist loadfile
 
 test-slow: $(INSTALLED) ## The slow tests
 	$(PYTHON) -m pytest -m slow
 
 test-flink: $(INSTALLED) ## build_examples on a Flink cluster on this machine (needs Java, Maven, Maven Central)
 	$(PYTHON) -m pytest -m flink tests/engines/test_flink.py
+
+test-parts: $(INSTALLED) ## TensorFlow-Java, grpcurl, ghz, promtool, kustomize, hadolint, Prism, Spark (needs Go, Java, Maven and their registries)
+	$(PYTHON) -m pytest -m parts
 
 test-faults: $(INSTALLED) ## Swaps and killed servers under load, 10,000 malformed requests, kill -9 of every command that writes, mutations of a version (long)
 	$(PYTHON) -m pytest -m faults

@@ -11,7 +11,14 @@ import json
 import os
 import sys
 
+import beam_pipelines.build_examples
+import beam_pipelines.cluster_histories
+import beam_pipelines.import_dataset
+import beam_pipelines.simulate_logs  # noqa: F401
+import export.publishing.refresh
+import export.saved_model.exporter  # noqa: F401
 import twin_tf.runs.item_embeddings
+import twin_tf.training.run_page
 import twin_tf.training.train  # noqa: F401
 from twin_tf.cli.main import main
 

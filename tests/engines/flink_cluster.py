@@ -5,20 +5,16 @@ Each is a process of its own, on free ports of the loopback interface, as in pro
 
 import dataclasses
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flink_jars import JobServer
+from services import Services, free_ports, is_open
 
 SLOTS = 2
 
@@ -67,22 +63,18 @@ io.tmp.dirs: {directory}/tmp
 
 
 @dataclasses.dataclass
-class FlinkCluster:
+class FlinkCluster(Services):
     """A running cluster.
 
     Attributes:
-        logs: the directory of every process's log.
         rest: port of the JobManager's REST interface.
         job_server: port of Beam's job service.
         worker_pool: port of the pool that starts Python workers.
-        processes: name -> process.
     """
 
-    logs: Path
     rest: int
     job_server: int
     worker_pool: int
-    processes: dict[str, subprocess.Popen[bytes]]
 
     @property
     def beam_arguments(self) -> list[str]:
@@ -122,7 +114,7 @@ def flink_cluster(jars: JobServer, directory: Path) -> Iterator[FlinkCluster]:
     Raises:
         RuntimeError: a process ended or did not get ready; names the logs.
     """
-    rpc, rest, job, artifact, expansion, pool = _free_ports(6)
+    rpc, rest, job, artifact, expansion, pool = free_ports(6)
     logs = directory / "logs"
     for path in (logs, directory / "tmp", directory / "conf"):
         path.mkdir(parents=True)
@@ -131,85 +123,22 @@ def flink_cluster(jars: JobServer, directory: Path) -> Iterator[FlinkCluster]:
     java = ["java", *_OPEN, "-cp", jars.class_path]
     conf = ["-c", str(directory / "conf")]
     flink = "org.apache.flink.runtime"
-    cluster = FlinkCluster(logs, rest, job, pool, {})
+    cluster = FlinkCluster(logs, {}, rest, job, pool)
     try:
         manager = f"{flink}.entrypoint.StandaloneSessionClusterEntrypoint"
-        _start(cluster, "jobmanager", [*java, "-Xmx512m", manager, *conf])
+        cluster.start("jobmanager", [*java, "-Xmx512m", manager, *conf])
         heap = ["-Xmx512m", "-XX:MaxDirectMemorySize=640m", "-XX:MaxMetaspaceSize=256m"]
-        _start(cluster, "taskmanager", [*java, *heap, f"{flink}.taskexecutor.TaskManagerRunner", *conf])
+        cluster.start("taskmanager", [*java, *heap, f"{flink}.taskexecutor.TaskManagerRunner", *conf])
         server = ["--flink-master", f"localhost:{rest}", "--flink-conf-dir", str(directory / "conf")]
         server += ["--artifacts-dir", str(directory / "artifacts"), "--job-host", "localhost", "--job-port", str(job)]
         server += ["--artifact-port", str(artifact), "--expansion-port", str(expansion)]
         driver = "org.apache.beam.runners.flink.FlinkJobServerDriver"
-        _start(cluster, "job_server", [*java, "-Xmx512m", driver, *server])
+        cluster.start("job_server", [*java, "-Xmx512m", driver, *server])
         worker_pool = "apache_beam.runners.worker.worker_pool_main"
-        _start(cluster, "worker_pool", [sys.executable, "-m", worker_pool, f"--service_port={pool}"])
-        _wait(cluster, "its TaskManager", lambda: cluster.get("/overview")["slots-total"] == SLOTS)
-        _wait(cluster, "the job server", lambda: _open(job) and _open(artifact))
-        _wait(cluster, "the worker pool", lambda: _open(pool))
+        cluster.start("worker_pool", [sys.executable, "-m", worker_pool, f"--service_port={pool}"])
+        cluster.wait("its TaskManager", lambda: cluster.get("/overview")["slots-total"] == SLOTS)
+        cluster.wait("the job server", lambda: is_open(job) and is_open(artifact))
+        cluster.wait("the worker pool", lambda: is_open(pool))
         yield cluster
     finally:
-        _stop(cluster)
-
-
-def _start(cluster: FlinkCluster, name: str, command: list[str]) -> None:
-    # The pool starts `python`, and workers import this project from where it stands.
-    environment = dict(os.environ)
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    with (cluster.logs / f"{name}.log").open("wb") as log:
-        cluster.processes[name] = subprocess.Popen(
-            command,
-            cwd=Path(__file__).parents[2],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that a worker pool is stopped with its workers
-        )
-
-
-def _stop(cluster: FlinkCluster) -> None:
-    running = list(cluster.processes.values())
-    for signal_ in (signal.SIGTERM, signal.SIGKILL):
-        for process in running:
-            # A session's leader may be gone and its members not.
-            try:
-                os.killpg(process.pid, signal_)
-            except ProcessLookupError:
-                continue
-        for process in running:
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                continue
-
-
-def _wait(cluster: FlinkCluster, what: str, ready: Callable[[], bool], seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        for name, process in cluster.processes.items():
-            if process.poll() is not None:
-                raise RuntimeError(f"{name} ended with {process.returncode}; see {cluster.logs}/{name}.log")
-        try:
-            if ready():
-                return
-        except OSError:
-            pass
-        time.sleep(0.2)
-    raise RuntimeError(f"Flink waited {seconds:.0f} s for {what}; see {cluster.logs}")
-
-
-def _open(port: int) -> bool:
-    with socket.create_connection(("localhost", port), timeout=1):
-        return True
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+        cluster.stop()

@@ -6,18 +6,15 @@ itself too, so the cluster's processes start from the same jars and can never be
 
 import dataclasses
 import os
-import re
-import shutil
-import subprocess
-import uuid
 from pathlib import Path
 
 import apache_beam
 from apache_beam.options.pipeline_options import FlinkRunnerOptions
 
+from tests.other_programs import UnavailableError, copy_jars
+
 CACHE = Path(os.environ.get("TWIN_TF_FLINK_CACHE") or Path(__file__).parents[2] / ".cache/flink")
 
-_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>local</groupId><artifactId>job-server</artifactId><version>1</version><packaging>pom</packaging>
@@ -27,10 +24,6 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
   </dependencies>
 </project>
 """
-
-
-class UnavailableError(Exception):
-    """No job server can be had here; the sentence says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +54,6 @@ def fetch_job_server() -> JobServer:
     Raises:
         UnavailableError: no java, no mvn, or Maven Central gives none of these.
     """
-    for program in ("java", "mvn"):
-        if shutil.which(program) is None:
-            raise UnavailableError(f"{program} is not installed")
-    if subprocess.run(["java", "--version"], capture_output=True).returncode != 0:
-        raise UnavailableError("java is older than version 11")
     published = FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
     lines = sorted((line for line in published if line.startswith("1.")), reverse=True)
     wanted = [(f"beam-runners-flink-{line}-job-server", apache_beam.__version__) for line in lines]
@@ -79,22 +67,8 @@ def fetch_job_server() -> JobServer:
 
 
 def _fetch(artifact: str, version: str) -> JobServer | str:
-    target = CACHE / f"{artifact}-{version}"
-    if not target.is_dir():
-        work = CACHE / f".{artifact}-{uuid.uuid4().hex[:8]}"
-        work.mkdir(parents=True)
-        try:
-            (work / "pom.xml").write_text(_POM.format(artifact=artifact, version=version))
-            command = ["mvn", "-q", "-B", "-ntp", "-Dstyle.color=never", _COPY, "-DincludeScope=runtime"]
-            copied = subprocess.run(
-                [*command, f"-DoutputDirectory={work}/jars"], cwd=work, capture_output=True, text=True, timeout=900
-            )
-            if copied.returncode != 0:
-                said = re.findall(r"\[ERROR\] (\S.*)", copied.stdout)  # the line may begin with a colour
-                return said[0] if said else f"mvn ended with {copied.returncode}: {copied.stderr.strip()}"
-            (work / "jars").replace(target)
-        except subprocess.TimeoutExpired:
-            return "mvn took longer than 15 minutes"
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    return JobServer(artifact, version, target)
+    try:
+        jars = copy_jars(_POM.format(artifact=artifact, version=version), CACHE / f"{artifact}-{version}")
+    except UnavailableError as error:
+        return str(error)
+    return JobServer(artifact, version, jars)

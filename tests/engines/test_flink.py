@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from flink_cluster import SLOTS, FlinkCluster, flink_cluster
-from flink_jars import UnavailableError, fetch_job_server
+from flink_jars import fetch_job_server
 from small_job import SmallJob, build, digest
+
+from tests.other_programs import UnavailableError
 
 pytestmark = [pytest.mark.integration, pytest.mark.flink]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from export.local_server.server import start_local_server
+from tests.other_programs import program
 from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.integration
 
 PAGE = (Path(__file__).parents[3] / "docs" / "client.md").read_text()
-GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
 
 
 def block(mark):
@@ -51,30 +51,28 @@ def test_the_pages_curl_commands_are_answered(server, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def grpcurl(tmp_path_factory):
-    """A directory with grpcurl, found or built by Go."""
-    found = shutil.which("grpcurl")
-    if found:
-        return Path(found).parent
-    if shutil.which("go") is None:
-        pytest.skip("neither grpcurl nor Go is installed: the grpcurl command of docs/client.md was not run")
-    target = tmp_path_factory.mktemp("go")
-    built = subprocess.run(
-        ["env", f"GOBIN={target}", "go", "install", GRPCURL],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    if built.returncode:
-        pytest.skip(f"Go cannot build grpcurl, so the command of docs/client.md was not run: {built.stderr[-300:]}")
-    return target
+def protoset(tmp_path_factory):
+    """A directory with the page's `serving.protoset`."""
+    directory = tmp_path_factory.mktemp("protoset")
+    run([sys.executable, "-c", block("python protoset")], directory)
+    return directory
 
 
-@pytest.mark.slow
-def test_the_pages_grpcurl_command_is_answered(server, grpcurl, tmp_path):
-    run([sys.executable, "-c", block("python protoset")], tmp_path)
-    command = block("sh grpcurl").replace("127.0.0.1:8500", server.address)
-    answer = json.loads(run(["sh", "-c", f'PATH="{grpcurl}:$PATH"; {command}'], tmp_path))
+def shown(tool, server, directory):
+    """What a command of the page prints, against this server."""
+    command = block(f"sh {tool}").replace("127.0.0.1:8500", server.address)
+    return json.loads(run(["sh", "-c", f'PATH="{program(tool).parent}:$PATH"; {command}'], directory))
+
+
+@pytest.mark.parts
+def test_the_pages_grpcurl_command_is_answered(server, protoset):
+    answer = shown("grpcurl", server, protoset)
     assert answer["outputs"]["found"]["bool_val"] == [True, False]
     assert answer["model_spec"]["version"] == "12"
+
+
+@pytest.mark.parts
+def test_all_calls_of_the_pages_ghz_command_are_answered(server, protoset):
+    report = shown("ghz", server, protoset)
+    assert report["count"] == 200
+    assert report["statusCodeDistribution"] == {"OK": 200}, report["errorDistribution"]
