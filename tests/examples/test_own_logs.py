@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from export.local_server.server import start_local_server
 from tests.docs.pages import README, ROOT, blocks, section, text_of, twin_tf_calls
 from twin_tf.cli.main import main
+from twin_tf.evaluation.item_names import shown_ids
 from twin_tf.features.encoders import encode_ids
 
 pytestmark = pytest.mark.integration
@@ -85,10 +87,11 @@ def test_a_bad_line_leaves_the_earlier_file(shop, monkeypatch, tmp_path):
     assert result.exit_code == 2 and "must be called *.parquet" in result.stderr
 
 
-def test_inspect_names_text_ids(shop, monkeypatch):
-    monkeypatch.chdir(shop)
-    found = json.loads(CliRunner().invoke(main, ["inspect", "--run", "run", "--json"]).stdout)
-    assert all(re.fullmatch("[a-z]+-[0-9]+", one["item"]) for one in found["items"])
+def test_text_ids_of_items_are_shown_as_text(shop):
+    shown = [target["item"] for user in json.loads((shop / "run/evaluation-test.json").read_text())["retrieved"]
+             for target in user["targets"]]  # fmt: skip
+    assert len(shown) > 2
+    assert all(re.fullmatch("[a-z]+-[0-9]+", item) for item in [*shown, *shown_ids(shop / "run", np.arange(2, 62))])
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ Requests are those of `twin-tf predict` (`export.client.json_request`), scored b
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +118,19 @@ def _rows(batch: Sequence[_Request], run: Run, text: bool) -> dict[str, Any]:
     real = np.arange(probability.shape[1]) < count[:, None]
     items: Any = arrays[CANDIDATE_ITEM][real]
     if text:
-        items = pa.array([str(item) for request in batch for item in request.candidates], pa.string())
+        column = run.schema.events.item.column
+        items = pa.array([_id_text(one, column) for request in batch for one in request.candidates], pa.string())
     return {
         "line": np.repeat([request.line for request in batch], count),
         "item": items,
         "probability": probability[real],
         "behaviours_seen": np.repeat(behaviours_seen(arrays), count),
     }
+
+
+def _id_text(candidate: Any, column: str) -> str:
+    """The text id of a candidate, which is the id or an object that holds it."""
+    return str(candidate[column] if isinstance(candidate, Mapping) else candidate)
 
 
 class _BadLines:
