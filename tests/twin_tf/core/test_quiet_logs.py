@@ -21,7 +21,7 @@ v1.logging.warning("a warning of Python's logger")
 """
 
 
-@pytest.mark.parametrize("quiet", [True, False])
+@pytest.mark.parametrize("quiet", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_tensorflow_is_silent_unless_asked(quiet):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
