@@ -17,7 +17,6 @@ Killed, it goes on where it was when the same command is run again. Writes `repo
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +29,7 @@ from twin_tf.config import load_config
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.dataclass_yaml import to_plain
 from twin_tf.core.files import JsonDict, digest_of_files
+from twin_tf.core.quiet_logs import quiet_processes
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
 from twin_tf.experiments.experiment import ExperimentRunner, Variant
@@ -37,7 +37,7 @@ from twin_tf.experiments.shipped_data import SHIPPED, make_prepared
 from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.records.format import MANIFEST
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
+quiet_processes()  # for every step; what matters comes as an exception
 
 GAMMAS = (5, 10, 20, 50)
 CHOSEN = 20

@@ -13,7 +13,6 @@ code alone. Writes `report.json` and `report.md`.
 """
 
 import argparse
-import os
 import statistics
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from twin_tf.config import load_config
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.files import JsonDict, digest_of_files, write_json, write_whole
 from twin_tf.core.markdown import table
+from twin_tf.core.quiet_logs import quiet_processes
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
 from twin_tf.evaluation.yardsticks import compute_yardsticks
@@ -35,7 +35,7 @@ from twin_tf.experiments.experiment import ExperimentRunner, Variant
 from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.records.format import Manifest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
+quiet_processes()  # for every step; what matters comes as an exception
 
 SCHEMAS = Path(__file__).parent / "untuned"
 SYSTEMS = (Variant("twin", "TWIN"), Variant("din", "DIN", ("model.search=din",)))

@@ -2,7 +2,8 @@
 
 In a repository browser `[Relevance](../twin_tf/layers/relevance.py)` works as it stands. In the site the same link
 leads to a page with that file's source, at the line where `Relevance` begins. Markdown files at the top of the
-repository become pages beside those of docs/.
+repository become pages beside those of docs/. Where a page holds `<!-- keys: schema -->` it shows the tables of
+`reference_tables`.
 """
 
 import ast
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+from reference_tables import filled
 
 ROOT = Path(__file__).parents[1]
 TOP_PAGES = {
@@ -52,9 +54,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Leads links out of docs/ to the pages of the site."""
+    """Leads links out of docs/ to the pages of the site, and fills in the tables that are made of the code."""
     uri = page.file.src_uri
-    return markdown if page.file.abs_src_path is None else _rewritten(markdown, "docs", uri)
+    return markdown if page.file.abs_src_path is None else filled(_rewritten(markdown, "docs", uri))
 
 
 def _outside(text: str, folder: str) -> list[str]:

@@ -16,6 +16,7 @@ from beam_pipelines.io.record_writer import FAILED, PipelineStoppedError, read_f
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
 from twin_tf.core.files import full_disk
+from twin_tf.core.quiet_logs import quiet_processes
 
 LOCAL_RUNNER = "FnApiRunner"
 CLOCK_TOLERANCE_SECONDS = 86_400
@@ -129,6 +130,7 @@ def add_verify_option(parser: argparse.ArgumentParser) -> None:
 
 def exit_code(job: Callable[[], str]) -> int:
     """Runs what a pipeline's command line asks for, and prints what it says: 0 if it is done or built, else 1."""
+    quiet_processes()  # the workers that run a model too
     try:
         print(job())
     except JobOnlyBuilt as built:

@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import grpc
 
 _NEVER = (1 << 31) - 1
 
@@ -39,3 +42,32 @@ def target_uris(addresses: Sequence[str]) -> list[str]:
         if not separator or not host or not digits.isdecimal() or not 0 < int(digits) < 65536:
             raise ValueError(f"target {address!r} must read host:port, for example 127.0.0.1:8500")
     return [f"dns:///{address}" for address in addresses]
+
+
+def tls_credentials(
+    authority: str | Path, certificate: str | Path | None = None, key: str | Path | None = None
+) -> grpc.ChannelCredentials:
+    """Credentials of PEM files, for the clients' `credentials`.
+
+    Args:
+        authority: certificates of the authorities that the servers' certificates are signed by.
+        certificate: the client's own certificate chain, where the servers ask for one.
+        key: its private key.
+
+    Raises:
+        ValueError: a file that cannot be read or holds no PEM, or one of `certificate` and `key` without the other.
+    """
+    if (certificate is None) != (key is None):
+        raise ValueError("a client's certificate and its key go together; give both or neither")
+    trusted, chain, secret = (None if path is None else _pem(path) for path in (authority, certificate, key))
+    return grpc.ssl_channel_credentials(trusted, secret, chain)
+
+
+def _pem(path: str | Path) -> bytes:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    if b"-----BEGIN " not in content:
+        raise ValueError(f"{path} is no PEM file: it has no line '-----BEGIN ...'")
+    return content

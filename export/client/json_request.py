@@ -53,9 +53,18 @@ def read_request(path: str) -> dict[str, Any]:
         raise ConfigError(f"cannot read the request {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:  # of standard input, which Python decodes
         raise ConfigError(f"the request {path} is not UTF-8: {error}") from error
-    data = parse_json(text, f"the request {path}")
+    return parse_request(text, f"the request {path}")
+
+
+def parse_request(text: str | bytes, where: str = "the request") -> dict[str, Any]:
+    """Reads a request from a text, which messages call `where`.
+
+    Raises:
+        ConfigError: no JSON object.
+    """
+    data = parse_json(text, where)
     if not isinstance(data, dict):
-        raise ConfigError(f"the request {path} must be a JSON object, not {type(data).__name__}")
+        raise ConfigError(f"{where} must be a JSON object, not {type(data).__name__}")
     return data
 
 

@@ -23,6 +23,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import grpc
 
 from export.client.client import TwinClient
 from export.contract.errors import ServingError
@@ -55,11 +58,13 @@ class ServerCheck:
         address: host:port of its gRPC service.
         model_name: the name that it serves the versions under.
         timeout_s: how long it may take to load one.
+        credentials: of `export.client.channel.tls_credentials`; a plain connection if None.
     """
 
     address: str
     model_name: str = "twin"
     timeout_s: float = 300.0
+    credentials: grpc.ChannelCredentials | None = None
 
 
 def publish(
@@ -105,6 +110,7 @@ def publish_written(
     keep: int = KEPT,
     limits: Limits | None = None,
     watcher: ServerCheck | None = None,
+    job: str = "publish",
 ) -> Path:
     """`publish` of a version that is written where it will be renamed from, so that it need not be copied.
 
@@ -115,11 +121,12 @@ def publish_written(
         keep: see `publish`.
         limits: see `publish`.
         watcher: see `publish`.
+        job: what others that want the base path are told, see `only_publisher`.
     """
     _check_keep(keep)
     base = Path(base_path)
     base.mkdir(parents=True, exist_ok=True)
-    with only_publisher(base), staging(base) as directory:
+    with only_publisher(base, job), staging(base) as directory:
         write(directory)
         reason = validate_apart(directory, base, limits)
         if reason:
@@ -159,7 +166,7 @@ def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCh
     base = Path(base_path)
     if not base.is_dir():
         raise PublishError(f"{base} is no base path: there is no such directory")
-    with only_publisher(base):
+    with only_publisher(base, "rollback"):
         numbers = version_numbers(base)
         earlier = numbers[:-1] if to is None else [number for number in numbers[:-1] if number == to]
         if not earlier:
@@ -256,7 +263,8 @@ def refusal(number: int, watcher: ServerCheck) -> str:
     """Waits for a watcher to load a version: why it does not serve it; empty as soon as it does."""
     ends = time.monotonic() + watcher.timeout_s
     state = "nothing of it"
-    with TwinClient(watcher.address, watcher.model_name, timeout_s=min(10.0, watcher.timeout_s)) as client:
+    settings: dict[str, Any] = {"timeout_s": min(10.0, watcher.timeout_s), "credentials": watcher.credentials}
+    with TwinClient(watcher.address, watcher.model_name, **settings) as client:
         while True:
             try:
                 state = client.model_status().get(number, "nothing of it")

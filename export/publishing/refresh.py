@@ -22,16 +22,18 @@ from typing import Any
 import numpy as np
 
 from export.contract.file_manifest import EXPORT, EXTRA, fault, read_description
+from export.contract.version_layout import version_numbers
 from export.gate.limits import Limits
 from export.publishing.publisher import ServerCheck, publish_written
 from export.publishing.rollbacks import rolled_back
-from export.publishing.version_store import KEPT, PublishError, whole_versions
+from export.publishing.version_store import KEPT, PublishError, warn
 from export.saved_model.exporter import write_assets, write_description
 from export.saved_model.servable import VARIABLES, Servable
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.contract import difference
 from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.records.format import Manifest
 from twin_tf.runs.compatibility import run_encoder
 from twin_tf.runs.projections import load_projections, run_with_catalogue
@@ -66,7 +68,7 @@ def refresh(
         prepared: prepared data of a later day of the run's chain: its catalogue is served, its test split gives the
             probes. If left out, the run's catalogue and the earlier version's probes.
         projections: what `beam_pipelines.project_items` wrote of this run and catalogue; projected here if left out.
-        model: the earlier version's directory; the newest one under `base_path` if left out.
+        model: the earlier version's directory; the newest sound one under `base_path` if left out.
         keep: see `publisher.publish`; as are `limits` and `watcher`.
         limits: see `keep`.
         watcher: see `keep`.
@@ -82,7 +84,7 @@ def refresh(
         PublishError: there is no earlier version, the run was rolled back, or the new version is unfit.
     """
     base = Path(base_path)
-    source = _newest(base) if model is None else Path(model)
+    source = _newest(base) if model is None else _whole(Path(model))
     description = _check_same_graph(source, Path(run), verify)
     if not allow_rolled_back:
         _check_not_rolled_back(base, Path(run))
@@ -112,13 +114,14 @@ def refresh(
             write_description(loaded, servable, requests, directory)
 
     with _timed(seconds, "publish"):
-        published = publish_written(write, f"the refresh of {source}", base, keep=keep, limits=limits, watcher=watcher)
+        name = f"the refresh of {source}"
+        published = publish_written(write, name, base, keep=keep, limits=limits, watcher=watcher, job="refresh")
     seconds["publish"] -= seconds["write"] + seconds["probes"]
     return {
         "version": int(published.name),
         "path": str(published),
         "refreshed": str(source),
-        "items": len(loaded.item_ids),
+        "items": len(loaded.item_ids) - FIRST_KNOWN,
         "new_items": new_items,
         "weights_version": version,
         "table_version": now,
@@ -127,10 +130,28 @@ def refresh(
 
 
 def _newest(base: Path) -> Path:
-    whole = whole_versions(base) if base.is_dir() else []
-    if not whole:
-        raise PublishError(f"{base} holds no version to refresh; export one and publish it first")
-    return base / str(whole[-1])
+    """The newest version that is as it was published; newer ones that are not are named.
+
+    A later check compares it with run and contract, so an older graph is not taken in silence where it is another.
+    """
+    numbers = version_numbers(base) if base.is_dir() else []
+    faults: list[str] = []
+    for number in reversed(numbers):
+        reason = fault(base / str(number))
+        if not reason:
+            for sentence in faults:
+                warn(f"{base}: {sentence}; version {number} is refreshed in its place")
+            return base / str(number)
+        faults.append(f"version {number} is passed over: {reason}")
+    why = f" ({'; '.join(faults)})" if faults else ""
+    raise PublishError(f"{base} holds no version to refresh; export one and publish it first{why}")
+
+
+def _whole(source: Path) -> Path:
+    """A version of which every byte is as `files.json` says, for its graph and its probes are taken over."""
+    if wrong := fault(source):
+        raise ConfigError(f"{source} is no exported model: {wrong}")
+    return source
 
 
 def _check_not_rolled_back(base: Path, run: Path) -> None:
@@ -146,13 +167,11 @@ def _check_not_rolled_back(base: Path, run: Path) -> None:
 def _check_same_graph(source: Path, run: Path, verify: bool) -> dict[str, Any]:
     """The earlier version's `export.json`, if a run of these settings would be exported as the very same graph.
 
-    Done before any weight is loaded; shapes are compared when the variables are written. Every byte of the earlier
-    version is compared with its `files.json`, for its graph and its probes are taken over.
+    Done before any weight is loaded; shapes are compared when the variables are written.
     """
     path = source / EXPORT
-    wrong = fault(source) or ("" if path.is_file() else f"it has no {path.name}")
-    if wrong:
-        raise ConfigError(f"{source} is no exported model: {wrong}")
+    if not path.is_file():
+        raise ConfigError(f"{source} is no exported model: it has no {path.name}")
     finished_checkpoint(run, verify=verify)
     description = read_description(source)
     config = load_run_config(run)

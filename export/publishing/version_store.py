@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import time
@@ -23,7 +24,7 @@ from export.contract.version_layout import (
     version_numbers,
 )
 from twin_tf.core.errors import UserError
-from twin_tf.core.file_lock import file_lock
+from twin_tf.core.file_lock import file_lock, holder_of
 
 KEPT = 3
 
@@ -33,17 +34,22 @@ class PublishError(UserError, ValueError):
 
 
 @contextlib.contextmanager
-def only_publisher(base: Path) -> Iterator[None]:
+def only_publisher(base: Path, job: str = "") -> Iterator[None]:
     """Holds the lock, says once what is foreign, and sweeps what a killed publisher left.
 
+    Args:
+        base: the base path.
+        job: what it is held for, such as `refresh`, for whoever else wants it.
+
     Raises:
-        PublishError: another process holds it.
+        PublishError: another process holds it; the message says what for.
     """
+    path = _lock_path(base)
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(file_lock(_lock_path(base)))
+            held.enter_context(file_lock(path, holder=f"{job} {os.getpid()}" if job else ""))
         except BlockingIOError as error:
-            raise PublishError(f"another publisher is at work in {base}; try again when it has finished") from error
+            raise PublishError(f"{_at_work(path)} is at work in {base}; try again when it has finished") from error
         found, now = look(base), int(time.time())
         if found.foreign:
             warn(f"{base} holds {found.foreign_sentence()}")
@@ -127,6 +133,12 @@ def _lock_path(base: Path) -> Path:
         suffix += 1
         path = base / f"{LOCK}-{suffix}"
     return path
+
+
+def _at_work(lock: Path) -> str:
+    """Who holds the lock, as the subject of a sentence."""
+    said = re.fullmatch(r"(publish|refresh|rollback) (\d+)", holder_of(lock))
+    return f"a {said[1]} (process {said[2]})" if said else "another publisher"
 
 
 def _remove(base: Path, name: str, number: int) -> None:

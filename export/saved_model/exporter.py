@@ -22,6 +22,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.core.new_directory import check_new, new_directory
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.request_names import REQUEST_TIME
+from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest
 from twin_tf.runs.compatibility import check_same_encoding, run_encoder
@@ -150,7 +151,7 @@ def write_description(run: Run, servable: Servable, requests: Request, version_d
         "contract": run_encoder(run.directory).contract.digest,
         "weights_version": int(servable.weights_version),
         "table_version": int(servable.table_version),
-        "items": int(tf.shape(table)[0]),
+        "items": int(tf.shape(table)[0]) - FIRST_KNOWN,
         "projection_width": int(table.shape[1]),
         "signatures": sorted(expected_signatures(run.schema)),
         "probes": len(requests[REQUEST_TIME]),

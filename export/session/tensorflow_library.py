@@ -14,6 +14,7 @@ import numpy as np
 
 from export.contract.errors import NotFoundError, error_for
 from export.contract.tensors import BFLOAT16, STRING, Array, numpy_dtype
+from twin_tf.core.quiet_logs import quiet_library, quiet_processes
 
 STRING_SIZE = 24
 """Bytes of a TF_TString."""
@@ -98,9 +99,10 @@ def library() -> ctypes.CDLL:
     if path is None:
         where = f"{folders[0]} holds no {_NAMES[0]}" if folders else "no package tensorflow is installed"
         raise NotFoundError(f"TensorFlow's C++ library is missing: {where}; install tensorflow 2.20 or 2.21")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors come back as statuses
+    quiet_processes()  # errors come back as statuses
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as in training and in serving_configs/
     loaded = ctypes.CDLL(str(path))
+    quiet_library(loaded)
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments

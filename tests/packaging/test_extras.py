@@ -44,6 +44,7 @@ COMMANDS = [
     ("train", "--config", "simulated", *DATA, "--run", "new"),
     ("evaluate", *DATA, *RUN),
     ("inspect", *RUN),
+    ("score", *DATA, *RUN, "--output", "new.parquet"),
     ("compare", "--config", "simulated", *DATA, "--output", "new"),
     ("export", *RUN, "--output", "new"),
     ("validate", "model"),

@@ -221,8 +221,10 @@ def item_embeddings(prepared: str, output: str, width: int, seed: int, verify: b
     twin-tf train --config my.yaml --set model.search=sim_soft --set training.item_embeddings=embeddings \
         --prepared prepared --run run-sim-soft
     """
+    from twin_tf.features.schema import FIRST_KNOWN
     from twin_tf.runs.item_embeddings import make_item_embeddings
 
     made = make_item_embeddings(prepared, output, width, seed, verify=verify)
+    made["items"] -= FIRST_KNOWN  # rows of items, without those of padding and of the unknown
     sentence = f"{output}: {made['items']:,} items, {made['width']} wide, from {made['behaviours']:,} behaviours"
     show(made, as_json, sentence)

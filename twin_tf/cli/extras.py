@@ -9,6 +9,7 @@ EXTRAS = {
     "train": "train",
     "evaluate": "train",
     "inspect": "train",
+    "score": "train",
     "compare": "train",
     "export": "serving",
     "validate": "serving",

@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 failed, 2 bad usage or input (the message says what to cha
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import warnings
@@ -18,16 +17,18 @@ from twin_tf import __version__
 from twin_tf.cli.data import cluster, import_command, item_embeddings, preprocess, simulate
 from twin_tf.cli.extras import missing_extra
 from twin_tf.cli.options import config_options, json_option, named, show, verify_option
+from twin_tf.cli.score import score
 from twin_tf.cli.serving import CommandFailedError, predict, publish, refresh, rollback, serve, validate
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.core.digests import UncheckedFilesWarning
 from twin_tf.core.errors import UserError, is_users
 from twin_tf.core.files import full_disk
-from twin_tf.renamed_settings import RenamedSettingWarning
+from twin_tf.core.quiet_logs import quiet_processes
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reports what matters as exceptions
+quiet_processes()  # what matters comes as an exception
 
 _AS_JSON = "twin_tf.cli.main.as_json"
+_GOES_ON = ("train", "compare")
+"""Commands that keep what they have done; run again, the others that write begin anew."""
 STRATEGY = "single, mirrored (all devices here), multi_worker or parameter_server (a cluster, by TF_CONFIG)."
 
 
@@ -36,6 +37,10 @@ def _one_sentence(context: click.Context) -> Iterator[None]:
     """Turns what a user can fix into one sentence and an exit code; a fault of ours shows whole."""
     try:
         yield
+    except KeyboardInterrupt:
+        name = context.invoked_subcommand or ""
+        again = "go on" if name in _GOES_ON else "begin anew"
+        raise CommandFailedError(f"twin-tf {name} was stopped; run it again to {again}") from None
     except ModuleNotFoundError as error:
         sentence = missing_extra(context.invoked_subcommand, error)
         if sentence is None:
@@ -56,7 +61,7 @@ def _one_line_warnings() -> Iterator[None]:
     whole = warnings.formatwarning
 
     def one_line(message: Any, category: Any, *where: Any, **more: Any) -> str:
-        if issubclass(category, (RenamedSettingWarning, UncheckedFilesWarning)):
+        if category.__module__.partition(".")[0] in ("twin_tf", "export", "beam_pipelines"):
             return f"warning: {message}\n"
         return whole(message, category, *where, **more)
 
@@ -357,6 +362,7 @@ for command in (
     preprocess,
     cluster,
     item_embeddings,
+    score,
     validate,
     publish,
     refresh,

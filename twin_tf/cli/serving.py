@@ -13,6 +13,7 @@ import click
 
 from twin_tf.cli.extras import require
 from twin_tf.cli.options import json_option, show, verify_option
+from twin_tf.cli.tls import tls_options
 
 if TYPE_CHECKING:
     from export.gate.limits import Limits
@@ -61,14 +62,18 @@ def watcher_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the server that is to be watched; the command gets it as `watcher`, None without `--server`."""
 
     @functools.wraps(command)
-    def with_watcher(*args: Any, server: str | None, model_name: str, timeout_s: float, **options: Any) -> Any:
+    def with_watcher(
+        *args: Any, server: str | None, model_name: str, timeout_s: float, credentials: Any, **options: Any
+    ) -> Any:
         from export.publishing.publisher import ServerCheck
 
-        watcher = ServerCheck(server, model_name, timeout_s) if server else None
+        if credentials is not None and not server:
+            raise click.UsageError("--tls-ca goes with --server")
+        watcher = ServerCheck(server, model_name, timeout_s, credentials) if server else None
         return command(*args, watcher=watcher, **options)
 
     wrapped = click.option("--timeout", "timeout_s", default=300.0, show_default=True, help="Seconds to wait.")(
-        with_watcher
+        tls_options(with_watcher)
     )
     name = click.option("--model-name", default="twin", show_default=True, help="Its name at the server.")
     return click.option("--server", help=SERVER)(name(wrapped))
@@ -244,6 +249,7 @@ def serve(base_path: str, port: int, rest_port: int | None, model_name: str) -> 
 @click.option(
     "--timeout", "timeout_s", type=float, help="Deadline of a call in seconds.  [default: 5, with --replay 300]"
 )
+@tls_options
 @json_option
 def predict(
     servers: tuple[str, ...],
@@ -254,6 +260,7 @@ def predict(
     replays: bool,
     model_name: str,
     timeout_s: float | None,
+    credentials: Any,
     as_json: bool,
 ) -> None:
     r"""Ask a server for click probabilities; TensorFlow is never imported.
@@ -276,11 +283,11 @@ def predict(
     encoder = None if replays else load_encoder(model)
     schema = None if encoder is None else encoder.schema
     settings: dict[str, Any] = {"version": version, "label": label, "timeout_s": deadline, "schema": schema}
-    with TwinClient(servers, model_name, **settings) as client:
+    with TwinClient(servers, model_name, credentials=credentials, **settings) as client:
         if encoder is None:
             figures = replay(client, Path(model))
-            lines = [f"{name}: {value:.6g}" for name, value in figures.items() if isinstance(value, (int, float))]
-            show(figures, as_json, "\n".join(lines))
+            summary = {name: value for name, value in figures.items() if isinstance(value, (int, float))}
+            show(summary, as_json, "\n".join(f"{name}: {value:.6g}" for name, value in summary.items()))
             return
         data = read_request(request_path or "-")
         answer = client.predict(encode_request(encoder, data))

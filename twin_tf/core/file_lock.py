@@ -17,12 +17,13 @@ _PAUSE = 0.02
 
 
 @contextlib.contextmanager
-def file_lock(path: Path, patience: float = PATIENCE) -> Iterator[None]:
+def file_lock(path: Path, patience: float = PATIENCE, holder: str | None = None) -> Iterator[None]:
     """Holds the lock; the file is made if it does not exist, and stays with what it holds.
 
     Args:
         path: the file.
         patience: how long another holder is waited for, in seconds.
+        holder: written into the file, for `holder_of`; where it cannot be, the lock holds all the same.
 
     Raises:
         BlockingIOError: another process still holds it.
@@ -31,9 +32,21 @@ def file_lock(path: Path, patience: float = PATIENCE) -> Iterator[None]:
     handle = _open(path)
     try:
         _take(handle, time.monotonic() + patience)
+        if holder is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
+                os.write(handle, holder.encode())
         yield
     finally:
         os.close(handle)
+
+
+def holder_of(path: Path) -> str:
+    """What the process that took a lock last said of itself; empty if it said nothing that can be read."""
+    try:
+        return "" if path.is_symlink() else path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _open(path: Path) -> int:

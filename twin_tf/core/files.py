@@ -1,11 +1,12 @@
 """Files that readers see whole or not at all."""
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,27 @@ def write_whole(path: Path, text: str, *, durable: bool = False) -> None:
     Raises:
         OSError: it cannot be written, for example on a full disk; what stood there before still does.
     """
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to: it takes that name when the block ends, and is removed if the block fails.
+
+    Args:
+        path: of the file; its directory is made.
+
+    Raises:
+        OSError: it cannot be written; what stood there before still does.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,7 +6,10 @@ Both must be the Keras 2 API (`tf_keras`): tensorflow-recommenders refuses Keras
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from twin_tf.core.quiet_logs import quiet_tensorflow
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # TensorFlow turns oneDNN on by itself on CPUs with AVX-512 or AMX alone, and its own products are built for AVX: on a
@@ -23,6 +26,8 @@ if tf.keras.layers.Layer is not keras.layers.Layer:
     )
 
 import tensorflow_recommenders as tfrs
+
+quiet_tensorflow(Path(tf.__file__).parent)
 
 __all__ = ["graph", "keras", "tf", "tfrs"]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from twin_tf.core.files import JsonDict
 from twin_tf.core.keras_api import tf
-from twin_tf.evaluation.item_names import item_names
+from twin_tf.evaluation.item_names import item_names, shown_ids
 from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.records import format as records
 from twin_tf.records.corrupt_records import corrupt_records_named
@@ -39,8 +39,8 @@ def nearest_items(
 
     Returns:
         `candidates`: how many items had behaviours enough; `cosine_p99`: 99 % of all pairs of candidates are less near
-        than this; `items`: a list of `item` (raw id), `name`, `behaviours` and `nearest`, a list of `item`, `name` and
-        `cosine` of the embeddings, the nearest first.
+        than this; `items`: a list of `item` (its id as the logs have it, see `shown_ids`), `name`, `behaviours` and
+        `nearest`, a list of `item`, `name` and `cosine` of the embeddings, the nearest first.
 
     Raises:
         ConfigError: not a finished run, or no such data.
@@ -51,7 +51,7 @@ def nearest_items(
         count = _behaviours(manifest, len(loaded.item_ids))
     known = np.flatnonzero(count >= FEWEST)
     known = known[np.argsort(-count[known], kind="stable")]
-    names = item_names(loaded.directory, known)
+    names, ids = item_names(loaded.directory, known), shown_ids(loaded.directory, known)
     vectors = loaded.model.item_embedding(tf.constant(known, tf.int32)).numpy()
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     shown: list[JsonDict] = []
@@ -59,12 +59,12 @@ def nearest_items(
         if len(shown) == items:
             break
         if name not in {one["name"] for one in shown}:
-            own = {"item": int(loaded.item_ids[known[place]]), "name": name, "behaviours": int(count[known[place]])}
-            shown.append({**own, "nearest": _near(place, vectors, names, loaded.item_ids[known], nearest)})
+            own = {"item": ids[place], "name": name, "behaviours": int(count[known[place]])}
+            shown.append({**own, "nearest": _near(place, vectors, names, ids, nearest)})
     return {"candidates": len(known), "cosine_p99": _cosine_quantile(vectors, 0.99), "items": shown}
 
 
-def _near(place: int, vectors: Floats, names: list[str], ids: npt.NDArray[np.int64], nearest: int) -> list[JsonDict]:
+def _near(place: int, vectors: Floats, names: list[str], ids: list[int | str], nearest: int) -> list[JsonDict]:
     cosine = vectors @ vectors[place]
     found: dict[str, JsonDict] = {}
     for other in np.argsort(-cosine, kind="stable"):
@@ -72,7 +72,7 @@ def _near(place: int, vectors: Floats, names: list[str], ids: npt.NDArray[np.int
             break
         if names[other] != names[place] and names[other] not in found:
             found[names[other]] = {
-                "item": int(ids[other]), "name": names[other], "cosine": float(cosine[other]),
+                "item": ids[other], "name": names[other], "cosine": float(cosine[other]),
             }  # fmt: skip
     return list(found.values())
 

@@ -9,8 +9,10 @@ import numpy.typing as npt
 
 from twin_tf.core.files import JsonDict
 from twin_tf.core.keras_api import tf
-from twin_tf.evaluation.item_names import item_names
+from twin_tf.evaluation.item_names import item_names, shown_ids
 from twin_tf.evaluation.yardsticks import default_category
+from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.raw_ids import id_feature, id_texts
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest, SplitName
@@ -71,7 +73,7 @@ def retrieved_behaviours(
         behaviours: how many of the retrieved are named, those of most weight first.
 
     Returns:
-        One mapping a user: `user` (raw id), `history` (entries that the click sees), and `targets`, the click first:
+        One mapping a user: `user` (raw id; text as `shown_ids`, like the ids of items), `history` (entries that the click sees), and `targets`, the click first:
         `item`, `name`, `time`, `label`, `probability`, `seen` (entries within the window that it sees), `retrieved`,
         `category` (a feature), `same_category` (of `seen` and `retrieved`, how many have the target's own), `top`
         (`item`, `name`, `time`, `count`, `weight`), and for a figure `days`, `weights` and `same` (the target's own
@@ -87,13 +89,13 @@ def retrieved_behaviours(
     wanted = [place for pair in pairs for place in pair]
     catalogue = _Catalogue(manifest, run.config.model.searches.sim_hard.category)
     batches = make_dataset(manifest, split, model.window, run.config.training.batch_records)
-    found = {
-        place: _target(model, manifest, record, column, catalogue, behaviours)
-        for place, record, column in _found_in(batches, targets, wanted)
-    }
+    found, called = {}, {}
+    for place, record, column in _found_in(batches, targets, wanted):
+        found[place] = _target(model, manifest, record, column, catalogue, behaviours)
+        called[place] = catalogue.user(record)
     return [
         {
-            "user": int(targets.user[pair.click]),
+            "user": called[pair.click],
             "history": found[pair.click]["seen"],
             "targets": [found[pair.click], found[pair.no_click]],
         }
@@ -102,17 +104,27 @@ def retrieved_behaviours(
 
 
 class _Catalogue:
-    """Names and categories of item rows."""
+    """Names and categories of item rows, and ids of users."""
 
     def __init__(self, manifest: Manifest, category: str | None) -> None:
         self._directory = Path(manifest.directory)
-        features, self._ids = load_item_features(self._directory, manifest.schema)
+        features, _ = load_item_features(self._directory, manifest.schema)
+        self._encoder = FeatureEncoder.load(self._directory)
+        self._user = id_feature(manifest.schema, "user")
         self.feature = default_category(manifest.schema, category)
         self._category = features[:, manifest.schema.inherent_slices[self.feature]]
 
-    def called(self, rows: npt.NDArray[np.int64]) -> tuple[list[str], list[int]]:
+    def called(self, rows: npt.NDArray[np.int64]) -> tuple[list[str], list[int | str]]:
         """Names and raw ids."""
-        return item_names(self._directory, rows), self._ids[rows].tolist()
+        return item_names(self._directory, rows), shown_ids(self._directory, rows)
+
+    def user(self, record: Batch) -> int | str:
+        """The raw id of a record's user."""
+        raw = int(record.user_id[0])
+        if self._user is None:
+            return raw
+        (text,) = id_texts(self._encoder, self._user, [int(record.user[self._user.name][0])], [raw])
+        return raw if text is None else text
 
     def same(self, rows: npt.NDArray[np.int64], row: int) -> npt.NDArray[np.bool_]:
         """Which of `rows` have the category of `row`."""

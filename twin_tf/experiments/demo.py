@@ -21,6 +21,7 @@ import click
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.errors import UserError
 from twin_tf.core.files import JsonDict, digest_of_files, full_disk
+from twin_tf.core.quiet_logs import quiet_processes
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS, claimed_workdir
 from twin_tf.experiments.demo_report import Done, build_report, quality_table, write_report
@@ -29,7 +30,7 @@ from twin_tf.experiments.shipped_data import SHIPPED, ShippedData, make_prepared
 from twin_tf.experiments.subprocess_runner import StepFailedError, Steps
 from twin_tf.records.format import MANIFEST, Manifest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # also for every step; what matters comes as an exception
+quiet_processes()  # also for every step; what matters comes as an exception
 
 TWIN = Variant("twin", "TWIN")
 PLAIN = Variant("twin_plain", "TWIN, paper form (no relevance statistics)", ("model.relevance_statistics=false",))
@@ -228,6 +229,8 @@ def main(name: str, workdir: Path, fresh: bool) -> None:
         report = run_demo(DEMOS[name], workdir, again, fresh)
     except (UserError, OSError) as error:
         raise click.ClickException(_why(error)) from error
+    except KeyboardInterrupt:
+        raise click.ClickException(f"stopped; what is done is kept. To go on: {shlex.join(again)}") from None
     console = Console()
     if report["systems"]:
         table = Table("system", "AUC", "GAUC", "log loss", "training s", title=report["title"], title_justify="left")

@@ -8,7 +8,13 @@ from twin_tf.core.dataclass_yaml import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class IdColumn:
-    """A column of ids. `string` ids become int64 by `encoders.hash_id`, in the pipeline and in the client."""
+    """A column of ids.
+
+    Attributes:
+        column: its name in the log.
+        type: `int` ids are used as they are, `string` ids become int64 by `encoders.hash_id`, in the pipeline and in
+            the client.
+    """
 
     column: str
     type: Literal["int", "string"] = "int"
@@ -16,7 +22,13 @@ class IdColumn:
 
 @dataclasses.dataclass(frozen=True)
 class TimeColumn:
-    """The event time: a whole number of `unit` since 1970 (UTC). Records and requests keep the unit of the logs."""
+    """The event time. Records and requests keep the unit of the logs.
+
+    Attributes:
+        column: a whole number of `unit` since 1970 (UTC).
+        unit: seconds or milliseconds.
+        utc_offset_hours: what `hour_of_day` and `day_of_week` add to UTC: local time without summer time.
+    """
 
     column: str
     unit: Literal["s", "ms"] = "s"
@@ -30,7 +42,13 @@ class TimeColumn:
 
 @dataclasses.dataclass(frozen=True)
 class LabelColumn:
-    """The label: which raw values are allowed, and which of them are a click."""
+    """The label.
+
+    Attributes:
+        column: its name in the log.
+        values: which raw values are allowed; a row with another one is malformed.
+        positive: which of them are a click.
+    """
 
     column: str
     values: tuple[int, ...] = (0, 1)

@@ -28,6 +28,10 @@ class Encoding:
         min_count: a vocabulary keeps values seen at least this often.
         source: where a vocabulary counts: `events` of the training window, or the rows of the `items` log (a catalogue
             that is known ahead of its sales, so new items keep an identity of their own).
+        buckets: `hash` alone: how many indices the values are spread over.
+        boundaries: `numeric` alone: rising numbers; a value's index says between which two of them it lies.
+        quantiles: `numeric` alone: the pipeline finds boundaries that cut the training window into so many equal parts.
+        size: `identity` alone: values are whole numbers from 0 to `size` - 1, any other is unknown.
     """
 
     kind: Literal["vocabulary", "hash", "numeric", "identity"]
@@ -97,7 +101,9 @@ def _rising(numbers: tuple[float, ...]) -> bool:
     return finite and len(numbers) > 0 and all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
 
 
-_RESERVED = {"item", "time", "length", "count", "label", "id", "history_end"}
+RESERVED_NAMES = {"item", "time", "length", "count", "label", "id", "history_end"}
+"""What no feature may be called: records and requests use these names themselves."""
+
 _DERIVED_ENCODINGS = {
     "hour_of_day": Encoding(kind="identity", size=24),
     "day_of_week": Encoding(kind="identity", size=7),
@@ -117,8 +123,8 @@ class Feature:
             seconds; cross only), `hour_of_day` or `day_of_week` (of the behaviour for cross, of the target for
             context).
         encoding: how the value becomes an index; not for hour_of_day and day_of_week.
-        dim: width of the embedding; 0 lets the schema choose, as the paper does: `ID_DIM` for the ids of items and
-            users, `PLAIN_DIM` for everything else.
+        dim: width of the embedding; 0 lets the schema choose, as the paper does: 64 for the ids of items and users, 8
+            for everything else.
         multi_valued: set if an item has several values (inherent only); `{}` for a list column.
         keep_value: records keep the number beside its index, four bytes a behaviour (cross features with a numeric
             encoding only): `twin-tf cluster` needs it to average what the members of a cluster have.
@@ -135,7 +141,7 @@ class Feature:
     keep_value: bool = False
 
     def __post_init__(self) -> None:
-        if not self.name.replace("_", "").isalnum() or self.name in _RESERVED:
+        if not self.name.replace("_", "").isalnum() or self.name in RESERVED_NAMES:
             raise ConfigError(
                 f"feature name {self.name!r} must be letters, digits and _ and none of the reserved names"
             )

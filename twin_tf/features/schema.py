@@ -59,12 +59,24 @@ __all__ = [
 ]
 
 
-_PIPELINE_COLUMNS = {"user", "item_id", "flags", "earlier", "split"}  # beside the stored features of an event
+PIPELINE_NAMES = {"user", "item_id", "flags", "earlier", "split"}
+"""What lies beside the stored features of an event, so that none of them may be called so."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSchema:
-    """The whole schema; `features` keep their order, which is the order of concatenation in the model."""
+    """The whole schema.
+
+    Attributes:
+        name: of the data, for people.
+        events: the columns of the events log.
+        features: what the model sees, in the order of concatenation in the model; at least one is inherent.
+        items: the id column of the items log; needed for inherent features other than the item id.
+        users: the id column of the users log; needed for user features.
+        history: which events are behaviours.
+        targets: which events are predicted.
+        split: which targets train, validate and test.
+    """
 
     name: str
     events: Events
@@ -111,7 +123,7 @@ class FeatureSchema:
     def _check_own_columns(self) -> None:
         """The columns of an event that are no features are read as what they must be, and their names are free."""
         columns, stored = self.event_columns(), {f.name: f.role for f in (*self.stored_cross, *self.stored_context)}
-        for name in sorted(_PIPELINE_COLUMNS & stored.keys()):
+        for name in sorted(PIPELINE_NAMES & stored.keys()):
             raise ConfigError(f"a {stored[name]} feature cannot be called {name!r}, as the pipelines use it: rename it")
         words = {"int": "a whole number", "float": "a number", "string": "text"}
         for key, column, type_ in self._own_columns():

@@ -2,14 +2,20 @@
 
 import asyncio
 import contextlib
+import dataclasses
 
+import click
 import grpc
 import pytest
+from click.testing import CliRunner
 
 from export.client.async_client import AsyncTwinClient
 from export.client.client import TwinClient
 from export.contract import errors
+from export.publishing.publisher import ServerCheck, refusal
 from tests.export.client.answering import REQUEST, Answering, serving
+from twin_tf.cli.main import main
+from twin_tf.cli.tls import tls_options
 
 pytest.importorskip(
     "cryptography", reason="TLS IS NOT TESTED: no certificates can be made; pip install 'twin-tf[dev]' brings what does"
@@ -118,3 +124,63 @@ def test_the_server_whose_certificate_is_wrong_is_passed_over(authority, asked):
     with two_servers(authority, hosts=("elsewhere", "127.0.0.1")) as (targets, handlers):
         assert len(asked(targets, credentials=trusting(authority))) == 8
     assert [handler.calls for handler in handlers] == [0, 8]
+
+
+@pytest.fixture
+def files(authority, tmp_path):
+    """PEM files: of the servers' authority, and of a client's certificate and key."""
+    clients = Authority("the clients' authority")
+    secret, chain = clients.certificate()
+    paths = {"ca": authority.pem, "cert": chain, "key": secret}
+    for name, content in paths.items():
+        (tmp_path / f"{name}.pem").write_bytes(content)
+    return clients, {name: str(tmp_path / f"{name}.pem") for name in paths}
+
+
+@click.command()
+@tls_options
+@click.pass_context
+def told(context, credentials):
+    """Keeps the credentials that a command's options make."""
+    context.obj.append(credentials)
+
+
+def test_a_command_s_files_are_a_client_s_credentials(authority, files):
+    clients, paths = files
+    found = []
+    for options in ([], ["--tls-ca", paths["ca"]], [part for name in paths for part in (f"--tls-{name}", paths[name])]):
+        assert CliRunner().invoke(told, options, obj=found).exit_code == 0
+    plain, trusting_alone, shown = found
+    assert plain is None
+    with two_servers(authority, client_authority=clients) as (targets, handlers):
+        asked_sync(targets, calls=2, credentials=shown)
+        with pytest.raises(errors.UnavailableError):
+            asked_sync(targets, calls=1, credentials=trusting_alone, max_retries=0)
+        assert sum(handler.calls for handler in handlers) == 2
+        watching = ServerCheck(targets[0], timeout_s=0.5, credentials=shown)
+        assert "is no TensorFlow Serving" in refusal(3, watching)  # reached: it answers Predict alone
+        assert "no server answers" in refusal(3, dataclasses.replace(watching, credentials=None))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--tls-cert", "{cert}"], "--tls-cert and --tls-key need --tls-ca"),
+        (["--tls-ca", "{ca}", "--tls-key", "{key}"], "--tls-cert and --tls-key go together"),
+        (["--tls-ca", "{ca}.none"], "cannot read {ca}.none: No such file or directory"),
+        (["--tls-ca", __file__], "is no PEM file: it has no line"),
+    ],
+)
+def test_wrong_files_of_tls_are_one_sentence(files, options, words):
+    given = [option.format(**files[1]) for option in options]
+    result = CliRunner().invoke(main, ["rollback", "--base-path", "none", "--server", "localhost:1", *given])
+    assert result.exit_code in (1, 2) and words.format(**files[1]) in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["predict", "publish", "refresh", "rollback"])
+def test_every_command_that_calls_a_server_takes_tls(name):
+    options = {option for parameter in main.commands[name].params for option in parameter.opts}
+    assert {"--server", "--tls-ca", "--tls-cert", "--tls-key"} <= options
+    servers = {n for n, command in main.commands.items() if any("--server" in p.opts for p in command.params)}
+    assert servers == {"predict", "publish", "refresh", "rollback"}

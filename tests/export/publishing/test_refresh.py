@@ -336,7 +336,7 @@ def test_a_refresh_killed_in_the_middle_leaves_the_base_path_as_it_was(days, tmp
         assert version_numbers(base)[0] == 1
         assert small_run.read_json(base / "1/assets.extra/export.json")["run"] == "run-1"
     done = subprocess.run([*command, "--json"], env=child_environment(), capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["items"] == 802
+    assert json.loads(done.stdout)["items"] == 800
     assert [path.name for path in base.iterdir() if path.name.startswith(".incoming")] == []
 
 
@@ -370,4 +370,6 @@ def test_a_version_with_a_flipped_byte_is_not_refreshed(days, tmp_path):
     path = version / "assets.extra/schema.yaml"
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     with pytest.raises(ConfigError, match=r"assets\.extra/schema\.yaml is damaged: its SHA-256 is another$"):
+        refresh(tmp_path / "base", days / "run-1", model=version)
+    with pytest.raises(PublishError, match=r"first \(version 1 is passed over: assets\.extra/schema\.yaml is damaged"):
         refresh(tmp_path / "base", days / "run-1")

@@ -22,10 +22,15 @@ from twin_tf.cli.main import main
 pytestmark = pytest.mark.integration
 
 COMMANDS = (
-    "simulate", "import", "preprocess", "cluster", "item-embeddings", "train", "evaluate", "inspect",
+    "simulate", "import", "preprocess", "cluster", "item-embeddings", "train", "evaluate", "inspect", "score",
     "compare", "export", "validate", "publish", "refresh",
     "rollback", "serve", "predict",
 )  # fmt: skip
+
+READING = (
+    "preprocess", "cluster", "item-embeddings", "train", "evaluate", "score", "compare", "export", "inspect", "refresh",
+)  # fmt: skip
+"""Commands that read prepared data or a run."""
 
 PROBE = """
 import sys
@@ -94,7 +99,7 @@ def test_every_command_s_help_shows_an_example_and_explains_every_option(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["preprocess", "cluster", "item-embeddings", "train", "evaluate", "compare", "export", "inspect", "refresh"],
+    READING,
 )
 def test_whatever_reads_prepared_data_can_be_told_not_to_verify(name):
     (option,) = (option for option in main.commands[name].params if option.name == "verify")
@@ -237,7 +242,9 @@ def test_predict_needs_no_tensorflow_and_takes_a_request_from_standard_input(mod
 def test_replay_prints_the_figures(model, served):
     code, output, _ = call("predict", "--server", served, "--model", model, "--timeout", "60", "--replay", "--json")
     assert code == 0
-    assert json.loads(output)["served_minus_trained_max"] <= 1e-5
+    summary = json.loads(output)
+    assert summary["served_minus_trained_max"] <= 1e-5 and {"requests", "p50_ms", "p99_ms"} <= summary.keys()
+    assert all(isinstance(value, (int, float)) for value in summary.values())
     code, output, _ = call("predict", "--server", served, "--model", model, "--timeout", "60", "--replay")
     assert code == 0
     assert "overlap_at_100: 100\n" in output
@@ -323,6 +330,26 @@ def test_a_comparison_leaves_what_is_not_its_own(tmp_path):
     code, _, error = call("compare", "--data", "simulated", "--output", tmp_path, "--fresh")
     assert code == 2 and "holds something that no comparison wrote" in sentence(error)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.md"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "again"),
+    [
+        (("train", "--prepared", "x", "--run", "y"), "go on"),
+        (("compare", "--prepared", "x", "--output", "{tmp}/y"), "go on"),
+        (("validate", "x"), "begin anew"),
+    ],
+)
+def test_a_stopped_command_says_what_another_call_does(monkeypatch, tmp_path, arguments, again):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    for place in ("training.train.train_model", "experiments.comparison.run.Comparison"):
+        monkeypatch.setattr(f"twin_tf.{place}", stopped)
+    monkeypatch.setattr("export.gate.validate.validate", stopped)
+    code, output, error = call(*(part.format(tmp=tmp_path) for part in arguments))
+    assert (code, output) == (1, "")
+    assert sentence(error) == f"twin-tf {arguments[0]} was stopped; run it again to {again}"
 
 
 def test_a_fault_of_ours_shows_whole(monkeypatch):

@@ -104,7 +104,7 @@ def test_the_run_s_own_day_scores_as_ever(first_run, first, tmp_path):
 
 def test_an_export_with_a_later_day_s_probes_serves_what_the_run_says(first_run, second, tmp_path):
     description = export_run(first_run, tmp_path / "model", second.directory)
-    assert description["items"] == len(load_item_ids(first_run)) < len(load_item_ids(second.directory))
+    assert description["items"] == len(load_item_ids(first_run)) - 2 < len(load_item_ids(second.directory))
     probes = np.load(tmp_path / "model/assets.extra/probes.npz")
     asked = probes["input/candidate_item"]
     real = np.arange(asked.shape[1])[None, :] < probes["input/candidate_count"][:, None]

@@ -16,6 +16,7 @@ from twin_tf.config import Config, load_config
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.files import JsonDict, read_json, write_json
+from twin_tf.core.quiet_logs import quiet_processes
 from twin_tf.core.result_cache import Provenance, ResultCache
 from twin_tf.core.workdir import RESULTS
 from twin_tf.experiments.comparison.measurements import MATCHES, Measurements
@@ -27,7 +28,7 @@ from twin_tf.experiments.subprocess_runner import Steps
 from twin_tf.records.format import Manifest
 from twin_tf.search import make_search
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # for every step; what matters comes as an exception
+quiet_processes()  # for every step; what matters comes as an exception
 
 Work = TypeVar("Work")
 Done = TypeVar("Done")
