@@ -22,7 +22,7 @@ import pyarrow as pa
 from beam_pipelines.raw_logs.list_columns import columns_of_file
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk, LogFile
 from beam_pipelines.raw_logs.nested_columns import dotted_names
-from beam_pipelines.raw_logs.parquet_log import BATCH_ROWS, rows_block
+from beam_pipelines.raw_logs.parquet_log import batch_rows, rows_block
 from beam_pipelines.raw_logs.raw_columns import LogColumns
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 
@@ -99,7 +99,7 @@ def read_stream(columns: LogColumns, chunk: Chunk) -> Iterator[Block]:
             continue
         batch = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
         waiting.append(pa.ipc.read_record_batch(batch, schema))
-        if sum(batch.num_rows for batch in waiting) >= BATCH_ROWS:
+        if sum(batch.num_rows for batch in waiting) >= batch_rows(columns):
             block = _block(columns, waiting, first)
             first += block.lines
             waiting = []

@@ -8,12 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_pipelines.raw_logs.exploded_rows import row_text, typed_rows
-from beam_pipelines.raw_logs.list_columns import columns_of_file
+from beam_pipelines.raw_logs.list_columns import columns_of_file, list_columns
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk, Dead, LogFile, empty_block
 from beam_pipelines.raw_logs.nested_columns import dotted_names, with_nested
 from beam_pipelines.raw_logs.raw_columns import LogColumns
 
 BATCH_ROWS = 1 << 18
+_EVENTS_A_ROW = 32  # of rows that hold lists, about
 
 
 def plan_row_groups(file: LogFile, stream: BinaryIO) -> list[Chunk]:
@@ -40,7 +41,9 @@ def read_row_group(columns: LogColumns, chunk: Chunk, stream: BinaryIO) -> Itera
             return
         rows = file.metadata.row_group(chunk.number).num_rows
         there = [name for name in wanted if name in names]
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[chunk.number], columns=there, use_threads=False):
+        for batch in file.iter_batches(
+            batch_rows(columns), row_groups=[chunk.number], columns=there, use_threads=False
+        ):
             block = rows_block(columns, pa.Table.from_batches([batch]), first)
             block.columns_seen = names
             first += block.lines
@@ -56,6 +59,11 @@ def read_row_group(columns: LogColumns, chunk: Chunk, stream: BinaryIO) -> Itera
         block.damaged = True
         block.columns_seen = names
         yield block
+
+
+def batch_rows(columns: LogColumns) -> int:
+    """How many rows are looked at together."""
+    return BATCH_ROWS // _EVENTS_A_ROW if list_columns(columns) else BATCH_ROWS
 
 
 def rows_block(columns: LogColumns, raw: pa.Table, first: int) -> Block:
