@@ -221,7 +221,7 @@ class FeatureSchema:
         return dataclasses.replace(self, split=Split(), csv=CsvFiles(), events=events)
 
     def trains_like(self, other: "FeatureSchema") -> bool:
-        """Whether training cannot tell the two apart: all but `events.request` is the same."""
+        """Whether training cannot tell the two apart: the split and all that `contents` keeps are the same."""
         return (self.contents_fingerprint, self.split) == (other.contents_fingerprint, other.split)
 
     def clustered(self, clustered: bool) -> "FeatureSchema":
