@@ -26,6 +26,7 @@ from beam_pipelines.raw_logs.raw_columns import (
     to_type,
 )
 from twin_tf.features.encoders import places_in_lists
+from twin_tf.features.event_lists import CollectedHistory, Explode
 
 Ints = npt.NDArray[np.int64]
 
@@ -55,51 +56,37 @@ def typed_rows(columns: LogColumns, raw: pa.Table) -> TypedRows:
         raw: a part of the log, any types.
     """
     every = np.arange(raw.num_rows)
-    if columns.explode is None and columns.collected_history is None:
-        return _typed(columns, raw, every, None)
-    broken: dict[int, str] = {}
-    plain, rows = raw, every
-    parts: list[TypedRows] = []
-    if columns.collected_history is not None:
-        history = _lists(raw, columns.collected_history.items, columns.collected_history.separator, broken)
-        extra = _aligned(raw, history, _history_lists(columns), columns.collected_history.separator, broken)
-    if columns.explode is not None:
-        items = _lists(raw, columns.explode.items, columns.explode.separator, broken)
-        beside = _aligned(raw, items, _shown_lists(columns), columns.explode.separator, broken)
-        clicks = _clicks(columns, raw, items, broken)
-        empty = ~items.there
-        if columns.collected_history is not None:
-            empty &= ~history.there
-        none = f"no {columns.explode.items}" + (
-            "" if columns.collected_history is None else f" and no {columns.collected_history.items}"
-        )
-        for row in np.flatnonzero(empty).tolist():
-            broken.setdefault(row, none)
-        plain, rows = _shown(columns, raw, items, beside, clicks)
-    elif columns.collected_history is not None:
-        item = columns.item
-        there = pc.is_valid(raw[item]).to_numpy() if item in raw.column_names else np.zeros(len(every), bool)
-        rows = np.flatnonzero(there | ~history.there)
-        plain = raw.take(pa.array(rows))
+    shown, collected = columns.explode, columns.collected_history
+    if shown is None and collected is None:
+        return _typed(columns, _Events(raw, every), False)
+    broken: dict[int, str] = {}  # rows that are dead as a whole
+    has_history = np.zeros(raw.num_rows, bool)
+    found = []
+    if collected is not None:
+        history = _lists(raw, collected.items, collected.separator, broken)
+        has_history = history.there
+        found.append((columns_of_behaviours(columns), _behaviours(columns, collected, raw, history, broken)))
+    if shown is not None:
+        items = _lists(raw, shown.items, shown.separator, broken)
+        nothing = f"no {shown.items}" + ("" if collected is None else f" and no {collected.items}")
+        for row in np.flatnonzero(~items.there & ~has_history).tolist():
+            broken.setdefault(row, nothing)
+        found.insert(0, (columns, _impressions(columns, shown, raw, items, broken)))
+    else:  # a row without an item is there for its history alone
+        named = columns.item in raw.column_names
+        some = pc.is_valid(raw[columns.item]).to_numpy() if named else np.zeros(raw.num_rows, bool)
+        rows = np.flatnonzero(some | ~has_history)
+        found.insert(0, (columns, _Events(raw.take(pa.array(rows)), rows)))
     sound = np.ones(raw.num_rows, bool)
     sound[list(broken)] = False
-    keep = sound[rows]
-    parts.append(_typed(columns, plain.filter(pa.array(keep)), rows[keep], "events"))
-    if columns.collected_history is not None:
-        behaviours, rows, places = _collected(columns, raw, history, extra)
-        keep = sound[rows]
-        places = [place[keep] for place in places]
-        behaviours = behaviours.filter(pa.array(keep))
-        parts.append(_typed(columns_of_behaviours(columns), behaviours, rows[keep], "collected", places))
-    dead: list[tuple[int, str, str | None]] = [(row, why, None) for row, why in broken.items()]
-    dead += [letter for part in parts for letter in part.dead]
+    parts = [_typed(kind, events.of_rows(sound), True) for kind, events in found]
+    dead = [(row, why, None) for row, why in broken.items()]
     there = [name for name in list_columns(columns) if name in raw.column_names]
-    filled = {name: len(raw) - raw[name].null_count for name in there}
     return TypedRows(
         pa.concat_tables([part.table for part in parts]),
         np.concatenate([part.rows for part in parts]),
-        dead,
-        filled,
+        [*dead, *(letter for part in parts for letter in part.dead)],
+        {name: len(raw) - raw[name].null_count for name in there},
     )
 
 
@@ -108,20 +95,43 @@ def row_text(table: pa.Table, row: int) -> str:
     return json.dumps(table.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False)
 
 
-def _typed(
-    columns: LogColumns, raw: pa.Table, rows: Ints, kind: str | None, places: list[Ints] | None = None
-) -> TypedRows:
-    """Events as the columns want them; `kind` and `places` are of logs with lists alone."""
-    typed, broken = conform(columns, raw)
-    dead = [(int(rows[row]), why, row_text(raw, row) if kind else None) for row, why in broken.items()]
+@dataclasses.dataclass(frozen=True)
+class _Events:
+    """Events that are not typed yet.
+
+    Attributes:
+        table: the columns, of any types.
+        rows: the raw row of each, `(events,)`.
+        places: `BACK` and `LENGTH` of behaviours out of collected histories; None of other events.
+    """
+
+    table: pa.Table
+    rows: Ints
+    places: tuple[Ints, Ints] | None = None
+
+    def of_rows(self, wanted: Mask) -> "_Events":
+        """The events of some raw rows, `(rows,)`."""
+        keep = wanted[self.rows]
+        places = None if self.places is None else (self.places[0][keep], self.places[1][keep])
+        return _Events(self.table.filter(pa.array(keep)), self.rows[keep], places)
+
+
+def _typed(columns: LogColumns, events: _Events, out_of_lists: bool) -> TypedRows:
+    """The sound ones in their types; what is dead shows itself, or the raw row that it is."""
+    typed, broken = conform(columns, events.table)
+    dead = [
+        (int(events.rows[row]), why, row_text(events.table, row) if out_of_lists else None)
+        for row, why in broken.items()
+    ]
     if collected_columns(columns):
-        back, length = places or [np.zeros(len(rows), np.int64)] * 2
-        typed = typed.append_column(COLLECTED, pa.array(np.full(len(rows), kind == "collected")))
+        count = len(events.rows)
+        back, length = events.places or (np.zeros(count, np.int64), np.zeros(count, np.int64))
+        typed = typed.append_column(COLLECTED, pa.array(np.full(count, events.places is not None)))
         typed = typed.append_column(BACK, pa.array(back.astype(np.int32)))
         typed = typed.append_column(LENGTH, pa.array(length.astype(np.int32)))
-    keep = np.ones(len(rows), bool)
+    keep = np.ones(len(events.rows), bool)
     keep[list(broken)] = False
-    return TypedRows(typed if keep.all() else typed.filter(pa.array(keep)), rows[keep], dead)
+    return TypedRows(typed if keep.all() else typed.filter(pa.array(keep)), events.rows[keep], dead)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,43 +195,27 @@ def _aligned(
     return found
 
 
-def _shown_lists(columns: LogColumns) -> dict[str, str]:
-    assert columns.explode is not None
-    labels = {} if columns.explode.labels is None else {columns.label: columns.explode.labels}
-    return {**columns.explode.columns, **labels}
-
-
-def _history_lists(columns: LogColumns) -> dict[str, str]:
-    assert columns.collected_history is not None
-    times = columns.collected_history.times
-    return {**columns.collected_history.columns, **({} if times is None else {columns.time: times})}
-
-
-def _clicks(columns: LogColumns, raw: pa.Table, items: _Lists, broken: dict[int, str]) -> Mask | None:
+def _clicks(shown: Explode, raw: pa.Table, items: _Lists, broken: dict[int, str]) -> Mask | None:
     """Which of the items were clicked, where a column of its own lists them."""
-    assert columns.explode is not None
-    column = columns.explode.clicked
-    if column is None:
+    if shown.clicked is None:
         return None
-    clicked = _lists(raw, column, columns.explode.separator, broken)
+    clicked = _lists(raw, shown.clicked, shown.separator, broken)
     ids = [_comparable(part.values) for part in (items, clicked)]
-    codes = pa.chunked_array(ids).combine_chunks().dictionary_encode() if ids[0].type == ids[1].type else None
-    if codes is None:  # text against numbers: no value is the same
-        names = [value for part in ids for value in map(str, part.to_pylist())]
-        codes = pa.array(names, pa.string()).dictionary_encode()
-    codes = one_array(codes) if isinstance(codes, pa.ChunkedArray) else codes
+    if ids[0].type != ids[1].type:  # numbers in one column, text in the other
+        ids = [part.cast(pa.string()) for part in ids]
+    codes = one_array(pa.chunked_array(ids)).dictionary_encode()
     number = codes.indices.fill_null(-1).to_numpy().astype(np.int64)
-    shown, chosen = number[: len(ids[0])], number[len(ids[0]) :]
+    of_item, of_click = number[: len(ids[0])], number[len(ids[0]) :]
     width = len(codes.dictionary) + 1
-    shown_key = places_in_lists(items.ends)[0] * width + shown + 1
     owner = places_in_lists(clicked.ends)[0]
-    chosen_key = owner * width + chosen + 1
-    strange = ~np.isin(chosen_key, shown_key) & items.there[owner]
+    item_key = places_in_lists(items.ends)[0] * width + of_item + 1
+    click_key = owner * width + of_click + 1
+    strange = ~np.isin(click_key, item_key) & items.there[owner]
     for value in np.flatnonzero(strange).tolist():
         broken.setdefault(
-            int(owner[value]), f"{column} holds {clicked.values[value].as_py()}, {columns.explode.items} does not"
+            int(owner[value]), f"{shown.clicked} holds {clicked.values[value].as_py()}, {shown.items} does not"
         )
-    result: Mask = np.isin(shown_key, chosen_key)
+    result: Mask = np.isin(item_key, click_key)
     return result
 
 
@@ -231,25 +225,24 @@ def _comparable(values: pa.Array) -> pa.Array:
     return values.cast(pa.string()) if pa.types.is_large_string(values.type) else values
 
 
-def _shown(
-    columns: LogColumns, raw: pa.Table, items: _Lists, beside: dict[str, pa.Array], clicks: Mask | None
-) -> tuple[pa.Table, Ints]:
-    """An event for each item shown, not typed yet, and the row of each."""
-    assert columns.explode is not None
+def _impressions(columns: LogColumns, shown: Explode, raw: pa.Table, items: _Lists, broken: dict[int, str]) -> _Events:
+    """An event for each item shown."""
     rows, place = places_in_lists(items.ends)
-    filled: dict[str, Any] = {columns.item: items.values, **beside}
-    if columns.explode.label_separator:
-        filled[columns.item], filled[columns.label] = _halves(items.values, columns.explode.label_separator)
+    beside = {**shown.columns, **({} if shown.labels is None else {columns.label: shown.labels})}
+    filled: dict[str, Any] = {columns.item: items.values, **_aligned(raw, items, beside, shown.separator, broken)}
+    if shown.label_separator:
+        filled[columns.item], filled[columns.label] = _halves(items.values, shown.label_separator)
+    clicks = _clicks(shown, raw, items, broken)
     if clicks is not None:
         filled[columns.label] = pa.array(clicks.astype(np.int64))
-    if columns.explode.position is not None:
-        filled[columns.explode.position] = pa.array(place + 1)
+    if shown.position is not None:
+        filled[shown.position] = pa.array(place + 1)
     lists = list_columns(columns)
     others = [name for name in raw.column_names if name not in filled and name not in lists]
     table = raw.select(others).take(pa.array(rows))
     for name, values in filled.items():
         table = table.append_column(name, values)
-    return table, rows
+    return _Events(table, rows)
 
 
 def _halves(values: pa.Array, separator: str) -> tuple[pa.Array, pa.Array]:
@@ -263,17 +256,16 @@ def _halves(values: pa.Array, separator: str) -> tuple[pa.Array, pa.Array]:
     return first, flat.take(pa.array(np.where(sizes > 1, starts + 1, 0), mask=sizes < 2))
 
 
-def _collected(
-    columns: LogColumns, raw: pa.Table, history: _Lists, extra: dict[str, pa.Array]
-) -> tuple[pa.Table, Ints, list[Ints]]:
-    """A behaviour for each item of a history, not typed yet; its row, and `BACK` and `LENGTH` of each."""
-    assert columns.collected_history is not None
+def _behaviours(
+    columns: LogColumns, collected: CollectedHistory, raw: pa.Table, history: _Lists, broken: dict[int, str]
+) -> _Events:
+    """A behaviour for each item of a history."""
     rows, place = places_in_lists(history.ends)
-    names = [columns.user] if columns.collected_history.times is not None else [columns.user, columns.time]
-    table = raw.select([name for name in names if name in raw.column_names]).take(pa.array(rows))
-    table = table.append_column(columns.item, history.values)
-    for name, values in extra.items():
+    timed = collected.times is not None
+    beside = {**collected.columns, **({} if collected.times is None else {columns.time: collected.times})}
+    names = [name for name in (columns.user, *(() if timed else (columns.time,))) if name in raw.column_names]
+    table = raw.select(names).take(pa.array(rows)).append_column(columns.item, history.values)
+    for name, values in _aligned(raw, history, beside, collected.separator, broken).items():
         table = table.append_column(name, values)
-    length = history.sizes[rows]
-    untimed = np.int64(columns.collected_history.times is None)
-    return table, rows, [(length - place) * untimed, length * untimed]
+    length = history.sizes[rows] * (not timed)
+    return _Events(table, rows, (length - place * (not timed), length))
