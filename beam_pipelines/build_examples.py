@@ -264,7 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m beam_pipelines.build_examples", description=description)
     add = parser.add_argument
     add("--schema", required=True, help="a schema or configuration YAML, or the name of a shipped one")
-    logs = "file patterns separated by commas (.jsonl, .csv, either with .gz, or .parquet), or bigquery://project.data.table"
+    logs = "file patterns separated by commas (.jsonl, .csv or .tsv, also .gz, or .parquet), or bigquery://project.data.table"
     add("--events", required=True, help=f"the events log: {logs}")
     add("--items", help="the items log, likewise")
     add("--users", help="the users log, likewise")

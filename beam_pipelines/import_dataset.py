@@ -126,7 +126,7 @@ def import_complete_journey(output_dir: str | Path, seed: int = 7) -> ImportRepo
 
 def dataset_list() -> str:
     """A line for each data set: the name to give and what it needs."""
-    return "\n".join(f"{name.replace('_', '-'):<18}{dataset.needs}" for name, dataset in DATASETS.items())
+    return "\n".join(f"{name.replace('_', '-'):<24}{dataset.needs}" for name, dataset in DATASETS.items())
 
 
 def _source(key: str, path: str | Path | None) -> Source | None:

@@ -26,7 +26,6 @@ from twin_tf.features.schema import ValueType
 
 BLOCK_BYTES = 16 << 20
 MAX_LINE_BYTES = 1 << 20
-_DOUBLE_COLON = "::"
 _ONE_CHARACTER = "\x1f"  # pyarrow splits at one character only; this one is in no text
 
 Mask = npt.NDArray[np.bool_]
@@ -41,7 +40,7 @@ class Layout:
         required: columns that must not be empty.
         allowed: column -> the only values it may have.
         names: all columns in order, of a file without a header line.
-        delimiter: `,` (fields may be quoted) or `::` (nothing is quoted).
+        delimiter: `,` (fields may be quoted), or `::`, a tab or `|` (nothing is quoted).
         encoding: of the text.
     """
 
@@ -49,7 +48,7 @@ class Layout:
     required: tuple[str, ...]
     allowed: Mapping[str, tuple[int | float | str, ...]] = dataclasses.field(default_factory=dict)
     names: tuple[str, ...] = ()
-    delimiter: Literal[",", "::"] = ","
+    delimiter: Literal[",", "::", "\t", "|"] = ","
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
 
 
@@ -107,8 +106,8 @@ def _header(file: str, line: bytes, layout: Layout) -> list[str]:
 def _parse(text: bytes, names: list[str], layout: Layout) -> tuple[pa.Table, Counter[str]]:
     if layout.encoding != "utf-8":
         text = text.decode(layout.encoding).encode()
-    if layout.delimiter == _DOUBLE_COLON:
-        text = text.replace(_DOUBLE_COLON.encode(), _ONE_CHARACTER.encode())
+    if layout.delimiter != ",":
+        text = text.replace(layout.delimiter.encode(), _ONE_CHARACTER.encode())
     dropped: Counter[str] = Counter()
     typed = _by_arrow(text, names, layout, {name: ARROW[type_] for name, type_ in layout.types.items()})
     if typed is None:

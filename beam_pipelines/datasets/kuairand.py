@@ -1,4 +1,4 @@
-"""KuaiRand-1K and KuaiRand-27K (Kuaishou): impressions of a video app, some of them of videos shown at random.
+"""KuaiRand-Pure, -1K and -27K (Kuaishou): impressions of a video app, some of them of videos shown at random.
 
 Format, from the data set's README: CSV with header lines; `log_standard_4_08_to_4_21_*`, `log_standard_4_22_to_5_08_*`
 (of 27K in parts, `_part1`, `_part2`) and `log_random_4_22_to_5_08_*` hold the impressions, `user_features_*` the users,
@@ -92,4 +92,4 @@ def _dataset(version: str) -> PublicDataset:
     return PublicDataset(name, write_kuairand, "https://kuairand.com", f"{name}.tar.gz", files)
 
 
-DATASETS = {"kuairand_1k": _dataset("1K"), "kuairand_27k": _dataset("27K")}
+DATASETS = {f"kuairand_{version.lower()}": _dataset(version) for version in ("Pure", "1K", "27K")}

@@ -1,18 +1,23 @@
-r"""MovieLens 1M, 20M and 25M (GroupLens): people rate films.
+r"""MovieLens 100K, 1M, 20M, 25M and latest-small (GroupLens): people rate films.
 
 Formats, from the README that GroupLens publishes beside each:
 
+* 100K: `u.data` (user id, item id, rating, timestamp, between tabs), `u.item` (movie id|title|release date|video
+  release date|IMDb URL, and a 0 or 1 for each of 19 genres) and `u.user` (user id|age|gender|occupation|zip code),
+  without header lines, in latin-1. The splits in the same archive (`u1.base`, ...) are not read.
 * 1M: `ratings.dat` (UserID::MovieID::Rating::Timestamp), `movies.dat` (MovieID::Title::Genres) and `users.dat`
   (UserID::Gender::Age::Occupation::Zip-code), without header lines, in latin-1.
-* 20M, 25M: `ratings.csv` (userId,movieId,rating,timestamp) and `movies.csv` (movieId,title,genres), with header lines,
-  fields with a comma quoted, in UTF-8. Links, tags and the tag genome are not read.
+* 20M, 25M, latest-small: `ratings.csv` (userId,movieId,rating,timestamp) and `movies.csv` (movieId,title,genres), with
+  header lines, fields with a comma quoted, in UTF-8. Links, tags and the tag genome are not read.
 
 Made a click task: every rating is a target, and `label` is 1 if it is 4 or more. The history is every earlier rating,
-its value a cross feature. A film's features are the year that ends its title and its first genre (`genres` keeps all).
+its value a cross feature. A film's features are the year that ends its title (in 100K, if there is none, that of its
+release date) and its first genre (`genres` keeps all).
 """
 
 from collections.abc import Iterable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -48,14 +53,41 @@ DAT_LAYOUTS = {
         "latin-1",
     ),
 }
+GENRES_100K = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
+_ITEM_100K = ("movieId", "title", "release_date", "video_release_date", "imdb_url", *GENRES_100K)
+_USER_100K = ("user_id", "age", "gender", "occupation", "zip_code")
+LAYOUTS_100K = {
+    "u.data": Layout(_RATING, tuple(_RATING), {"rating": (1.0, 2.0, 3.0, 4.0, 5.0)}, tuple(_RATING), "\t", "latin-1"),
+    "u.item": Layout(
+        {"movieId": "int", "title": "string", "release_date": "string", **dict.fromkeys(GENRES_100K, "int")},
+        ("movieId", *GENRES_100K),
+        dict.fromkeys(GENRES_100K, (0, 1)),
+        _ITEM_100K,
+        "|",
+        "latin-1",
+    ),
+    "u.user": Layout(
+        {name: "int" if name in ("user_id", "age") else "string" for name in _USER_100K},
+        ("user_id",),
+        {},
+        _USER_100K,
+        "|",
+        "latin-1",
+    ),
+}
 
 
 def _writer(layouts: dict[str, Layout]) -> Write:
     def write(logs: RawLogs, files: Iterable[SourceFile], seed: int) -> None:
         for file in files:
             for table in read_rows(file, layouts[file.name], logs):
-                if file.name.startswith("ratings."):
+                if file.name in ("u.data", "ratings.dat", "ratings.csv"):
                     logs.write("events", _events(table))
+                elif file.name == "u.item":
+                    logs.write("items", _films_100k(table))
                 elif file.name.startswith("movies."):
                     logs.write("items", _movies(table))
                 else:
@@ -77,7 +109,7 @@ def _events(ratings: pa.Table) -> pa.Table:
 
 
 def _movies(movies: pa.Table) -> pa.Table:
-    year = pc.struct_field(pc.extract_regex(movies["title"], _YEAR), "year").cast(pa.int64())
+    year = _year(movies["title"], _YEAR)
     genres = pc.if_else(pc.equal(movies["genres"], NO_GENRES), pa.scalar(None, pa.string()), movies["genres"])
     return pa.table(
         {
@@ -90,12 +122,36 @@ def _movies(movies: pa.Table) -> pa.Table:
     )
 
 
+def _films_100k(films: pa.Table) -> pa.Table:
+    year = pc.coalesce(_year(films["title"], _YEAR), _year(films["release_date"], r"-(?P<year>\d{4})$"))
+    flags = np.column_stack([films[genre].to_numpy() for genre in GENRES_100K]) == 1
+    flags[:, 0] = False  # "unknown" says that there is none
+    texts = ["|".join(genre for genre, has in zip(GENRES_100K, row, strict=True) if has) or None for row in flags]
+    genres = pa.array(texts, pa.string())
+    return pa.table(
+        {
+            "movie_id": films["movieId"],
+            "title": films["title"],
+            "year": year,
+            "genre": pc.list_element(pc.split_pattern(genres, "|"), 0),
+            "genres": genres,
+        }
+    )
+
+
+def _year(texts: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
+    return pc.struct_field(pc.extract_regex(texts, pattern), "year").cast(pa.int64())
+
+
 def _dataset(size: str, layouts: dict[str, Layout]) -> PublicDataset:
-    page = f"https://grouplens.org/datasets/movielens/{size}/"
-    return PublicDataset(f"MovieLens {size.upper()}", _writer(layouts), page, f"ml-{size}.zip", tuple(layouts))
+    page = f"https://grouplens.org/datasets/movielens/{size.removesuffix('-small')}/"
+    title = f"MovieLens {size.upper() if size[0].isdigit() else size}"
+    return PublicDataset(title, _writer(layouts), page, f"ml-{size}.zip", tuple(layouts))
 
 
 DATASETS = {
+    "movielens_100k": _dataset("100k", LAYOUTS_100K),
+    "movielens_latest_small": _dataset("latest-small", CSV_LAYOUTS),
     "movielens_1m": _dataset("1m", DAT_LAYOUTS),
     "movielens_20m": _dataset("20m", CSV_LAYOUTS),
     "movielens_25m": _dataset("25m", CSV_LAYOUTS),

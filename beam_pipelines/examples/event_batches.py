@@ -14,6 +14,9 @@ In `events` alone, `weight` (float32) is there if the schema weighs its targets;
 `request_ids`) if one names requests. `x/<feature>/number` (float32) is the raw number of a cross feature whose values
 are kept. `earlier` says, on the first row of each user, how many behaviours older than the stored ones the user had.
 
+If rows hold collected histories, `events` have the columns `COLLECTED`, `BACK` and `LENGTH` of `raw_columns` until a
+shard is together (`collected_histories`), and a time of -1 where such a row has none.
+
 In `events`, `x/<feature>` is an index where the schema alone says how to encode it (hash, identity, given boundaries),
 else the raw value: text or whole numbers as an Arrow dictionary, floats as they are.
 """
@@ -26,7 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_pipelines.raw_logs.raw_columns import matches
+from beam_pipelines.raw_logs.raw_columns import BACK, COLLECTED, LENGTH, matches
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.schema import Feature, FeatureSchema, IdColumn
 from twin_tf.records.format import TARGET_SPLITS
@@ -41,6 +44,7 @@ VALUE = "x/"
 WEIGHT = "weight"
 SPLIT = "split"
 REQUEST = "/request"  # no feature can be called so
+NO_TIME = -1
 
 _WRITE = pa.ipc.IpcWriteOptions(compression="lz4")
 
@@ -138,6 +142,9 @@ class EventReducer:
         behaviour = matches(rows, self._schema.history.where)
         target = matches(rows, self._schema.targets.where)
         label = pc.is_in(rows[events.label.column], pa.array(events.label.positive, pa.int64())).to_numpy()
+        if events.collected_history is not None:
+            collected = rows[COLLECTED].to_numpy()
+            label, behaviour, target = label | collected, behaviour | collected, target & ~collected
         flags = (label * LABEL + behaviour * BEHAVIOUR + target * TARGET).astype(np.int8)
         keep = behaviour | target
         if not keep.all():
@@ -159,6 +166,9 @@ class EventReducer:
             columns[SPLIT] = pc.fill_null(place, -1).cast(pa.int8())
         if events.request is not None:
             columns[REQUEST] = pa.array(request_ids(events.request, rows[events.request.column]))
+        if events.collected_history is not None:
+            columns["time"] = columns["time"].fill_null(NO_TIME)
+            columns |= {name: rows[name] for name in (COLLECTED, BACK, LENGTH)}
         return pa.table(columns)
 
     def _value(self, feature: Feature, values: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
@@ -172,27 +182,6 @@ class EventReducer:
 def smallest_type(cardinality: int) -> pa.DataType:
     """The narrowest unsigned type for indices below `cardinality`."""
     return pa.uint8() if cardinality <= 1 << 8 else pa.uint16() if cardinality <= 1 << 16 else pa.uint32()
-
-
-def distinct_events(schema: FeatureSchema, event_batches: Iterable[EventBatch]) -> Iterator[tuple[pa.Table, int]]:
-    """The events of a shard without duplicates, where the schema wants it so.
-
-    Args:
-        schema: the schema; without `events.deduplicate` the tables pass as they are, one at a time.
-        event_batches: of one user shard, any kinds.
-
-    Yields:
-        Tables of kind `events`, and how many rows of each were dropped.
-    """
-    if not schema.events.deduplicate:
-        for _, table in from_event_batches(event_batches, "events"):
-            yield table, 0
-        return
-    found = group_by_kind(event_batches, "events", "previous")
-    if found["events"]:
-        events = pa.concat_tables(found["events"]).unify_dictionaries()
-        keep = first_of_duplicates(events, found["previous"])
-        yield events.filter(pa.array(keep)), len(keep) - int(keep.sum())
 
 
 def first_of_duplicates(events: pa.Table, previous: list[pa.Table]) -> Mask:

@@ -39,7 +39,7 @@ class LogSurvey:
 
     @classmethod
     def of(cls, tables: Iterable[tuple[pa.Table, int]], last_time: int | None, split: Split) -> "LogSurvey":
-        """Looks at what `event_batches.distinct_events` yields; `last_time` is of the previous run."""
+        """Looks at what `shard_events.distinct_events` yields; `last_time` is of the previous run."""
         parts = []
         for table, dropped in tables:
             columns = columns_of(table)

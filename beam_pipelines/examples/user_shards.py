@@ -23,13 +23,12 @@ from beam_pipelines.examples.event_batches import (
     VALUE,
     WEIGHT,
     EventBatch,
-    distinct_events,
-    first_of_duplicates,
     group_by_kind,
     number_column,
 )
 from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
 from beam_pipelines.examples.log_survey import LogSurvey
+from beam_pipelines.examples.shard_events import distinct_events, shard_events
 from beam_pipelines.examples.shard_split import ShardSplit, columns_of
 from beam_pipelines.examples.statistics import DataStatistics
 from beam_pipelines.examples.user_histories import ORDER, build_records, features_of_users
@@ -191,10 +190,7 @@ class ShardEncoding:
         """All events of the shard as `build_records` takes them, and which of them are of this run."""
         parts = []
         if events:
-            table = pa.concat_tables(events).unify_dictionaries()
-            if self._schema.events.deduplicate:
-                table = table.filter(pa.array(first_of_duplicates(table, previous)))
-            parts.append(self._columns(table.combine_chunks(), False))
+            parts.append(self._columns(shard_events(self._schema, events, previous).combine_chunks(), False))
         parts += [self._columns(table, True) for table in previous]
         new = np.zeros(sum(len(part["user"]) for part in parts), bool)
         if events:

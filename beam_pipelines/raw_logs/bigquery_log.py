@@ -19,8 +19,10 @@ from urllib.parse import parse_qsl
 
 import pyarrow as pa
 
+from beam_pipelines.raw_logs.list_columns import columns_of_file
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk, LogFile
-from beam_pipelines.raw_logs.parquet_log import BATCH_ROWS, rows_block
+from beam_pipelines.raw_logs.nested_columns import dotted_names
+from beam_pipelines.raw_logs.parquet_log import batch_rows, rows_block
 from beam_pipelines.raw_logs.raw_columns import LogColumns
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 
@@ -97,7 +99,7 @@ def read_stream(columns: LogColumns, chunk: Chunk) -> Iterator[Block]:
             continue
         batch = pa.py_buffer(message.arrow_record_batch.serialized_record_batch)
         waiting.append(pa.ipc.read_record_batch(batch, schema))
-        if sum(batch.num_rows for batch in waiting) >= BATCH_ROWS:
+        if sum(batch.num_rows for batch in waiting) >= batch_rows(columns):
             block = _block(columns, waiting, first)
             first += block.lines
             waiting = []
@@ -108,7 +110,7 @@ def read_stream(columns: LogColumns, chunk: Chunk) -> Iterator[Block]:
 
 def _block(columns: LogColumns, batches: list[pa.RecordBatch], first: int) -> Block:
     block = rows_block(columns, pa.Table.from_batches(batches), first)
-    block.columns_seen = tuple(batches[0].schema.names)
+    block.columns_seen = tuple(dotted_names(batches[0].schema))
     return block
 
 
@@ -120,7 +122,7 @@ def _session(file: LogFile, columns: LogColumns) -> Any:
             table=f"projects/{table.project}/datasets/{table.dataset}/tables/{table.table}",
             data_format=types.DataFormat.ARROW,
             read_options=types.ReadSession.TableReadOptions(
-                selected_fields=list(columns.types), row_restriction=table.where
+                selected_fields=list(columns_of_file(columns).types), row_restriction=table.where
             ),
         ),
     )

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from beam_pipelines.raw_logs.log_blocks import Dead, Part, shown
+from beam_pipelines.raw_logs.nested_columns import cell_of, names_in, nested_types, only_wanted
 from beam_pipelines.raw_logs.raw_columns import ARROW, EXACT_FLOATS, LISTED, WANTED, LogColumns
 
 _SAMPLE_LINES = 50
@@ -40,6 +41,7 @@ class JsonLines:
         texts = set(columns.separators) - self._lists
         self._declared: Types = {n: pa.string() if n in texts else columns.arrow(n) for n in columns.types}
         self._types: Types = self._declared
+        self._nested = any("." in name for name in columns.types)
 
     def parse(self, text: bytes, line_count: int) -> tuple[list[Part], list[Dead]]:
         """Parses so many whole lines; returns the rows, untyped, and the lines that are none."""
@@ -53,9 +55,9 @@ class JsonLines:
         return ([(table, numbers)], []) if table is not None else self._line_by_line(lines, numbers)
 
     def columns_seen(self, text: bytes) -> tuple[str, ...]:
-        """The columns of the block's first line."""
+        """The columns of the block's first line, those inside objects by their paths."""
         found = _object(text.lstrip().partition(b"\n")[0])
-        return tuple(found) if isinstance(found, dict) else ()
+        return tuple(names_in(found)) if isinstance(found, dict) else ()
 
     def _block(self, text: bytes, line_count: int) -> pa.Table | None:
         if not _one_object_a_line(text):
@@ -76,17 +78,22 @@ class JsonLines:
                 io.BytesIO(text),
                 pa.json.ReadOptions(use_threads=False, block_size=len(text) + 1),
                 pa.json.ParseOptions(
-                    explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore"
+                    explicit_schema=pa.schema(list(self._read_as(types).items())), unexpected_field_behavior="ignore"
                 ),
             )
         except pa.ArrowInvalid:
             return None
+        if self._nested:
+            table = only_wanted(table, types)
         for name, type_ in types.items():
             if type_ == pa.float64() and self._columns.types[name] == "int":
                 largest = pc.max(pc.abs(table[name])).as_py()
                 if largest is not None and largest >= EXACT_FLOATS:
                     return None  # some may be whole numbers written in full: only line by line are they read exactly
         return table
+
+    def _read_as(self, types: Types) -> Types:
+        return nested_types(types) if self._nested else types
 
     def _types_seen(self, text: bytes) -> Types:
         """As which types the block's first lines write numbers: as text or booleans too."""
@@ -99,7 +106,10 @@ class JsonLines:
             line = _object(text[place:end])
             place = end + 1
             for name, type_ in self._columns.types.items():
-                cell = line.get(name) if isinstance(line, dict) else None
+                try:
+                    cell = cell_of(line, name) if isinstance(line, dict) else None
+                except ValueError:
+                    continue
                 if cell is None or name in found or type_ == "string" or name in self._columns.separators:
                     continue
                 if isinstance(cell, _Number):
@@ -118,8 +128,8 @@ class JsonLines:
         for number in numbers:
             try:
                 value = json.loads(lines[number].decode("utf-8"))
-                is_plain = all(type(value.get(name)) in allowed for name, allowed in kinds)
-            except (ValueError, AttributeError, RecursionError):
+                is_plain = all(type(cell_of(value, name)) in allowed for name, allowed in kinds)
+            except (ValueError, AttributeError, TypeError, RecursionError):
                 is_plain = False
             (plain if is_plain else odd).append(number)
         parts: list[Part] = []
@@ -162,13 +172,16 @@ class JsonLines:
             table = self._block(line.strip() + b"\n", 1)  # pyarrow has no limit
             if table is None:
                 return "not JSON: nested too deeply"
-            value = {name: _as_parsed(cell) for name, cell in table.to_pylist()[0].items()}
+            value = {name: _as_parsed(cell) for name, cell in table.to_pylist()[0].items()}  # paths are names here
         if not isinstance(value, dict):
             return str(value)
         row: dict[str, Cell] = {}
         for name, type_ in self._columns.types.items():
-            cell = value.get(name)
-            if isinstance(value, _Twice) and name in value.names:
+            try:
+                cell = cell_of(value, name)
+            except ValueError as error:
+                return str(error)
+            if _is_twice(value, name):
                 return f"{name} is there twice"
             listed = name in self._lists
             kind = "string" if name in self._columns.separators and not listed else type_
@@ -179,7 +192,7 @@ class JsonLines:
                 return f"{name} is not {LISTED[type_] if listed else WANTED[kind]}: {str(cell)[:80]}"
             if kind == "string" and not all(_encodable(text) for text in found if text is not None):
                 return f"{name} is not text: half of a surrogate pair"
-            row[name] = found if listed else found[0]
+            row[name] = None if cell is None else found if listed else found[0]
         return row
 
 
@@ -224,6 +237,19 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     twice = _Twice(found)
     twice.names = frozenset(name for name in found if names.count(name) > 1)
     return twice
+
+
+def _is_twice(value: dict[str, Any], name: str) -> bool:
+    """Whether an object, or one inside it on the way to a column, holds a name of the way twice."""
+    if isinstance(value, _Twice) and name in value.names:
+        return True
+    first, dot, rest = name.partition(".")
+    if not dot or name in value:
+        return False
+    inside = value.get(first)
+    return (isinstance(value, _Twice) and first in value.names) or (
+        isinstance(inside, dict) and _is_twice(inside, rest)
+    )
 
 
 def _object(line: bytes) -> dict[str, Any] | str:

@@ -1,7 +1,7 @@
 """What passes between the readers of raw logs: files, their chunks, and blocks of parsed rows."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -71,6 +71,7 @@ class Block:
         lost_bytes: bytes of the file that could not be read.
         damaged: the file is broken, which is more than a bad line.
         fault: what makes the whole log useless, in one sentence.
+        filled: column of lists -> rows with a value.
         earliest: earliest time of the sound rows.
         latest: latest time of the sound rows.
     """
@@ -84,6 +85,7 @@ class Block:
     lost_bytes: int = 0
     damaged: bool = False
     fault: str = ""
+    filled: Mapping[str, int] = dataclasses.field(default_factory=dict)
     earliest: int | None = None
     latest: int | None = None
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from beam_pipelines.raw_logs.list_columns import list_columns
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk
 from beam_pipelines.raw_logs.raw_columns import LogColumns
 from twin_tf.core.dataclass_yaml import nearest
@@ -55,6 +56,8 @@ class LogReport:
         self.columns_seen.update(block.columns_seen)
         for name in block.table.column_names:
             self.filled[name] = self.filled.get(name, 0) + len(block.table) - block.table[name].null_count
+        for name, rows in block.filled.items():
+            self.filled[name] = self.filled.get(name, 0) + rows
         place = (chunk.file.number, chunk.number)
         self.lines[place] = self.lines.get(place, 0) + block.lines
         found = [(*place, dead.line, dead.reason, chunk.file.path) for dead in block.dead[:_EXAMPLES]]
@@ -101,7 +104,7 @@ class LogReport:
             return f"{log} cannot be used: {self.faults[0]}"
         if not self.read:
             return None if continues and columns.name != "events" else f"{log} is empty: its files hold no rows"
-        missing = [name for name in columns.types if not self.filled.get(name)]
+        missing = [name for name in (*list_columns(columns), *columns.types) if not self.filled.get(name)]
         unseen = [name for name in missing if name not in self.columns_seen]
         if unseen and self.dead < self.read and not continues:
             return f"{log} has no value in column {unseen[0]!r} in any row{nearest(unseen[0], self.columns_seen)}"

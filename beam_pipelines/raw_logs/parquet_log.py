@@ -1,18 +1,20 @@
 """Parquet files: a chunk is a row group; rows go through `raw_columns.conform` in batches."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_pipelines.raw_logs.exploded_rows import row_text, typed_rows
+from beam_pipelines.raw_logs.list_columns import columns_of_file, list_columns
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk, Dead, LogFile, empty_block
-from beam_pipelines.raw_logs.raw_columns import LogColumns, conform
+from beam_pipelines.raw_logs.nested_columns import dotted_names, with_nested
+from beam_pipelines.raw_logs.raw_columns import LogColumns
 
 BATCH_ROWS = 1 << 18
+_EVENTS_A_ROW = 32  # of rows that hold lists, about
 
 
 def plan_row_groups(file: LogFile, stream: BinaryIO) -> list[Chunk]:
@@ -27,17 +29,21 @@ def plan_row_groups(file: LogFile, stream: BinaryIO) -> list[Chunk]:
 
 def read_row_group(columns: LogColumns, chunk: Chunk, stream: BinaryIO) -> Iterator[Block]:
     """The rows of a row group; a broken one ends with a dead letter and counts what it held as lost."""
-    first, rows, names = 0, 0, ()
+    first, rows = 0, 0
+    names: tuple[str, ...] = ()
     try:
         file = pq.ParquetFile(stream, page_checksum_verification=True)
-        names = tuple(file.schema_arrow.names)
-        twice = [name for name in columns.types if names.count(name) > 1]
+        names = tuple(dotted_names(file.schema_arrow))
+        wanted = columns_of_file(columns).types
+        twice = [name for name in wanted if file.schema_arrow.names.count(name) > 1]
         if twice:
             yield dataclasses.replace(empty_block(columns), fault=f"{chunk.file.path} has two columns {twice[0]!r}")
             return
         rows = file.metadata.row_group(chunk.number).num_rows
-        wanted = [name for name in columns.types if name in names]
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[chunk.number], columns=wanted, use_threads=False):
+        there = [name for name in wanted if name in names]
+        for batch in file.iter_batches(
+            batch_rows(columns), row_groups=[chunk.number], columns=there, use_threads=False
+        ):
             block = rows_block(columns, pa.Table.from_batches([batch]), first)
             block.columns_seen = names
             first += block.lines
@@ -55,27 +61,22 @@ def read_row_group(columns: LogColumns, chunk: Chunk, stream: BinaryIO) -> Itera
         yield block
 
 
+def batch_rows(columns: LogColumns) -> int:
+    """How many rows are looked at together."""
+    return BATCH_ROWS // _EVENTS_A_ROW if list_columns(columns) else BATCH_ROWS
+
+
 def rows_block(columns: LogColumns, raw: pa.Table, first: int) -> Block:
     """A batch of rows as a block; a dead row's line counts from `first`."""
-    typed, broken = conform(columns, raw)
-    dead = [Dead(first + row, why, _row_text(raw, row)) for row, why in sorted(broken.items())]
-    return Block(without(typed, broken), len(typed), len(typed), dead)
-
-
-def without(table: pa.Table, broken: dict[int, str]) -> pa.Table:
-    """The table without the broken rows."""
-    if not broken:
-        return table
-    keep = np.ones(table.num_rows, bool)
-    keep[list(broken)] = False
-    return table.filter(pa.array(keep))
+    raw = with_nested(raw, columns_of_file(columns).types)
+    found = typed_rows(columns, raw)
+    dead = [Dead(first + row, why, text or row_text(raw, row)) for row, why, text in sorted(found.dead)]
+    block = Block(found.table, len(found.table) + len(dead), len(raw), dead)
+    block.filled = found.filled
+    return block
 
 
 def _reraise_system(error: Exception) -> None:
     """Broken content is the log's fault; a disk or network that fails is not, and may work at the next attempt."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error
-
-
-def _row_text(table: pa.Table, row: int) -> str:
-    return json.dumps(table.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False)

@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from twin_tf.features.encoders import owners
+from twin_tf.features.event_lists import CollectedHistory, Explode
+from twin_tf.features.log_files import CsvFiles
 from twin_tf.features.schema import FeatureSchema, MultiValued, ValueType
 from twin_tf.records.format import TARGET_SPLITS
 
@@ -54,6 +56,11 @@ class LogColumns:
         weight: the weight column of targets, if any.
         targets: column -> values; a row that holds one of each is a target.
         split: the column that says which split a target belongs to, if any.
+        csv: how the log's CSV files are written.
+        user: the user column of events.
+        item: the item column of events.
+        explode: the lists of shown items in the log's rows, if any.
+        collected_history: the lists of behaviours in the log's rows, if any.
     """
 
     name: LogName
@@ -68,6 +75,11 @@ class LogColumns:
     weight: str = ""
     targets: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     split: str = ""
+    csv: CsvFiles = CsvFiles()
+    user: str = ""
+    item: str = ""
+    explode: Explode | None = None
+    collected_history: CollectedHistory | None = None
 
     def arrow(self, column: str) -> pa.DataType:
         """The type of a column once it is read."""
@@ -75,9 +87,22 @@ class LogColumns:
         return pa.list_(type_) if column in self.separators else type_
 
 
+COLLECTED, BACK, LENGTH = "/collected", "/back", "/length"
+"""Columns of typed events where rows hold collected histories: whether an event is out of one, and, where these have no
+times, which it is in its list, counted back from 1, and how long that list is; no column of a log is called so."""
+
+
+def collected_columns(columns: LogColumns) -> list[tuple[str, pa.DataType]]:
+    """The columns that the events of a log with collected histories have more than others."""
+    if columns.collected_history is None:
+        return []
+    return [(COLLECTED, pa.bool_()), (BACK, pa.int32()), (LENGTH, pa.int32())]
+
+
 def empty_table(columns: LogColumns) -> pa.Table:
     """The wanted columns without rows."""
-    return pa.schema([(name, columns.arrow(name)) for name in columns.types]).empty_table()
+    fields = [(name, columns.arrow(name)) for name in columns.types]
+    return pa.schema([*fields, *collected_columns(columns)]).empty_table()
 
 
 def log_columns(schema: FeatureSchema, name: LogName, latest: int | None = None) -> LogColumns:
@@ -90,10 +115,10 @@ def log_columns(schema: FeatureSchema, name: LogName, latest: int | None = None)
     """
     if name == "items":
         types = schema.item_columns()
-        return LogColumns(name, types, tuple(types)[:1], separators=schema.multi_valued_columns())
+        return LogColumns(name, types, tuple(types)[:1], separators=schema.multi_valued_columns(), csv=schema.csv)
     if name == "users":
         types = schema.user_columns()
-        return LogColumns(name, types, tuple(types)[:1])
+        return LogColumns(name, types, tuple(types)[:1], csv=schema.csv)
     events = schema.events
     required = (events.user.column, events.item.column, events.time.column, events.label.column)
     return LogColumns(
@@ -108,6 +133,11 @@ def log_columns(schema: FeatureSchema, name: LogName, latest: int | None = None)
         weight=schema.targets.weight or "",
         targets=schema.targets.where,
         split=schema.split.column or "",
+        csv=schema.csv,
+        user=events.user.column,
+        item=events.item.column,
+        explode=events.explode,
+        collected_history=events.collected_history,
     )
 
 
@@ -132,7 +162,7 @@ def conform(columns: LogColumns, raw: pa.Table) -> tuple[pa.Table, dict[int, str
         if column not in raw.column_names:
             typed[column] = pa.nulls(raw.num_rows, columns.arrow(column))
         else:
-            values = _one_array(raw[column])
+            values = one_array(raw[column])
             if column == columns.time and pa.types.is_timestamp(values.type):
                 values = values.cast(pa.timestamp(columns.unit), safe=False).cast(pa.int64())
             if column in columns.separators:
@@ -328,7 +358,8 @@ def _either(first: Mask | None, second: Mask | None) -> Mask | None:
     return first | second
 
 
-def _one_array(values: pa.ChunkedArray) -> pa.Array:
+def one_array(values: pa.ChunkedArray) -> pa.Array:
+    """The values of a column in one piece."""
     combined = values.combine_chunks()
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
 

@@ -1,13 +1,14 @@
-"""Raw logs to Arrow tables: JSON Lines, CSV, Parquet (the first two gzipped too) anywhere Beam can read, and BigQuery.
+"""Raw logs to Arrow tables: JSON Lines and CSV (gzipped too), Parquet, anywhere Beam can read, and BigQuery.
 
 A file is read in chunks: a row group of Parquet, `CHUNK_BYTES` of plain text, a whole gzip file, or a stream of a
 BigQuery table. A chunk of text is parsed in blocks by pyarrow; in a block that pyarrow refuses every line is looked at,
 the bad ones become `Dead`, and the good ones are read by the same rules. So a bad line costs its neighbours time and
-nothing else. One line is one record: a line break inside a CSV field is not supported.
+nothing else. Where one CSV record may be several lines (`csv_text`), the whole file is one chunk.
 """
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -20,13 +21,24 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.raw_logs import bigquery_log
 from beam_pipelines.raw_logs.csv_lines import CsvLines
+from beam_pipelines.raw_logs.csv_text import (
+    as_utf8,
+    first_lines,
+    line_as_utf8,
+    lines_in,
+    one_record_a_line,
+    with_breaks,
+)
+from beam_pipelines.raw_logs.exploded_rows import typed_rows
 from beam_pipelines.raw_logs.gzip_lines import gzip_pieces
 from beam_pipelines.raw_logs.json_lines import JsonLines
+from beam_pipelines.raw_logs.list_columns import columns_of_file
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk, Dead, LogFile, empty_block, shown
-from beam_pipelines.raw_logs.parquet_log import BATCH_ROWS, plan_row_groups, read_row_group, without
-from beam_pipelines.raw_logs.raw_columns import LogColumns, conform, empty_table
+from beam_pipelines.raw_logs.parquet_log import BATCH_ROWS, plan_row_groups, read_row_group
+from beam_pipelines.raw_logs.raw_columns import LogColumns, empty_table
 from beam_pipelines.raw_logs.text_lines import LONGEST_LINE, plain_pieces, whole_lines
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.log_files import CsvDialect
 
 __all__ = ["BATCH_ROWS", "Block", "Chunk", "Dead", "LogFile", "format_of", "match_files", "plan_chunks", "read_chunk"]
 
@@ -41,6 +53,7 @@ _SUFFIXES: dict[str, Format] = {
     ".json": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
     ".pq": "parquet",
 }
@@ -58,7 +71,7 @@ def format_of(path: str) -> tuple[Format, bool]:
     zipped = name.endswith(".gz")
     suffix = next((s for s in _SUFFIXES if name.removesuffix(".gz").endswith(s)), None)
     if suffix is None or (zipped and _SUFFIXES[suffix] == "parquet"):
-        raise ConfigError(f"{path}: the name must end in .jsonl, .csv (either may add .gz) or .parquet")
+        raise ConfigError(f"{path}: the name must end in .jsonl, .csv, .tsv (each may add .gz) or .parquet")
     return _SUFFIXES[suffix], zipped
 
 
@@ -73,16 +86,13 @@ def match_files(log: str, patterns: Iterable[str]) -> list[LogFile]:
         if pattern.startswith(bigquery_log.PREFIX):
             found[pattern] = 0
             continue
-        try:
-            matches = FileSystems.match([pattern])[0].metadata_list if pattern else []
-        except (ValueError, BeamIOError) as error:  # no such file system, or no way to it
-            raise ConfigError(f"the {log} log {pattern!r} cannot be looked up: {str(error).splitlines()[0]}") from None
+        matches = _matches(log, pattern)
         if not matches:
             raise ConfigError(f"no file of the {log} log matches {pattern or 'an empty name'}")
-        folder = next((match.path for match in matches if "://" not in match.path and Path(match.path).is_dir()), None)
+        folder = next((path for path in matches if "://" not in path and Path(path).is_dir()), None)
         if folder:
             raise ConfigError(f"{folder} is a directory; name the files of the {log} log in it, for example {folder}/*")
-        found.update({match.path: int(match.size_in_bytes) for match in matches})
+        found.update(matches)
     files: dict[str, LogFile] = {}
     for path in sorted(found):
         number = len(files)
@@ -93,12 +103,25 @@ def match_files(log: str, patterns: Iterable[str]) -> list[LogFile]:
     return list(files.values())
 
 
+def _matches(log: str, pattern: str) -> dict[str, int]:
+    """Path -> size of what a pattern matches; a local file of that very name comes before any pattern."""
+    local = "://" not in pattern
+    if local and pattern and Path(pattern).exists():  # `log[1].csv` would be a pattern for log1.csv
+        return {pattern: Path(pattern).stat().st_size}
+    here = "./" if local and pattern and "/" not in pattern else ""  # Beam looks for patterns in folders
+    try:
+        found = FileSystems.match([here + pattern])[0].metadata_list if pattern else []
+    except (ValueError, BeamIOError) as error:  # no such file system, or no way to it
+        raise ConfigError(f"the {log} log {pattern!r} cannot be looked up: {str(error).splitlines()[0]}") from None
+    return {match.path.removeprefix(here): int(match.size_in_bytes) for match in found}
+
+
 def plan_chunks(file: LogFile, columns: LogColumns | None = None) -> list[Chunk]:
     """Cuts a file into chunks that can be read on their own.
 
     Args:
         file: the file.
-        columns: what will be read; a BigQuery table needs it.
+        columns: what will be read; a BigQuery table needs it, and CSV whose records are not lines.
     """
     format_, zipped = format_of(file.path)
     if format_ == "bigquery":
@@ -111,7 +134,8 @@ def plan_chunks(file: LogFile, columns: LogColumns | None = None) -> list[Chunk]
                 return plan_row_groups(file, stream)
         except (FileNotFoundError, PermissionError) as error:
             return [Chunk(file, 0, fault=f"{file.path}: {error.strerror}")]
-    if zipped or file.size <= CHUNK_BYTES:
+    whole = format_ == "csv" and columns is not None and _dialect(columns, file.path).whole
+    if zipped or whole or file.size <= CHUNK_BYTES:
         return [Chunk(file, 0, 0, file.size)]
     starts = range(0, file.size, CHUNK_BYTES)
     return [Chunk(file, n, start, min(start + CHUNK_BYTES, file.size)) for n, start in enumerate(starts)]
@@ -160,21 +184,33 @@ def _faulty(columns: LogColumns, fault: str) -> Block:
     return dataclasses.replace(empty_block(columns), fault=fault)
 
 
+def _dialect(columns: LogColumns, path: str) -> CsvDialect:
+    return columns.csv.of_log(columns.name, path.lower().removesuffix(".gz").endswith(".tsv"))
+
+
 def _read_text(columns: LogColumns, chunk: Chunk, stream: BinaryIO, format_: Format, zipped: bool) -> Iterator[Block]:
-    parser: JsonLines | CsvLines | None = JsonLines(columns) if format_ == "jsonl" else None
-    if format_ == "csv" and chunk.start:
-        parser = CsvLines(columns, stream.readline(LONGEST_LINE))
+    parser: JsonLines | CsvLines | None = JsonLines(columns_of_file(columns)) if format_ == "jsonl" else None
+    dialect = CsvDialect() if format_ == "jsonl" else _dialect(columns, chunk.file.path)
+    if format_ == "csv" and (chunk.start or dialect.columns):
+        header = None if dialect.columns else line_as_utf8(stream.readline(LONGEST_LINE), dialect.encoding)
+        parser = CsvLines(columns_of_file(columns), header, dialect)
     pieces = gzip_pieces(stream, BLOCK_BYTES) if zipped else plain_pieces(stream, chunk.start, chunk.stop, BLOCK_BYTES)
+    blocks = whole_lines(as_utf8(pieces, dialect.encoding), BLOCK_BYTES)
     first_line = 0
-    for lines in whole_lines(pieces, BLOCK_BYTES):
+    for lines in one_record_a_line(blocks, dialect):
         text = lines.text
         if chunk.start == 0 and first_line == 0:
             text = text.removeprefix(_BOM)
+            if format_ == "csv" and text.startswith((b"\xff\xfe", b"\xfe\xff")):
+                yield _faulty(
+                    columns, f"{chunk.file.path}: it is UTF-16 by its first bytes; set schema.csv.encoding: utf-16"
+                )
+                return
         header_lines = 0
         if parser is None and text:
             header, _, text = text.partition(b"\n")
-            parser = CsvLines(columns, header)
-            header_lines = 1
+            parser = CsvLines(columns_of_file(columns), header, dialect)
+            header_lines = lines_in(header) + 1
         if isinstance(parser, CsvLines) and parser.fault:
             yield _faulty(columns, f"{chunk.file.path}: {parser.fault}")
             return
@@ -198,21 +234,26 @@ def _read_text(columns: LogColumns, chunk: Chunk, stream: BinaryIO, format_: For
 def _parse(columns: LogColumns, parser: JsonLines | CsvLines, text: bytes, header_lines: int) -> Block:
     """Whole lines as a block; the lines of its dead count from its first, a header before them counts too."""
     line_count = text.count(b"\n")
+    file_lines = lines_in(text) if isinstance(parser, CsvLines) and parser.joins_lines else line_count
     parts, dead = parser.parse(text, line_count) if text else ([], [])
     tables: list[pa.Table] = []
+    filled: Counter[str] = Counter()
     places: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     for raw, numbers in parts:
-        typed, broken = conform(columns, raw)
-        if broken:
+        found = typed_rows(columns, raw)
+        if found.dead:
             lines = text.split(b"\n")
-            dead += [Dead(numbers[row], why, shown(lines[numbers[row]])) for row, why in broken.items()]
-        tables.append(without(typed, broken))
+            for row, why, held in found.dead:
+                dead.append(Dead(numbers[row], why, held or shown(with_breaks(lines[numbers[row]]))))
+        tables.append(found.table)
+        filled.update(found.filled)
         if len(parts) > 1:
-            places.append(np.delete(np.asarray(numbers, np.int64), list(broken)))
+            places.append(np.asarray(numbers, np.int64)[found.rows])
     table = pa.concat_tables([empty_table(columns), *tables])
     if len(parts) > 1:
-        table = table.take(np.argsort(np.concatenate(places)))
-    dead = [dataclasses.replace(letter, line=header_lines + letter.line) for letter in dead]
+        table = table.take(np.argsort(np.concatenate(places), kind="stable"))
+    firsts = first_lines(text) if dead and file_lines > line_count else range(line_count)
+    dead = [dataclasses.replace(letter, line=header_lines + firsts[letter.line]) for letter in dead]
     dead.sort(key=lambda letter: letter.line)
     seen = parser.columns_seen(text)
-    return Block(table, table.num_rows + len(dead), header_lines + line_count, dead, seen)
+    return Block(table, table.num_rows + len(dead), header_lines + file_lines, dead, seen, filled=filled)

@@ -44,8 +44,29 @@ def movielens_1m(rows: int = 600, seed: int = 3) -> Files:
     return {f"ml-1m/{name}": text.encode("latin-1") for name, text in files.items()}
 
 
+def movielens_100k(rows: int = 600, seed: int = 3) -> Files:
+    """`ml-100k/`: `u.data` with tabs, `u.item` and `u.user` with bars, latin-1, beside files that are not read."""
+    rng = np.random.default_rng(seed)
+    users = "".join(
+        f"{user}|{20 + user}|{'MF'[user % 2]}|{('technician', 'other', 'writer')[user % 3]}|85{user:03d}\n"
+        for user in range(1, 9)
+    )
+    films = ""
+    for film in range(1, 41):
+        flags = "|".join(str(int(rng.integers(0, 5) == 0)) for _ in range(19))
+        films += (
+            f"{film}|Amélie {film} ({1950 + film})|01-Jan-{1950 + film}||http://us.imdb.com/M/title?{film}|{flags}\n"
+        )
+    ratings = "".join(
+        f"{rng.integers(1, 9)}\t{rng.integers(1, 41)}\t{rng.integers(1, 6)}\t{881250949 + 5000 * row}\n"
+        for row in range(rows)
+    )
+    files = {"u.user": users, "u.item": films, "u.data": ratings, "u1.base": ratings[:300], "u.genre": "unknown|0\n"}
+    return {f"ml-100k/{name}": text.encode("latin-1") for name, text in files.items()}
+
+
 def movielens_csv(size: str, rows: int = 600, seed: int = 3) -> Files:
-    """`ml-20m/` or `ml-25m/`: CSV with header lines and quoted titles, beside files that are not read."""
+    """`ml-20m/`, `ml-25m/`, `ml-latest-small/`: CSV, header lines, quoted titles, and files that are not read."""
     rng = np.random.default_rng(seed)
     movies = io.StringIO()
     writer = csv.writer(movies, lineterminator="\n")
@@ -67,7 +88,7 @@ def movielens_csv(size: str, rows: int = 600, seed: int = 3) -> Files:
 
 
 def kuairand(version: str, rows: int = 300, seed: int = 3) -> Files:
-    """`KuaiRand-1K/data/` or `KuaiRand-27K/data/` (logs in parts)."""
+    """`KuaiRand-Pure/data/`, `KuaiRand-1K/data/` or `KuaiRand-27K/data/` (logs in parts)."""
     rng = np.random.default_rng(seed)
     suffix = version.lower()
     parts = ("_part1", "_part2") if version == "27K" else ("",)
@@ -114,9 +135,12 @@ def taobao(rows: int = 2000, seed: int = 3, users: int = 12, items: int = 60) ->
 
 
 PUBLIC_FILES = {
+    "movielens_100k": movielens_100k(),
+    "movielens_latest_small": movielens_csv("latest-small"),
     "movielens_1m": movielens_1m(),
     "movielens_20m": movielens_csv("20m"),
     "movielens_25m": movielens_csv("25m"),
+    "kuairand_pure": kuairand("Pure"),
     "kuairand_1k": kuairand("1K"),
     "kuairand_27k": kuairand("27K"),
     "taobao": taobao(),

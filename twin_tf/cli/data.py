@@ -8,7 +8,7 @@ from twin_tf.cli.options import config_options, json_option, show, verify_option
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.yaml_text import parse_yaml
 
-EVENTS = "Events: path or pattern of .jsonl, .csv or .parquet files, or bigquery://project.data.table; may be repeated."
+EVENTS = "Events: path or pattern of .jsonl, .csv, .tsv or .parquet, or bigquery://project.data.table; may be repeated."
 
 
 @click.command()

@@ -1,9 +1,11 @@
 """The columns that every row of an events log has: who, what, when, and whether it was clicked."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Literal
 
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.event_lists import CollectedHistory, Explode, check_event_lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Events:
         label: clicked or not.
         request: which events were shown together, if the log says so; for the metrics by request alone.
         deduplicate: of several rows with one user, item and time keep one: a click before a view, a target before none.
+        explode: rows list the items that were shown together.
+        collected_history: rows list what a user did before.
     """
 
     user: IdColumn
@@ -78,3 +82,14 @@ class Events:
     label: LabelColumn
     request: IdColumn | None = None
     deduplicate: bool = False
+    explode: Explode | None = None
+    collected_history: CollectedHistory | None = None
+
+    def check_lists(self, columns: Collection[str]) -> None:
+        """Whether what the lists of rows fill is what the events (`columns`) have.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        own = {name: getattr(self, name).column for name in ("user", "item", "time", "label")}
+        check_event_lists(self.explode, self.collected_history, own, columns)

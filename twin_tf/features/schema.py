@@ -34,6 +34,7 @@ from twin_tf.features.feature import (
     Role,
     ValueType,
 )
+from twin_tf.features.log_files import CsvFiles
 from twin_tf.features.sections import LONGEST_HISTORY, History, Split, SplitBy, Targets
 
 __all__ = [
@@ -86,6 +87,7 @@ class FeatureSchema:
     history: History = dataclasses.field(default_factory=History)
     targets: Targets = dataclasses.field(default_factory=Targets)
     split: Split = dataclasses.field(default_factory=Split)
+    csv: CsvFiles = dataclasses.field(default_factory=CsvFiles)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self._with_width(f) for f in self.features))
@@ -104,6 +106,7 @@ class FeatureSchema:
                 )
         self._check_own_columns()
         self._check_filters()
+        self.events.check_lists(self.event_columns())
         self.item_columns(), self.user_columns(), self.multi_valued_columns()  # each column has one type
         item_id = self.items.column if self.items is not None else None
         if item_id is None and any(f.column != self.events.item.column for f in self.inherent):
@@ -216,17 +219,21 @@ class FeatureSchema:
     def contents_fingerprint(self) -> str:
         """16 hex digits that change whenever the meaning of an index, a time or a width may.
 
-        So with anything but `split` and `events.request`; runs that continue each other share them.
+        So with anything but what `contents` leaves out; runs that continue each other share them.
         """
         return _fingerprint(self.contents.to_plain())
 
     @cached_property
     def contents(self) -> "FeatureSchema":
-        """The schema without what neither an encoding nor a model knows of: `split` and `events.request`."""
-        return dataclasses.replace(self, split=Split(), events=dataclasses.replace(self.events, request=None))
+        """The schema without what neither an encoding nor a model knows of.
+
+        So without `split`, `csv`, `events.request`, `events.explode` and `events.collected_history`.
+        """
+        events = dataclasses.replace(self.events, request=None, explode=None, collected_history=None)
+        return dataclasses.replace(self, split=Split(), csv=CsvFiles(), events=events)
 
     def trains_like(self, other: "FeatureSchema") -> bool:
-        """Whether training cannot tell the two apart: all but `events.request` is the same."""
+        """Whether training cannot tell the two apart: the split and all that `contents` keeps are the same."""
         return (self.contents_fingerprint, self.split) == (other.contents_fingerprint, other.split)
 
     def clustered(self, clustered: bool) -> "FeatureSchema":

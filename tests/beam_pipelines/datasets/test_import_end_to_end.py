@@ -13,6 +13,9 @@ from twin_tf.features.encoders import FeatureEncoder
 
 pytestmark = pytest.mark.integration
 
+LIKE_ANOTHER = ("kuairand_pure", "movielens_latest_small")
+"""Of the same format as KuaiRand-1K and MovieLens 25M, which are tried by day."""
+
 SEVERAL_VALUES = {"movielens": ["genres"], "kuairand": ["tags"]}
 
 
@@ -22,7 +25,10 @@ def test_every_data_set_has_a_configuration_and_a_test() -> None:
     assert {name: schema and schema.name for name, schema in schemas.items()} == {name: name for name in DATASETS}
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC_FILES))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in LIKE_ANOTHER else ()) for name in sorted(PUBLIC_FILES)],
+)
 def test_files_of_the_documented_format_become_prepared_data(name: str, tmp_path: Path) -> None:
     report = import_dataset(name, tmp_path / "raw", source=as_shipped(name, tmp_path), progress=False)
     schema = load_config(name).schema

@@ -65,7 +65,44 @@ def test_movielens_1m(tmp_path: Path) -> None:
     assert books(report)["files"]["ratings.dat"] == {"read": 3, "written": 3, "dropped": {}}
 
 
-@pytest.mark.parametrize("name", ["movielens-20m", "movielens_25m"])
+def test_movielens_100k(tmp_path: Path) -> None:
+    flags = {"Toy Story (1995)": (3, 4, 5), "unknown": (0,), "GoldenEye (1995) (V)": (1, 2, 16), "Amélie (1997)": ()}
+    dates = ["01-Jan-1995", "", "01-Feb-1996", "01-Jan-1998"]
+    films = "".join(
+        f"{number}|{title}|{date}||http://us.imdb.com/M|{'|'.join(str(int(place in on)) for place in range(19))}\n"
+        for number, ((title, on), date) in enumerate(zip(flags.items(), dates, strict=True), 1)
+    )
+    files = {
+        "u.data": "196\t1\t3\t881250949\n186\t2\t4\t891717742\n",
+        "u.item": films,
+        "u.user": "196|24|M|technician|85711\n186|53|F|other|T8H1N\n",
+        "u1.base": "1\t1\t5\t874965758\n",
+    }
+    report = imported("movielens-100k", tmp_path, files, "latin-1")
+    assert columns(report.events()) == {
+        "user_id": [196, 186],
+        "movie_id": [1, 2],
+        "timestamp": [881250949, 891717742],
+        "label": [0, 1],
+        "rating": [3.0, 4.0],
+    }
+    assert columns(report.items()) == {
+        "movie_id": [1, 2, 3, 4],
+        "title": list(flags),
+        "year": [1995, NONE, 1996, 1997],
+        "genre": ["Animation", NONE, "Action", NONE],
+        "genres": ["Animation|Children's|Comedy", NONE, "Action|Adventure|Thriller", NONE],
+    }
+    assert columns(report.users()) == {
+        "user_id": [196, 186],
+        "age": [24, 53],
+        "gender": ["M", "F"],
+        "occupation": ["technician", "other"],
+        "zip_code": ["85711", "T8H1N"],
+    }
+
+
+@pytest.mark.parametrize("name", ["movielens-20m", "movielens_25m", "movielens-latest-small"])
 def test_movielens_with_header_lines(tmp_path: Path, name: str) -> None:
     files = {
         "ratings.csv": "userId,movieId,rating,timestamp\r\n1,2,3.5,1112486027\r\n1,29,4.0,1112484676\r\n",

@@ -293,7 +293,7 @@ def test_the_command_lists_what_each_data_set_needs_and_says_what_it_dropped(tmp
         main(["--help"])
     text = capsys.readouterr().out
     for name, dataset in DATASETS.items():
-        assert f"{name.replace('_', '-'):<18}{dataset.needs}" in text
+        assert f"{name.replace('_', '-'):<24}{dataset.needs}" in text
     source = as_shipped("taobao", tmp_path)
     assert main(["taobao", "--source", str(source), "--output", str(tmp_path / "raw")]) == 0
     assert '"outside 2017-11-25 to 2017-12-03": 21}' in capsys.readouterr().out

@@ -183,7 +183,7 @@ def test_a_connection_that_breaks_goes_on_at_its_row(serve: Any) -> None:
 def test_small_batches_are_read_together_and_large_streams_in_blocks(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bigquery_log, "BATCH_ROWS", 25)
+    monkeypatch.setattr("beam_pipelines.raw_logs.parquet_log.BATCH_ROWS", 25)
     serve(ReadApi([[batch((n, "x", n)) for n in range(60)]]))
     (file,) = read_logs.match_files("events", [ADDRESS])
     (chunk,) = read_logs.plan_chunks(file, WANTED)

@@ -173,6 +173,24 @@ def test_a_file_that_two_patterns_match_is_read_once(tmp_path: Path, monkeypatch
     assert found == [(str(tmp_path / "logs" / name), 8) for name in ("a.csv", "b.csv")]
 
 
+def test_a_bare_pattern_and_a_name_with_brackets_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.csv", "log1.csv", "log[1].csv", "log[2].csv"):
+        (tmp_path / name).write_text("u,s\n1,a\n")
+    monkeypatch.chdir(tmp_path)
+    found = {
+        pattern: [(file.path, file.size) for file in read_logs.match_files("items", [pattern])]
+        for pattern in ("[ab].csv", "a.csv", "log[1].csv", "log?.csv", "*].csv", f"{tmp_path}/log[2].csv")
+    }
+    assert found == {
+        "[ab].csv": [("a.csv", 8)],
+        "a.csv": [("a.csv", 8)],
+        "log[1].csv": [("log[1].csv", 8)],
+        "log?.csv": [("log1.csv", 8)],
+        "*].csv": [("log[1].csv", 8), ("log[2].csv", 8)],
+        f"{tmp_path}/log[2].csv": [(f"{tmp_path}/log[2].csv", 8)],
+    }
+
+
 def test_a_pattern_that_matches_only_a_directory_matches_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ConfigError, match=r"no file of the items log matches .*/\*\.csv"):
