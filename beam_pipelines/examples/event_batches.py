@@ -26,6 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_pipelines.raw_logs.label_values import clicked
 from beam_pipelines.raw_logs.raw_columns import matches
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.schema import Feature, FeatureSchema, IdColumn
@@ -137,7 +138,7 @@ class EventReducer:
         events = self._schema.events
         behaviour = matches(rows, self._schema.history.where)
         target = matches(rows, self._schema.targets.where)
-        label = pc.is_in(rows[events.label.column], pa.array(events.label.positive, pa.int64())).to_numpy()
+        label = clicked(events.label, rows[events.label.column])
         flags = (label * LABEL + behaviour * BEHAVIOUR + target * TARGET).astype(np.int8)
         keep = behaviour | target
         if not keep.all():

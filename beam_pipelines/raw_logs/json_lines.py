@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from beam_pipelines.raw_logs.log_blocks import Dead, Part, shown
-from beam_pipelines.raw_logs.raw_columns import ARROW, EXACT_FLOATS, LISTED, WANTED, LogColumns
+from beam_pipelines.raw_logs.raw_columns import ARROW, LISTED, WANTED, LogColumns
+from twin_tf.features.event_times import EXACT_FLOATS
 
 _SAMPLE_LINES = 50
 _FEW_LINES = 32

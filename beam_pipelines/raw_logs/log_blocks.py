@@ -1,10 +1,11 @@
 """What passes between the readers of raw logs: files, their chunks, and blocks of parsed rows."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from beam_pipelines.raw_logs.plausible_times import TimeCounts
 from beam_pipelines.raw_logs.raw_columns import LogColumns, empty_table
 
 PAYLOAD_BYTES = 1 << 20
@@ -73,6 +74,8 @@ class Block:
         fault: what makes the whole log useless, in one sentence.
         earliest: earliest time of the sound rows.
         latest: latest time of the sound rows.
+        times: the sound rows by their times.
+        kinds: column -> as what the file writes it, see `column_kinds`.
     """
 
     table: pa.Table
@@ -86,6 +89,8 @@ class Block:
     fault: str = ""
     earliest: int | None = None
     latest: int | None = None
+    times: TimeCounts | None = None
+    kinds: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def empty_block(columns: LogColumns) -> Block:

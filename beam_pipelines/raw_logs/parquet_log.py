@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_pipelines.raw_logs.column_kinds import kinds_of
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk, Dead, LogFile, empty_block
 from beam_pipelines.raw_logs.raw_columns import LogColumns, conform
 
@@ -59,7 +60,7 @@ def rows_block(columns: LogColumns, raw: pa.Table, first: int) -> Block:
     """A batch of rows as a block; a dead row's line counts from `first`."""
     typed, broken = conform(columns, raw)
     dead = [Dead(first + row, why, _row_text(raw, row)) for row, why in sorted(broken.items())]
-    return Block(without(typed, broken), len(typed), len(typed), dead)
+    return Block(without(typed, broken), len(typed), len(typed), dead, kinds=kinds_of(columns, raw))
 
 
 def without(table: pa.Table, broken: dict[int, str]) -> pa.Table:

@@ -1,8 +1,8 @@
 """Columns of raw logs: which a log must have, of which type, and which rows break a rule. All vectorised.
 
-A row breaks a rule if an id, the time or the label is missing, if a value has the wrong type, if the time is negative
-or in the future, if the label is none of its values, if a target's weight is missing or no number from 0 on, or if its
-split is none of `train`, `valid`, `test`. Every other empty value is sound: it becomes "unknown" later.
+A row breaks a rule if an id, the time or the label is missing, if a value has the wrong type, if the time is negative,
+too early or in the future, if the label is none of its values, if a target's weight is missing or no number from 0 on,
+or if its split is none of `train`, `valid`, `test`. Every other empty value is sound: it becomes "unknown" later.
 
 Values have the same meaning in every format. For a whole number: digits, `5.0` (below 2^53, where floats are exact), a
 boolean (0 or 1), and the same written as text. For a number: a number, or one written as text. NaN is empty. Text is
@@ -20,7 +20,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_pipelines.raw_logs import time_values
+from beam_pipelines.raw_logs.label_values import not_allowed
+from beam_pipelines.raw_logs.plausible_times import in_the_future, too_early
 from twin_tf.features.encoders import owners
+from twin_tf.features.event_times import EXACT_FLOATS, LARGEST, TimeColumn, Unit
+from twin_tf.features.events import LabelColumn
 from twin_tf.features.schema import FeatureSchema, MultiValued, ValueType
 from twin_tf.records.format import TARGET_SPLITS
 
@@ -28,8 +33,6 @@ LogName = Literal["events", "items", "users"]
 Mask = npt.NDArray[np.bool_]
 
 ARROW: dict[str, pa.DataType] = {"int": pa.int64(), "float": pa.float64(), "string": pa.string()}
-EXACT_FLOATS = 1 << 53
-_EARLIEST_SANE = 10**8  # 1973 in seconds: an earlier time is a counter, not a date
 _DIGITS = r"^-?[0-9]+$|^-?0[xX][0-9a-fA-F]+$"
 _FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 WANTED = {"int": "a whole number", "float": "a number", "string": "text"}
@@ -48,45 +51,58 @@ class LogColumns:
         required: columns that must not be empty.
         time: the time column, if any, and its unit.
         label: the label column, if any.
-        label_values: the values it may take.
         latest: the latest sound time, in the unit of the log; None: any.
         separators: column of several values -> what stands between them; empty for a column of lists.
         weight: the weight column of targets, if any.
         targets: column -> values; a row that holds one of each is a target.
         split: the column that says which split a target belongs to, if any.
+        format: how the time is written, see `event_times.TimeColumn`.
+        timezone: of times without a zone, likewise.
+        not_before: the earliest sound time, in the unit of the log; None: what `plausible_times` holds for far away.
     """
 
     name: LogName
     types: Mapping[str, ValueType]
     required: tuple[str, ...]
     time: str = ""
-    unit: Literal["s", "ms"] = "s"
-    label: str = ""
-    label_values: tuple[int, ...] = ()
+    unit: Unit = "s"
+    label: LabelColumn | None = None
     latest: int | None = None
     separators: Mapping[str, str] = dataclasses.field(default_factory=dict)
     weight: str = ""
     targets: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     split: str = ""
+    format: str | None = None
+    timezone: str | None = None
+    not_before: int | None = None
 
     def arrow(self, column: str) -> pa.DataType:
-        """The type of a column once it is read."""
+        """The type of a column once it is read; of a time that is text, before it becomes a whole number."""
         type_ = ARROW[self.types[column]]
         return pa.list_(type_) if column in self.separators else type_
+
+    @property
+    def time_column(self) -> TimeColumn:
+        """The time column as the schema has it, but for what the local clock is."""
+        return TimeColumn(self.time, self.unit, format=self.format, timezone=self.timezone)
 
 
 def empty_table(columns: LogColumns) -> pa.Table:
     """The wanted columns without rows."""
-    return pa.schema([(name, columns.arrow(name)) for name in columns.types]).empty_table()
+    types = [(name, pa.int64() if name == columns.time else columns.arrow(name)) for name in columns.types]
+    return pa.schema(types).empty_table()
 
 
-def log_columns(schema: FeatureSchema, name: LogName, latest: int | None = None) -> LogColumns:
+def log_columns(
+    schema: FeatureSchema, name: LogName, latest: int | None = None, not_before: int | None = None
+) -> LogColumns:
     """The columns of one of the schema's logs.
 
     Args:
         schema: the feature schema.
         name: which log.
         latest: an event later than that (in the unit of the log) is malformed; None: none is.
+        not_before: an event earlier than that is malformed; None: none is.
     """
     if name == "items":
         types = schema.item_columns()
@@ -95,19 +111,22 @@ def log_columns(schema: FeatureSchema, name: LogName, latest: int | None = None)
         types = schema.user_columns()
         return LogColumns(name, types, tuple(types)[:1])
     events = schema.events
-    required = (events.user.column, events.item.column, events.time.column, events.label.column)
+    required = [events.user.column, events.item.column, events.time.column]
+    required += [events.label.column] if events.label.missing == "malformed" else []
     return LogColumns(
         name,
         schema.event_columns(),
-        required,
+        tuple(required),
         events.time.column,
         events.time.unit,
-        events.label.column,
-        events.label.values,
+        events.label,
         latest,
         weight=schema.targets.weight or "",
         targets=schema.targets.where,
         split=schema.split.column or "",
+        format=events.time.format,
+        timezone=events.time.timezone,
+        not_before=not_before,
     )
 
 
@@ -130,34 +149,35 @@ def conform(columns: LogColumns, raw: pa.Table) -> tuple[pa.Table, dict[int, str
 
     for column, type_ in columns.types.items():
         if column not in raw.column_names:
-            typed[column] = pa.nulls(raw.num_rows, columns.arrow(column))
+            typed[column] = pa.nulls(raw.num_rows, pa.int64() if column == columns.time else columns.arrow(column))
         else:
             values = _one_array(raw[column])
-            if column == columns.time and pa.types.is_timestamp(values.type):
-                values = values.cast(pa.timestamp(columns.unit), safe=False).cast(pa.int64())
-            if column in columns.separators:
+            if column == columns.time:
+                times, no_time = time_values.to_times(values, columns.time_column)
+                typed[column], no_number = to_type(times, "int")
+                bad, wanted = _either(no_time, no_number), time_values.wanted(columns.time_column)
+            elif column in columns.separators:
                 typed[column], bad = to_lists(values, type_, columns.separators[column])
                 wanted = LISTED[type_] if not columns.separators[column] else SPLIT[type_]
             else:
                 typed[column], bad = to_type(values, type_)
                 wanted = WANTED[type_]
             if bad is not None:
-                mark(bad, lambda row, c=column, w=wanted, v=values: f"{c} is not {w}: {_shown(v[row])}")
+                mark(bad, lambda row, c=column, w=wanted, v=values: f"{c} is not {_named(w, v[row])}")
         if column in columns.required and typed[column].null_count:
             mark(typed[column].is_null().to_numpy(zero_copy_only=False), f"no {column}")
     if columns.time:
         times = typed[columns.time]
+        time, latest, earliest = columns.time_column, columns.latest, columns.not_before
         mark(_true(pc.less(times, 0)), lambda row: f"{columns.time} is negative: {times[row]}")
-        if columns.latest is not None:
-            mark(_true(pc.greater(times, columns.latest)), lambda row: _in_the_future(columns, times[row].as_py()))
+        if latest is not None:
+            mark(_true(pc.greater(times, latest)), lambda row: in_the_future(time, times[row].as_py(), latest))
+        if earliest is not None:
+            mark(_true(pc.less(times, earliest)), lambda row: too_early(time, times[row].as_py()))
     if columns.label:
-        labels = typed[columns.label]
-        allowed = pc.is_in(labels, pa.array(columns.label_values, pa.int64()))
-        named = ", ".join(map(str, columns.label_values))
-        mark(
-            _true(pc.and_(labels.is_valid(), pc.invert(allowed))),
-            lambda row: f"{columns.label} {labels[row]} is none of {named}",
-        )
+        label, labels = columns.label, typed[columns.label.column]
+        named = ", ".join(map(str, label.values))
+        mark(not_allowed(label, labels), lambda row: f"{label.column} {labels[row]} is none of {named}")
     table = pa.table(typed)
     if columns.weight:
         weights = typed[columns.weight]
@@ -182,11 +202,12 @@ def matches(rows: pa.Table, where: Mapping[str, tuple[Any, ...]]) -> Mask:
     return mask
 
 
-def _in_the_future(columns: LogColumns, time: int) -> str:
-    reason = f"{columns.time} is in the future: {time}"
-    if columns.unit == "s" and _EARLIEST_SANE <= time // 1000 <= (columns.latest or 0):
-        return f"{reason}; the log seems to be in milliseconds (schema.events.time.unit: ms)"
-    return reason
+def _named(wanted: str, value: Any) -> str:
+    """What a value is not, and the value."""
+    shown = _shown(value)
+    if wanted == WANTED["int"] and re.fullmatch("-?[0-9]+", shown):
+        return f"a whole number from {-(1 << 63)} to {LARGEST}: {shown}"
+    return f"{wanted}: {shown}"
 
 
 def to_type(values: pa.Array, type_: ValueType) -> tuple[pa.Array, Mask | None]:
