@@ -118,8 +118,9 @@ def build(tmp_path: Path, events: list[dict[str, Any]], **options: Any) -> Manif
 
 
 def test_mixed_units_stop_the_job_or_become_dead_letters(tmp_path: Path) -> None:
+    """And labels of one class are warned of."""
     times = [NOON + n for n in range(300)]
-    events = rows([*(time * 1000 for time in times), *times, *(time * 1000 for time in times)])
+    events = rows([*(time * 1000 for time in times), *times, *(time * 1000 for time in times)], "click")
     with pytest.raises(ConfigError, match="300 of 900 rows of the events log have a time .* 300 look"):
         build(tmp_path, events)
     manifest = build(tmp_path, events, not_before="2023-01-01", max_dead_share=0.4)
@@ -127,11 +128,7 @@ def test_mixed_units_stop_the_job_or_become_dead_letters(tmp_path: Path) -> None
     letters = (tmp_path / "prepared/dead_letters").glob("*.jsonl")
     reasons = {json.loads(line)["reason"] for path in letters for line in path.read_text().splitlines()}
     assert f"at is earlier than --not-before: {NOON} (1970-01-20); it looks like seconds" in reasons
-
-
-def test_labels_of_one_class_are_warned_of(tmp_path: Path) -> None:
-    manifest = build(tmp_path, rows([(NOON + n) * 1000 for n in range(60)], "click"))
     assert manifest.counts.label_of_all == 1
     assert manifest.counts.clicks == manifest.counts.targets
-    report = json.loads((tmp_path / "prepared/report.json").read_text())
-    assert any(warning.startswith("Every target of the train split is a click") for warning in report["warnings"])
+    warnings = json.loads((tmp_path / "prepared/report.json").read_text())["warnings"]
+    assert any(warning.startswith("Every target of the train split is a click") for warning in warnings)

@@ -15,14 +15,14 @@ from twin_tf.features.schema import schema_from_mapping
 VOCABULARY = {"kind": "vocabulary"}
 
 
-def encoder(ids="int", clustered=False):
+def encoder(ids="int", clustered=False, **time):
     schema = schema_from_mapping(
         {
             "name": "shop",
             "events": {
                 "user": {"column": "user"},
                 "item": {"column": "sku", "type": ids},
-                "time": {"column": "at"},
+                "time": {"column": "at", **time},
                 "label": {"column": "click"},
             },
             "users": {"column": "user"},
@@ -102,6 +102,29 @@ def test_the_digits_of_a_large_number_may_come_as_text():
     inputs = normalise(encode_request(encoder(), request))
     assert inputs["history_item"].tolist() == [[large]]
     assert inputs["candidate_item"].tolist() == [[large, -5, 7]]
+
+
+@pytest.mark.parametrize(
+    ("time", "written", "now", "expected"),
+    [
+        ({}, [300.75, 100, 200.0], 400.5, [100, 200, 300, 400]),
+        (
+            {"format": "iso8601", "unit": "ms"},
+            ["1970-01-01T00:00:00.300Z", "1970-01-01 00:00:00.1", 200],
+            "1970-01-01T01:00:00.4+01:00",
+            [100, 200, 300, 400],
+        ),
+        ({"format": "%d.%m.%Y", "timezone": "Asia/Tokyo"}, ["03.01.1970", "02.01.1970", 86_400], "04.01.1970",
+         [54_000, 86_400, 140_400, 226_800]),
+    ],
+)  # fmt: skip
+def test_times_are_taken_as_the_log_writes_them(time, written, now, expected):
+    history = [{"sku": 1, "at": moment} for moment in written]
+    asked = {"history": history, "request_time": now, "candidates": [3]}
+    inputs = normalise(encode_request(encoder(**time), asked))
+    assert [*inputs["history_time"][0].tolist(), *inputs["request_time"].tolist()] == expected
+    with pytest.raises(ConfigError, match="'noon' is no "):
+        encode_request(encoder(**time), {**asked, "request_time": "noon"})
 
 
 def test_behaviours_of_one_moment_keep_their_order():
