@@ -37,6 +37,7 @@ from beam_pipelines.io.launch import (
     add_runner_options,
     add_verify_option,
     beam_options,
+    earliest_timestamp,
     exit_code,
     latest_timestamp,
     quiet_failures,
@@ -67,6 +68,7 @@ class BuildExamples(beam.PTransform):
         shards: files per split; users are spread over them by a hash of their id.
         max_dead_share: malformed rows of a log beyond this share stop the job.
         latest: events later than this, in the unit of the logs, are malformed; None takes all.
+        not_before: events earlier than this, likewise.
         previous: the run to continue.
     """
 
@@ -79,6 +81,7 @@ class BuildExamples(beam.PTransform):
         max_dead_share: float,
         latest: int | None = None,
         previous: PreviousRun | None = None,
+        not_before: int | None = None,
     ) -> None:
         super().__init__()
         self._schema = schema
@@ -88,6 +91,7 @@ class BuildExamples(beam.PTransform):
         self._max_dead_share = max_dead_share
         self._latest = latest
         self._previous = previous
+        self._not_before = not_before
 
     def expand(self, begin: Any) -> Any:
         """Builds the graph."""
@@ -116,7 +120,9 @@ class BuildExamples(beam.PTransform):
             >> beam.ParDo(user_shards.SurveyShard(schema, previous.manifest.last_time if previous else None))
             | "MergeSurveys" >> beam.CombineGlobally(fit_vocabularies.Merge())
         )
-        check = encode_logs.CheckLogs(schema, tuple(self._patterns), root, self._max_dead_share, previous)
+        check = encode_logs.CheckLogs(
+            schema, tuple(self._patterns), root, self._max_dead_share, previous, self._not_before
+        )
         split = AsSingleton(once | "CheckLogs" >> beam.ParDo(check, reports, log_survey, AsList(dead)))
         log_counts = (
             [log.counts for log in logs.values()]
@@ -138,7 +144,7 @@ class BuildExamples(beam.PTransform):
         )
 
     def _read(self, pipeline: Any, log: LogName) -> Any:
-        read = encode_logs.ReadChunk(self._schema, log, self._shards, self._latest)
+        read = encode_logs.ReadChunk(self._schema, log, self._shards, self._latest, self._not_before)
         return (
             pipeline
             | f"Patterns[{log}]" >> beam.Create([self._patterns[log]])
@@ -174,6 +180,7 @@ def build_examples(
     shards: int = DEFAULT_SHARDS,
     max_dead_share: float = DEFAULT_MAX_DEAD_SHARE,
     as_of: str | None = None,
+    not_before: str | None = None,
     progress: bool = True,
     verify: bool = True,
     beam_arguments: Sequence[str] = (),
@@ -194,6 +201,8 @@ def build_examples(
         shards: files per split; one worker at a time holds a shard's events; about a million each do well.
         max_dead_share: malformed rows of a log beyond this share (of its rows) fail the job.
         as_of: ISO date and time (UTC if it names no zone); later events are malformed. Default: a day after now.
+        not_before: the same; earlier events are malformed. Default: none are, and the job stops at rows whose times are
+            far from the rest, see `beam_pipelines.raw_logs.plausible_times`.
         progress: show a progress line (local runs), and at the end the report's warnings, on stderr.
         verify: compare the files of `previous` that hold no records with their SHA-256; records are always checked.
         beam_arguments: more of Beam's own options, `--name=value` each.
@@ -219,6 +228,8 @@ def build_examples(
     directory = OutputDirectory(str(output))
     before = None if previous is None else PreviousRun.open(str(previous), schema, verify)
     latest = latest_timestamp(as_of) * schema.events.time.per_second
+    first = earliest_timestamp(not_before)
+    earliest = None if first is None else first * schema.events.time.per_second
     for log, given in patterns.items():
         match_files(log, given)
     local = runner == LOCAL_RUNNER
@@ -228,7 +239,7 @@ def build_examples(
             note = "starting" if workers == 1 else f"{workers} worker processes"
             with progress_line("preprocess", enabled=progress and local, note=note), quiet_failures(root):
                 pipeline = beam.Pipeline(options=options)
-                pipeline | BuildExamples(schema, patterns, root, shards, max_dead_share, latest, before)
+                pipeline | BuildExamples(schema, patterns, root, shards, max_dead_share, latest, before, earliest)
                 pipeline.run().wait_until_finish()
             # A template's launcher sets the location too: Dataflow runs what was written there.
             template = options.view_as(GoogleCloudOptions).template_location
@@ -271,6 +282,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("--output", required=True, help="a new directory")
     add("--previous", help="a prepared directory to continue: the logs are what came after it")
     add("--as_of", "--as-of", help="ISO time; later events are malformed (default: a day after the launch)")
+    early = "ISO time; earlier events are malformed (default: times far from the rest stop the job)"
+    add("--not_before", "--not-before", help=early)
     add_runner_options(parser)
     add(
         "--shards", type=int, default=DEFAULT_SHARDS, help="files per split; a million events each do well (default: 8)"
@@ -295,6 +308,7 @@ def main(arguments: list[str] | None = None) -> int:
             runner=options.runner,
             workers=options.workers,
             as_of=options.as_of,
+            not_before=options.not_before,
             shards=options.shards,
             max_dead_share=options.max_dead_share,
             beam_arguments=beam_arguments,

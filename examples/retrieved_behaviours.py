@@ -36,7 +36,7 @@ length = int(probes["history_length"][user])
 items, target = probes["history_item"][user, :length], int(probes["candidate_item"][user, 0])
 values = [names[indices[row_of.get(int(item), 1), column]] for item in items]
 wanted = names[indices[row_of.get(target, 1), column]]
-unit = 1000.0 if schema.events.time.unit == "ms" else 1.0
+unit = float(schema.events.time.per_second)
 days = (int(probes["request_time"][user]) - probes["history_time"][user, :length]) / unit / 86400
 
 # The 15 values that were retrieved most, the candidate's first.

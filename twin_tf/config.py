@@ -145,6 +145,7 @@ class TrainingConfig:
         label_smoothing: s moves the labels 0 and 1 to s/2 and 1 - s/2; metrics see the labels as they are.
         class_weights: how much a target without and with a click counts in the loss, on top of its weight in the
             records; null counts both 1.
+        allow_one_class: train although every target of the train split has the same label.
         seed: of every random choice (start, shuffling).
         item_embeddings: directory of `twin-tf item-embeddings`, for searches by frozen item embeddings.
     """
@@ -169,6 +170,7 @@ class TrainingConfig:
     deterministic: bool = True
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
+    allow_one_class: bool = False
     seed: int = 1
     item_embeddings: str | None = None
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -17,6 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from beam_pipelines.data_report.rate_bins import RateBin, rate_bins
 from beam_pipelines.data_report.summary import LOGS, SPLITS, DataSummary, Day, number, percent
 from twin_tf.core.plots import COLOURS, new_figure, png
+from twin_tf.features.time_zones import UtcOffsets
 
 WIDTH, HEIGHT = 9.6, 5.4
 SPLIT_COLOURS = dict(zip(SPLITS, (COLOURS[2], COLOURS[1], COLOURS[0]), strict=True))
@@ -35,19 +37,19 @@ _FIRST_DAY, _LAST_DAY = (
 _LEAST_SPAN = 0.01  # an axis of shares never ends below 1 %
 
 
-def draw(summary: DataSummary, offset_hours: float) -> dict[str, bytes]:
+def draw(summary: DataSummary, offsets: UtcOffsets) -> dict[str, bytes]:
     """All figures that have something to show.
 
     Args:
         summary: what to show.
-        offset_hours: how far the local days are ahead of UTC, in which the split moments are.
+        offsets: how far the local days are ahead of UTC, in which the split moments are.
 
     Returns:
         File name -> PNG.
     """
     figures = {
         "history_lengths.png": history_lengths(summary),
-        "label_rate.png": label_rate(summary, offset_hours),
+        "label_rate.png": label_rate(summary, offsets),
         "never_trained.png": never_trained(summary),
         "coverage.png": coverage(summary),
     }
@@ -85,7 +87,7 @@ def history_lengths(summary: DataSummary) -> Figure | None:
     return figure
 
 
-def label_rate(summary: DataSummary, offset_hours: float) -> Figure | None:
+def label_rate(summary: DataSummary, offsets: UtcOffsets) -> Figure | None:
     """The share of clicked targets over time with its 95 % intervals, the targets behind it, and where splits begin.
 
     Days are put together until they carry a figure (`rate_bins`). None where that leaves a single point or nothing.
@@ -126,7 +128,7 @@ def label_rate(summary: DataSummary, offset_hours: float) -> Figure | None:
     _date_axis(volume, [day.place for day in days])
     volume.set_xlabel("date (local days)")
     if summary.split.by == "time":
-        _mark_splits(summary, offset_hours, (rate, volume), left, right)
+        _mark_splits(summary, offsets, (rate, volume), left, right)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
@@ -160,12 +162,10 @@ def _date_axis(axes: Any, places: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(DateFormatter("%Y" if span > 3000 else "%Y-%m" if span > 240 else "%Y-%m-%d"))
 
 
-def _mark_splits(summary: DataSummary, offset_hours: float, both: Sequence[Any], left: float, right: float) -> None:
+def _mark_splits(summary: DataSummary, offsets: UtcOffsets, both: Sequence[Any], left: float, right: float) -> None:
     """Lines at the split moments in view, and each split's name over its stretch."""
-    timestamps = [
-        summary.seconds(timestamp) / 86_400 + offset_hours / 24
-        for timestamp in (summary.split.valid_from, summary.split.test_from)
-    ]
+    moments = [summary.seconds(timestamp) for timestamp in (summary.split.valid_from, summary.split.test_from)]
+    timestamps = [(moment + int(offsets.at(np.array(moment)))) / 86_400 for moment in moments]
     for timestamp in set(timestamps):
         if left < timestamp < right:
             for axes in both:

@@ -39,6 +39,7 @@ from twin_tf.core.errors import UserError
 from twin_tf.core.markdown import plain, table
 from twin_tf.core.yaml_text import parse_yaml
 from twin_tf.features.schema import schema_from_mapping
+from twin_tf.features.time_zones import UtcOffsets, fixed_offset
 from twin_tf.records.format import SCHEMA
 
 PAGE = "report.md"
@@ -78,12 +79,12 @@ def write_report(directory: str) -> list[str]:
     if text is None:
         raise ConfigError(f"{directory} has no {REPORT}, which `twin-tf preprocess` writes; preprocess again")
     summary = parse(text, place)
-    offset_hours = _utc_offset_hours(directory)
+    offsets = _utc_offsets(directory)
     figures: dict[str, bytes] | None = None
     if importlib.util.find_spec("matplotlib") is not None:
         from beam_pipelines.data_report.figures import draw
 
-        figures = draw(summary, offset_hours)
+        figures = draw(summary, offsets)
     files = {PAGE: page(summary, figures).encode("utf-8"), **(figures or {})}
     files.update({name: csv_text(found).encode("utf-8") for name, found in tables(summary).items()})
     for name, content in files.items():
@@ -217,12 +218,12 @@ def _timestamp(summary: DataSummary, timestamp: int) -> str:
     return found.isoformat(" ", "seconds")
 
 
-def _utc_offset_hours(directory: str) -> float:
-    """How far the local days are ahead of UTC, from the schema beside the report; 0 without one."""
+def _utc_offsets(directory: str) -> UtcOffsets:
+    """How far the local days are ahead of UTC, from the schema beside the report; not at all without one."""
     text = _read(FileSystems.join(directory, SCHEMA))
     if text is None:
-        return 0.0
-    return schema_from_mapping(parse_yaml(text, f"{directory}/{SCHEMA}")).events.time.utc_offset_hours
+        return fixed_offset(0)
+    return schema_from_mapping(parse_yaml(text, f"{directory}/{SCHEMA}")).events.time.utc_offsets
 
 
 def _read(path: str) -> str | None:

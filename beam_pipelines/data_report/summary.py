@@ -4,9 +4,10 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
+from twin_tf.features.event_times import PER_SECOND, Unit
 from twin_tf.records.format import Counts, SplitTimes
 
 REPORT = "report.json"
@@ -114,7 +115,7 @@ class DataSummary:
 
     schema: str
     fingerprint: str
-    unit: Literal["s", "ms"]
+    unit: Unit
     counts: Counts
     split: SplitTimes
     history_lengths: HistoryLengths
@@ -130,7 +131,7 @@ class DataSummary:
 
     def seconds(self, timestamp: int) -> float:
         """A moment of the split in seconds since 1970."""
-        return timestamp / 1000 if self.unit == "ms" else float(timestamp)
+        return timestamp / PER_SECOND[self.unit]
 
     @property
     def features(self) -> list[str]:

@@ -20,7 +20,7 @@ import pyarrow.csv
 
 from beam_pipelines.datasets.log_writer import MALFORMED, RawLogs
 from beam_pipelines.datasets.source_files import SourceFile
-from beam_pipelines.raw_logs.raw_columns import ARROW, WANTED, to_type
+from beam_pipelines.raw_logs.typed_values import ARROW, WANTED, to_type
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.features.schema import ValueType
 

@@ -19,6 +19,7 @@ from beam_pipelines.io.record_writer import stop_job, write_file
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.raw_logs.raw_columns import LogName, log_columns
 from beam_pipelines.raw_logs.read_logs import BATCH_ROWS, Chunk, Dead, LogFile, match_files, plan_chunks, read_chunk
+from beam_pipelines.raw_logs.type_advice import advice
 from twin_tf.features.encoders import encode_ids
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import SplitTimes
@@ -49,11 +50,13 @@ class PlanChunks(beam.DoFn):
 class ReadChunk(beam.DoFn):
     """A chunk -> (user shard, event batch); items have shard 0. Tags: `counts`, `dead`, `report`."""
 
-    def __init__(self, schema: FeatureSchema, log: LogName, shards: int, latest: int | None) -> None:
+    def __init__(
+        self, schema: FeatureSchema, log: LogName, shards: int, latest: int | None, not_before: int | None
+    ) -> None:
         self._schema = schema
         self._log = log
         self._shards = shards
-        self._columns = log_columns(schema, log, latest)
+        self._columns = log_columns(schema, log, latest, not_before)
         self._reducer = EventReducer(schema)
         self._counters = {
             name: Metrics.counter(NAMESPACE, f"{log}_{name}") for name in ("read", "kept", "filtered", "dead")
@@ -135,12 +138,14 @@ class CheckLogs(beam.DoFn):
         root: str,
         max_dead_share: float,
         previous: PreviousRun | None,
+        not_before: int | None,
     ) -> None:
         self._schema = schema
         self._logs = logs
         self._root = root
         self._max_dead_share = max_dead_share
         self._previous = previous.manifest if previous else None
+        self._not_before = not_before
 
     def process(
         self, _: None, reports: dict[str, LogReport], log_survey: LogSurvey | None, written: list[int]
@@ -160,5 +165,8 @@ class CheckLogs(beam.DoFn):
             yield found
 
     def _fault(self, log: LogName, reports: dict[str, LogReport]) -> str | None:
-        report, columns = reports.get(log, LogReport()), log_columns(self._schema, log)
-        return report.fault(columns, self._max_dead_share, self._previous is not None)
+        report, columns = reports.get(log, LogReport()), log_columns(self._schema, log, not_before=self._not_before)
+        fault = report.fault(columns, self._max_dead_share, self._previous is not None)
+        if fault is None or not report.too_many_dead(self._max_dead_share):
+            return fault
+        return fault + advice(self._schema, log, [reason for _, _, _, reason, _ in report.examples])

@@ -29,6 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_pipelines.raw_logs.label_values import clicked
 from beam_pipelines.raw_logs.raw_columns import BACK, COLLECTED, LENGTH, matches
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.schema import Feature, FeatureSchema, IdColumn
@@ -141,7 +142,7 @@ class EventReducer:
         events = self._schema.events
         behaviour = matches(rows, self._schema.history.where)
         target = matches(rows, self._schema.targets.where)
-        label = pc.is_in(rows[events.label.column], pa.array(events.label.positive, pa.int64())).to_numpy()
+        label = clicked(events.label, rows[events.label.column])
         if events.collected_history is not None:
             collected = rows[COLLECTED].to_numpy()
             label, behaviour, target = label | collected, behaviour | collected, target & ~collected

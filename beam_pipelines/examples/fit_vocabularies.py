@@ -292,6 +292,7 @@ class Finish(beam.DoFn):
             name: tuple(sorted((r.shards[name] for r in results if name in r.shards), key=lambda shard: shard.name))
             for name in SPLITS
         }
+        statistics = DataStatistics.merge([result.statistics for result in results])
         events, items, users = (logs.get(log, LogReport()) for log in ("events", "items", "users"))
         counts = Counts(
             events_read=events.read,
@@ -310,6 +311,7 @@ class Finish(beam.DoFn):
             items_duplicated=content.items_duplicated,
             users_read=users.read,
             users_dead=users.dead,
+            clicks={name: split.clicks for name, split in statistics.splits.items()},
         )
         files = {**content.files, **{name: sha for result in results for name, sha in result.files.items()}}
         layout = content.layout
@@ -324,7 +326,6 @@ class Finish(beam.DoFn):
             content.last_time,
             dict(sorted(files.items())),
         )
-        statistics = DataStatistics.merge([result.statistics for result in results])
         report = report_content(self._schema, manifest, statistics, logs, content.items_unlisted, content.cut)
         write_file(self._root, REPORT, (json.dumps(report, indent=1) + "\n").encode("utf-8"))
         write_report(self._root)

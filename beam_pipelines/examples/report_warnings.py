@@ -6,6 +6,8 @@ import numpy as np
 
 from beam_pipelines.examples.catalogue import Cut
 from beam_pipelines.examples.statistics import DataStatistics, SplitStatistics
+from beam_pipelines.raw_logs.column_kinds import differences
+from beam_pipelines.raw_logs.list_columns import columns_of_file
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.raw_logs.raw_columns import log_columns
 from twin_tf.features.schema import FeatureSchema
@@ -38,9 +40,11 @@ def warnings_of(
             found.append(f"{report.dead:,} of {report.read:,} rows of the {name} log are malformed: see dead_letters/.")
         for path in report.damaged:
             found.append(f"{path} is damaged: rows of it are lost; fetch it again.")
-        for column in log_columns(schema, name).types:  # type: ignore[arg-type]
+        columns = log_columns(schema, name)  # type: ignore[arg-type]
+        for column in columns.types:
             if not report.filled.get(column):
                 found.append(f"No row of the {name} log has a value in column {column!r}.")
+        found += differences(columns_of_file(columns), report.kinds)
     if counts.items_duplicated:
         found.append(
             f"{counts.items_duplicated:,} rows of the items log repeat an id; of each id the row with the smallest "
@@ -77,6 +81,12 @@ def warnings_of(
                     f"{feature.name!r} is unknown in {unknown / values:.0%} of {split}, in {before / of:.0%} of train: "
                     "its values changed, or its vocabulary is cut too short."
                 )
+    if counts.label_of_all is not None:
+        label = "is a click" if counts.label_of_all else "is no click"
+        found.append(
+            f"Every target of the train split {label}: a model learns nothing from one class. Look at events.label and "
+            "targets.where of the schema; `twin-tf train` refuses such data."
+        )
     return [*found, *_of_times(schema, statistics), *_of_splits(schema, statistics), *_of_rates(statistics)]
 
 

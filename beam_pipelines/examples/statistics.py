@@ -102,7 +102,7 @@ class DataStatistics:
         """
         flags, times = events["flags"], events["time"]
         behaviour, target = (flags & BEHAVIOUR) != 0, (flags & TARGET) != 0
-        days = (times // schema.events.time.per_second + round(3600 * schema.events.time.utc_offset_hours)) // DAY
+        days = schema.events.time.local_seconds(times) // DAY
         users = events["user"]
         everyone, owner = np.unique(users, return_inverse=True)
         lengths = np.bincount(owner[behaviour], minlength=len(everyone)) + earlier_behaviours(events, everyone)

@@ -24,7 +24,7 @@ MODEL_REQUIREMENTS = Path(__file__).parents[1] / "templates/model_requirements.t
 
 _OPTIONS = (
     *("schema", "events", "items", "users", "output", "previous"),
-    *("workers", "as_of", "runner", "shards", "max_dead_share", "no_verify"),
+    *("workers", "as_of", "not_before", "runner", "shards", "max_dead_share", "no_verify"),
 )
 
 
@@ -82,10 +82,19 @@ def latest_timestamp(as_of: str | None) -> int:
     """Seconds since 1970 after which no event can have happened."""
     if as_of is None:
         return int(datetime.datetime.now(datetime.timezone.utc).timestamp()) + CLOCK_TOLERANCE_SECONDS
+    return _seconds("as_of", as_of)
+
+
+def earliest_timestamp(not_before: str | None) -> int | None:
+    """Seconds since 1970 before which no event can have happened; None: nobody said so."""
+    return None if not_before is None else _seconds("not_before", not_before)
+
+
+def _seconds(option: str, text: str) -> int:
     try:
-        timestamp = datetime.datetime.fromisoformat(as_of.replace("Z", "+00:00"))
+        timestamp = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
-        raise ConfigError(f"as_of {as_of!r} must be an ISO date and time such as 2026-01-31T23:59:59+00:00") from None
+        raise ConfigError(f"{option} {text!r} must be an ISO date and time such as 2026-01-31T23:59:59+00:00") from None
     return int((timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=datetime.timezone.utc)).timestamp())
 
 

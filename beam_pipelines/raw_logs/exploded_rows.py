@@ -14,17 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_pipelines.raw_logs.list_columns import columns_of_behaviours, list_columns
-from beam_pipelines.raw_logs.raw_columns import (
-    BACK,
-    COLLECTED,
-    LENGTH,
-    LogColumns,
-    Mask,
-    collected_columns,
-    conform,
-    one_array,
-    to_type,
-)
+from beam_pipelines.raw_logs.raw_columns import BACK, COLLECTED, LENGTH, LogColumns, collected_columns, conform
+from beam_pipelines.raw_logs.typed_values import Mask, one_array, to_type
 from twin_tf.features.encoders import places_in_lists
 from twin_tf.features.event_lists import CollectedHistory, Explode
 
@@ -228,13 +219,13 @@ def _comparable(values: pa.Array) -> pa.Array:
 def _impressions(columns: LogColumns, shown: Explode, raw: pa.Table, items: _Lists, broken: dict[int, str]) -> _Events:
     """An event for each item shown."""
     rows, place = places_in_lists(items.ends)
-    beside = {**shown.columns, **({} if shown.labels is None else {columns.label: shown.labels})}
+    beside = {**shown.columns, **({} if shown.labels is None else {columns.label_column: shown.labels})}
     filled: dict[str, Any] = {columns.item: items.values, **_aligned(raw, items, beside, shown.separator, broken)}
     if shown.label_separator:
-        filled[columns.item], filled[columns.label] = _halves(items.values, shown.label_separator)
+        filled[columns.item], filled[columns.label_column] = _halves(items.values, shown.label_separator)
     clicks = _clicks(shown, raw, items, broken)
     if clicks is not None:
-        filled[columns.label] = pa.array(clicks.astype(np.int64))
+        filled[columns.label_column] = pa.array(clicks.astype(np.int64))
     if shown.position is not None:
         filled[shown.position] = pa.array(place + 1)
     lists = list_columns(columns)

@@ -17,7 +17,9 @@ import pyarrow.json
 
 from beam_pipelines.raw_logs.log_blocks import Dead, Part, shown
 from beam_pipelines.raw_logs.nested_columns import cell_of, names_in, nested_types, only_wanted
-from beam_pipelines.raw_logs.raw_columns import ARROW, EXACT_FLOATS, LISTED, WANTED, LogColumns
+from beam_pipelines.raw_logs.raw_columns import LogColumns
+from beam_pipelines.raw_logs.typed_values import ARROW, LISTED, WANTED
+from twin_tf.features.event_times import EXACT_FLOATS
 
 _SAMPLE_LINES = 50
 _FEW_LINES = 32

@@ -23,7 +23,7 @@ def columns_of_file(columns: LogColumns) -> LogColumns:
     types, separators = dict(columns.types), dict(columns.separators)
     if columns.explode is not None:
         made = {columns.item, columns.explode.position, *columns.explode.columns}
-        made |= {columns.label} if columns.explode.labels_items else set()
+        made |= {columns.label_column} if columns.explode.labels_items else set()
         types = {name: type_ for name, type_ in types.items() if name not in made}
     for section in (columns.explode, columns.collected_history):
         for name, type_ in _of_section(columns, section).items():
@@ -38,7 +38,7 @@ def columns_of_behaviours(columns: LogColumns) -> LogColumns:
     """What a behaviour out of a collected history must hold: it is no target, and has no label of its own."""
     timed = columns.collected_history is not None and columns.collected_history.times is not None
     required = (columns.user, columns.item, *((columns.time,) if timed else ()))
-    return dataclasses.replace(columns, required=required, label="", weight="", split="")
+    return dataclasses.replace(columns, required=required, label=None, weight="", split="")
 
 
 def _of_section(columns: LogColumns, section: Explode | CollectedHistory | None) -> dict[str, ValueType]:
@@ -53,5 +53,5 @@ def _of_section(columns: LogColumns, section: Explode | CollectedHistory | None)
     if section.clicked is not None:
         found[section.clicked] = item
     if section.labels is not None:
-        found[section.labels] = columns.types[columns.label]
+        found[section.labels] = columns.types[columns.label_column]
     return found

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from beam_pipelines.raw_logs.plausible_times import TimeCounts
 from beam_pipelines.raw_logs.raw_columns import LogColumns, empty_table
 
 PAYLOAD_BYTES = 1 << 20
@@ -74,6 +75,8 @@ class Block:
         filled: column of lists -> rows with a value.
         earliest: earliest time of the sound rows.
         latest: latest time of the sound rows.
+        times: the sound rows by their times.
+        kinds: column -> as what the file writes it, see `column_kinds`.
     """
 
     table: pa.Table
@@ -88,6 +91,8 @@ class Block:
     filled: Mapping[str, int] = dataclasses.field(default_factory=dict)
     earliest: int | None = None
     latest: int | None = None
+    times: TimeCounts | None = None
+    kinds: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def empty_block(columns: LogColumns) -> Block:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from beam_pipelines.raw_logs.list_columns import list_columns
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk
+from beam_pipelines.raw_logs.plausible_times import TimeCounts, all_of_another_unit
 from beam_pipelines.raw_logs.raw_columns import LogColumns
 from twin_tf.core.dataclass_yaml import nearest
+from twin_tf.features.event_times import UNIT_NAMES
 
 _EXAMPLES = 3
 _DAMAGED = 20
-_MS_LIKE_SECONDS = (10**8, 4 * 10**9)  # in seconds 1973 to 2096; in milliseconds the first weeks of 1970
 
 
 @dataclasses.dataclass
@@ -32,6 +33,8 @@ class LogReport:
         faults: sentences that each make the whole log useless, the first few.
         earliest: earliest time of a sound row.
         latest: latest time of a sound row.
+        times: the sound rows by their times.
+        kinds: path -> column -> as what the file writes it, see `column_kinds`.
     """
 
     read: int = 0
@@ -48,6 +51,8 @@ class LogReport:
     faults: list[str] = dataclasses.field(default_factory=list)
     earliest: int | None = None
     latest: int | None = None
+    times: TimeCounts = dataclasses.field(default_factory=TimeCounts)
+    kinds: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
     def add_block(self, chunk: Chunk, block: Block) -> None:
         """Counts a block, except what becomes of its sound rows."""
@@ -65,6 +70,10 @@ class LogReport:
         self.bytes += block.bytes
         self.lost_bytes += block.lost_bytes
         self._add_rest([chunk.file.path] * block.damaged, [block.fault] * bool(block.fault), block)
+        if block.times is not None:
+            self.times = TimeCounts.merge([self.times, block.times])
+        if block.read:
+            self._add_kinds({chunk.file.path: dict(block.kinds)})
 
     @classmethod
     def merge(cls, parts: Sequence["LogReport"]) -> "LogReport":
@@ -76,8 +85,10 @@ class LogReport:
             total.columns_seen |= part.columns_seen
             total.lines.update(part.lines)
             total._add_rest(part.damaged, part.faults, part)
+            total._add_kinds(part.kinds)
             for name, rows in part.filled.items():
                 total.filled[name] = total.filled.get(name, 0) + rows
+        total.times = TimeCounts.merge([part.times for part in parts])
         total.examples = sorted(example for part in parts for example in part.examples)[:_EXAMPLES]
         return total
 
@@ -86,6 +97,12 @@ class LogReport:
         self.faults = sorted({*self.faults, *faults})[:_EXAMPLES]
         self.earliest = min((t for t in (self.earliest, times.earliest) if t is not None), default=None)
         self.latest = max((t for t in (self.latest, times.latest) if t is not None), default=None)
+
+    def _add_kinds(self, kinds: dict[str, dict[str, int]]) -> None:
+        for path, seen in kinds.items():
+            mine = self.kinds.setdefault(path, {})
+            for name, bits in seen.items():
+                mine[name] = mine.get(name, 0) | bits
 
     def line_of(self, file: int, chunk: int, line: int) -> int:
         """The line in the file (from 1) of a line in a chunk (from 0)."""
@@ -108,21 +125,30 @@ class LogReport:
         unseen = [name for name in missing if name not in self.columns_seen]
         if unseen and self.dead < self.read and not continues:
             return f"{log} has no value in column {unseen[0]!r} in any row{nearest(unseen[0], self.columns_seen)}"
-        if max(self.dead / self.read, self.lost_bytes / max(self.bytes, 1)) > max_dead_share:
+        if self.too_many_dead(max_dead_share) or self.lost_bytes > max_dead_share * max(self.bytes, 1):
             if unseen and self.columns_seen:
                 return f"{log} has no column {unseen[0]!r}{nearest(unseen[0], self.columns_seen)}"
             return self._too_much(log, max_dead_share)
-        least, most = _MS_LIKE_SECONDS
-        if columns.unit == "ms" and least <= (self.earliest or 0) and (self.latest or 0) <= most:
+        return self._fault_of_times(columns, log) if columns.time else None
+
+    def too_many_dead(self, max_dead_share: float) -> bool:
+        """Whether more rows than this share are malformed."""
+        return self.dead > max_dead_share * self.read
+
+    def _fault_of_times(self, columns: LogColumns, log: str) -> str | None:
+        time = columns.time_column
+        unit = all_of_another_unit(time, self.earliest or 0, self.latest or 0)
+        if unit is not None:
             return (
                 f"every time of {log} ({self.earliest} to {self.latest}) would be in the first weeks of 1970 as "
-                "milliseconds: the log seems to be in seconds; set schema.events.time.unit to s"
+                f"{UNIT_NAMES[time.unit]}: the log seems to be in {UNIT_NAMES[unit]}; set schema.events.time.unit to "
+                f"{unit}"
             )
-        return None
+        return self.times.fault(time, log) if columns.not_before is None else None
 
     def _too_much(self, log: str, max_dead_share: float) -> str:
         what = f"{self.dead} of {self.read} rows of {log} are malformed"
-        if self.dead <= max_dead_share * self.read:
+        if not self.too_many_dead(max_dead_share):
             what = f"{self.lost_bytes} of {self.bytes} bytes of {log} are in damaged files and cannot be read"
         shown = "; ".join(
             f"{path} line {self.line_of(file, chunk, line)}: {reason}"

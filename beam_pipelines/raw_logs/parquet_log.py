@@ -7,6 +7,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_pipelines.raw_logs.column_kinds import kinds_of
 from beam_pipelines.raw_logs.exploded_rows import row_text, typed_rows
 from beam_pipelines.raw_logs.list_columns import columns_of_file, list_columns
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk, Dead, LogFile, empty_block
@@ -68,11 +69,12 @@ def batch_rows(columns: LogColumns) -> int:
 
 def rows_block(columns: LogColumns, raw: pa.Table, first: int) -> Block:
     """A batch of rows as a block; a dead row's line counts from `first`."""
-    raw = with_nested(raw, columns_of_file(columns).types)
+    held = columns_of_file(columns)
+    raw = with_nested(raw, held.types)
     found = typed_rows(columns, raw)
     dead = [Dead(first + row, why, text or row_text(raw, row)) for row, why, text in sorted(found.dead)]
     block = Block(found.table, len(found.table) + len(dead), len(raw), dead)
-    block.filled = found.filled
+    block.filled, block.kinds = found.filled, kinds_of(held, raw)
     return block
 
 

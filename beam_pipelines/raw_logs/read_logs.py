@@ -9,17 +9,17 @@ nothing else. Where one CSV record may be several lines (`csv_text`), the whole 
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.raw_logs import bigquery_log
+from beam_pipelines.raw_logs.column_kinds import kinds_of
 from beam_pipelines.raw_logs.csv_lines import CsvLines
 from beam_pipelines.raw_logs.csv_text import (
     as_utf8,
@@ -35,6 +35,7 @@ from beam_pipelines.raw_logs.json_lines import JsonLines
 from beam_pipelines.raw_logs.list_columns import columns_of_file
 from beam_pipelines.raw_logs.log_blocks import Block, Chunk, Dead, LogFile, empty_block, shown
 from beam_pipelines.raw_logs.parquet_log import BATCH_ROWS, plan_row_groups, read_row_group
+from beam_pipelines.raw_logs.plausible_times import TimeCounts
 from beam_pipelines.raw_logs.raw_columns import LogColumns, empty_table
 from beam_pipelines.raw_logs.text_lines import LONGEST_LINE, plain_pieces, whole_lines
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -155,8 +156,9 @@ def read_chunk(columns: LogColumns, chunk: Chunk) -> Iterator[Block]:
             block.bytes = chunk.bytes
             counted = True
         if columns.time and block.table.num_rows:
-            times = pc.min_max(block.table[columns.time])
-            block.earliest, block.latest = times["min"].as_py(), times["max"].as_py()
+            times = block.table[columns.time].to_numpy()
+            block.earliest, block.latest = int(times.min()), int(times.max())
+            block.times = TimeCounts.of(columns.time_column, times)
         yield block
 
 
@@ -231,6 +233,12 @@ def _read_text(columns: LogColumns, chunk: Chunk, stream: BinaryIO, format_: For
             return
 
 
+def _odd_lines(raw: pa.Table, numbers: Sequence[int]) -> bool:
+    """Whether these are lines of JSON whose cells became text, whatever the log wrote."""
+    texts = (pa.string(), pa.list_(pa.string()))
+    return not isinstance(numbers, range) and all(field.type in texts for field in raw.schema)
+
+
 def _parse(columns: LogColumns, parser: JsonLines | CsvLines, text: bytes, header_lines: int) -> Block:
     """Whole lines as a block; the lines of its dead count from its first, a header before them counts too."""
     line_count = text.count(b"\n")
@@ -239,12 +247,17 @@ def _parse(columns: LogColumns, parser: JsonLines | CsvLines, text: bytes, heade
     tables: list[pa.Table] = []
     filled: Counter[str] = Counter()
     places: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+    kinds: dict[str, int] = {}
+    held = columns_of_file(columns)
     for raw, numbers in parts:
+        untyped = isinstance(parser, CsvLines) or _odd_lines(raw, numbers)
+        for name, bits in kinds_of(held, raw, untyped).items():
+            kinds[name] = kinds.get(name, 0) | bits
         found = typed_rows(columns, raw)
         if found.dead:
             lines = text.split(b"\n")
-            for row, why, held in found.dead:
-                dead.append(Dead(numbers[row], why, held or shown(with_breaks(lines[numbers[row]]))))
+            for row, why, content in found.dead:
+                dead.append(Dead(numbers[row], why, content or shown(with_breaks(lines[numbers[row]]))))
         tables.append(found.table)
         filled.update(found.filled)
         if len(parts) > 1:
@@ -256,4 +269,4 @@ def _parse(columns: LogColumns, parser: JsonLines | CsvLines, text: bytes, heade
     dead = [dataclasses.replace(letter, line=header_lines + firsts[letter.line]) for letter in dead]
     dead.sort(key=lambda letter: letter.line)
     seen = parser.columns_seen(text)
-    return Block(table, table.num_rows + len(dead), header_lines + file_lines, dead, seen, filled=filled)
+    return Block(table, table.num_rows + len(dead), header_lines + file_lines, dead, seen, filled=filled, kinds=kinds)

@@ -3,12 +3,14 @@
     {"history": [{"product_id": 819063, "timestamp": 1483361786, "quantity": 1, "price": 2.5, "discount": 0}],
      "user": {"age": "35-44"}, "context": {}, "request_time": 1511716690, "candidates": [819063, 995242]}
 
-Behaviours may come in any order; they are sent oldest first. Columns that are left out are unknown. An id above 2^53 is
+Behaviours may come in any order; they are sent oldest first. Times are whole numbers of the log's unit, or written as
+in the log (`2023-11-14T22:13:20Z` with `format: iso8601`). Columns that are left out are unknown. An id above 2^53 is
 safe as text, `"9007199254740993"`: many programs that write JSON round such a number. For a model that
 was trained on clusters a behaviour may say `"cluster_size": 12`; without it, it is one behaviour.
 """
 
 import json
+import math
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -22,6 +24,7 @@ from export.client.request import ClickRequest, ClickResponse
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
+from twin_tf.features.event_times import EXACT_FLOATS, TimeColumn, parse_times
 from twin_tf.features.schema import LONGEST_HISTORY, IdColumn
 
 _CLUSTER_SIZE = "cluster_size"
@@ -113,11 +116,11 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
         if value is None or value != value:  # NaN alone is not itself
             raise ConfigError(f"{where} is {json.dumps(value)}; leave out the behaviour or candidate that nobody knows")
     try:
-        times = _whole([behaviour[time] for behaviour in history])
-        moment = _whole([data["request_time"]])[0]
+        times = _times(schema.events.time, [behaviour[time] for behaviour in history])
+        moment = _times(schema.events.time, [data["request_time"]])[0]
         ids, asked = (_ids(schema.events.item, v) for v in ([b[item] for b in history], candidates))
     except (TypeError, ValueError, OverflowError) as error:
-        raise ConfigError(f"ids and times must be whole numbers (ids as in the logs): {error}") from error
+        raise ConfigError(f"ids and times must be whole numbers or written as in the logs: {error}") from error
     sizes = [behaviour.get(_CLUSTER_SIZE, 1) for behaviour in history]
     for place, size in enumerate(sizes):
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LONGEST_HISTORY:
@@ -157,6 +160,20 @@ def _whole(values: Sequence[Any]) -> npt.NDArray[np.int64]:
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"{value!r} is no whole number")
     return np.array(values, np.int64)
+
+
+def _times(column: TimeColumn, values: Sequence[Any]) -> npt.NDArray[np.int64]:
+    """As the log writes them, or whole numbers of its unit; what floats have behind the point is cut off there too."""
+    texts = [value for value in values if isinstance(value, str)] if column.format else []
+    written, bad = parse_times(column, texts)
+    if bad.any():
+        raise ValueError(f"{texts[int(bad.argmax())]!r} is no time of the format {column.format}")
+    read = iter(written.tolist())
+    return _whole([_plain_time(value) if not (texts and isinstance(value, str)) else next(read) for value in values])
+
+
+def _plain_time(value: Any) -> Any:
+    return math.floor(value) if isinstance(value, float) and abs(value) < EXACT_FLOATS else value
 
 
 def _ids(column: IdColumn, values: Sequence[Any]) -> npt.NDArray[np.int64]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from export.contract.catalogue_file import CATALOGUE_FILE, catalogue_of, load_catalogue
-from export.contract.file_manifest import EXTRA
+from export.contract.file_manifest import EXPORT, EXTRA, read_description
 from export.contract.probe_file import PROBES_FILE, Probes, batches
 from export.contract.signatures import ADJUSTED, feature_contract, request_contract
 from export.contract.sweep_file import SWEEP_FILE, VALUES, Sweep, load_sweep, sampled
@@ -32,6 +32,16 @@ _ROUNDING = {"float32": 1e-5, "float16": 2e-3, "uint16": 2e-2}
 def is_signed(directory: Path) -> bool:
     """Whether a model was exported with digests, and so must have all that goes with them."""
     return recorded_contract(directory / EXTRA) is not None
+
+
+def check_labels(directory: Path, allow_one_class: bool) -> Check:
+    """Whether the targets that the model was trained on have both labels, as far as the exporter says."""
+    label = read_description(directory).get("label_of_all") if (directory / EXPORT).is_file() else None
+    if label is None:
+        return Check("labels", True, "not all targets that it was trained on are said to have one label")
+    detail = f"every target that it was trained on {'is a click' if label else 'is no click'}"
+    allowed = "as --allow-one-class allows" if allow_one_class else "--allow-one-class lets it pass"
+    return Check("labels", allow_one_class, f"{detail}; {allowed}")
 
 
 def check_probes(directory: Path, probes: Probes) -> Check:

@@ -29,6 +29,7 @@ class Limits:
         server_version: the release of TensorFlow that serves it.
         allow_new_contract: another contract than the published version's passes; the AUC is not compared then.
         allow_unchecked: checks by name that pass although they cannot be made.
+        allow_one_class: a model that was trained on targets of one label passes.
         evaluation: a file of `twin-tf evaluate --against`, which must not show the model to be worse, see
             `evaluation_check`; None asks for none.
     """
@@ -39,6 +40,7 @@ class Limits:
     server_version: str = SERVER_VERSION
     allow_new_contract: bool = False
     allow_unchecked: tuple[str, ...] = ()
+    allow_one_class: bool = False
     evaluation: str | None = None
 
     def __post_init__(self) -> None:
@@ -80,7 +82,8 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         wrapped
     )
     new = click.option("--allow-new-contract", is_flag=True, help="Let another contract than the published one pass.")
+    one = click.option("--allow-one-class", is_flag=True, help="Let a model of targets of one label pass.")
     unchecked = click.option(
         "--allow-unchecked", multiple=True, type=click.Choice(CAN_BE_UNCHECKED), help="Let it pass uncompared."
     )
-    return new(unchecked(wrapped))
+    return new(one(unchecked(wrapped)))

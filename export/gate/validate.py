@@ -33,7 +33,14 @@ from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file
 from export.contract.signatures import WHOLE_TABLE
 from export.contract.tensors import Array
 from export.gate import auc_check
-from export.gate.answer_checks import check_catalogue, check_lookup, check_probes, check_values, check_weights
+from export.gate.answer_checks import (
+    check_catalogue,
+    check_labels,
+    check_lookup,
+    check_probes,
+    check_values,
+    check_weights,
+)
 from export.gate.check import Check, first_faults
 from export.gate.evaluation_check import check_evaluation
 from export.gate.limits import Limits, limit_options
@@ -133,6 +140,7 @@ class _Gate:
         # The new one is unloaded: never two models in memory.
         self._try("catalogue", lambda: check_catalogue(directory))
         self._try("weights", lambda: check_weights(directory))
+        self._try("labels", lambda: check_labels(directory, limits.allow_one_class))
         if (evaluation := limits.evaluation) is not None:
             self._try("evaluation", lambda: check_evaluation(directory, Path(evaluation), base_path))
         if base_path is not None:

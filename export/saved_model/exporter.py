@@ -156,6 +156,7 @@ def write_description(run: Run, servable: Servable, requests: Request, version_d
         "signatures": sorted(expected_signatures(run.schema)),
         "probes": len(requests[REQUEST_TIME]),
         **({} if servable.max_candidates is None else {"max_candidates": servable.max_candidates}),
+        **({} if run.info.label_of_all is None else {"label_of_all": run.info.label_of_all}),
         **table_report(run, servable, requests),
         "bytes": sum(path.stat().st_size for path in version_dir.rglob("*") if path.is_file()),
     }

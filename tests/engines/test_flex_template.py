@@ -26,6 +26,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {parameter["name"]: parameter for parame
 # `--name=value`; a flag takes none.
 NOT_IN_THE_TEMPLATE = {"help", "runner", "workers", "no_verify"}
 
+MOMENTS = (
+    ["2024-02-01", "2024-02-01T00:00:00Z", "2024-02-01T12:30+05:30"],
+    ["yesterday", "1706745600", "2024-2-1", "2024-02-01 00:00"],
+)
 EXAMPLES: dict[str, tuple[list[str], list[str]]] = {
     "schema": (["complete_journey", "schemas/shop.yaml"], ["", "a,b", "my schema.yaml"]),
     "events": (
@@ -36,10 +40,8 @@ EXAMPLES: dict[str, tuple[list[str], list[str]]] = {
     "users": (["gs://b/users.csv.gz,gs://b/more.csv"], ["", "gs://"]),
     "output": (["gs://b/prepared/2024-01-31"], ["prepared", "gs://b/a,gs://b/b"]),
     "previous": (["gs://b/prepared/2024-01-30"], ["/prepared"]),
-    "as_of": (
-        ["2024-02-01", "2024-02-01T00:00:00Z", "2024-02-01T12:30+05:30"],
-        ["yesterday", "1706745600", "2024-2-1", "2024-02-01 00:00"],
-    ),
+    "as_of": MOMENTS,
+    "not_before": MOMENTS,
     "shards": (["1", "4096"], ["0", "-1", "8.5", "08"]),
     "max_dead_share": (["0", "0.005", "1", "1.0"], ["1.5", "-0.1", ".5", "5%"]),
 }

@@ -94,6 +94,9 @@ def import_command(dataset: str, source: str | None, output: str, seed: int, as_
     "--max-dead-share", default=0.005, show_default=True, help="More malformed rows than this share fail the job."
 )
 @click.option("--as-of", metavar="TIME", help="ISO time; later events are malformed.  [default: a day from now]")
+@click.option(
+    "--not-before", metavar="TIME", help="ISO time; earlier events are malformed.  [default: far ones stop the job]"
+)
 @click.option("--beam", "beam_arguments", multiple=True, metavar="--NAME=VALUE", help="An option for Beam itself.")
 @verify_option
 @json_option
@@ -110,6 +113,7 @@ def preprocess(
     shards: int,
     max_dead_share: float,
     as_of: str | None,
+    not_before: str | None,
     beam_arguments: tuple[str, ...],
     verify: bool,
     as_json: bool,
@@ -140,6 +144,7 @@ def preprocess(
             shards=shards,
             max_dead_share=max_dead_share,
             as_of=as_of,
+            not_before=not_before,
             verify=verify,
             beam_arguments=beam_arguments,
         )

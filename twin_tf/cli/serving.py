@@ -55,7 +55,8 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         wrapped = click.option(name, type=kind, help=text)(wrapped)
     new = click.option("--allow-new-contract", is_flag=True, help=NEW_CONTRACT)
-    return new(click.option("--allow-unchecked", multiple=True, metavar="CHECK", help=UNCHECKED)(wrapped))
+    one = click.option("--allow-one-class", is_flag=True, help="Let a model pass whose targets all had one label.")
+    return one(new(click.option("--allow-unchecked", multiple=True, metavar="CHECK", help=UNCHECKED)(wrapped)))
 
 
 def watcher_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -94,6 +94,12 @@ def dump_yaml(plain: Any) -> str:
     return yaml.dump(plain, Dumper=_Dumper, sort_keys=False)
 
 
+def dump_line(plain: Any) -> str:
+    """The same in one line: `{column: ts, unit: ms}`."""
+    text: str = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=math.inf)
+    return text.strip()
+
+
 def parse_json(text: str | bytes, where: str) -> Any:
     """Reads a JSON text.
 

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from twin_tf.core.markdown import plain, table
 from twin_tf.core.pages import NO_FIGURES, can_draw, write_page
 from twin_tf.features.events import TimeColumn
@@ -98,5 +100,5 @@ def _sentence(target: Found, column: TimeColumn) -> str:
 
 
 def _date(time: int, column: TimeColumn) -> str:
-    local = time / column.per_second + column.utc_offset_hours * 3600
+    local = int(column.local_seconds(np.array(time)))
     return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=local)).strftime("%Y-%m-%d %H:%M")

@@ -45,8 +45,7 @@ def value_name(encoder: FeatureEncoder, name: str, index: int) -> str:
 
 def days(time: npt.NDArray[np.int64], column: TimeColumn) -> npt.NDArray[np.int64]:
     """The day of each time, in days since 1970 by the local time of the schema."""
-    local = time // column.per_second + int(column.utc_offset_hours * 3600)
-    found: npt.NDArray[np.int64] = local // SECONDS_A_DAY
+    found: npt.NDArray[np.int64] = column.local_seconds(time) // SECONDS_A_DAY
     return found
 
 

@@ -158,6 +158,8 @@ class FeatureEncoder:
                 rows = FIRST_KNOWN + np.where(known, numbers, 0).astype(np.int64)
             return np.where(known, rows, UNKNOWN).astype(np.int32)
         distinct, positions = _distinct(values)
+        if feature.value_type == "int":  # as the pipeline reads them: true is 1, and 5.0 is 5
+            distinct = [_whole(value) for value in distinct]
         if encoding.kind == "vocabulary":
             index = self._index[name]
             known_rows = [UNKNOWN if _missing(v) else index.get(str(v), UNKNOWN) for v in distinct]
@@ -247,6 +249,10 @@ def _flat(feature: Feature, values: Any) -> tuple[IdArray, Any]:
 
 def _missing(value: Any) -> bool:
     return value is None or value != value  # NaN differs from itself
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()) else value
 
 
 def _distinct(values: Any) -> tuple[list[Any], npt.NDArray[np.int64]]:

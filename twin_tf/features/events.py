@@ -1,11 +1,17 @@
 """The columns that every row of an events log has: who, what, when, and whether it was clicked."""
 
 import dataclasses
+import re
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.event_lists import CollectedHistory, Explode, check_event_lists
+from twin_tf.features.event_times import TimeColumn
+
+__all__ = ["Events", "IdColumn", "LabelColumn", "TimeColumn"]
+
+_COMPARISON = re.compile(r"\s*(>=|>|<=|<)\s*(-?[0-9]+(?:\.[0-9]+)?)\s*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,42 +29,55 @@ class IdColumn:
 
 
 @dataclasses.dataclass(frozen=True)
-class TimeColumn:
-    """The event time. Records and requests keep the unit of the logs.
-
-    Attributes:
-        column: a whole number of `unit` since 1970 (UTC).
-        unit: seconds or milliseconds.
-        utc_offset_hours: what `hour_of_day` and `day_of_week` add to UTC: local time without summer time.
-    """
-
-    column: str
-    unit: Literal["s", "ms"] = "s"
-    utc_offset_hours: float = 0.0
-
-    @property
-    def per_second(self) -> int:
-        """Time units in a second."""
-        return 1000 if self.unit == "ms" else 1
-
-
-@dataclasses.dataclass(frozen=True)
 class LabelColumn:
-    """The label.
+    """The label: which raw values are allowed, and which of them are a click.
 
     Attributes:
-        column: its name in the log.
-        values: which raw values are allowed; a row with another one is malformed.
-        positive: which of them are a click.
+        column: the raw column.
+        values: those it may hold: whole numbers (booleans are 1 and 0), or text; a row with another one is malformed.
+        positive: those of them that are a click; or a comparison such as `">= 4"` of any number, without `values`.
+        missing: a row without a label is `malformed`, or `negative`: no click.
     """
 
     column: str
-    values: tuple[int, ...] = (0, 1)
-    positive: tuple[int, ...] = (1,)
+    values: tuple[Any, ...] = (0, 1)
+    positive: Any = (1,)
+    missing: Literal["malformed", "negative"] = "malformed"
 
     def __post_init__(self) -> None:
+        if isinstance(self.positive, str):
+            if _COMPARISON.fullmatch(self.positive) is None:
+                raise ConfigError(
+                    f"positive must be a list of values or a comparison such as '>= 4', not {self.positive!r}"
+                )
+            if self.values != LabelColumn.values:
+                raise ConfigError(f"positive {self.positive!r} compares any number: leave values out")
+            return
+        for name in ("values", "positive"):
+            given = getattr(self, name)
+            if not isinstance(given, (list, tuple)):
+                raise ConfigError(f"{name} must be a list of values, not {given!r}")
+            object.__setattr__(self, name, tuple(one * 1 if isinstance(one, bool) else one for one in given))
+        kinds = {type(one) for one in (*self.values, *self.positive)}
+        if not (kinds <= {int} or kinds <= {str}):
+            raise ConfigError(
+                f"values {list(self.values)} and positive {list(self.positive)} must be all whole numbers or all text"
+            )
         if not set(self.positive) < set(self.values):
             raise ConfigError(f"positive {list(self.positive)} must be some, not all, of values {list(self.values)}")
+
+    @property
+    def comparison(self) -> tuple[str, float] | None:
+        """The operator and the number of a `positive` that compares; None of one that lists values."""
+        found = _COMPARISON.fullmatch(self.positive) if isinstance(self.positive, str) else None
+        return None if found is None else (found[1], float(found[2]))
+
+    @property
+    def type(self) -> Literal["int", "float", "string"]:
+        """As what the column is read."""
+        if self.comparison is not None:
+            return "float"
+        return "string" if isinstance(self.values[0], str) else "int"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ ID_DIM, PLAIN_DIM = 64, 8
 Role = Literal["inherent", "cross", "user", "context"]
 Derivation = Literal["age", "hour_of_day", "day_of_week"]
 ValueType = Literal["int", "float", "string"]
+FeatureType = Literal["int", "float", "string", "bool"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Feature:
         role: `inherent` (a property of the item), `cross` (how the user met the item), `user` or `context`.
         column: the raw column; the name if left out.
         type: the raw column's type; string for vocabulary and hash, float for numeric, int for identity if left out.
+            `bool` reads booleans as 0 and 1, and needs no encoding.
         derived: computed in the graph from the times instead of read: `age` (target time minus behaviour time, in
             seconds; cross only), `hour_of_day` or `day_of_week` (of the behaviour for cross, of the target for
             context).
@@ -133,7 +135,7 @@ class Feature:
     name: str
     role: Role
     column: str = ""
-    type: ValueType | None = None
+    type: FeatureType | None = None
     derived: Derivation | None = None
     encoding: Encoding | None = None
     dim: int = 0
@@ -145,6 +147,8 @@ class Feature:
             raise ConfigError(
                 f"feature name {self.name!r} must be letters, digits and _ and none of the reserved names"
             )
+        if self.type == "bool" and self.derived is None and self.encoding is None:
+            object.__setattr__(self, "encoding", Encoding(kind="identity", size=2))
         if self.derived is None and self.encoding is None:
             raise ConfigError(f"feature {self.name!r} needs an 'encoding'")
         if self.derived is not None:
@@ -176,6 +180,11 @@ class Feature:
         if self.type is None:
             types: dict[str, ValueType] = {"numeric": "float", "identity": "int"}
             object.__setattr__(self, "type", types.get(self.encoding_or_fail.kind, "string"))
+
+    @property
+    def value_type(self) -> ValueType:
+        """As what the column is read."""
+        return "int" if self.type == "bool" else self.type or "string"
 
     @property
     def max_values(self) -> int:

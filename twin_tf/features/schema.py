@@ -246,8 +246,8 @@ class FeatureSchema:
         columns: dict[str, ValueType] = {
             events.user.column: events.user.type,
             events.item.column: events.item.type,
-            events.time.column: "int",
-            events.label.column: "int",
+            events.time.column: "int" if events.time.format is None else "string",
+            events.label.column: events.label.type,
         }
         _add_columns(columns, (*self.stored_cross, *self.stored_context))
         for _, column, type_ in self._own_columns():
@@ -305,7 +305,7 @@ def _add_columns(columns: dict[str, ValueType], features: tuple[Feature, ...]) -
     """Adds the columns of features; a column that is there (an id, the time, the label) keeps its type."""
     own = set(columns)
     for feature in features:
-        kind = feature.type or "string"
+        kind = feature.value_type
         if feature.column not in own and columns.setdefault(feature.column, kind) != kind:
             raise ConfigError(
                 f"feature {feature.name!r} reads column {feature.column!r} as {kind}, another one as "

@@ -295,7 +295,12 @@ def clock_index(feature: Feature, time: tf.Tensor, column: TimeColumn) -> tf.Ten
     Returns:
         int32 of the same shape.
     """
-    seconds = time // column.per_second + int(column.utc_offset_hours * 3600)
+    seconds, steps = time // column.per_second, column.utc_offsets
+    if len(steps.starts):  # a zone with summer time: the offset of each moment
+        step = tf.searchsorted(tf.constant(steps.starts), tf.reshape(seconds, [-1]), side="right")
+        seconds += tf.reshape(tf.gather(tf.constant(steps.offsets), step), tf.shape(seconds))
+    else:
+        seconds += int(steps.offsets[0])
     if feature.derived == "hour_of_day":
         value = (seconds // 3600) % 24
     else:

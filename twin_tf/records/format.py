@@ -178,6 +178,7 @@ class Counts:
         items_duplicated: sound rows of the items log whose id another row has too.
         users_read: rows of the users log.
         users_dead: rows of the users log in `dead_letters/`.
+        clicks: split -> clicked targets; empty in data of earlier code.
     """
 
     events_read: int
@@ -196,6 +197,13 @@ class Counts:
     items_duplicated: int = 0
     users_read: int = 0
     users_dead: int = 0
+    clicks: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def label_of_all(self) -> int | None:
+        """The label that every target of the train split has; None: it has both, no target, or nobody counted."""
+        targets, clicks = self.targets.get("train", 0), self.clicks.get("train")
+        return {0: 0, targets: 1}.get(clicks) if targets and clicks is not None else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,6 +319,8 @@ class Manifest:
         del plain["directory"]
         if plain["split"]["by"] == "time":
             del plain["split"]["by"]
+        if not plain["counts"]["clicks"]:
+            del plain["counts"]["clicks"]
         for shard in (shard for shards in plain["splits"].values() for shard in shards if not shard["ends_sha256"]):
             del shard["ends_sha256"]
         return json.dumps(plain, indent=1, sort_keys=True) + "\n"

@@ -20,6 +20,7 @@ CONFIG = "config.yaml"
 EARLIER_DEFAULTS: Mapping[str, Any] = {
     "model.embedding_scale": 2.0,
     "model.relevance_init_scale": 1.0,
+    "training.allow_one_class": False,
     "training.id_dropout": 0.0,
     "training.redraw_tables": False,
     "training.table_gradient": "mean",

@@ -78,6 +78,7 @@ class RunInfo:
         files: what is read again of the run, checkpoints apart -> SHA-256. From the start what it copies of the
             prepared data, with the digests of their manifest; once training has ended, its own files too. Empty in
             runs of earlier code.
+        label_of_all: the label that every target it was trained on has, where they have but one.
         sha256: of all the rest of this file; written by `save_info`.
     """
 
@@ -92,6 +93,7 @@ class RunInfo:
     commit: str = ""
     code: tuple[str, ...] = ()
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    label_of_all: int | None = None
     sha256: str = ""
 
 

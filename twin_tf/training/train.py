@@ -80,6 +80,7 @@ def train_model(
     """
     manifest = Manifest.load(prepared, verify=verify)
     manifest.check_schema(config.schema)
+    _check_labels(manifest, config)
     _check_validation(manifest, config)
     if config.training.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -101,6 +102,7 @@ def train_model(
         commit=commit(),
         code=(code_digest(__name__),),
         files=copied_files(manifest),
+        label_of_all=manifest.counts.label_of_all,
     )
     if is_chief(strategy):
         return _train(manifest, directory, config, info, strategy, plan)
@@ -175,6 +177,16 @@ def _yardsticks(manifest: Manifest, config: Config) -> dict[str, Any]:
         return {}
     found = compute_yardsticks(manifest, "valid", limit=config.training.validation_records)
     return {key: yardstick.to_plain() for key, yardstick in found.items()}
+
+
+def _check_labels(manifest: Manifest, config: Config) -> None:
+    label = manifest.counts.label_of_all
+    if label is not None and not config.training.allow_one_class:
+        raise ConfigError(
+            f"every target of the train split of {manifest.directory} {'is a click' if label else 'is no click'}, and "
+            "a model learns nothing from one class: look at events.label and targets.where of the schema, or set "
+            "training.allow_one_class: true"
+        )
 
 
 def _check_validation(manifest: Manifest, config: Config) -> None:

@@ -97,8 +97,10 @@ def plan_transfer(run: str | Path, manifest: Manifest, model: ModelConfig, verif
             )
     schema = schema_of(config)
     time = manifest.schema.events.time
-    if time != dataclasses.replace(schema.events.time, column=time.column):
-        raise ConfigError(f"events.time has another unit or utc_offset_hours than in the run {run}; {_NO_FIT}")
+    if time != dataclasses.replace(schema.events.time, column=time.column, format=time.format):
+        raise ConfigError(
+            f"events.time has another unit, utc_offset_hours or timezone than in the run {run}; {_NO_FIT}"
+        )
     before, now = ([(f.name, f.role) for f in side.features] for side in (schema, manifest.schema))
     if before != now:
         odd = sorted({name for name, _ in {*before} ^ {*now}}) or [name for name, _ in now]

@@ -11,6 +11,7 @@ from beam_pipelines.data_report import figures
 from beam_pipelines.data_report.report import page, write_report
 from tests.beam_pipelines.data_report.test_data_report import FIGURES, prepared, summary
 from twin_tf.core.plots import png
+from twin_tf.features.time_zones import UtcOffsets, fixed_offset
 
 
 def texts(figure: Any) -> list[str]:
@@ -46,27 +47,30 @@ def test_what_training_never_sees_is_shown_for_users_items_and_values() -> None:
     assert figures.never_trained(summary(report)) is None
 
 
-def split_lines(report: dict[str, Any], offset_hours: float) -> list[float]:
-    figure = figures.label_rate(summary(report), offset_hours)
+UTC = fixed_offset(0)
+
+
+def split_lines(report: dict[str, Any], offsets: UtcOffsets) -> list[float]:
+    figure = figures.label_rate(summary(report), offsets)
     return sorted({float(line.get_xdata()[0]) for line in figure.axes[0].lines if line.get_linestyle() == "--"})
 
 
 def test_the_split_moments_stand_where_the_local_days_say() -> None:
     third = 19_725.0  # 2024-01-03 in days since 1970
-    assert split_lines(busy(), 0) == [third, third + 0.5]
-    assert split_lines(busy(), -6) == [third - 0.25, third + 0.25]
+    assert split_lines(busy(), UTC) == [third, third + 0.5]
+    assert split_lines(busy(), fixed_offset(-6 * 3600)) == [third - 0.25, third + 0.25]
     in_ms = busy()
     in_ms.update(unit="ms", split={"valid_from": 1704240000000, "test_from": 1704283200000})
-    assert split_lines(in_ms, 0) == [third, third + 0.5]
-    shown = texts(figures.label_rate(summary(busy()), 0))
+    assert split_lines(in_ms, UTC) == [third, third + 0.5]
+    shown = texts(figures.label_rate(summary(busy()), UTC))
     assert {"train", "valid", "test", "rate of a day"} <= set(shown)
     elsewhere = busy()
     elsewhere["split"] = {"valid_from": 4_000_000_000, "test_from": 4_000_000_000}
-    out_of_sight = texts(figures.label_rate(summary(elsewhere), 0))
+    out_of_sight = texts(figures.label_rate(summary(elsewhere), UTC))
     assert "train" in out_of_sight
     assert not {"valid", "test"} & set(out_of_sight)
     elsewhere["split"]["by"] = "user"
-    assert "train" not in texts(figures.label_rate(summary(elsewhere), 0))
+    assert "train" not in texts(figures.label_rate(summary(elsewhere), UTC))
 
 
 def test_the_offset_comes_from_the_schema_beside_the_report(tmp_path: Path) -> None:
@@ -76,12 +80,14 @@ def test_the_offset_comes_from_the_schema_beside_the_report(tmp_path: Path) -> N
     (with_offset / "schema.yaml").write_text(yaml.safe_dump(plain))
     write_report(str(without))
     write_report(str(with_offset))
-    assert (with_offset / "label_rate.png").read_bytes() == png(figures.label_rate(summary(busy()), 8.0))
-    assert (without / "label_rate.png").read_bytes() == png(figures.label_rate(summary(busy()), 0.0))
+    assert (with_offset / "label_rate.png").read_bytes() == png(
+        figures.label_rate(summary(busy()), fixed_offset(8 * 3600))
+    )
+    assert (without / "label_rate.png").read_bytes() == png(figures.label_rate(summary(busy()), UTC))
 
 
 def test_a_wrong_clock_does_not_crush_the_other_days() -> None:
-    figure = figures.label_rate(summary(stray_days()), 0)
+    figure = figures.label_rate(summary(stray_days()), UTC)
     left, right = figure.axes[0].get_xlim()
     assert right - left < 45
     assert "Share of clicked targets (not shown: 1 day(s) far away, with 5 targets)" in texts(figure)

@@ -20,6 +20,7 @@ from beam_pipelines.raw_logs.log_blocks import LogFile
 from beam_pipelines.raw_logs.log_report import LogReport
 from beam_pipelines.raw_logs.raw_columns import LogColumns, log_columns
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.events import LabelColumn
 
 ADDRESS = "bigquery://shop.logs.events"
 WANTED = LogColumns(
@@ -28,8 +29,7 @@ WANTED = LogColumns(
     ("u", "i", "t", "y"),
     "t",
     "ms",
-    "y",
-    (0, 1),
+    LabelColumn("y"),
 )
 NOON = datetime.datetime(2024, 5, 1, 12, 0, 0, 123_456, tzinfo=datetime.timezone.utc)
 

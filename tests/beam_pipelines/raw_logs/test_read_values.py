@@ -50,6 +50,8 @@ def written(path: Path, column: str, cell: Any) -> Path:
     return path
 
 
+LIMITS = "a whole number from -9223372036854775808 to 9223372036854775807"
+
 TEXT_AND_NUMBERS: list[tuple[str, Any, Any]] = [
     ("n", "1", 1),
     ("n", " 7 ", 7),
@@ -73,7 +75,9 @@ TEXT_AND_NUMBERS: list[tuple[str, Any, Any]] = [
     ("n", "2.5", "n is not a whole number: 2.5"),
     ("n", "9007199254740993.0", "n is not a whole number: 9007199254740993.0"),
     ("n", 1e300, "n is not a whole number: 1e+300"),
-    ("n", "9223372036854775808", "n is not a whole number: 9223372036854775808"),
+    ("n", "9223372036854775808", f"n is not {LIMITS}: 9223372036854775808"),
+    ("n", "18446744073709551615", f"n is not {LIMITS}: 18446744073709551615"),
+    ("n", "-9223372036854775809", f"n is not {LIMITS}: -9223372036854775809"),
     ("f", "2", 2.0),
     ("f", 3, 3.0),
     ("f", "-0.0", -0.0),
@@ -141,6 +145,17 @@ def test_columns_of_booleans_text_or_floats_are_read_in_blocks(
     assert bool(slow) == ("9007199254740993" in cells)
 
 
+def test_ids_of_unsigned_64_bits_are_read_up_to_the_limit(tmp_path: Path) -> None:
+    """2^63 - 1 is the largest id; a larger one is malformed by name, in Parquet and JSON alike."""
+    ids = [0, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
+    pq.write_table(pa.table({"u": pa.array(ids, pa.uint64())}), tmp_path / "e.parquet")
+    (tmp_path / "e.jsonl").write_text("".join(f'{{"u": {one}}}\n' for one in ids))
+    for name in ("e.parquet", "e.jsonl"):
+        found, dead, _ = read(tmp_path / name, LogColumns("events", {"u": "int"}, ("u",)))
+        assert [row["u"] for row in found] == ids[:2]
+        assert dead == [(3, f"u is not {LIMITS}: {ids[2]}"), (4, f"u is not {LIMITS}: {ids[3]}")]
+
+
 def test_other_types_of_parquet_are_read_where_nothing_is_lost(tmp_path: Path) -> None:
     table = pa.table(
         {
@@ -170,7 +185,7 @@ def test_other_types_of_parquet_are_read_where_nothing_is_lost(tmp_path: Path) -
             1_700_000_000_000,
             "t is in the future: 1700000000000; the log seems to be in milliseconds (schema.events.time.unit: ms)",
         ),
-        ("s", 1 << 60, "t is in the future: 1152921504606846976"),
+        ("s", 1 << 62, "t is in the future: 4611686018427387904"),  # too large for nanoseconds too
         ("s", 0, None),
     ],
 )

@@ -15,14 +15,14 @@ from twin_tf.features.schema import schema_from_mapping
 VOCABULARY = {"kind": "vocabulary"}
 
 
-def encoder(ids="int", clustered=False):
+def encoder(ids="int", clustered=False, **time):
     schema = schema_from_mapping(
         {
             "name": "shop",
             "events": {
                 "user": {"column": "user"},
                 "item": {"column": "sku", "type": ids},
-                "time": {"column": "at"},
+                "time": {"column": "at", **time},
                 "label": {"column": "click"},
             },
             "users": {"column": "user"},
@@ -104,6 +104,29 @@ def test_the_digits_of_a_large_number_may_come_as_text():
     assert inputs["candidate_item"].tolist() == [[large, -5, 7]]
 
 
+@pytest.mark.parametrize(
+    ("time", "written", "now", "expected"),
+    [
+        ({}, [300.75, 100, 200.0], 400.5, [100, 200, 300, 400]),
+        (
+            {"format": "iso8601", "unit": "ms"},
+            ["1970-01-01T00:00:00.300Z", "1970-01-01 00:00:00.1", 200],
+            "1970-01-01T01:00:00.4+01:00",
+            [100, 200, 300, 400],
+        ),
+        ({"format": "%d.%m.%Y", "timezone": "Asia/Tokyo"}, ["03.01.1970", "02.01.1970", 86_400], "04.01.1970",
+         [54_000, 86_400, 140_400, 226_800]),
+    ],
+)  # fmt: skip
+def test_times_are_taken_as_the_log_writes_them(time, written, now, expected):
+    history = [{"sku": 1, "at": moment} for moment in written]
+    asked = {"history": history, "request_time": now, "candidates": [3]}
+    inputs = normalise(encode_request(encoder(**time), asked))
+    assert [*inputs["history_time"][0].tolist(), *inputs["request_time"].tolist()] == expected
+    with pytest.raises(ConfigError, match="'noon' is no "):
+        encode_request(encoder(**time), {**asked, "request_time": "noon"})
+
+
 def test_behaviours_of_one_moment_keep_their_order():
     history = [{"sku": sku, "at": 5} for sku in (3, 1, 2)]
     inputs = normalise(encode_request(encoder(), {**REQUEST, "history": history}))
@@ -125,7 +148,7 @@ def test_history_user_and_context_may_be_left_out():
         ({"candidates": 5}, "candidates must be a list"),
         ({"candidates": "tea"}, "candidates must be a list"),
         ({"candidates": []}, "candidates must be a list of at least one item id"),
-        ({"candidates": ["tea"]}, "ids and times must be whole numbers"),
+        ({"candidates": ["tea"]}, "ids and times must be whole numbers or written as in the logs"),
         ({"candidates": [1.5]}, "ids and times must be whole numbers"),
         ({"candidates": [None]}, "candidates[0] is null; leave out"),
         ({"candidates": [7, float("nan")]}, "candidates[1] is NaN; leave out"),
@@ -135,14 +158,15 @@ def test_history_user_and_context_may_be_left_out():
         ({"candidates": [True]}, "ids and times must be whole numbers"),
         ({"candidates": [2**64]}, "ids and times must be whole numbers"),
         ({"request_time": "noon"}, "ids and times must be whole numbers"),
-        ({"request_time": 1.5}, "ids and times must be whole numbers"),
+        ({"request_time": 1e300}, "ids and times must be whole numbers"),
+        ({"request_time": "1.5"}, "ids and times must be whole numbers"),
         ({"history": None}, "history must be a list"),
         ({"history": {"sku": 1}}, "history must be a list"),
         ({"history": [[1, 2]]}, "history[0] must be an object with sku, at, not [1, 2]"),
         ({"history": [{"sku": 1}]}, "history[0] needs 'at'"),
         ({"history": [{"sku": 1, "at": 1}, {"at": 1}]}, "history[1] needs 'sku'"),
         ({"history": [{"sku": 1, "at": "x"}]}, "ids and times must be whole numbers"),
-        ({"history": [{"sku": 1, "at": 2.5}]}, "ids and times must be whole numbers"),
+        ({"history": [{"sku": 1, "at": True}]}, "ids and times must be whole numbers"),
         ({"history": [{"sku": 1, "at": 1, "prize": 2}]}, "history[0] has an unknown column 'prize'; did you mean"),
         ({"history": [{"sku": 1, "at": 1, "price": "dear"}]}, "feature 'price' needs numbers"),
         ({"history": [{"sku": 1, "at": 1, "price": 10**400}]}, "feature 'price' needs numbers"),

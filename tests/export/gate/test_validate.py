@@ -62,7 +62,8 @@ def test_a_sound_model_passes_without_tensorflow(toys):
     names = [check["name"] for check in report["checks"]]
     assert names == [
         "directory", "content", "size", "no_xla", "operations", "server", "loads", "signatures", "self_check",
-        "versions", "warm_up", "probes", "parity", "values", "lookup", "catalogue", "weights", "tensorflow_free",
+        "versions", "warm_up", "probes", "parity", "values", "lookup", "catalogue", "weights", "labels",
+        "tensorflow_free",
     ]  # fmt: skip
     figures = {check["name"]: check["figures"] for check in report["checks"]}
     assert figures["parity"]["requests"] == 40

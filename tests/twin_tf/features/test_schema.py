@@ -212,8 +212,8 @@ def test_an_unknown_feature_names_the_nearest() -> None:
             "schema.events.label: positive [1] must be some, not all, of values [1]",
         ),
         (
-            {"events": PLAIN["events"] | {"time": {"column": "t", "unit": "us"}}},
-            "schema.events.time.unit must be one of s, ms, not 'us'",
+            {"events": PLAIN["events"] | {"time": {"column": "t", "unit": "h"}}},
+            "schema.events.time.unit must be one of s, ms, us, ns, not 'h'",
         ),
         (
             {"items": {"column": "id"}},

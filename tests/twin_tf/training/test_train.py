@@ -160,10 +160,19 @@ def test_no_training_records_are_refused_before_a_run_exists(prepared, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
-def test_no_validation_records_are_no_obstacle(prepared, tmp_path):
+def test_labels_of_one_class_train_only_if_told_so_and_without_validation(prepared, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "prepared")
-    sign_prepared(with_splits(Manifest.load(copy), valid=()))
-    report = train_model(copy, tmp_path / "run", small_config("training.epochs=1", "model.search=din"))
+    manifest = with_splits(Manifest.load(copy), valid=())
+    assert 0 < manifest.counts.clicks["train"] < manifest.counts.targets["train"]
+    for clicks, words in ((manifest.counts.targets["train"], "is a click"), (0, "is no click")):
+        counts = dataclasses.replace(manifest.counts, clicks={"train": clicks})
+        sign_prepared(dataclasses.replace(manifest, counts=counts))
+        with pytest.raises(ConfigError, match=f"every target of the train split of .* {words}, and a model learns"):
+            train_model(copy, tmp_path / "run", small_config())
+        assert not (tmp_path / "run").exists()
+    settings = ("training.epochs=1", "model.search=din", "training.allow_one_class=true")
+    report = train_model(copy, tmp_path / "run", small_config(*settings))
+    assert read_json(tmp_path / "run/run.json")["label_of_all"] == 0
     assert report["valid"] == []
     with pytest.raises(ConfigError, match="the valid split of .* has no records"):
         evaluate_run(tmp_path / "run", copy, "valid")

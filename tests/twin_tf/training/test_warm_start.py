@@ -232,7 +232,9 @@ def test_another_time_unit_is_refused(first_run, tmp_path):
     (copy / "schema.yaml").write_text(yaml.safe_dump(plain), encoding="utf-8")
     fingerprint = load_schema(copy / "schema.yaml").fingerprint
     small_run.sign_prepared(dataclasses.replace(second, directory=str(copy), schema_fingerprint=fingerprint))
-    with pytest.raises(ConfigError, match=r"^events\.time has another unit or utc_offset_hours than in the run"):
+    with pytest.raises(
+        ConfigError, match=r"^events\.time has another unit, utc_offset_hours or timezone than in the run"
+    ):
         plan_transfer(first_run, Manifest.load(copy), two_days.config_of(second).model)
 
 
