@@ -16,6 +16,7 @@ from beam_pipelines.raw_logs.parquet_log import rows_block
 from beam_pipelines.raw_logs.raw_columns import BACK, COLLECTED, LENGTH, LogColumns
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.event_lists import CollectedHistory, Explode
+from twin_tf.features.events import LabelColumn
 
 TYPES = {"u": "string", "i": "string", "t": "int", "y": "int", "p": "float", "place": "int"}
 IDS = {**TYPES, "u": "int", "i": "int"}
@@ -27,8 +28,7 @@ def wanted(types: dict[str, Any], explode: Explode | None, history: CollectedHis
         types,
         ("u", "i", "t", "y"),
         "t",
-        label="y",
-        label_values=(0, 1),
+        label=LabelColumn("y"),
         user="u",
         item="i",
         explode=explode,
