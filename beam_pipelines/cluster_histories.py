@@ -63,7 +63,8 @@ from twin_tf.features.contract import CONTRACT
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FeatureSchema
 from twin_tf.records import format as keys
-from twin_tf.records.format import ClusterSource, Manifest, Shard, SplitName
+from twin_tf.records.cluster_source import ClusterSource
+from twin_tf.records.format import Manifest, Shard, SplitName
 
 VECTORS = "item_vectors.npy"
 """The items' embeddings while the job runs; gone from the result."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from beam_pipelines.io.record_writer import read_file, write_file
 from twin_tf.core.markdown import plain, table
 from twin_tf.records import format as keys
-from twin_tf.records.format import ClusterSource
+from twin_tf.records.cluster_source import ClusterSource
 from twin_tf.records.packing import unpack
 
 if TYPE_CHECKING:

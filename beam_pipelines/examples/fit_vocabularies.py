@@ -311,7 +311,6 @@ class Finish(beam.DoFn):
             items_duplicated=content.items_duplicated,
             users_read=users.read,
             users_dead=users.dead,
-            clicks={name: split.clicks for name, split in statistics.splits.items()},
         )
         files = {**content.files, **{name: sha for result in results for name, sha in result.files.items()}}
         layout = content.layout
@@ -325,6 +324,7 @@ class Finish(beam.DoFn):
             layout.time_origin,
             content.last_time,
             dict(sorted(files.items())),
+            clicks={name: split.clicks for name, split in statistics.splits.items()},
         )
         report = report_content(self._schema, manifest, statistics, logs, content.items_unlisted, content.cut)
         write_file(self._root, REPORT, (json.dumps(report, indent=1) + "\n").encode("utf-8"))

@@ -81,8 +81,8 @@ def warnings_of(
                     f"{feature.name!r} is unknown in {unknown / values:.0%} of {split}, in {before / of:.0%} of train: "
                     "its values changed, or its vocabulary is cut too short."
                 )
-    if counts.label_of_all is not None:
-        label = "is a click" if counts.label_of_all else "is no click"
+    if manifest.label_of_all is not None:
+        label = "is a click" if manifest.label_of_all else "is no click"
         found.append(
             f"Every target of the train split {label}: a model learns nothing from one class. Look at events.label and "
             "targets.where of the schema; `twin-tf train` refuses such data."

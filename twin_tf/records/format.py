@@ -48,6 +48,7 @@ from twin_tf.core.digests import check_content, check_files, say_unchecked
 from twin_tf.core.tfrecord import ends_of_file
 from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.schema import FeatureSchema, SplitBy, load_schema
+from twin_tf.records.cluster_source import ClusterSource
 
 FORMAT = 2
 
@@ -178,7 +179,6 @@ class Counts:
         items_duplicated: sound rows of the items log whose id another row has too.
         users_read: rows of the users log.
         users_dead: rows of the users log in `dead_letters/`.
-        clicks: split -> clicked targets; empty in data of earlier code.
     """
 
     events_read: int
@@ -197,37 +197,6 @@ class Counts:
     items_duplicated: int = 0
     users_read: int = 0
     users_dead: int = 0
-    clicks: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def label_of_all(self) -> int | None:
-        """The label that every target of the train split has; None: it has both, no target, or nobody counted."""
-        targets, clicks = self.targets.get("train", 0), self.clicks.get("train")
-        return {0: 0, targets: 1}.get(clicks) if targets and clicks is not None else None
-
-
-@dataclasses.dataclass(frozen=True)
-class ClusterSource:
-    """What clustered histories were made of, and how (`twin-tf cluster`).
-
-    Attributes:
-        manifest_sha256: of the manifest of the prepared data.
-        weights_version: of the run whose item embeddings say what is near.
-        checkpoint: the name of its checkpoint.
-        embeddings_sha256: of all items' embeddings, as they were used.
-        settings: of `twin_tf.config.ClusterConfig`.
-        moments: when histories were clustered, in the unit of the logs; each target has what the last one before it
-            made, and what came after that as it was.
-        items_without_embedding: items whose embedding is zero or not finite: all alike.
-    """
-
-    manifest_sha256: str
-    weights_version: int
-    checkpoint: str
-    embeddings_sha256: str
-    settings: Mapping[str, Any]
-    moments: tuple[int, ...]
-    items_without_embedding: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,6 +214,7 @@ class Manifest:
         last_time: of the latest event.
         files: every other file that is read again -> sha256; pages and figures for people are not listed.
         clusters: where the histories are clustered, of what.
+        clicks: split -> clicked targets; empty in data of earlier code.
         format: of the directory's layout.
         directory: where it was loaded from; not stored.
     """
@@ -259,6 +229,7 @@ class Manifest:
     last_time: int
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     clusters: ClusterSource | None = None
+    clicks: Mapping[str, int] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
     directory: str = ""
 
@@ -313,14 +284,20 @@ class Manifest:
         if name in self.files:
             check_content(content, self.files[name], f"{root}/{name}", MANIFEST, PREPARE_AGAIN)
 
+    @property
+    def label_of_all(self) -> int | None:
+        """The label that every target of the train split has; None: it has both, no target, or nobody counted."""
+        targets, clicks = self.counts.targets.get("train", 0), self.clicks.get("train")
+        return {0: 0, targets: 1}.get(clicks) if targets and clicks is not None else None
+
     def to_json(self) -> str:
         """The text of `manifest.json`; of data of earlier code as that code wrote it, since runs record its digest."""
         plain: dict[str, Any] = dataclasses.asdict(self)
         del plain["directory"]
         if plain["split"]["by"] == "time":
             del plain["split"]["by"]
-        if not plain["counts"]["clicks"]:
-            del plain["counts"]["clicks"]
+        if not plain["clicks"]:
+            del plain["clicks"]
         for shard in (shard for shards in plain["splits"].values() for shard in shards if not shard["ends_sha256"]):
             del shard["ends_sha256"]
         return json.dumps(plain, indent=1, sort_keys=True) + "\n"

@@ -102,7 +102,7 @@ def train_model(
         commit=commit(),
         code=(code_digest(__name__),),
         files=copied_files(manifest),
-        label_of_all=manifest.counts.label_of_all,
+        label_of_all=manifest.label_of_all,
     )
     if is_chief(strategy):
         return _train(manifest, directory, config, info, strategy, plan)
@@ -180,7 +180,7 @@ def _yardsticks(manifest: Manifest, config: Config) -> dict[str, Any]:
 
 
 def _check_labels(manifest: Manifest, config: Config) -> None:
-    label = manifest.counts.label_of_all
+    label = manifest.label_of_all
     if label is not None and not config.training.allow_one_class:
         raise ConfigError(
             f"every target of the train split of {manifest.directory} {'is a click' if label else 'is no click'}, and "

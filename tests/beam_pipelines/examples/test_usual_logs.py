@@ -81,8 +81,8 @@ def test_a_log_of_text_and_one_of_numbers_give_the_same_records(tmp_path: Path) 
     manifest = build_examples(schema, pattern, tmp_path / "text", progress=False)
     counts = manifest.counts
     assert (counts.events_read, counts.events_kept, counts.events_dead) == (120, 120, 0)
-    assert sum(counts.clicks.values()) == 40
-    assert counts.label_of_all is None
+    assert sum(manifest.clicks.values()) == 40
+    assert manifest.label_of_all is None
     found = read_back(manifest)
     assert set(found["histories"]) == {0, -(1 << 63), 7, 8, 9, 10}
     times = sorted(time for user in found["histories"].values() for record in user for time in record["history/time"])
@@ -128,7 +128,7 @@ def test_mixed_units_stop_the_job_or_become_dead_letters(tmp_path: Path) -> None
     letters = (tmp_path / "prepared/dead_letters").glob("*.jsonl")
     reasons = {json.loads(line)["reason"] for path in letters for line in path.read_text().splitlines()}
     assert f"at is earlier than --not-before: {NOON} (1970-01-20); it looks like seconds" in reasons
-    assert manifest.counts.label_of_all == 1
-    assert manifest.counts.clicks == manifest.counts.targets
+    assert manifest.label_of_all == 1
+    assert manifest.clicks == manifest.counts.targets
     warnings = json.loads((tmp_path / "prepared/report.json").read_text())["warnings"]
     assert any(warning.startswith("Every target of the train split is a click") for warning in warnings)

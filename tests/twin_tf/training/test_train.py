@@ -163,10 +163,9 @@ def test_no_training_records_are_refused_before_a_run_exists(prepared, tmp_path)
 def test_labels_of_one_class_train_only_if_told_so_and_without_validation(prepared, tmp_path):
     copy = shutil.copytree(prepared, tmp_path / "prepared")
     manifest = with_splits(Manifest.load(copy), valid=())
-    assert 0 < manifest.counts.clicks["train"] < manifest.counts.targets["train"]
+    assert 0 < manifest.clicks["train"] < manifest.counts.targets["train"]
     for clicks, words in ((manifest.counts.targets["train"], "is a click"), (0, "is no click")):
-        counts = dataclasses.replace(manifest.counts, clicks={"train": clicks})
-        sign_prepared(dataclasses.replace(manifest, counts=counts))
+        sign_prepared(dataclasses.replace(manifest, clicks={"train": clicks}))
         with pytest.raises(ConfigError, match=f"every target of the train split of .* {words}, and a model learns"):
             train_model(copy, tmp_path / "run", small_config())
         assert not (tmp_path / "run").exists()
