@@ -73,8 +73,8 @@ def retrieved_behaviours(
         behaviours: how many of the retrieved are named, those of most weight first.
 
     Returns:
-        One mapping a user: `user` (raw id; text as `shown_ids`, like the ids of items), `history` (entries that the
-        click sees), and `targets`, the click first:
+        One mapping a user: `user` (raw id; ids are text as `shown_ids` gives it), `history` (entries that the click
+        sees), and `targets`, the click first:
         `item`, `name`, `time`, `label`, `probability`, `seen` (entries within the window that it sees), `retrieved`,
         `category` (a feature), `same_category` (of `seen` and `retrieved`, how many have the target's own), `top`
         (`item`, `name`, `time`, `count`, `weight`), and for a figure `days`, `weights` and `same` (the target's own
