@@ -66,7 +66,7 @@ def warnings_of(
         if not targets:
             found.append(f"The {split} split has no targets.")
     for split in ("valid", "test"):
-        for feature in (*schema.inherent, *schema.stored_cross, *schema.stored_context, *schema.user):
+        for feature in (*schema.inherent, *schema.stored_cross, *schema.stored_target, *schema.user):
             unknown, values = statistics.unknown.get((split, feature.name), (0, 0))
             if values and unknown == values:
                 found.append(f"Every value of {feature.name!r} in the {split} split is unknown.")

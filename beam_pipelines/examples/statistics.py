@@ -125,7 +125,7 @@ class DataStatistics:
                 found.untrained[name, feature.name] = int(untrained[:, column + 1].sum())
             for feature in schema.stored_cross:
                 found._count(name, feature.name, events[feature.name][mine & behaviour & new])
-            for feature in schema.stored_context:
+            for feature in schema.stored_target:
                 found._count(name, feature.name, events[feature.name][targets])
             for feature in schema.user:
                 found._count(name, feature.name, user_features[feature.name][targets])

@@ -76,7 +76,7 @@ class CountShard(beam.DoFn):
             columns = columns_of(table)
             training, flags = shard_split.seen(columns), columns["flags"]
             yield ITEM_COUNTS, ValueCounts.of(table["item"], training)
-            for feature in (*self._schema.stored_cross, *self._schema.stored_context):
+            for feature in (*self._schema.stored_cross, *self._schema.stored_target):
                 encoding = feature.encoding_or_fail
                 if not encoding.fitted:
                     continue
@@ -172,7 +172,7 @@ class ShardEncoding:
     def __init__(self, schema: FeatureSchema, fitted: Fitted) -> None:
         self.fitted = fitted
         self._schema = schema
-        self._features = (*schema.stored_cross, *schema.stored_context)
+        self._features = (*schema.stored_cross, *schema.stored_target)
         self._encoder = FeatureEncoder(schema, fitted.values)
         self._rows = ItemRows(fitted.item_ids)
         self._rare_values = {
@@ -213,7 +213,7 @@ class ShardEncoding:
         columns["item"] = self._rows.of(columns["item_id"])
         columns["earlier"] = table["earlier"].to_numpy() if old else np.zeros(table.num_rows, np.int64)
         for feature in self._features:
-            if old and feature.role == "context":
+            if old and feature.role != "cross":  # nothing is known of targets of an earlier run
                 columns[feature.name] = np.full(table.num_rows, UNKNOWN, np.int32)
                 continue
             values = table[VALUE + feature.name]
@@ -229,7 +229,7 @@ class ShardEncoding:
             feature = self._schema.feature(name)
             if old or feature.role == "cross":
                 columns[ORDER + name] = ranks[columns[name]]
-            else:  # what a context's vocabulary lacks has no index of its own, and decides all the same
+            else:  # what a target's vocabulary lacks has no index of its own, and decides all the same
                 columns[ORDER + name] = _value_ranks(feature, table[VALUE + name])
         for feature in self._schema.kept_values:
             columns[value_key(feature.name)] = float_bits(table[number_column(feature.name)].to_numpy())
