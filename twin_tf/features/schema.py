@@ -90,6 +90,11 @@ class FeatureSchema:
                 raise ConfigError(
                     f"{log}.type is {mine.type}, the events' is {theirs.type}: the same ids need one type"
                 )
+        if self.targets.negatives is not None and self.requested_candidate:
+            raise ConfigError(
+                f"targets.negatives cannot draw values of candidate feature {self.requested_candidate[0].name!r}: "
+                "no row has them for an item that was not shown; leave either out"
+            )
         self._check_own_columns()
         self._check_filters()
         self.item_columns(), self.user_columns(), self.multi_valued_columns()  # each column has one type
