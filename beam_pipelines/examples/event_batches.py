@@ -4,7 +4,7 @@ The shuffle carries event batches, never single events. Each says in its metadat
 
 | kind | columns |
 |---|---|
-| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` of stored cross and context; see below |
+| `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` stored of behaviour and target; see below |
 | `previous` | the same of behaviours, and `earlier`, from an earlier run's histories; `x/<feature>` is an index |
 | `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
 | `items` | the columns of the items log |
@@ -134,7 +134,7 @@ class EventReducer:
 
     def __init__(self, schema: FeatureSchema) -> None:
         self._schema = schema
-        self._features = (*schema.stored_cross, *schema.stored_context)
+        self._features = (*schema.stored_cross, *schema.stored_target)
         self._encoder = FeatureEncoder(schema, {f.name: [] for f in schema.features if f.encoding_or_fail.fitted})
 
     def reduce(self, rows: pa.Table) -> pa.Table:

@@ -18,12 +18,13 @@ from beam_pipelines.data_report.report import write_report
 from beam_pipelines.data_report.summary import REPORT
 from beam_pipelines.examples.catalogue import Cut, RawCatalogue, grown
 from beam_pipelines.examples.event_batches import EventBatch, from_event_batches
+from beam_pipelines.examples.item_days import STATE_ITEM_DAYS, ItemDays
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.examples.report_content import report_content
 from beam_pipelines.examples.statistics import DataStatistics
 from beam_pipelines.examples.user_histories import Layout
-from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_NAMES, ValueCounts, quantiles
+from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_DAYS, ITEM_NAMES, ValueCounts, quantiles
 from beam_pipelines.io.record_writer import write_file, write_parquet
 from beam_pipelines.raw_logs.log_report import LogReport
 from twin_tf.features.encoders import FeatureEncoder, owners
@@ -93,6 +94,7 @@ class Fitted:
         items_duplicated: rows of the items log whose id another row has too.
         items_unlisted: items that events name and no items log has; None without an items log.
         cut: multi-valued feature -> what `max_values` cuts.
+        item_days: how often each item occurs on each day, where negatives are drawn.
     """
 
     values: dict[str, list[Any]]
@@ -108,6 +110,7 @@ class Fitted:
     items_duplicated: int
     items_unlisted: int | None
     cut: dict[str, Cut]
+    item_days: ItemDays | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +150,7 @@ class FitEncoders(beam.DoFn):
             schema, log, counts[ITEM_COUNTS], counts.get(ITEM_NAMES), previous.items() if previous else None
         )
         before = previous.fitted(schema) if previous else {}
-        waiting = {name: counts[name] for name in counts if name not in (ITEM_COUNTS, ITEM_NAMES)}
+        waiting = {name: counts[name] for name in counts if name not in (ITEM_COUNTS, ITEM_DAYS, ITEM_NAMES)}
         if previous:
             for name, part in previous.rare_values.items():
                 waiting[name] = ValueCounts.merge([part, waiting[name]]) if name in waiting else part
@@ -172,6 +175,10 @@ class FitEncoders(beam.DoFn):
         files = _write_encoder(encoder, self._root)
         files[ITEMS] = write_parquet(self._root, ITEMS, table)
         files[STATE_ITEMS] = write_parquet(self._root, STATE_ITEMS, catalogue.state())
+        days: ItemDays | None = counts.get(ITEM_DAYS)
+        if days is not None:
+            days = ItemDays.merge([days, *([previous.item_days()] if previous else [])])
+            files[STATE_ITEM_DAYS] = write_parquet(self._root, STATE_ITEM_DAYS, days.state())
         files[PENDING] = write_file(self._root, PENDING, _rare_values_json(rare_values))
         cardinalities = {feature.name: encoder.cardinality(feature) for feature in schema.features}
         remapped_rows = {f.name for f in schema.stored_cross} & set(rare_values)
@@ -195,6 +202,7 @@ class FitEncoders(beam.DoFn):
             catalogue.duplicated,
             None if schema.items is None else int((~catalogue.listed & (catalogue.totals > 0)).sum()),
             cut,
+            days,
         )
         yield pickle.dumps(fitted, protocol=5)
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from beam_pipelines.examples.event_batches import BEHAVIOUR, VALUE, EventBatch, cut_by_shard, number_column
+from beam_pipelines.examples.item_days import STATE_ITEM_DAYS, ItemDays
 from beam_pipelines.examples.value_counts import ValueCounts
 from beam_pipelines.io.record_writer import HashingReader, open_file, parse_example, read_file, stop_job
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -123,6 +124,10 @@ class PreviousRun:
     def items(self) -> pa.Table:
         """`state/items.parquet`."""
         return pq.read_table(io.BytesIO(self._read(keys.STATE_ITEMS)))
+
+    def item_days(self) -> ItemDays:
+        """How often each item occurred on the last day and before."""
+        return ItemDays.of_state(pq.read_table(io.BytesIO(self._read(STATE_ITEM_DAYS))))
 
     def item_ids(self) -> npt.NDArray[np.int64]:
         """Ids of the items by row."""

@@ -27,7 +27,7 @@ def report_content(
     """The content of `report.json`; `beam_pipelines.data_report.report` says what each part means and draws it."""
     counts = dataclasses.asdict(manifest.counts)
     logs = dict(sorted(logs.items()))
-    stored = [f.name for f in (*schema.inherent, *schema.stored_cross, *schema.stored_context, *schema.user)]
+    stored = [f.name for f in (*schema.inherent, *schema.stored_cross, *schema.stored_target, *schema.user)]
     return {
         "schema": schema.name,
         "fingerprint": schema.fingerprint,

@@ -66,11 +66,16 @@ def warnings_of(
             f"{counts.events_late:,} events are not later than the end of the previous data; targets among them see "
             "what the previous histories still hold."
         )
+    if statistics.undrawn:
+        found.append(
+            f"{statistics.undrawn:,} negatives could not be drawn: no item but those of the same request has events on "
+            "an earlier day. The targets of the first day have none."
+        )
     for split, targets in counts.targets.items():
         if not targets:
             found.append(f"The {split} split has no targets.")
     for split in ("valid", "test"):
-        for feature in (*schema.inherent, *schema.stored_cross, *schema.stored_context, *schema.user):
+        for feature in (*schema.inherent, *schema.stored_cross, *schema.stored_target, *schema.user):
             unknown, values = statistics.unknown.get((split, feature.name), (0, 0))
             if values and unknown == values:
                 found.append(f"Every value of {feature.name!r} in the {split} split is unknown.")

@@ -67,6 +67,7 @@ class DataStatistics:
         untrained: (split, inherent feature) -> values of targets that are known but that training never sees.
         indices: (split, user feature whose vocabulary comes from the users log) -> indices of its targets' users.
         splits: split -> its targets.
+        undrawn: negatives that could not be drawn.
     """
 
     lengths: Histogram = dataclasses.field(default_factory=_nothing)
@@ -77,6 +78,7 @@ class DataStatistics:
     untrained: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
     indices: dict[tuple[str, str], Histogram] = dataclasses.field(default_factory=dict)
     splits: dict[str, SplitStatistics] = dataclasses.field(default_factory=dict)
+    undrawn: int = 0
 
     @classmethod
     def of(
@@ -125,7 +127,7 @@ class DataStatistics:
                 found.untrained[name, feature.name] = int(untrained[:, column + 1].sum())
             for feature in schema.stored_cross:
                 found._count(name, feature.name, events[feature.name][mine & behaviour & new])
-            for feature in schema.stored_context:
+            for feature in schema.stored_target:
                 found._count(name, feature.name, events[feature.name][targets])
             for feature in schema.user:
                 found._count(name, feature.name, user_features[feature.name][targets])
@@ -162,6 +164,7 @@ class DataStatistics:
                 total.untrained[key] = total.untrained.get(key, 0) + untrained
         for key in parts[0].indices:
             total.indices[key] = Histogram.merge([part.indices[key] for part in parts if key in part.indices])
+        total.undrawn = sum(part.undrawn for part in parts)
         for name in TARGET_SPLITS:
             total.splits[name] = SplitStatistics.merge([part.splits[name] for part in parts if name in part.splits])
         return total

@@ -74,7 +74,7 @@ class Layout:
         widths.update({keys.TARGET_LABEL: 1, keys.TARGET_HISTORY_END: _HISTORY_END_WIDTH})
         widths.update({keys.history_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_cross})
         widths.update({keys.value_key(f.name): FLOAT_WIDTH for f in schema.kept_values})
-        widths.update({keys.target_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_context})
+        widths.update({keys.target_key(f.name): width_of(cardinalities[f.name] - 1) for f in schema.stored_target})
         if schema.targets.weight is not None:
             widths[keys.TARGET_WEIGHT] = FLOAT_WIDTH
         if schema.events.request is not None:
@@ -95,7 +95,7 @@ def build_records(
         schema: the schema.
         events: all events of these users in any order, `(events,)` each: `user`, `item` (row), `time`, `flags`
             (LABEL, BEHAVIOUR, TARGET; none of them: only the user is known), `item_id`, `earlier` (behaviours that its
-            user had before these), one index column per stored cross and context feature, and `order/<feature>`
+            user had before these), one index column per stored feature of behaviours and targets, and `order/<feature>`
             where the order of indices is not that of the values, `value/<feature>` (the bits of a float32) of cross
             features whose values are kept, `weight` (float32) if the schema weighs targets, `/request` (0 for none) if
             it names requests, and `split`: the place in `SPLITS` of each target, -1 for none.
@@ -106,13 +106,13 @@ def build_records(
         Per user the records of its targets, then its latest history.
     """
     cross = [f.name for f in schema.stored_cross]
-    context = [f.name for f in schema.stored_context]
+    of_target = [f.name for f in schema.stored_target]
     weight = [WEIGHT] if schema.targets.weight is not None else []
     request = [REQUEST] if schema.events.request is not None else []
     flags = events["flags"]
     kept = [keys.value_key(f.name) for f in schema.kept_values]
     behaviours = _sorted(events, BEHAVIOUR, [*cross, *kept])
-    targets = _sorted(events, TARGET, [*context, *weight, *request])
+    targets = _sorted(events, TARGET, [*of_target, *weight, *request])
     others = events["user"][(flags & (BEHAVIOUR | TARGET)) == 0]
     ids = np.unique(np.concatenate([*(_distinct(rows["user"]) for rows in (behaviours, targets)), others]))
     targets = {name: column[targets[SPLIT] >= 0] for name, column in targets.items()}
@@ -130,7 +130,7 @@ def build_records(
     totals = history_last - history_first + earlier_behaviours(events, ids)
     user_features = features_of_users(schema, ids, users)
     history_bytes, rare_value_bytes = _pack_history(behaviours, cross, kept, layout)
-    target_bytes = _pack_targets(targets, context, layout)
+    target_bytes = _pack_targets(targets, of_target, layout)
     end_width = layout.widths[keys.TARGET_HISTORY_END]
 
     for place, user in enumerate(ids.tolist()):
@@ -257,13 +257,13 @@ def _pack_history(
     return next(packed), next(packed)
 
 
-def _pack_targets(targets: Mapping[str, Array], context: list[str], layout: Layout) -> dict[str, bytes]:
+def _pack_targets(targets: Mapping[str, Array], features: list[str], layout: Layout) -> dict[str, bytes]:
     columns = {
         keys.TARGET_ITEM: targets["item"],
         keys.TARGET_TIME: targets["time"] - layout.time_origin,
         keys.TARGET_LABEL: targets["label"],
     }
-    columns.update((keys.target_key(name), targets[name]) for name in context)
+    columns.update((keys.target_key(name), targets[name]) for name in features)
     if WEIGHT in targets:
         columns[keys.TARGET_WEIGHT] = float_bits(targets[WEIGHT])
     if REQUEST in targets:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from beam_pipelines.examples.catalogue import RAW, ItemRows
+from beam_pipelines.examples.draw_negatives import with_negatives
 from beam_pipelines.examples.event_batches import (
     BEHAVIOUR,
     REQUEST,
@@ -27,12 +28,13 @@ from beam_pipelines.examples.event_batches import (
     number_column,
 )
 from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
+from beam_pipelines.examples.item_days import ItemDays, days_of
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.shard_events import distinct_events, shard_events
 from beam_pipelines.examples.shard_split import ShardSplit, columns_of
 from beam_pipelines.examples.statistics import DataStatistics
 from beam_pipelines.examples.user_histories import ORDER, build_records, features_of_users
-from beam_pipelines.examples.value_counts import ITEM_COUNTS, Histogram, ValueCounts, sortable
+from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_DAYS, Histogram, ValueCounts, sortable
 from beam_pipelines.io.progress import NAMESPACE, report_progress
 from beam_pipelines.io.record_writer import ShardWriter, example, write_parquet
 from twin_tf.features.encoders import FeatureEncoder
@@ -67,7 +69,7 @@ class CountShard(beam.DoFn):
     def __init__(self, schema: FeatureSchema) -> None:
         self._schema = schema
 
-    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, ValueCounts | Histogram]]:
+    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, ValueCounts | Histogram | ItemDays]]:
         """Yields (feature, counts)."""
         tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1]))
         shard_split = ShardSplit.of(self._schema, split, tables)
@@ -75,7 +77,10 @@ class CountShard(beam.DoFn):
             columns = columns_of(table)
             training, flags = shard_split.seen(columns), columns["flags"]
             yield ITEM_COUNTS, ValueCounts.of(table["item"], training)
-            for feature in (*self._schema.stored_cross, *self._schema.stored_context):
+            if self._schema.targets.negatives is not None:
+                days = days_of(columns["time"], self._schema.events.time.per_second)
+                yield ITEM_DAYS, ItemDays.of(days, table["item"].to_numpy())
+            for feature in (*self._schema.stored_cross, *self._schema.stored_target):
                 encoding = feature.encoding_or_fail
                 if not encoding.fitted:
                     continue
@@ -129,6 +134,11 @@ class WriteShard(beam.DoFn):
         users = encoding.users(found["users"], found["previous_users"])
         del found
         events[SPLIT] = ShardSplit.of(self._schema, split, [events]).filled_numbers(events)
+        undrawn, negatives = 0, self._schema.targets.negatives
+        if negatives is not None and encoding.fitted.item_days is not None:
+            unit, real = self._schema.events.time.per_second, len(new)
+            events, undrawn = with_negatives(negatives, encoding.fitted.item_days, encoding.rows, events, unit)
+            new = np.concatenate([new, np.ones(len(events["user"]) - real, bool)])
         name = f"part-{number:05d}-of-{self._shards:05d}"
         writers = {split_name: ShardWriter(self._root, f"{split_name}/{name}.tfrecord") for split_name in SPLITS}
         everyone, longest = 0, self._schema.history.max_length
@@ -155,6 +165,7 @@ class WriteShard(beam.DoFn):
             new,
             seen,
         )
+        statistics.undrawn = undrawn
         report_progress("shards written", 1)
         written = {name: part for name, part in closed.items() if part is not None}
         yield ShardResult(written, everyone, int(in_gaps.sum()), statistics, files)
@@ -171,9 +182,9 @@ class ShardEncoding:
     def __init__(self, schema: FeatureSchema, fitted: Fitted) -> None:
         self.fitted = fitted
         self._schema = schema
-        self._features = (*schema.stored_cross, *schema.stored_context)
+        self._features = (*schema.stored_cross, *schema.stored_target)
         self._encoder = FeatureEncoder(schema, fitted.values)
-        self._rows = ItemRows(fitted.item_ids)
+        self.rows = ItemRows(fitted.item_ids)
         self._rare_values = {
             name: {value: place for place, value in enumerate(values, fitted.cardinalities[name])}
             for name, values in fitted.rare_values.items()
@@ -206,10 +217,10 @@ class ShardEncoding:
     def _columns(self, table: pa.Table, old: bool) -> dict[str, npt.NDArray[Any]]:
         columns = {name: table[name].to_numpy() for name in ("user", "time", "flags")}
         columns["item_id"] = table["item"].to_numpy()
-        columns["item"] = self._rows.of(columns["item_id"])
+        columns["item"] = self.rows.of(columns["item_id"])
         columns["earlier"] = table["earlier"].to_numpy() if old else np.zeros(table.num_rows, np.int64)
         for feature in self._features:
-            if old and feature.role == "context":
+            if old and feature.role != "cross":  # nothing is known of targets of an earlier run
                 columns[feature.name] = np.full(table.num_rows, UNKNOWN, np.int32)
                 continue
             values = table[VALUE + feature.name]
@@ -225,7 +236,7 @@ class ShardEncoding:
             feature = self._schema.feature(name)
             if old or feature.role == "cross":
                 columns[ORDER + name] = ranks[columns[name]]
-            else:  # what a context's vocabulary lacks has no index of its own, and decides all the same
+            else:  # what a target's vocabulary lacks has no index of its own, and decides all the same
                 columns[ORDER + name] = _value_ranks(feature, table[VALUE + name])
         for feature in self._schema.kept_values:
             columns[value_key(feature.name)] = float_bits(table[number_column(feature.name)].to_numpy())

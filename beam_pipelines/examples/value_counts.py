@@ -14,6 +14,7 @@ Ints = npt.NDArray[np.int64]
 MAX_DISTINCT = 1 << 22
 ITEM_COUNTS = "item/counts"  # keys of figures about items; no feature is called so
 ITEM_NAMES = "item/names"
+ITEM_DAYS = "item/days"
 
 
 @dataclasses.dataclass

@@ -5,7 +5,8 @@
 
 Behaviours may come in any order; they are sent oldest first. Times are whole numbers of the log's unit, or written as
 in the log (`2023-11-14T22:13:20Z` with `format: iso8601`). Columns that are left out are unknown. An id above 2^53 is
-safe as text, `"9007199254740993"`: many programs that write JSON round such a number. For a model that
+safe as text, `"9007199254740993"`: many programs that write JSON round such a number. Where candidate features are in
+the schema, a candidate may be an object, `{"product_id": 819063, "shelf_price": 2.5}`. For a model that
 was trained on clusters a behaviour may say `"cluster_size": 12`; without it, it is one behaviour.
 """
 
@@ -25,7 +26,7 @@ from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.event_times import EXACT_FLOATS, TimeColumn, parse_times
-from twin_tf.features.schema import LONGEST_HISTORY, IdColumn
+from twin_tf.features.schema import LONGEST_HISTORY, FeatureSchema, IdColumn
 
 _CLUSTER_SIZE = "cluster_size"
 _DIGITS = re.compile("-?[0-9]{1,19}")
@@ -92,6 +93,8 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
     if not candidates:
         raise ConfigError("candidates must be a list of at least one item id, not []")
     required = (schema.events.item.column, schema.events.time.column)
+    shown = [_shown(schema, place, candidate) for place, candidate in enumerate(candidates)]
+    candidates = [candidate[required[0]] for candidate in shown]
     allowed = {*required, *(feature.column for feature in schema.stored_cross)}
     allowed |= {_CLUSTER_SIZE} if schema.history.clustered else set()
     for place, behaviour in enumerate(history):
@@ -138,7 +141,27 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
         cross={f.name: encoder.encode(f.name, [b.get(f.column) for b in history]) for f in schema.stored_cross},
         user={f.name: encoder.encode(f.name, [user.get(f.column)])[0] for f in schema.user},
         context={f.name: encoder.encode(f.name, [context.get(f.column)])[0] for f in schema.stored_context},
+        candidate={
+            f.name: encoder.encode(f.name, [c.get(f.column) for c in shown]) for f in schema.requested_candidate
+        },
     )
+
+
+def _shown(schema: FeatureSchema, place: int, candidate: Any) -> Mapping[str, Any]:
+    """A candidate as an object of columns; a bare id has no others."""
+    item, where = schema.events.item.column, f"candidates[{place}]"
+    if not isinstance(candidate, Mapping):
+        return {item: candidate}
+    if item not in candidate:
+        raise ConfigError(f"{where} needs {item!r}")
+    allowed = {item, *(feature.column for feature in schema.requested_candidate)}
+    for feature in schema.candidate:
+        if feature.column in candidate and feature.column not in allowed:
+            raise ConfigError(
+                f"{where} has {feature.column!r}, but every candidate is served with {feature.serve_as!r}; leave it out"
+            )
+    _check_columns(where, candidate, allowed)
+    return candidate
 
 
 def _listed(data: Mapping[str, Any], key: str) -> list[Any]:
@@ -186,7 +209,7 @@ def _ids(column: IdColumn, values: Sequence[Any]) -> npt.NDArray[np.int64]:
 
 
 def answer_as_json(data: Mapping[str, Any], answer: ClickResponse) -> dict[str, Any]:
-    """The answer beside what was asked, best candidate first."""
+    """The answer beside what was asked, best candidate first, objects as they were given."""
     probability = [float(value) for value in answer.probability[0]]
     ranked = sorted(zip(data["candidates"], probability, strict=True), key=lambda pair: -pair[1])
     return {

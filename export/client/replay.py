@@ -10,7 +10,7 @@ from export.client.client import TwinClient
 from export.contract.probe_file import PROBES_FILE, load_probe_file
 from export.contract.tensors import Array
 from twin_tf.core.dataclass_yaml import ConfigError
-from twin_tf.features.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH
+from twin_tf.features.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH, of_candidates
 
 WARM_REQUESTS = 20
 
@@ -80,5 +80,5 @@ def one_request(inputs: dict[str, Array], row: int) -> dict[str, Array]:
     count = max(1, int(request[CANDIDATE_COUNT][0]))
     for name, value in request.items():
         if value.ndim == 2:
-            request[name] = value[:, : count if name == CANDIDATE_ITEM else length]
+            request[name] = value[:, : count if of_candidates(name) else length]
     return request

@@ -21,6 +21,7 @@ from twin_tf.features.request_names import (
     PREFIXES,
     REQUEST_TIME,
     dtype_of,
+    of_candidates,
     of_history,
     rank_of,
 )
@@ -49,6 +50,7 @@ class ClickRequest:
         cross: stored cross feature -> int32 `(B, L)` indices, as `FeatureEncoder.encode` gives them.
         user: user feature -> int32 `(B,)` indices.
         context: stored context feature -> int32 `(B,)` indices.
+        candidate: candidate feature -> int32 `(B, C)` indices; not those that the schema serves as one value.
     """
 
     history_item: Any
@@ -61,11 +63,12 @@ class ClickRequest:
     cross: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     user: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     context: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    candidate: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_inputs(self) -> dict[str, Any]:
         """The mapping of signature names to values."""
         inputs = {name: getattr(self, name) for name in _NAMES if getattr(self, name) is not None}
-        for prefix, features in zip(PREFIXES, (self.cross, self.user, self.context), strict=True):
+        for prefix, features in zip(PREFIXES, (self.cross, self.user, self.context, self.candidate), strict=True):
             inputs |= {f"{prefix}{name}": value for name, value in features.items()}
         return inputs
 
@@ -135,10 +138,10 @@ def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema 
             )
     width = arrays[HISTORY_ITEM].shape[1]
     for name, array in arrays.items():
-        if of_history(name) and array.ndim == 2 and array.shape[1] != width:
-            raise ValueError(
-                f"{name} has width {array.shape[1]}, history_item {width}; they describe the same behaviours"
-            )
+        leader, what = (CANDIDATE_ITEM, "candidates") if of_candidates(name) else (HISTORY_ITEM, "behaviours")
+        of = arrays[leader].shape[1]
+        if array.ndim == 2 and array.shape[1] != of:
+            raise ValueError(f"{name} has width {array.shape[1]}, {leader} {of}; they describe the same {what}")
     if not arrays[CANDIDATE_ITEM].shape[1]:
         raise ValueError("candidate_item holds no candidate; send at least one")
     for name, of in _COUNTS.items():
@@ -170,7 +173,7 @@ def _check_name(name: str) -> None:
     if name not in _NAMES and not name.startswith(PREFIXES):
         raise ValueError(
             f"the request has an unknown input {name!r}; names are {', '.join(_NAMES)}, and"
-            " history_<cross feature>, user_<user feature>, context_<context feature>"
+            " history_<cross feature>, user_<user feature>, context_<context feature>, candidate_<candidate feature>"
         )
 
 

@@ -20,13 +20,14 @@ from twin_tf.features.request_names import (
     HISTORY_TIME,
     PREFIXES,
     REQUEST_TIME,
+    of_candidates,
     of_history,
 )
 
 if TYPE_CHECKING:
     from twin_tf.features.schema import FeatureSchema
 
-_OWN = (HISTORY_ITEM, HISTORY_TIME, HISTORY_LENGTH, HISTORY_COUNT)
+_OWN = (HISTORY_ITEM, HISTORY_TIME, HISTORY_LENGTH, HISTORY_COUNT, CANDIDATE_ITEM, CANDIDATE_COUNT)
 _NULL = np.iinfo(np.int64).min  # what NumPy and pandas make of a missing number or time
 
 
@@ -58,7 +59,7 @@ def check_values(arrays: Mapping[str, Array], schema: "FeatureSchema | None") ->
         _refuse(name, arrays[name], negative, "is negative, and hashed ids are not; send them as text")
     for name, array in arrays.items():
         if name.startswith(PREFIXES) and name not in _OWN:
-            negative = (array < 0) & (behaviour if of_history(name) else True)
+            negative = (array < 0) & (behaviour if of_history(name) else candidate if of_candidates(name) else True)
             rule = "is negative; indices are those of FeatureEncoder.encode, in which 1 is unknown"
             _refuse(name, array, negative, rule)
     if HISTORY_COUNT in arrays:

@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from export.contract.tensors import Array
-from twin_tf.features.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH, REQUEST_TIME, of_history
+from twin_tf.features.request_names import (
+    CANDIDATE_COUNT,
+    CANDIDATE_ITEM,
+    HISTORY_LENGTH,
+    REQUEST_TIME,
+    of_candidates,
+    of_history,
+)
 
 PROBES_FILE = "assets.extra/probes.npz"
 _ROWS_A_CALL = 16
@@ -91,5 +98,5 @@ def _trimmed(batch: dict[str, Array]) -> dict[str, Array]:
     length = max(1, int(batch[HISTORY_LENGTH].max()))
     count = max(1, int(batch[CANDIDATE_COUNT].max()))
     widths = {name: length for name, a in batch.items() if of_history(name) and a.ndim == 2}
-    widths[CANDIDATE_ITEM] = count
+    widths |= {name: count for name, a in batch.items() if of_candidates(name) and a.ndim == 2}
     return {name: array[:, : widths[name]] if name in widths else array for name, array in batch.items()}

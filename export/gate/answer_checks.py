@@ -107,6 +107,7 @@ def _unswept(encoder: FeatureEncoder, sweep: Sweep) -> list[str]:
         (wire.history_name, schema.stored_cross),
         (wire.user_name, schema.user),
         (wire.context_name, schema.stored_context),
+        (wire.candidate_name, schema.requested_candidate),
     ):
         for feature in features:
             wanted = sampled(encoder.cardinality(feature))
@@ -183,8 +184,10 @@ def _count_faults(version: LoadedVersion, probes: Probes) -> list[str]:
         known = checkpoint.read("lookup/ids")
     _, batch = next(batches(probes))
     history, stranger = batch[wire.HISTORY_ITEM], np.setdiff1d(np.arange(len(known) + 1), known)[0]
+    unsaid = np.full((len(history), 2), UNKNOWN, np.int32)
     asked = {
         **batch,
+        **{name: unsaid for name, array in batch.items() if wire.of_candidates(name) and array.ndim == 2},
         wire.CANDIDATE_ITEM: np.full((len(history), 2), stranger),
         wire.CANDIDATE_COUNT: np.full_like(batch[wire.CANDIDATE_COUNT], 3),
     }

@@ -18,6 +18,7 @@ from twin_tf.features import request_names as wire
 from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import batch_spec, load_item_ids, make_dataset
+from twin_tf.records.request_batch import as_served
 from twin_tf.runs.run import Run
 
 Array = npt.NDArray[np.generic]
@@ -46,7 +47,7 @@ def write_probes(
     dataset = make_dataset(manifest, "test", manifest.schema.history.max_length, run.config.training.batch_records)
 
     def score(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        scores = run.model.score(batch, table)
+        scores = run.model.score(as_served(batch, run.schema), table)
         found = scores.long_term.retrieved
         return tf.sigmoid(scores.logit), tf.where(found.valid, found.position, -1)
 
@@ -159,6 +160,12 @@ def _requests(
                 {
                     wire.context_name(f.name): batch.targets.context[f.name][user, shown[0]]
                     for f in schema.stored_context
+                }
+            )
+            request.update(
+                {
+                    wire.candidate_name(f.name): batch.targets.context[f.name][user, shown]
+                    for f in schema.requested_candidate
                 }
             )
             requests.append(request)

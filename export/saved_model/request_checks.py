@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 from export.contract.signatures import TensorContract
 from twin_tf.core.keras_api import tf
-from twin_tf.features.request_names import HISTORY_ITEM
+from twin_tf.features.request_names import CANDIDATE_ITEM, HISTORY_ITEM
 
 Tensors = dict[str, tf.Tensor]
 
-_LEADERS = {"history": HISTORY_ITEM, "item": "item"}
+_LEADERS = {"history": HISTORY_ITEM, "candidate": CANDIDATE_ITEM, "item": "item"}
 _COLUMNS = {"history": "behaviours", "candidate": "candidates", "item": "items"}
 
 
@@ -20,8 +20,8 @@ def checked(inputs: Tensors, contracts: Mapping[str, TensorContract], most_colum
     """The inputs of a signature behind its checks.
 
     All inputs have the same number of users. Inputs of more than one dimension whose names begin with that of
-    `history_item` or `item` have its shape, and a third dimension, where there is one, the width of the contract.
-    Bounds come before all computation: what a call needs grows with the product of its widths.
+    `history_item`, `candidate_item` or `item` have its shape, and a third dimension, where there is one, the width of
+    the contract. Bounds come before all computation: what a call needs grows with the product of its widths.
 
     Args:
         inputs: by name.
@@ -34,10 +34,10 @@ def checked(inputs: Tensors, contracts: Mapping[str, TensorContract], most_colum
     checks = []
     for name, contract in contracts.items():
         leader = _LEADERS.get(name.split("_")[0])
-        if contract.rank == 1 or leader is None:
+        if contract.rank == 1 or leader in (None, name):
             rule = f"{name} must have as many users as {first}"
             checks.append(_require(sizes[name][:1], sizes[first][:1], rule))
-        elif name != leader:
+        else:
             rule = f"{name} must have the shape of {leader}"
             checks.append(_require(sizes[name][:2], sizes[leader][:2], rule))
         if contract.width is not None:

@@ -48,9 +48,9 @@ _GROWING = (
 def request_spec(schema: FeatureSchema) -> dict[str, tf.TensorSpec]:
     """Inputs of `serving_default` and `retrieve`, by name.
 
-    `B` users, `L` behaviours oldest first, `C` candidates. `history_<cross>`, `user_<feature>` and
-    `context_<feature>` are indices as `twin_tf.features.encoders.FeatureEncoder` gives them; times are in the unit of
-    the logs.
+    `B` users, `L` behaviours oldest first, `C` candidates. `history_<cross>`, `user_<feature>`, `context_<feature>`
+    and `candidate_<feature>` are indices as `twin_tf.features.encoders.FeatureEncoder` gives them; times are in the
+    unit of the logs.
     """
     return _specs(request_contract(schema))
 

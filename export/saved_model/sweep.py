@@ -51,9 +51,10 @@ def _items(run: Run) -> Array:
 
 
 def _inputs(run: Run, requests: Request, ids: Array) -> dict[str, Array]:
-    """As many requests as the largest sample has values; each behaviour, user and context takes the next value."""
+    """As many requests as the largest sample has values; each behaviour, candidate, user and context takes the next."""
     schema, sizes = run.schema, run.info.cardinalities
-    count = max([1, *(len(sampled(sizes[f.name])) for f in (*schema.user, *schema.context, *schema.cross))])
+    of_requests = (*schema.user, *schema.context, *schema.requested_candidate, *schema.cross)
+    count = max([1, *(len(sampled(sizes[f.name])) for f in of_requests)])
     columns = min(COLUMNS, run.config.model.history_length)
     candidates = -(-len(ids) // count)
     real = int(np.argmax(requests[wire.HISTORY_LENGTH]))
@@ -78,6 +79,9 @@ def _inputs(run: Run, requests: Request, ids: Array) -> dict[str, Array]:
         inputs[wire.HISTORY_COUNT] = np.maximum(1, behaviours(wire.HISTORY_COUNT))
     for feature in schema.stored_cross:
         inputs[wire.history_name(feature.name)] = _taken(sizes, feature.name, place)
+    shown = np.arange(count)[:, None] + np.arange(candidates)[None, :]
+    for feature in schema.requested_candidate:
+        inputs[wire.candidate_name(feature.name)] = _taken(sizes, feature.name, shown)
     for name, features in ((wire.user_name, schema.user), (wire.context_name, schema.stored_context)):
         inputs |= {name(feature.name): _taken(sizes, feature.name, place[:, 0]) for feature in features}
     return inputs

@@ -13,7 +13,13 @@ from export.contract.signatures import WHOLE_TABLE, feature_contract
 from export.saved_model.servable import request_spec
 from twin_tf.config import ServingConfig
 from twin_tf.core.keras_api import tf
-from twin_tf.features.request_names import CANDIDATE_COUNT, CANDIDATE_ITEM, HISTORY_LENGTH, HISTORY_TIME
+from twin_tf.features.request_names import (
+    CANDIDATE_COUNT,
+    CANDIDATE_ITEM,
+    HISTORY_LENGTH,
+    HISTORY_TIME,
+    of_candidates,
+)
 from twin_tf.features.schema import FeatureSchema
 
 MODEL_NAME = "twin"
@@ -66,7 +72,7 @@ def _stretch(schema: FeatureSchema, sample: Request, length: int, candidates: in
     for name, spec in request_spec(schema).items():
         value = sample[name]
         if spec.shape.rank == 2:
-            width = candidates if name == CANDIDATE_ITEM else length
+            width = candidates if of_candidates(name) else length
             value = np.resize(value, (1, width))
         request[name] = value.astype(spec.dtype.as_numpy_dtype)
     request[HISTORY_TIME] = np.sort(request[HISTORY_TIME], axis=1)

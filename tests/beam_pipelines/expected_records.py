@@ -162,7 +162,7 @@ class Expected:
             ]  # fmt: skip
             targets = [
                 (row["t"], self.row(row["i"]), int(row["y"] in schema.events.label.positive),
-                 *(self.encode(f, row[f.column]) for f in schema.stored_context), self.split_of(row))
+                 *(self.encode(f, row[f.column]) for f in schema.stored_target), self.split_of(row))
                 for row in sorted(mine, key=lambda row: self._target_place(row))
                 if self.is_target(row)
             ]  # fmt: skip
@@ -187,7 +187,7 @@ class Expected:
 
     def _target_place(self, row: Row) -> tuple[Any, ...]:
         label = row["y"] in self.schema.events.label.positive
-        return row["t"], self.id(row["i"]), label, *self._place(row, self.schema.stored_context)
+        return row["t"], self.id(row["i"]), label, *self._place(row, self.schema.stored_target)
 
     def _pending(self, feature: Feature, value: Any, events: list[Row]) -> int:
         """The place, from 1, of a value that is too rare for the vocabulary among all such values."""
@@ -206,6 +206,6 @@ class Expected:
         record.update({f"user/{f.name}": index for f, index in zip(self.schema.user, indices, strict=True)})
         for place, name in enumerate(["time", "item", *(f.name for f in self.schema.stored_cross)]):
             record[f"history/{name}"] = [behaviour[place] for behaviour in history]
-        for place, name in enumerate(["time", "item", "label", *(f.name for f in self.schema.stored_context)]):
+        for place, name in enumerate(["time", "item", "label", *(f.name for f in self.schema.stored_target)]):
             record[f"target/{name}"] = [target[place] for target in targets]
         return record

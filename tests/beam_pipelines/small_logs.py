@@ -54,6 +54,15 @@ def schema(ids: str = "int", split: dict[str, Any] | None = None, **changes: Any
                 "column": "play",
                 "encoding": {"kind": "numeric", "boundaries": [1, 2]},
             },
+            {"name": "shown_surface", "role": "candidate", "column": "surface", "encoding": vocabulary},
+            {"name": "offer", "role": "candidate", "column": "play", "encoding": {"kind": "numeric", "quantiles": 3}},
+            {
+                "name": "slot",
+                "role": "candidate",
+                "column": "rank",
+                "encoding": {"kind": "identity", "size": 4},
+                "serve_as": 1,
+            },
         ],
         **changes,
     }

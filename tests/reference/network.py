@@ -162,7 +162,7 @@ def mixer_input(model, batch, user, target, found):
     for feature in model.schema.user:
         table = numbers(model.user_embeddings[feature.name].table)
         parts.append(table[known(batch.user[feature.name][user], len(table))])
-    for feature in model.schema.context:
+    for feature in model.schema.of_target:
         table = numbers(model.context_embeddings[feature.name].table)
         source = batch.targets.time if feature.derived else batch.targets.context[feature.name]
         values = source[user]

@@ -35,12 +35,15 @@ LOGS = {
 
 
 def small_config(*overrides: str) -> Config:
-    """The shipped `simulated` configuration with a small network and a stored context feature, so that there is one."""
+    """The shipped `simulated` configuration with a small network, and features of the roles that it lacks."""
     plain = load_config("simulated").to_plain()
     position = {"name": "shown_at", "role": "context", "column": "page_position", "dim": 4}
     for feature in plain["schema"]["features"]:
         feature["dim"] = min(feature["dim"], 16)
     plain["schema"]["features"].append({**position, "encoding": {"kind": "identity", "size": 9}})
+    slot = {**position, "name": "slot", "role": "candidate", "encoding": {"kind": "vocabulary"}, "type": "int"}
+    place = {**position, "name": "place", "role": "candidate", "encoding": {"kind": "identity", "size": 9}}
+    plain["schema"]["features"] += [slot, {**place, "serve_as": 2}]
     plain["schema"]["history"]["max_length"] = 400
     plain["schema"]["targets"]["per_record"] = 32
     plain["model"] |= {"history_length": 300, "top_k": 40, "head_size": 8, "mixer": [16]}

@@ -176,7 +176,9 @@ def train(
     help="Whose targets are scored.",
 )
 @click.option("--against", metavar="RUN", help="Another run: is the difference on the same targets more than noise?")
-@click.option("--slice", "slices", multiple=True, metavar="FEATURE", help="Slice by this context or user feature too.")
+@click.option(
+    "--slice", "slices", multiple=True, metavar="FEATURE", help="Slice by this feature too: context, candidate or user."
+)
 @click.option(
     "--cut-history",
     default="",

@@ -29,23 +29,24 @@ from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest, SplitName
 from twin_tf.records.input_pipeline import batch_spec, make_dataset
 from twin_tf.records.record_reader import read_users
+from twin_tf.records.request_batch import as_served
 from twin_tf.records.seen_items import load_seen_items
 from twin_tf.runs.compatibility import check_same_encoding, use_catalogue
 from twin_tf.runs.run import Run, load_run
 
 
 class Evaluator:
-    """Scores splits with a model's live weights; one trace serves every split and width.
+    """Scores splits with a model's live weights, as a server would; one trace serves every split and width.
 
     Args:
         model: its weights are read when a method is called.
-        slices: context and user features whose indices go with the scores.
+        slices: context, candidate and user features whose indices go with the scores.
     """
 
     def __init__(self, model: TwinModel, slices: Sequence[str] = ()) -> None:
         self._schema = model.schema
         self._slices = [model.schema.feature(name) for name in slices]
-        self._predict = graph(lambda batch: tf.sigmoid(model(batch)), batch_spec(model.schema))
+        self._predict = graph(lambda batch: tf.sigmoid(model(as_served(batch, model.schema))), batch_spec(model.schema))
 
     def run(
         self,
@@ -101,7 +102,7 @@ class Evaluator:
         return scored if request is None else scored._replace(request=request.numpy()[real])
 
     def _index(self, batch: Batch, feature: Feature) -> tf.Tensor:
-        """The index of a context or user feature, `(B, C)`."""
+        """The index of a context, candidate or user feature as it was logged, `(B, C)`."""
         if feature.role == "user":
             return tf.broadcast_to(batch.user[feature.name][:, None], tf.shape(batch.targets.item))
         if feature.derived is None:
@@ -132,7 +133,7 @@ def evaluate_run(
         split: whose targets are scored.
         verify: compare the files of run and data that hold no records with their SHA-256.
         against: another finished run to compare with on the same targets.
-        slices: context and user features to slice by, beside history length, item, user and day.
+        slices: context, candidate and user features to slice by, beside history length, item, user and day.
         histories: what to cut the history of every target to, one pass of scoring each, to see what more is worth.
         yardsticks: compute what needs no network too, from the data's training part and strictly earlier events.
         users: of how many users `retrieved` holds what the search retrieves.

@@ -18,6 +18,7 @@ from twin_tf.records.batch import Batch
 from twin_tf.records.format import Manifest, SplitName
 from twin_tf.records.input_pipeline import load_item_features, make_dataset
 from twin_tf.records.record_reader import TargetColumns, read_targets
+from twin_tf.records.request_batch import as_served
 from twin_tf.runs.run import Run
 from twin_tf.search.protocol import PoolingSearch
 
@@ -158,7 +159,7 @@ def _target(
     model: TwinModel, manifest: Manifest, record: Batch, column: int, catalogue: _Catalogue, behaviours: int
 ) -> JsonDict:
     """One target of a record."""
-    scores = model.score(record)
+    scores = model.score(as_served(record, model.schema))
     found = scores.long_term
     width = found.retrieved.position.shape[2]
     shape = (1, int(record.targets.item.shape[1]), width)

@@ -15,16 +15,16 @@ SECONDS_A_DAY = 86_400
 
 
 def check_slices(schema: FeatureSchema, names: Sequence[str]) -> None:
-    """Whether each name is a context or user feature.
+    """Whether each name is a context, candidate or user feature.
 
     Raises:
         ConfigError: one is not.
     """
-    known = [feature.name for feature in (*schema.context, *schema.user)]
+    known = [feature.name for feature in (*schema.of_target, *schema.user)]
     for name in names:
         if name not in known:
             there = f"there are {', '.join(known)}" if known else "the schema has none"
-            raise ConfigError(f"--slice {name}: no context or user feature{nearest(name, known)}; {there}")
+            raise ConfigError(f"--slice {name}: no context, candidate or user feature{nearest(name, known)}; {there}")
 
 
 def value_name(encoder: FeatureEncoder, name: str, index: int) -> str:

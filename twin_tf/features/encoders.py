@@ -53,6 +53,14 @@ def encode_ids(column: IdColumn, values: Any) -> IdArray:
     return np.array([hash_id(str(value)) for value in distinct], dtype=np.int64)[positions]
 
 
+def served_index(feature: Feature, schema: FeatureSchema) -> int | None:
+    """The index that every candidate has of a feature with `serve_as`; None of any other feature."""
+    if feature.serve_as is None:
+        return None
+    encoder = FeatureEncoder(schema, {f.name: [] for f in schema.features if f.encoding_or_fail.fitted})
+    return int(encoder.encode(feature.name, [feature.serve_as])[0])
+
+
 class FeatureEncoder:
     """Encodes every stored feature of a schema.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from twin_tf.core.dataclass_yaml import ConfigError
 
@@ -13,7 +13,7 @@ FIRST_KNOWN = 2
 ID_DIM, PLAIN_DIM = 64, 8
 """Widths of embeddings that a schema leaves open (TWIN, section 5.1)."""
 
-Role = Literal["inherent", "cross", "user", "context"]
+Role = Literal["inherent", "cross", "user", "context", "candidate"]
 Derivation = Literal["age", "hour_of_day", "day_of_week"]
 ValueType = Literal["int", "float", "string"]
 FeatureType = Literal["int", "float", "string", "bool"]
@@ -117,7 +117,8 @@ class Feature:
 
     Attributes:
         name: the name in records, tensors and signatures.
-        role: `inherent` (a property of the item), `cross` (how the user met the item), `user` or `context`.
+        role: `inherent` (a property of the item), `cross` (how the user met the item), `user`, `context` (of the
+            request) or `candidate` (of what is shown at that moment and not for ever: its price now, its position).
         column: the raw column; the name if left out.
         type: the raw column's type; string for vocabulary and hash, float for numeric, int for identity if left out.
             `bool` reads booleans as 0 and 1, and needs no encoding.
@@ -130,6 +131,9 @@ class Feature:
         multi_valued: set if an item has several values (inherent only); `{}` for a list column.
         keep_value: records keep the number beside its index, four bytes a behaviour (cross features with a numeric
             encoding only): `twin-tf cluster` needs it to average what the members of a cluster have.
+        serve_as: the raw value that every candidate is served with, for what is unknown when ranking (candidate only);
+            requests do not carry the feature then. Its index must follow from the schema alone: not with a vocabulary,
+            nor with quantiles.
     """
 
     name: str
@@ -141,6 +145,7 @@ class Feature:
     dim: int = 0
     multi_valued: MultiValued | None = None
     keep_value: bool = False
+    serve_as: Any = None
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum() or self.name in RESERVED_NAMES:
@@ -180,6 +185,29 @@ class Feature:
         if self.type is None:
             types: dict[str, ValueType] = {"numeric": "float", "identity": "int"}
             object.__setattr__(self, "type", types.get(self.encoding_or_fail.kind, "string"))
+        if self.serve_as is not None:
+            self._check_serve_as(self.serve_as)
+
+    def _check_serve_as(self, value: Any) -> None:
+        """The value is one that the encoding knows, whatever the pipeline finds in the logs."""
+        encoding, start = self.encoding_or_fail, f"feature {self.name!r}: serve_as"
+        if self.role != "candidate":
+            raise ConfigError(f"{start} needs role candidate, not {self.role}")
+        if encoding.fitted:
+            raise ConfigError(f"{start} needs an encoding known ahead of the logs: boundaries, identity or hash")
+        kinds: dict[ValueType, tuple[type, ...]] = {"int": (int,), "float": (int, float), "string": (str,)}
+        if isinstance(value, bool) and self.type == "bool":
+            value = int(value)
+            object.__setattr__(self, "serve_as", value)
+        if isinstance(value, bool) or not isinstance(value, kinds[self.value_type]):
+            raise ConfigError(f"{start} is {value!r}, but the column is read as {self.type}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{start} must be a finite number, not {value}")
+        size = encoding.size or 0
+        if encoding.kind == "identity" and value not in range(size):
+            raise ConfigError(f"{start} must be a whole number from 0 to {size - 1}, not {value!r}")
+        if self.type == "float":
+            object.__setattr__(self, "serve_as", float(self.serve_as))
 
     @property
     def value_type(self) -> ValueType:

@@ -18,8 +18,8 @@ REQUEST_TIME = "request_time"
 CANDIDATE_ITEM = "candidate_item"
 CANDIDATE_COUNT = "candidate_count"
 
-PREFIXES = ("history_", "user_", "context_")
-"""What an input that belongs to a feature begins with, by the feature's role: cross, user, context."""
+PREFIXES = ("history_", "user_", "context_", "candidate_")
+"""What an input that belongs to a feature begins with, by the feature's role: cross, user, context, candidate."""
 
 
 def history_name(feature: str) -> str:
@@ -35,6 +35,16 @@ def user_name(feature: str) -> str:
 def context_name(feature: str) -> str:
     """The input of a stored context feature."""
     return f"{PREFIXES[2]}{feature}"
+
+
+def candidate_name(feature: str) -> str:
+    """The input of a candidate feature."""
+    return f"{PREFIXES[3]}{feature}"
+
+
+def of_candidates(name: str) -> bool:
+    """Whether an input belongs to the candidates: all but their number are `(B, C)`."""
+    return name.startswith(PREFIXES[3])
 
 
 def of_history(name: str) -> bool:
@@ -55,6 +65,7 @@ def request_inputs(schema: "FeatureSchema") -> tuple[str, ...]:
         *([HISTORY_COUNT] if schema.history.clustered else []),
         *(user_name(feature.name) for feature in schema.user),
         *(context_name(feature.name) for feature in schema.stored_context),
+        *(candidate_name(feature.name) for feature in schema.requested_candidate),
     )
 
 
@@ -65,4 +76,4 @@ def dtype_of(name: str) -> str:
 
 def rank_of(name: str) -> int:
     """An input's dimensions: 2 with one value for each behaviour or candidate, else 1."""
-    return 2 if name == CANDIDATE_ITEM or (of_history(name) and name != HISTORY_LENGTH) else 1
+    return 2 if (of_history(name) or of_candidates(name)) and name not in (HISTORY_LENGTH, CANDIDATE_COUNT) else 1

@@ -104,6 +104,11 @@ class FeatureSchema:
                 raise ConfigError(
                     f"{log}.type is {mine.type}, the events' is {theirs.type}: the same ids need one type"
                 )
+        if self.targets.negatives is not None and self.requested_candidate:
+            raise ConfigError(
+                f"targets.negatives cannot draw values of candidate feature {self.requested_candidate[0].name!r}: "
+                "no row has them for an item that was not shown; leave either out"
+            )
         self._check_own_columns()
         self._check_filters()
         self.events.check_lists(self.event_columns())
@@ -125,7 +130,7 @@ class FeatureSchema:
 
     def _check_own_columns(self) -> None:
         """The columns of an event that are no features are read as what they must be, and their names are free."""
-        columns, stored = self.event_columns(), {f.name: f.role for f in (*self.stored_cross, *self.stored_context)}
+        columns, stored = self.event_columns(), {f.name: f.role for f in (*self.stored_cross, *self.stored_target)}
         for name in sorted(PIPELINE_NAMES & stored.keys()):
             raise ConfigError(f"a {stored[name]} feature cannot be called {name!r}, as the pipelines use it: rename it")
         words = {"int": "a whole number", "float": "a number", "string": "text"}
@@ -202,8 +207,28 @@ class FeatureSchema:
 
     @cached_property
     def stored_context(self) -> tuple[Feature, ...]:
-        """Context features that records and requests carry as `target/<name>`."""
+        """Context features that records carry as `target/<name>`, and requests once for all candidates."""
         return tuple(f for f in self.context if f.derived is None)
+
+    @cached_property
+    def candidate(self) -> tuple[Feature, ...]:
+        """Candidate features, which records carry as `target/<name>`."""
+        return self.of_role("candidate")
+
+    @cached_property
+    def requested_candidate(self) -> tuple[Feature, ...]:
+        """Candidate features that requests carry for each candidate: all but those with `serve_as`."""
+        return tuple(f for f in self.candidate if f.serve_as is None)
+
+    @cached_property
+    def of_target(self) -> tuple[Feature, ...]:
+        """What is known of a target beside user and item: context and candidate features."""
+        return (*self.context, *self.candidate)
+
+    @cached_property
+    def stored_target(self) -> tuple[Feature, ...]:
+        """Those features of a target that records carry as `target/<name>`."""
+        return (*self.stored_context, *self.candidate)
 
     def to_plain(self) -> dict[str, Any]:
         """The mapping that `build` reads back."""
@@ -249,7 +274,7 @@ class FeatureSchema:
             events.time.column: "int" if events.time.format is None else "string",
             events.label.column: events.label.type,
         }
-        _add_columns(columns, (*self.stored_cross, *self.stored_context))
+        _add_columns(columns, (*self.stored_cross, *self.stored_target))
         for _, column, type_ in self._own_columns():
             columns.setdefault(column, type_)
         for where in (self.history.where, self.targets.where):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features.negatives import Negatives
 
 LONGEST_HISTORY = 1_000_000
 
@@ -40,11 +41,13 @@ class Targets:
         where: column -> allowed values; an event is a target if every column holds one of its values.
         per_record: how many share one record (one stretch of a user's history).
         weight: column of how much a target counts in the loss, a number from 0 on; every target counts 1 without it.
+        negatives: how targets without a click are drawn, where the log holds only what people did.
     """
 
     where: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     per_record: int = 64
     weight: str | None = None
+    negatives: Negatives | None = None
 
     def __post_init__(self) -> None:
         if self.per_record < 1:

@@ -310,7 +310,7 @@ def clock_index(feature: Feature, time: tf.Tensor, column: TimeColumn) -> tf.Ten
 
 @keras.utils.register_keras_serializable("twin_tf")
 class FeatureEmbedding(keras.layers.Layer):
-    """One table for one user or context feature: int `(...)` -> float `(..., dim)`; its start depends on `seed`."""
+    """One table of a user, context or candidate feature: int `(...)` -> float `(..., dim)`; `seed` sets its start."""
 
     def __init__(self, feature: Feature, cardinality: int, seed: int = 1) -> None:
         super().__init__(name=f"feature_{feature.name}")

@@ -1,7 +1,7 @@
 """How many rows the tables have that a request's indices are rows of."""
 
 from twin_tf.core.keras_api import tf
-from twin_tf.features.request_names import context_name, history_name, user_name
+from twin_tf.features.request_names import candidate_name, context_name, history_name, user_name
 from twin_tf.layers.embeddings import row_count
 from twin_tf.models.twin import TwinModel
 
@@ -16,4 +16,5 @@ def index_rows(model: TwinModel) -> dict[str, tf.Tensor | int]:
     tables = {history_name(f.name): model.cross_embedding.tables[f.name] for f in schema.stored_cross}
     tables |= {user_name(f.name): model.user_embeddings[f.name].table for f in schema.user}
     tables |= {context_name(f.name): model.context_embeddings[f.name].table for f in schema.stored_context}
+    tables |= {candidate_name(f.name): model.context_embeddings[f.name].table for f in schema.requested_candidate}
     return {name: row_count(table) for name, table in tables.items()}

@@ -131,7 +131,7 @@ class TwinModel(tfrs.Model):
             latest = DinSearch(config.short_term_length, config.history_length)
             self.short_term = self._block("short_term", latest, seed + 1000)
         self.user_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name], seed) for f in schema.user}
-        self.context_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name], seed) for f in schema.context}
+        self.context_embeddings = {f.name: FeatureEmbedding(f, cardinalities[f.name], seed) for f in schema.of_target}
         policy = "mixed_bfloat16" if config.precision == "bfloat16" else None
         self.mixer = Mixer(config.mixer, config.crosses, config.cross_projection, dtype=policy)
         self.mixer.build((None, None, self._mixer_input_width()))
@@ -173,7 +173,7 @@ class TwinModel(tfrs.Model):
     def _mixer_input_width(self) -> int:
         blocks = 1 if self.short_term is None else 2
         width = blocks * self.config.heads * self.config.head_size + self.item_embedding.width
-        width += sum(f.dim for f in (*self.schema.user, *self.schema.context))
+        width += sum(f.dim for f in (*self.schema.user, *self.schema.of_target))
         return width + (3 * self.config.heads + 1 if self.config.relevance_statistics else 0)
 
     @property
@@ -257,7 +257,7 @@ class TwinModel(tfrs.Model):
         if self.config.relevance_statistics:
             parts += [STATISTICS_SCALE * part for part in self._relevance_statistics(long_term, items, queries, batch)]
         parts += [self.user_embeddings[f.name](batch.user[f.name])[:, None, :] for f in self.schema.user]
-        parts += [self._context(batch, f.name) for f in self.schema.context]
+        parts += [self._context(batch, f.name) for f in self.schema.of_target]
         pairs = dimensions(batch.targets.item)
         mixed = tf.concat([tf.broadcast_to(part, [*pairs, part.shape[-1]]) for part in parts], axis=-1)
         logit = tf.cast(self.mixer(mixed), tf.float32)

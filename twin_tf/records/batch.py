@@ -40,7 +40,7 @@ class Targets(NamedTuple):
         item: int32 `(B, C)` item rows.
         time: int64 `(B, C)` or `(B, 1)`.
         end: int32 `(B, C)` or `(B, 1)`: how many behaviours precede the target.
-        context: stored context feature -> int32 `(B, C)` or `(B, 1)`.
+        context: stored context or candidate feature -> int32 `(B, C)`, `(B, 1)` or `(1, 1)`.
         count: int32 `(B,)`; targets from `count` on are padding.
     """
 

@@ -21,7 +21,7 @@ takes. With n behaviours and m targets:
 | `target/weight` | where the schema weighs targets: m numbers, the bits of a float32 each |
 | `target/request` | where the schema names requests: m ids above 0, or 0 for none |
 | `target/history_end` | m numbers: behaviours of this record that are strictly earlier than the target |
-| `target/<stored context feature>` | m indices |
+| `target/<stored context or candidate feature>` | m indices |
 | `pending/<stored cross feature>` | in `histories/`, where needed: n places in `state/pending.json` |
 
 A place in `state/pending.json` counts from 1, 0 is none: the value is too rare yet; the next incremental run needs it.
@@ -99,7 +99,7 @@ def value_key(feature: str) -> str:
 
 
 def target_key(feature: str) -> str:
-    """The record's key of a stored context feature."""
+    """The record's key of a stored context feature or a candidate feature."""
     return f"target/{feature}"
 
 

@@ -146,7 +146,7 @@ def batch_spec(schema: FeatureSchema) -> Batch:
     single = tf.TensorSpec([None], tf.int32)
     return Batch(
         history=History(wide32, wide64, {f.name: wide32 for f in schema.stored_cross}, single, wide32),
-        targets=Targets(wide32, wide64, wide32, {f.name: wide32 for f in schema.stored_context}, single),
+        targets=Targets(wide32, wide64, wide32, {f.name: wide32 for f in schema.stored_target}, single),
         user={f.name: single for f in schema.user},
         user_id=tf.TensorSpec([None], tf.int64),
         label=tf.TensorSpec([None, None], tf.float32),
@@ -168,7 +168,7 @@ def _packed_keys(schema: FeatureSchema) -> tuple[list[str], list[str]]:
     history += [records.HISTORY_COUNT] if schema.history.clustered else []
     target = [records.TARGET_ITEM, records.TARGET_TIME, records.TARGET_LABEL, records.TARGET_HISTORY_END]
     target += [records.TARGET_WEIGHT] if schema.targets.weight is not None else []
-    return history, target + [records.target_key(f.name) for f in schema.stored_context]
+    return history, target + [records.target_key(f.name) for f in schema.stored_target]
 
 
 def _parse(manifest: Manifest, window: int, requests: bool, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -230,7 +230,7 @@ def _to_batch(manifest: Manifest, record: dict[str, tf.Tensor]) -> Batch:
         item=unpack(records.TARGET_ITEM, target_length),
         time=times(records.TARGET_TIME, target_length),
         end=tf.maximum(end, 0),
-        context={f.name: unpack(records.target_key(f.name), target_length) for f in schema.stored_context},
+        context={f.name: unpack(records.target_key(f.name), target_length) for f in schema.stored_target},
         count=target_length,
     )
     label = tf.cast(unpack(records.TARGET_LABEL, target_length), tf.float32)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from twin_tf.core.keras_api import tf
 from twin_tf.features import request_names as wire
+from twin_tf.features.encoders import served_index
 from twin_tf.features.schema import LONGEST_HISTORY, UNKNOWN, FeatureSchema
 from twin_tf.records.batch import Batch, History, Targets
 
@@ -55,13 +56,35 @@ def request_batch(
         item=candidate_rows,
         time=sound[wire.REQUEST_TIME][:, None],
         end=_count(earlier)[:, None],
-        context={feature.name: sound[wire.context_name(feature.name)][:, None] for feature in schema.stored_context},
+        context={
+            **{feature.name: sound[wire.context_name(feature.name)][:, None] for feature in schema.stored_context},
+            **{feature.name: sound[wire.candidate_name(feature.name)] for feature in schema.requested_candidate},
+            **_served_context(schema),
+        },
         count=count,
     )
     user = {feature.name: sound[wire.user_name(feature.name)] for feature in schema.user}
     nothing = tf.zeros([0, 0])
     batch = Batch(history, targets, user, tf.zeros_like(sound[wire.REQUEST_TIME]), nothing, nothing)
     return batch, {"unknown_items": unknown, "adjusted": adjusted}
+
+
+def as_served(batch: Batch, schema: FeatureSchema) -> Batch:
+    """A batch of records as a server scores it: what is unknown when ranking has the value that it is served with.
+
+    Args:
+        batch: whose targets say what was logged.
+        schema: of the model.
+    """
+    targets = batch.targets
+    return batch._replace(targets=targets._replace(context={**targets.context, **_served_context(schema)}))
+
+
+@tf.autograph.experimental.do_not_convert  # whoever traces this: the encoder is plain Python
+def _served_context(schema: FeatureSchema) -> dict[str, tf.Tensor]:
+    """Candidate feature with `serve_as` -> its index, int32 `(1, 1)`."""
+    found = {feature.name: served_index(feature, schema) for feature in schema.candidate}
+    return {name: tf.constant([[index]], tf.int32) for name, index in found.items() if index is not None}
 
 
 def _adjusted(
@@ -78,13 +101,16 @@ def _adjusted(
         sound[wire.HISTORY_COUNT] = tf.clip_by_value(request[wire.HISTORY_COUNT], 1, LONGEST_HISTORY)
     for name in (wire.HISTORY_TIME, wire.REQUEST_TIME):
         sound[name] = tf.clip_by_value(request[name], tf.constant(-FARTHEST_TIME, tf.int64), FARTHEST_TIME)
-    behaviour = tf.sequence_mask(sound[wire.HISTORY_LENGTH], tf.shape(request[wire.HISTORY_ITEM])[1])
+    behaviour, candidate = (
+        tf.sequence_mask(sound[count], tf.shape(request[of])[1])
+        for count, of in ((wire.HISTORY_LENGTH, wire.HISTORY_ITEM), (wire.CANDIDATE_COUNT, wire.CANDIDATE_ITEM))
+    )
     sound[wire.HISTORY_TIME] = _not_falling(sound[wire.HISTORY_TIME], behaviour)
     adjusted = tf.zeros_like(sound[wire.HISTORY_LENGTH])
     for name, value in sound.items():
         if value is not request[name]:
-            changed = value != request[name]
-            adjusted += tf.cast(changed, tf.int32) if wire.rank_of(name) == 1 else _count(changed & behaviour)
+            changed, real = value != request[name], candidate if wire.of_candidates(name) else behaviour
+            adjusted += tf.cast(changed, tf.int32) if wire.rank_of(name) == 1 else _count(changed & real)
     return sound, adjusted
 
 

@@ -127,8 +127,9 @@ class Run:
             request: arrays by the names of `twin_tf.features.request_names`, `B` users, `L` behaviours oldest first,
                 `C` candidates: `history_item`, `history_time` `(B, L)` and `request_time` `(B,)` int64,
                 `candidate_item` int64 `(B, C)`, and the features' indices, int32: `history_<cross>` `(B, L)`,
-                `user_<feature>` and `context_<feature>` `(B,)`. Left out, `history_length` and `candidate_count` say
-                that all are real, and `history_count` that each entry stands for one behaviour.
+                `user_<feature>` and `context_<feature>` `(B,)`, `candidate_<feature>` `(B, C)`. Left out,
+                `history_length` and `candidate_count` say that all are real, and `history_count` that each entry stands
+                for one behaviour.
 
         Returns:
             float32 `(B, C)`; 0 for candidates that are padding.

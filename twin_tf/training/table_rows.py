@@ -35,7 +35,7 @@ def named_tables(model: TwinModel, prefix: str = "") -> Iterator[Table]:
     for feature in schema.cross:
         cross = model.cross_embedding
         yield Table(prefix + feature.name, cross.tables[feature.name], cross.initializer(feature))
-    for feature in (*schema.user, *schema.context):
+    for feature in (*schema.user, *schema.of_target):
         layers = model.user_embeddings if feature.name in model.user_embeddings else model.context_embeddings
         layer = layers[feature.name]
         yield Table(prefix + feature.name, layer.table, layer.initializer(feature))

@@ -232,7 +232,7 @@ def embedding_tables(model: TwinModel) -> Iterator[tuple[Feature, Any]]:
         yield feature, model.cross_embedding.tables[feature.name]
     for feature in model.schema.user:
         yield feature, model.user_embeddings[feature.name].table
-    for feature in model.schema.context:
+    for feature in model.schema.of_target:
         yield feature, model.context_embeddings[feature.name].table
     if model.auxiliary is not None:
         yield from embedding_tables(model.auxiliary)

@@ -93,7 +93,7 @@ def meant(manifest: Manifest) -> dict[str, dict[int, list[Any]]]:
                     rows.append((about, sorted(events), record["history/total"]))
                 for place, end in enumerate(record["target/history_end"]):
                     seen = events[max(0, end - schema.history.max_length) : end]
-                    context = [value(f.name, record[f"target/{f.name}"][place]) for f in schema.stored_context]
+                    context = [value(f.name, record[f"target/{f.name}"][place]) for f in schema.stored_target]
                     target = [record[f"target/{name}"][place] for name in ("time", "label")]
                     rows.append((about, sorted(seen), [ids[record["target/item"][place]], *target, *context]))
     return found

@@ -15,7 +15,14 @@ from twin_tf.features.schema import schema_from_mapping
 VOCABULARY = {"kind": "vocabulary"}
 
 
-def encoder(ids="int", clustered=False, **time):
+OFFERS = (
+    {"name": "offer", "role": "candidate", "column": "price_now", "encoding": {"kind": "numeric", "boundaries": [5]}},
+    {"name": "deal", "role": "candidate", "encoding": VOCABULARY},
+    {"name": "rank", "role": "candidate", "encoding": {"kind": "identity", "size": 9}, "serve_as": 1},
+)
+
+
+def encoder(ids="int", clustered=False, more=(), **time):
     schema = schema_from_mapping(
         {
             "name": "shop",
@@ -34,10 +41,12 @@ def encoder(ids="int", clustered=False, **time):
                 {"name": "hour", "role": "cross", "derived": "hour_of_day"},
                 {"name": "segment", "role": "user", "encoding": VOCABULARY},
                 {"name": "page", "role": "context", "column": "page_type", "encoding": VOCABULARY},
+                *more,
             ],
         }
     )
-    return FeatureEncoder(schema, {"channel": ["app", "web"], "segment": ["new", "old"], "page": ["home"]})
+    fitted = {"channel": ["app", "web"], "segment": ["new", "old"], "page": ["home"], "deal": ["2 for 1"]}
+    return FeatureEncoder(schema, fitted)
 
 
 REQUEST = {
@@ -80,6 +89,24 @@ def test_behaviours_may_stand_for_clusters_where_the_model_knows_them():
         history[0]["cluster_size"] = wrong
         with pytest.raises(ConfigError, match=r"history\[0\].cluster_size must be a whole number from 1 to"):
             encode_request(encoder(clustered=True), {**REQUEST, "history": history})
+
+
+def test_a_candidate_may_say_what_is_known_of_it():
+    candidates = [{"sku": 7, "price_now": 4.5, "deal": "2 for 1"}, 5, {"sku": "6", "price_now": 5}]
+    inputs = normalise(encode_request(encoder(more=OFFERS), {**REQUEST, "candidates": candidates}))
+    assert inputs["candidate_item"].tolist() == [[7, 5, 6]]
+    assert inputs["candidate_offer"].tolist() == [[2, 1, 3]]
+    assert inputs["candidate_deal"].tolist() == [[2, 1, 1]]
+    assert "candidate_rank" not in inputs
+    wrong = {
+        r"candidates\[1\] needs 'sku'": {"price_now": 1},
+        r"candidates\[1\] has an unknown column 'price'; did you mean 'price_now'": {"sku": 1, "price": 1},
+        r"candidates\[1\] has 'rank', but every candidate is served with 1; leave it out": {"sku": 1, "rank": 3},
+        r"candidates\[1\] is null": {"sku": None},
+    }
+    for sentence, candidate in wrong.items():
+        with pytest.raises(ConfigError, match=sentence):
+            encode_request(encoder(more=OFFERS), {**REQUEST, "candidates": [5, candidate]})
 
 
 def test_text_ids_travel_as_their_hashes():

@@ -37,6 +37,19 @@ def test_the_dataclass_and_the_mapping_are_the_same_request():
         np.testing.assert_array_equal(left[name], right[name])
 
 
+def test_candidate_features_have_a_value_for_each_candidate():
+    request = ClickRequest(**ONE, candidate={"price": [2, 3, 4]})
+    assert normalise(request)["candidate_price"].tolist() == [[2, 3, 4]]
+    padded = normalise({**ONE, "candidate_price": [2, 3, -1], "candidate_count": 2})
+    assert padded["candidate_price"].dtype == np.int32
+    empty = normalise({**ONE, "history_item": [], "history_time": [], "candidate_price": [2, 3, 4]})
+    assert empty["candidate_price"].tolist() == [[2, 3, 4]]
+    with pytest.raises(ValueError, match="candidate_price has width 2, candidate_item 3; they describe the same cand"):
+        normalise({**ONE, "candidate_price": [2, 3]})
+    with pytest.raises(ValueError, match=r"candidate_price\[0, 2\] = -1 is negative"):
+        normalise({**ONE, "candidate_price": [2, 3, -1]})
+
+
 def test_a_model_of_clusters_takes_each_behaviour_for_one_unless_told_otherwise():
     schema = make_schema(clustered=True)
     assert normalise(ONE, schema)["history_count"].tolist() == [[1, 1]]

@@ -66,6 +66,7 @@ def random_requests(run, users, columns, candidates, seed=1):
     }
     request |= {f"history_{f.name}": indices(f.name, (users, columns)) for f in run.schema.stored_cross}
     request |= {f"user_{f.name}": indices(f.name, users) for f in run.schema.user}
+    request |= {f"candidate_{f.name}": indices(f.name, (users, candidates)) for f in run.schema.requested_candidate}
     return request | {f"context_{f.name}": indices(f.name, users) for f in run.schema.stored_context}
 
 
@@ -91,7 +92,11 @@ def training_batch(run, request):
         item=rows(request["candidate_item"]),
         time=spread(request["request_time"], tf.int64),
         end=spread(request["history_length"], tf.int32),
-        context={f.name: spread(request[f"context_{f.name}"], tf.int32) for f in schema.stored_context},
+        context={
+            **{f.name: spread(request[f"context_{f.name}"], tf.int32) for f in schema.stored_context},
+            "slot": tf.constant(request["candidate_slot"]),
+            "place": tf.fill(shape, 4),  # served as 2
+        },
         count=tf.constant(request["candidate_count"]),
     )
     user = {f.name: tf.constant(request[f"user_{f.name}"]) for f in schema.user}
@@ -205,6 +210,7 @@ def test_shapes_that_do_not_fit_are_refused_with_the_rule(model, run, tmp_path):
         "history_length must have as many users as history_item": {"history_length": np.ones(4, np.int32)},
         "user_device must have as many users as history_item": {"user_device": np.ones(2, np.int32)},
         "context_shown_at must have as many users as history_item": {"context_shown_at": np.ones(1, np.int32)},
+        "candidate_slot must have the shape of candidate_item": {"candidate_slot": np.ones((3, 5), np.int32)},
         "history_item must have 2 dimensions (users, behaviours)": {"history_item": request["history_item"][0]},
         "candidate_item must have 2 dimensions (users, candidates)": {"candidate_item": np.ones((3, 4, 1), np.int64)},
         "user_device must have one dimension (users)": {"user_device": np.array(1, np.int32)},
@@ -237,7 +243,7 @@ def test_indices_out_of_their_tables_are_unknown(model, run, tmp_path):
     request = random_requests(run, 4, 30, 5)
     names = [name for name, contract in request_contract(run.schema).items() if contract.dtype == "int32"]
     names = [name for name in names if name not in ("history_length", "candidate_count")]
-    assert {name.split("_")[0] for name in names} == {"history", "user", "context"}
+    assert {name.split("_")[0] for name in names} == {"history", "user", "context", "candidate"}
     far = {name: np.resize(np.array([-(2**31), 2**31 - 1, -1, 10**6], np.int32), request[name].shape) for name in names}
     unknown = {name: np.ones_like(request[name]) for name in names}
     one, other, as_it_was = in_cpp(

@@ -75,7 +75,7 @@ def test_a_feature_slices_by_the_names_of_its_values(run, manifest, prepared):
     lines = (run / "evaluation-valid-slices.csv").read_text().splitlines()
     assert len(lines) == 1 + sum(len(rows) for rows in result["slices"].values())
     assert len((run / "evaluation-valid-reliability.csv").read_text().splitlines()) == 1 + len(result["reliability"])
-    with pytest.raises(ConfigError, match="--slice show_at: no context or user feature; did you mean 'shown_at'"):
+    with pytest.raises(ConfigError, match="--slice show_at: no context, candidate or user .*did you mean 'shown_at'"):
         evaluate_run(run, prepared, "valid", slices=["show_at"])
 
 

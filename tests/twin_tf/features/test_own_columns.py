@@ -47,7 +47,7 @@ def test_requests_have_a_column_of_their_own() -> None:
     assert schema_from_mapping(changed(features=[*PLAIN["features"], context])).stored_context[-1].name == "request"
 
 
-@pytest.mark.parametrize("role", ["cross", "context"])
+@pytest.mark.parametrize("role", ["cross", "context", "candidate"])
 def test_names_that_the_pipelines_use_are_refused(role: str) -> None:
     for name in ("user", "item_id", "flags", "earlier", "split"):
         feature = {"name": name, "role": role, "column": "slot", "encoding": VOCABULARY, "type": "int"}

@@ -60,7 +60,7 @@ def test_batches_hold_what_the_records_hold_and_no_target_loses_a_behaviour_in_i
             assert values[row, :length].tolist() == record[name][dropped:].tolist(), name
             assert not values[row, length:].any(), name
         columns = {"target/item": targets.item, "target/time": targets.time, "target/label": batch.label}
-        columns |= {f"target/{f.name}": targets.context[f.name] for f in schema.stored_context}
+        columns |= {f"target/{f.name}": targets.context[f.name] for f in schema.stored_target}
         for name, values in columns.items():
             assert values[row, :count].tolist() == record[name].tolist(), name
             assert not values[row, count:].any(), name

@@ -5,8 +5,8 @@ import pytest
 
 from tests.twin_tf.toy import make_schema
 from twin_tf.core.keras_api import tf
-from twin_tf.features.schema import LONGEST_HISTORY
-from twin_tf.records.request_batch import FARTHEST_TIME, request_batch
+from twin_tf.features.schema import LONGEST_HISTORY, schema_from_mapping
+from twin_tf.records.request_batch import FARTHEST_TIME, as_served, request_batch
 
 FARTHEST = np.iinfo(np.int64)
 ROWS = {"history_play_time": 7, "user_sex": 4, "context_page": 6}
@@ -30,9 +30,18 @@ def make_request(**changes):
     return {n: np.array(changes.get(n, v), np.int64 if n in wide else np.int32) for n, v in request.items()}
 
 
-def batch_of(request, rows=ROWS):
+def with_candidates(schema):
+    """The schema with a candidate feature that requests carry, and one that they do not."""
+    plain = schema.to_plain()
+    encoding = {"kind": "identity", "size": 5}
+    plain["features"] += [{"name": "offer", "role": "candidate", "encoding": encoding}]
+    plain["features"] += [{"name": "rank", "role": "candidate", "encoding": encoding, "serve_as": 2}]
+    return schema_from_mapping(plain)
+
+
+def batch_of(request, rows=ROWS, schema=None):
     """In a graph, as it is served."""
-    schema = make_schema(clustered=True)
+    schema = schema or make_schema(clustered=True)
 
     @tf.function
     def convert(**inputs):
@@ -106,3 +115,16 @@ def test_times_that_fall_are_raised_to_the_latest_before(width):
     wanted = np.maximum.accumulate(times, axis=1)
     np.testing.assert_array_equal(batch.history.time, wanted)
     np.testing.assert_array_equal(counts["adjusted"], (times != wanted).sum(axis=1))
+
+
+def test_candidate_features_are_asked_for_or_served_as_one_value():
+    schema, rows = with_candidates(make_schema(clustered=True)), ROWS | {"candidate_offer": 7}
+    request = make_request() | {"candidate_offer": np.array([[0, 6, 7], [3, -1, 99]], np.int32)}
+    batch, counts = batch_of(request, rows, schema)
+    assert counts["adjusted"].numpy().tolist() == [1, 0]
+    assert batch.targets.context["offer"].numpy().tolist() == [[0, 6, 1], [3, 1, 1]]
+    assert batch.targets.context["rank"].numpy().tolist() == [[4]]
+    assert batch.targets.context["page"].numpy().tolist() == [[5], [2]]
+    logged = batch._replace(targets=batch.targets._replace(context={**batch.targets.context, "rank": tf.ones([2, 3])}))
+    assert as_served(logged, schema).targets.context["rank"].numpy().tolist() == [[4]]
+    assert as_served(logged, make_schema(clustered=True)).targets.context["rank"].shape == [2, 3]

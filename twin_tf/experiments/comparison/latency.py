@@ -43,6 +43,7 @@ def export(run: str, output: str, length: int) -> None:
         "cross": {f.name: info.cardinalities[f.name] for f in schema.stored_cross},
         "user": {f.name: info.cardinalities[f.name] for f in schema.user},
         "context": {f.name: info.cardinalities[f.name] for f in schema.stored_context},
+        "candidate": {f.name: info.cardinalities[f.name] for f in schema.requested_candidate},
         "per_second": schema.events.time.per_second,
         "clustered": schema.history.clustered,
         "parameters": int(sum(np.prod(variable.shape) for variable in model.trainable_variables)),
@@ -86,6 +87,8 @@ def _request(
     for kind in ("user", "context"):
         for name, size in sizes[kind].items():
             request[f"{kind}_{name}"] = generator.integers(1, size, 1).astype(np.int32)
+    for name, size in sizes["candidate"].items():
+        request[f"candidate_{name}"] = generator.integers(1, size, (1, candidates)).astype(np.int32)
     if sizes["clustered"]:
         request["history_count"] = generator.integers(1, 21, (1, length)).astype(np.int32)
     return request
