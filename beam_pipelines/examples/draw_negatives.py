@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_pipelines.examples.catalogue import ItemRows
+from beam_pipelines.examples.day_counts import DayCounts, days_of
 from beam_pipelines.examples.event_batches import LABEL, REQUEST, SPLIT, TARGET, mixed
-from beam_pipelines.examples.item_days import ItemDays, days_of
 from twin_tf.features.negatives import Negatives
 
 Array = npt.NDArray[Any]
@@ -23,7 +23,7 @@ ATTEMPTS = 100
 
 
 def with_negatives(
-    settings: Negatives, days: ItemDays, rows: ItemRows, events: Mapping[str, Array], per_second: int
+    settings: Negatives, days: DayCounts, rows: ItemRows, events: Mapping[str, Array], per_second: int
 ) -> tuple[dict[str, Array], int]:
     """Events with drawn targets behind them.
 
@@ -50,7 +50,7 @@ def with_negatives(
 
 
 def draw(
-    settings: Negatives, days: ItemDays, events: Mapping[str, Array], positives: Ints, per_second: int
+    settings: Negatives, days: DayCounts, events: Mapping[str, Array], positives: Ints, per_second: int
 ) -> tuple[Ints, Ints]:
     """Draws.
 
@@ -64,13 +64,13 @@ def draw(
     Returns:
         Places in `positives`, rising, and the ids of items, `(drawn,)` each.
     """
-    items, wanted = days.items, settings.per_positive
+    items, wanted = days.keys, settings.per_positive
     shown_on = days_of(events["time"][positives], per_second)
     seen = _seen(events, items)
     group = _groups(events)[positives]
     base = _hash(settings.seed, events["user"][positives], events["time"][positives], events["item_id"][positives])
     found = np.full((len(positives), wanted), -1, np.int64)
-    for day, before in days.before(np.unique(shown_on)):
+    for day, before in days.days_before(np.unique(shown_on)):
         weight = before if settings.by == "popularity" else before > 0
         reach = np.cumsum(weight)
         if not len(reach) or not reach[-1]:

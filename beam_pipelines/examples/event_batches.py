@@ -7,6 +7,7 @@ The shuffle carries event batches, never single events. Each says in its metadat
 | `events` | `user`, `item`, `time` int64; `flags` int8; `x/<feature>` stored of behaviour and target; see below |
 | `previous` | the same of behaviours, and `earlier`, from an earlier run's histories; `x/<feature>` is an index |
 | `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
+| `previous_days` | `day_counts.DayCounts.table` of users |
 | `items` | the columns of the items log |
 
 In `events` alone, `weight` (float32) is there if the schema weighs its targets; other events may have none. `split`
@@ -35,7 +36,7 @@ from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.schema import Feature, FeatureSchema, IdColumn
 from twin_tf.records.format import TARGET_SPLITS
 
-Kind = Literal["events", "previous", "users", "previous_users", "items"]
+Kind = Literal["events", "previous", "users", "previous_users", "previous_days", "items"]
 EventBatch = bytes
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -134,7 +135,7 @@ class EventReducer:
 
     def __init__(self, schema: FeatureSchema) -> None:
         self._schema = schema
-        self._features = (*schema.stored_cross, *schema.stored_target)
+        self._features = (*schema.stored_cross, *schema.logged_target)
         self._encoder = FeatureEncoder(schema, {f.name: [] for f in schema.features if f.encoding_or_fail.fitted})
 
     def reduce(self, rows: pa.Table) -> pa.Table:

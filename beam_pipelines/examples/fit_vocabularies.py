@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from beam_pipelines.data_report.report import write_report
 from beam_pipelines.data_report.summary import REPORT
 from beam_pipelines.examples.catalogue import Cut, RawCatalogue, grown
+from beam_pipelines.examples.day_counts import STATE_ITEM_DAYS, DayCounts, counted_values
 from beam_pipelines.examples.event_batches import EventBatch, from_event_batches
-from beam_pipelines.examples.item_days import STATE_ITEM_DAYS, ItemDays
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.examples.report_content import report_content
@@ -94,7 +94,7 @@ class Fitted:
         items_duplicated: rows of the items log whose id another row has too.
         items_unlisted: items that events name and no items log has; None without an items log.
         cut: multi-valued feature -> what `max_values` cuts.
-        item_days: how often each item occurs on each day, where negatives are drawn.
+        item_days: what happened to each item on each day, where the schema needs it.
     """
 
     values: dict[str, list[Any]]
@@ -110,7 +110,7 @@ class Fitted:
     items_duplicated: int
     items_unlisted: int | None
     cut: dict[str, Cut]
-    item_days: ItemDays | None = None
+    item_days: DayCounts | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,12 +173,13 @@ class FitEncoders(beam.DoFn):
         encoder = FeatureEncoder(schema, values, previous.contracts(schema) if previous else ())
         table, cut = catalogue.table(schema, encoder)
         files = _write_encoder(encoder, self._root)
+        days: DayCounts | None = counts.get(ITEM_DAYS)
+        if days is not None:
+            days = DayCounts.merge([days, *([previous.item_days()] if previous else [])])
+            files[STATE_ITEM_DAYS] = write_parquet(self._root, STATE_ITEM_DAYS, days.table())
+            table = _with_counted(schema, encoder, table, days)
         files[ITEMS] = write_parquet(self._root, ITEMS, table)
         files[STATE_ITEMS] = write_parquet(self._root, STATE_ITEMS, catalogue.state())
-        days: ItemDays | None = counts.get(ITEM_DAYS)
-        if days is not None:
-            days = ItemDays.merge([days, *([previous.item_days()] if previous else [])])
-            files[STATE_ITEM_DAYS] = write_parquet(self._root, STATE_ITEM_DAYS, days.state())
         files[PENDING] = write_file(self._root, PENDING, _rare_values_json(rare_values))
         cardinalities = {feature.name: encoder.cardinality(feature) for feature in schema.features}
         remapped_rows = {f.name for f in schema.stored_cross} & set(rare_values)
@@ -234,6 +235,18 @@ def _remapped(
         then = [*before[name], *(str(value) for value in previous.rare_values[name].values.to_pylist())]
         found[name] = np.array([*range(FIRST_KNOWN), *(place[value] for value in then)], np.int32)
     return found
+
+
+def _with_counted(schema: FeatureSchema, encoder: FeatureEncoder, table: pa.Table, days: DayCounts) -> pa.Table:
+    """The catalogue with the features counted of items, as of the end of the data; in its metadata those of no item."""
+    ids, nobody = table["id"].to_numpy(), {}
+    end = np.full(len(ids) + 1, days.end)
+    counts = np.concatenate([days.before(end[1:], ids), np.zeros((1, 3), np.int64)])
+    for feature in schema.counted_item:
+        index = encoder.encode(feature.name, counted_values(feature, counts, days.overall(end)))
+        table = table.append_column(feature.name, pa.array(index[:-1]))
+        nobody[feature.name] = str(index[-1])
+    return table.replace_schema_metadata(nobody) if nobody else table
 
 
 def _unknown_items(schema: FeatureSchema, table: pa.Table) -> npt.NDArray[np.uint8]:

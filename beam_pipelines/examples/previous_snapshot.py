@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipelines.examples.day_counts import STATE_ITEM_DAYS, STATE_USER_DAYS, DayCounts
 from beam_pipelines.examples.event_batches import BEHAVIOUR, VALUE, EventBatch, cut_by_shard, number_column
-from beam_pipelines.examples.item_days import STATE_ITEM_DAYS, ItemDays
 from beam_pipelines.examples.value_counts import ValueCounts
 from beam_pipelines.io.record_writer import HashingReader, open_file, parse_example, read_file, stop_job
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -89,7 +89,8 @@ class PreviousRun:
                     f"previous {self.root}: {name} has another size than the manifest says; prepare it again"
                 )
         for name in self.manifest.files:
-            if self.verify and not name.startswith(USERS):  # those are as many as users: each reader checks its own
+            many = name.startswith((USERS, STATE_USER_DAYS))  # as many as users: each reader checks its own
+            if self.verify and not many:
                 self.manifest.check_content(name, self._read(name), self.root)
 
     def _read(self, name: str) -> bytes:
@@ -125,9 +126,9 @@ class PreviousRun:
         """`state/items.parquet`."""
         return pq.read_table(io.BytesIO(self._read(keys.STATE_ITEMS)))
 
-    def item_days(self) -> ItemDays:
-        """How often each item occurred on the last day and before."""
-        return ItemDays.of_state(pq.read_table(io.BytesIO(self._read(STATE_ITEM_DAYS))))
+    def item_days(self) -> DayCounts:
+        """What happened to each item on the last day and before."""
+        return DayCounts.of_table(pq.read_table(io.BytesIO(self._read(STATE_ITEM_DAYS))))
 
     def item_ids(self) -> npt.NDArray[np.int64]:
         """Ids of the items by row."""
@@ -142,7 +143,7 @@ class PreviousRun:
 
     def users(self) -> list[str]:
         """The names of the files of the users."""
-        return sorted(name for name in self.manifest.files if name.startswith(USERS))
+        return sorted(name for name in self.manifest.files if name.startswith((USERS, STATE_USER_DAYS)))
 
 
 class ReadHistories(beam.DoFn):
@@ -221,7 +222,7 @@ class ReadHistories(beam.DoFn):
 
 
 class ReadUsers(beam.DoFn):
-    """The name of a file of `users/` -> (user shard, event batch of kind `previous_users`)."""
+    """A file of `users/` or `state/user_days/` -> (user shard, event batch `previous_users` or `previous_days`)."""
 
     def __init__(self, previous: PreviousRun, shards: int, root: str) -> None:
         self._previous = previous
@@ -239,4 +240,7 @@ class ReadUsers(beam.DoFn):
             except ConfigError as error:
                 stop_job(self._root, str(error))
         table = pq.read_table(io.BytesIO(content))
-        yield from cut_by_shard("previous_users", table, table["id"].to_numpy(), self._shards)
+        if name.startswith(STATE_USER_DAYS):
+            yield from cut_by_shard("previous_days", table, table["key"].to_numpy(), self._shards)
+        else:
+            yield from cut_by_shard("previous_users", table, table["id"].to_numpy(), self._shards)

@@ -88,6 +88,7 @@ def build_records(
     events: Mapping[str, Array],
     users: Mapping[str, Array],
     layout: Layout,
+    latest: Mapping[str, Array] | None = None,
 ) -> Iterator[Record]:
     """Builds every record of some users, in the order of user and time.
 
@@ -101,6 +102,7 @@ def build_records(
             it names requests, and `split`: the place in `SPLITS` of each target, -1 for none.
         users: `id` (rising) and one index column per user feature, of any users.
         layout: how to pack.
+        latest: context feature counted of users -> the index of each of these users, by rising id, as of now.
 
     Yields:
         Per user the records of its targets, then its latest history.
@@ -158,6 +160,7 @@ def build_records(
             **known,
             keys.HISTORY_LENGTH: history.stop - history.start,
             keys.HISTORY_TOTAL: int(totals[place]),
+            **{keys.user_key(name): int(column[place]) for name, column in (latest or {}).items()},
             **_cut_out(history_bytes, history, layout),
             **{key: value for key, value in rare_values.items() if any(value)},
             keys.TARGET_LENGTH: 0,

@@ -15,6 +15,8 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from beam_pipelines.examples.catalogue import RAW, ItemRows
+from beam_pipelines.examples.counted_features import CountedFeatures
+from beam_pipelines.examples.day_counts import STATE_USER_DAYS, DayCounts
 from beam_pipelines.examples.draw_negatives import with_negatives
 from beam_pipelines.examples.event_batches import (
     BEHAVIOUR,
@@ -28,7 +30,6 @@ from beam_pipelines.examples.event_batches import (
     number_column,
 )
 from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
-from beam_pipelines.examples.item_days import ItemDays, days_of
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.shard_events import distinct_events, shard_events
 from beam_pipelines.examples.shard_split import ShardSplit, columns_of
@@ -69,7 +70,7 @@ class CountShard(beam.DoFn):
     def __init__(self, schema: FeatureSchema) -> None:
         self._schema = schema
 
-    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, ValueCounts | Histogram | ItemDays]]:
+    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, ValueCounts | Histogram | DayCounts]]:
         """Yields (feature, counts)."""
         tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1]))
         shard_split = ShardSplit.of(self._schema, split, tables)
@@ -77,10 +78,10 @@ class CountShard(beam.DoFn):
             columns = columns_of(table)
             training, flags = shard_split.seen(columns), columns["flags"]
             yield ITEM_COUNTS, ValueCounts.of(table["item"], training)
-            if self._schema.targets.negatives is not None:
-                days = days_of(columns["time"], self._schema.events.time.per_second)
-                yield ITEM_DAYS, ItemDays.of(days, table["item"].to_numpy())
-            for feature in (*self._schema.stored_cross, *self._schema.stored_target):
+            if self._schema.counts_days:
+                per_second = self._schema.events.time.per_second
+                yield ITEM_DAYS, DayCounts.of_events(columns, table["item"].to_numpy(), per_second)
+            for feature in (*self._schema.stored_cross, *self._schema.logged_target):
                 encoding = feature.encoding_or_fail
                 if not encoding.fitted:
                     continue
@@ -129,22 +130,31 @@ class WriteShard(beam.DoFn):
             self._from = fitted
         number, event_batches = shard
         encoding = self._encoding
-        found = group_by_kind(event_batches, "events", "previous", "users", "previous_users")
+        found = group_by_kind(event_batches, "events", "previous", "users", "previous_users", "previous_days")
         events, new = encoding.events(found["events"], found["previous"])
         users = encoding.users(found["users"], found["previous_users"])
+        before = [DayCounts.of_table(table) for table in found["previous_days"]]
         del found
         events[SPLIT] = ShardSplit.of(self._schema, split, [events]).filled_numbers(events)
-        undrawn, negatives = 0, self._schema.targets.negatives
+        counted, schema = None, self._schema
+        if encoding.fitted.item_days is not None and (schema.counted_item or schema.counted_user):
+            of_this_run = {name: events[name][new] for name in ("user", "time", "flags")}
+            counted = CountedFeatures(schema, encoding.encoder, encoding.fitted.item_days, of_this_run, before)
+        undrawn, negatives = 0, schema.targets.negatives
         if negatives is not None and encoding.fitted.item_days is not None:
-            unit, real = self._schema.events.time.per_second, len(new)
+            unit, real = schema.events.time.per_second, len(new)
             events, undrawn = with_negatives(negatives, encoding.fitted.item_days, encoding.rows, events, unit)
             new = np.concatenate([new, np.ones(len(events["user"]) - real, bool)])
+        latest = {}
+        if counted is not None:
+            counted.add(events)
+            latest = counted.latest(np.unique(events["user"]))
         name = f"part-{number:05d}-of-{self._shards:05d}"
         writers = {split_name: ShardWriter(self._root, f"{split_name}/{name}.tfrecord") for split_name in SPLITS}
         everyone, longest = 0, self._schema.history.max_length
         seen = {split_name: np.zeros(longest + 1, np.int64) for split_name in TARGET_SPLITS}
         user_columns = {"id": np.zeros(0, np.int64)} if users is None else _columns(users)
-        for record in build_records(self._schema, events, user_columns, encoding.fitted.layout):
+        for record in build_records(self._schema, events, user_columns, encoding.fitted.layout, latest):
             writers[record.split].write(example(record.features), record.events, len(record.seen))
             if len(record.seen):
                 np.add.at(seen[record.split], record.seen, 1)
@@ -155,6 +165,9 @@ class WriteShard(beam.DoFn):
         files = {}
         if users is not None:
             files[f"users/{name}.parquet"] = write_parquet(self._root, f"users/{name}.parquet", users)
+        if counted is not None and schema.counted_user:
+            path = f"{STATE_USER_DAYS}{name}.parquet"
+            files[path] = write_parquet(self._root, path, counted.users.table())
         in_gaps = (events[SPLIT] < 0) & ((events["flags"] & TARGET) != 0)
         statistics = DataStatistics.of(
             self._schema,
@@ -182,8 +195,8 @@ class ShardEncoding:
     def __init__(self, schema: FeatureSchema, fitted: Fitted) -> None:
         self.fitted = fitted
         self._schema = schema
-        self._features = (*schema.stored_cross, *schema.stored_target)
-        self._encoder = FeatureEncoder(schema, fitted.values)
+        self._features = (*schema.stored_cross, *schema.logged_target)
+        self.encoder = FeatureEncoder(schema, fitted.values)
         self.rows = ItemRows(fitted.item_ids)
         self._rare_values = {
             name: {value: place for place, value in enumerate(values, fitted.cardinalities[name])}
@@ -231,7 +244,7 @@ class ShardEncoding:
             elif feature.name in self._rare_values:
                 columns[feature.name] = self._with_rare_values(feature.name, values)
             else:
-                columns[feature.name] = self._encoder.encode(feature.name, values.combine_chunks())
+                columns[feature.name] = self.encoder.encode(feature.name, values.combine_chunks())
         for name, ranks in self._ranks.items():
             feature = self._schema.feature(name)
             if old or feature.role == "cross":
@@ -253,7 +266,7 @@ class ShardEncoding:
         column = values.combine_chunks()
         column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
         texts = column.dictionary.to_pylist()
-        rows = self._encoder.encode(name, texts) if texts else np.zeros(0, np.int32)
+        rows = self.encoder.encode(name, texts) if texts else np.zeros(0, np.int32)
         waiting = self._rare_values[name]
         rows = np.array(
             [waiting.get(str(text), UNKNOWN) if row == UNKNOWN else row for text, row in zip(texts, rows, strict=True)]
@@ -269,7 +282,7 @@ class ShardEncoding:
             return None
         columns: dict[str, Any] = {"id": table["id"]}
         for feature in self._schema.user:
-            columns[feature.name] = self._encoder.encode(feature.name, table[RAW + feature.column].combine_chunks())
+            columns[feature.name] = self.encoder.encode(feature.name, table[RAW + feature.column].combine_chunks())
         return pa.table({**columns, **{name: table[name] for name in table.column_names if name != "id"}})
 
 

@@ -26,7 +26,7 @@ from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.event_times import EXACT_FLOATS, TimeColumn, parse_times
-from twin_tf.features.schema import LONGEST_HISTORY, FeatureSchema, IdColumn
+from twin_tf.features.schema import LONGEST_HISTORY, PADDING, Feature, FeatureSchema, IdColumn
 
 _CLUSTER_SIZE = "cluster_size"
 _DIGITS = re.compile("-?[0-9]{1,19}")
@@ -141,10 +141,18 @@ def encode_request(encoder: FeatureEncoder, data: Mapping[str, Any]) -> ClickReq
         cross={f.name: encoder.encode(f.name, [b.get(f.column) for b in history]) for f in schema.stored_cross},
         user={f.name: encoder.encode(f.name, [user.get(f.column)])[0] for f in schema.user},
         context={f.name: encoder.encode(f.name, [context.get(f.column)])[0] for f in schema.stored_context},
-        candidate={
-            f.name: encoder.encode(f.name, [c.get(f.column) for c in shown]) for f in schema.requested_candidate
-        },
+        candidate={f.name: _of_candidates(encoder, f, shown) for f in schema.requested_candidate},
     )
+
+
+def _of_candidates(
+    encoder: FeatureEncoder, feature: Feature, shown: Sequence[Mapping[str, Any]]
+) -> npt.NDArray[np.int32]:
+    """The indices of a candidate feature; of one counted of items 0, which is what the server knows, if left out."""
+    found = encoder.encode(feature.name, [candidate.get(feature.column) for candidate in shown])
+    if feature.counted is None:
+        return found
+    return np.where([feature.column in candidate for candidate in shown], found, PADDING).astype(np.int32)
 
 
 def _shown(schema: FeatureSchema, place: int, candidate: Any) -> Mapping[str, Any]:

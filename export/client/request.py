@@ -20,6 +20,7 @@ from twin_tf.features.request_names import (
     HISTORY_TIME,
     PREFIXES,
     REQUEST_TIME,
+    candidate_name,
     dtype_of,
     of_candidates,
     of_history,
@@ -108,7 +109,8 @@ def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema 
         request: a `ClickRequest`, or a mapping with the signature's input names. `history_length` and
             `candidate_count` default to the full width; a history of width 0 becomes one padded position of length 0.
         schema: the model's; says whether item ids are text, to be hashed as the pipeline hashed them, and whether
-            `history_count` is needed, which then defaults to 1. A history longer than its `max_length` is cut to the
+            `history_count` is needed, which then defaults to 1, and which features are counted of items, which default
+            to 0: what the server's catalogue says. A history longer than its `max_length` is cut to the
             latest behaviours.
 
     Returns:
@@ -129,6 +131,9 @@ def normalise(request: ClickRequest | Mapping[str, Any], schema: "FeatureSchema 
         values[name] = _hashed(name, values[name], schema)
     if schema is not None and schema.history.clustered:
         values.setdefault(HISTORY_COUNT, np.ones(np.shape(values[HISTORY_ITEM]), np.int32))
+    if schema is not None:  # 0: as the catalogue of the server has it
+        nothing = np.zeros(np.shape(values[CANDIDATE_ITEM]), np.int32)
+        values = {candidate_name(feature.name): nothing for feature in schema.counted_item} | values
     arrays = {name: _batched(name, value) for name, value in values.items()}
     users = len(arrays[CANDIDATE_ITEM])
     for name, array in arrays.items():

@@ -26,7 +26,7 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import graph, tf
 from twin_tf.features.request_names import CANDIDATE_ITEM, HISTORY_ITEM
 from twin_tf.features.schema import PADDING, UNKNOWN, FeatureSchema
-from twin_tf.models.index_rows import index_rows
+from twin_tf.models.index_rows import counted_of_items, index_rows
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.request_batch import request_batch
@@ -230,7 +230,8 @@ class Servable(tf.Module):
 
     def batch(self, model: TwinModel, request: Tensors) -> tuple[Batch, Tensors]:
         """The inputs of `serving_default` as a batch, and the counts of `request_batch`."""
-        return request_batch(request, self._schema, self.lookup.rows, index_rows(model))
+        counted = functools.partial(counted_of_items, model)
+        return request_batch(request, self._schema, self.lookup.rows, index_rows(model), counted)
 
 
 def _check_same_network(before: Path, after: Path) -> None:

@@ -44,6 +44,12 @@ def small_config(*overrides: str) -> Config:
     slot = {**position, "name": "slot", "role": "candidate", "encoding": {"kind": "vocabulary"}, "type": "int"}
     place = {**position, "name": "place", "role": "candidate", "encoding": {"kind": "identity", "size": 9}}
     plain["schema"]["features"] += [slot, {**place, "serve_as": 2}]
+    rates = {"kind": "numeric", "boundaries": [0.1, 0.2, 0.3, 0.4, 0.5]}
+    counts = {"kind": "numeric", "boundaries": [1, 5, 20, 50]}
+    plain["schema"]["features"] += [
+        {"name": "click_rate", "role": "candidate", "from": "item_rate", "encoding": rates},
+        {"name": "asked", "role": "context", "from": "user_count", "encoding": counts},
+    ]
     plain["schema"]["history"]["max_length"] = 400
     plain["schema"]["targets"]["per_record"] = 32
     plain["model"] |= {"history_length": 300, "top_k": 40, "head_size": 8, "mixer": [16]}

@@ -42,7 +42,7 @@ def build(cls: type[T], data: Any, where: str) -> T:
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where} must be a mapping, not {data!r}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {_key(field): field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     for key in data:
         if key not in fields:
@@ -50,7 +50,7 @@ def build(cls: type[T], data: Any, where: str) -> T:
     values: dict[str, Any] = {}
     for name, field in fields.items():
         if name in data:
-            values[name] = _convert(hints[name], data[name], f"{where}.{name}")
+            values[field.name] = _convert(hints[field.name], data[name], f"{where}.{name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{where} needs the key {name!r}")
     try:
@@ -74,13 +74,19 @@ def to_plain(value: Any, defaults: bool = False) -> Any:
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
             if defaults or item != default:
-                plain[field.name] = to_plain(item, defaults)
+                plain[_key(field)] = to_plain(item, defaults)
         return plain
     if isinstance(value, Mapping):
         return {key: to_plain(item, defaults) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item, defaults) for item in value]
     return value
+
+
+def _key(field: Any) -> str:
+    """What a file calls a field: `metadata={"key": ...}` where Python cannot have the name."""
+    key: str = field.metadata.get("key", field.name)
+    return key
 
 
 def first_difference(before: Any, now: Any, name: str = "") -> str:

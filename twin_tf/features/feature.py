@@ -17,6 +17,7 @@ Role = Literal["inherent", "cross", "user", "context", "candidate"]
 Derivation = Literal["age", "hour_of_day", "day_of_week"]
 ValueType = Literal["int", "float", "string"]
 FeatureType = Literal["int", "float", "string", "bool"]
+Counted = Literal["item_rate", "item_count", "user_rate", "user_count"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +135,10 @@ class Feature:
         serve_as: the raw value that every candidate is served with, for what is unknown when ranking (candidate only);
             requests do not carry the feature then. Its index must follow from the schema alone: not with a vocabulary,
             nor with quantiles.
+        counted: `from` in files: counted by the pipeline instead of read, over targets of earlier days (UTC). Of the
+            item (candidate features): `item_rate`, its share of clicked targets, and `item_count`, its targets; of the
+            user (context features) `user_rate` and `user_count`. They need boundaries.
+        smoothing: how many targets at the rate of everything a rate starts with.
     """
 
     name: str
@@ -146,6 +151,8 @@ class Feature:
     multi_valued: MultiValued | None = None
     keep_value: bool = False
     serve_as: Any = None
+    counted: Counted | None = dataclasses.field(default=None, metadata={"key": "from"})
+    smoothing: float = 10.0
 
     def __post_init__(self) -> None:
         if not self.name.replace("_", "").isalnum() or self.name in RESERVED_NAMES:
@@ -187,6 +194,23 @@ class Feature:
             object.__setattr__(self, "type", types.get(self.encoding_or_fail.kind, "string"))
         if self.serve_as is not None:
             self._check_serve_as(self.serve_as)
+        if self.counted is not None:
+            self._check_counted(self.counted)
+        if self.smoothing != Feature.smoothing and not (self.counted or "").endswith("_rate"):
+            raise ConfigError(f"feature {self.name!r}: smoothing needs from: item_rate or user_rate")
+        if not (math.isfinite(self.smoothing) and self.smoothing > 0):
+            raise ConfigError(f"feature {self.name!r}: smoothing must be a number above 0, not {self.smoothing}")
+
+    def _check_counted(self, counted: Counted) -> None:
+        """It has a role that says whose clicks are counted, bins, and no column of the logs."""
+        start = f"feature {self.name!r}: from: {counted}"
+        role = "candidate" if counted.startswith("item") else "context"
+        if self.role != role:
+            raise ConfigError(f"{start} needs role {role}, not {self.role}")
+        if self.derived is not None or self.serve_as is not None or self.column != self.name or self.type != "float":
+            raise ConfigError(f"{start} is counted: leave out column, type, derived and serve_as")
+        if self.encoding_or_fail.boundaries is None:
+            raise ConfigError(f"{start} needs a numeric encoding with boundaries")
 
     def _check_serve_as(self, value: Any) -> None:
         """The value is one that the encoding knows, whatever the pipeline finds in the logs."""

@@ -104,9 +104,10 @@ class FeatureSchema:
                 raise ConfigError(
                     f"{log}.type is {mine.type}, the events' is {theirs.type}: the same ids need one type"
                 )
-        if self.targets.negatives is not None and self.requested_candidate:
+        logged = [f.name for f in self.requested_candidate if f.counted is None]
+        if self.targets.negatives is not None and logged:
             raise ConfigError(
-                f"targets.negatives cannot draw values of candidate feature {self.requested_candidate[0].name!r}: "
+                f"targets.negatives cannot draw values of candidate feature {logged[0]!r}: "
                 "no row has them for an item that was not shown; leave either out"
             )
         self._check_own_columns()
@@ -230,6 +231,26 @@ class FeatureSchema:
         """Those features of a target that records carry as `target/<name>`."""
         return (*self.stored_context, *self.candidate)
 
+    @cached_property
+    def logged_target(self) -> tuple[Feature, ...]:
+        """Those of them that are columns of the events log."""
+        return tuple(f for f in self.stored_target if f.counted is None)
+
+    @cached_property
+    def counted_item(self) -> tuple[Feature, ...]:
+        """Candidate features counted of the item, which the catalogue holds as of the end of the data."""
+        return tuple(f for f in self.candidate if f.counted is not None)
+
+    @cached_property
+    def counted_user(self) -> tuple[Feature, ...]:
+        """Context features counted of the user."""
+        return tuple(f for f in self.context if f.counted is not None)
+
+    @property
+    def counts_days(self) -> bool:
+        """Whether the pipeline has to know what happened to items on earlier days."""
+        return bool(self.targets.negatives is not None or self.counted_item or self.counted_user)
+
     def to_plain(self) -> dict[str, Any]:
         """The mapping that `build` reads back."""
         plain: dict[str, Any] = to_plain(self)
@@ -274,7 +295,7 @@ class FeatureSchema:
             events.time.column: "int" if events.time.format is None else "string",
             events.label.column: events.label.type,
         }
-        _add_columns(columns, (*self.stored_cross, *self.stored_target))
+        _add_columns(columns, (*self.stored_cross, *self.logged_target))
         for _, column, type_ in self._own_columns():
             columns.setdefault(column, type_)
         for where in (self.history.where, self.targets.where):

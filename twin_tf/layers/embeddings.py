@@ -81,7 +81,7 @@ class ItemEmbedding(keras.layers.Layer):
         features: inherent features in order.
         cardinalities: feature name -> rows of its table.
         item_features: int32 `(items, columns)`: item row -> feature indices, `max_values` columns of each feature,
-            padded with 0; rows 0 and 1 are padding and unknown.
+            padded with 0; rows 0 and 1 are padding and unknown. More columns are not looked at.
         norm: expected norm of each feature's embedding at the start.
         seed: of the start.
 
@@ -137,6 +137,7 @@ class ItemEmbedding(keras.layers.Layer):
         """
         self._dropout = dropout
         self._ids = [feature.name in ids for feature in self.features for _ in range(feature.max_values)]
+        self._ids += [False] * (int(self.item_features.shape[1]) - len(self._ids))
         try:
             yield
         finally:

@@ -9,7 +9,7 @@ takes. With n behaviours and m targets:
 
 | key | content |
 |---|---|
-| `user/id`, `user/<user feature>` | int64, int64 index |
+| `user/id`, `user/<user feature>` | int64, int64 index; in `histories/` of features counted of the user too |
 | `history/length`, `target/length` | int64 n, int64 m |
 | `history/total` | in `histories/`: int64, the user's behaviours ever, of which n are the latest |
 | `history/item`, `target/item` | n, m rows of `items/` |

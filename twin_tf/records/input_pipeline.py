@@ -112,14 +112,19 @@ def load_item_features(
 
     Returns:
         int32 `(items, columns)` by item row, rows 0 (padding) and 1 (unknown) included, with the columns of
-        `schema.inherent_slices`, padded with 0 where an item has fewer values; int64 `(items,)` raw ids by row, -1 in
+        `schema.inherent_slices`, padded with 0 where an item has fewer values, and a column for each of
+        `schema.counted_item`, as of the end of the data; int64 `(items,)` raw ids by row, -1 in
         the first two.
     """
     table = pq.read_table(Path(directory) / records.ITEMS)
     rows = table["row"].to_numpy()
     slices = schema.inherent_slices
-    features = np.zeros((len(rows) + FIRST_KNOWN, max(columns.stop for columns in slices.values())), np.int32)
+    width = max(columns.stop for columns in slices.values())
+    features = np.zeros((len(rows) + FIRST_KNOWN, width + len(schema.counted_item)), np.int32)
     features[UNKNOWN, [columns.start for columns in slices.values()]] = UNKNOWN
+    for column, feature in enumerate(schema.counted_item, width):
+        features[rows, column] = table[feature.name].to_numpy()
+        features[:FIRST_KNOWN, column] = int(table.schema.metadata[feature.name.encode()])  # of an item without a past
     ids = np.full(len(rows) + FIRST_KNOWN, -1, np.int64)
     ids[rows] = table["id"].to_numpy()
     for name, columns in slices.items():

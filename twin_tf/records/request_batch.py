@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from twin_tf.core.keras_api import tf
 from twin_tf.features import request_names as wire
 from twin_tf.features.encoders import served_index
-from twin_tf.features.schema import LONGEST_HISTORY, UNKNOWN, FeatureSchema
+from twin_tf.features.schema import LONGEST_HISTORY, PADDING, UNKNOWN, FeatureSchema
 from twin_tf.records.batch import Batch, History, Targets
 
 Tensors = Mapping[str, tf.Tensor]
@@ -22,6 +22,7 @@ def request_batch(
     schema: FeatureSchema,
     rows: Callable[[tf.Tensor], tf.Tensor],
     index_rows: Mapping[str, tf.Tensor | int],
+    counted: Callable[[tf.Tensor], Mapping[str, tf.Tensor]] = lambda rows: {},
 ) -> tuple[Batch, dict[str, tf.Tensor]]:
     """The inputs of `serving_default` as a batch.
 
@@ -30,6 +31,7 @@ def request_batch(
         schema: of the model.
         rows: raw item ids, int64 `(...)`, to item rows, int32 `(...)`.
         index_rows: input that holds indices -> how many rows its table has.
+        counted: item rows -> feature counted of items -> what the catalogue says; taken where a request says 0.
 
     Returns:
         The batch, and counts by output, int32 `(B,)`: `unknown_items`, how many real ids of each user are not in the
@@ -58,7 +60,7 @@ def request_batch(
         end=_count(earlier)[:, None],
         context={
             **{feature.name: sound[wire.context_name(feature.name)][:, None] for feature in schema.stored_context},
-            **{feature.name: sound[wire.candidate_name(feature.name)] for feature in schema.requested_candidate},
+            **_of_candidates(sound, schema, counted(candidate_rows)),
             **_served_context(schema),
         },
         count=count,
@@ -81,6 +83,12 @@ def as_served(batch: Batch, schema: FeatureSchema) -> Batch:
 
 
 @tf.autograph.experimental.do_not_convert  # whoever traces this: the encoder is plain Python
+def _of_candidates(sound: Tensors, schema: FeatureSchema, counted: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Candidate feature -> index `(B, C)`; one counted of items is the catalogue's where the request leaves it out."""
+    found = {feature.name: sound[wire.candidate_name(feature.name)] for feature in schema.requested_candidate}
+    return found | {name: tf.where(found[name] == PADDING, index, found[name]) for name, index in counted.items()}
+
+
 def _served_context(schema: FeatureSchema) -> dict[str, tf.Tensor]:
     """Candidate feature with `serve_as` -> its index, int32 `(1, 1)`."""
     found = {feature.name: served_index(feature, schema) for feature in schema.candidate}

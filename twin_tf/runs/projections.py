@@ -88,7 +88,8 @@ def run_with_catalogue(
     manifest = Manifest.load(prepared, verify=verify)
     check_same_encoding(loaded.directory, manifest, items_alone=items_alone)
     ids = load_item_ids(manifest.directory)
-    if len(ids) <= len(loaded.item_ids):
+    more = len(ids) - len(loaded.item_ids)
+    if more < 0 or (more == 0 and not loaded.schema.counted_item):  # what is counted of items changes every day
         return loaded
     use_catalogue(loaded.model, manifest)
     return dataclasses.replace(loaded, item_ids=ids)

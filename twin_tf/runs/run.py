@@ -17,7 +17,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +37,11 @@ from twin_tf.features.request_names import (
     HISTORY_COUNT,
     HISTORY_ITEM,
     HISTORY_LENGTH,
+    candidate_name,
     request_inputs,
 )
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
-from twin_tf.models.index_rows import index_rows
+from twin_tf.models.index_rows import counted_of_items, index_rows
 from twin_tf.models.twin import TwinModel
 from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
@@ -128,8 +129,8 @@ class Run:
                 `C` candidates: `history_item`, `history_time` `(B, L)` and `request_time` `(B,)` int64,
                 `candidate_item` int64 `(B, C)`, and the features' indices, int32: `history_<cross>` `(B, L)`,
                 `user_<feature>` and `context_<feature>` `(B,)`, `candidate_<feature>` `(B, C)`. Left out,
-                `history_length` and `candidate_count` say that all are real, and `history_count` that each entry stands
-                for one behaviour.
+                `history_length` and `candidate_count` say that all are real, `history_count` that each entry stands for
+                one behaviour, and features counted of items that they are what the catalogue says.
 
         Returns:
             float32 `(B, C)`; 0 for candidates that are padding.
@@ -145,11 +146,15 @@ class Run:
                 given.setdefault(name, np.full(users, width, np.int32))
         if HISTORY_ITEM in given:
             given.setdefault(HISTORY_COUNT, np.ones(given[HISTORY_ITEM].shape, np.int32))
+        if CANDIDATE_ITEM in given:
+            for feature in self.schema.counted_item:
+                given.setdefault(candidate_name(feature.name), np.zeros(given[CANDIDATE_ITEM].shape, np.int32))
         missing = sorted(set(request_inputs(self.schema)) - given.keys())
         if missing:
             raise ValueError(f"the request lacks {', '.join(missing)}")
         tensors = {name: tf.constant(value) for name, value in given.items()}
-        batch, _ = request_batch(tensors, self.schema, self._rows, index_rows(self.model))
+        counted = partial(counted_of_items, self.model)
+        batch, _ = request_batch(tensors, self.schema, self._rows, index_rows(self.model), counted)
         probability = tf.sigmoid(self.model.score(batch).logit)
         real = tf.sequence_mask(batch.targets.count, tf.shape(probability)[1])
         found: npt.NDArray[np.float32] = tf.where(real, probability, 0.0).numpy()

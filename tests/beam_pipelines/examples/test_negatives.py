@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from small_logs import Row, random_logs, read_back, schema, write_logs
 
+from beam_pipelines.examples.day_counts import DayCounts
 from beam_pipelines.examples.draw_negatives import draw
 from beam_pipelines.examples.event_batches import REQUEST
-from beam_pipelines.examples.item_days import ItemDays, days_of
 from tests.beam_pipelines.examples.test_build_examples import build, digest
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.negatives import Negatives
@@ -28,32 +28,15 @@ def columns(**values: list[int]) -> dict[str, Any]:
     return {name.replace("request", REQUEST): np.array(column, np.int64) for name, column in values.items()}
 
 
-def drawn(settings: Negatives, days: ItemDays, events: dict[str, Any], positives: list[int]) -> list[list[int]]:
+def drawn(settings: Negatives, days: DayCounts, events: dict[str, Any], positives: list[int]) -> list[list[int]]:
     owner, item = draw(settings, days, events, np.array(positives, np.int64), 1)
     return [item[owner == place].tolist() for place in range(len(positives))]
 
 
-def days_table(counts: dict[int, dict[int, int]]) -> ItemDays:
+def days_table(counts: dict[int, dict[int, int]]) -> DayCounts:
     rows = [(day, item, events) for day, items in counts.items() for item, events in items.items()]
-    return ItemDays.of(*(np.array(column, np.int64) for column in zip(*rows, strict=True)))
-
-
-def test_days_add_up_whatever_the_order_and_the_parts() -> None:
-    generator = np.random.default_rng(5)
-    day, item = generator.integers(-3, 9, 500), generator.integers(-20, 20, 500)
-    whole = ItemDays.of(day, item)
-    cuts = np.split(generator.permutation(500), [100, 101, 350])
-    merged = ItemDays.merge([ItemDays.of(day[part], item[part]) for part in cuts])
-    for name in ("day", "item", "events"):
-        np.testing.assert_array_equal(getattr(merged, name), getattr(whole, name))
-    for moment, before in whole.before(np.arange(-4, 11)):
-        counted = Counter(item[day < moment].tolist())
-        assert before.tolist() == [counted[one] for one in whole.items.tolist()]
-    kept = ItemDays.of_state(whole.state())
-    for (_, before), (_, after) in zip(whole.before(np.array([8, 9])), kept.before(np.array([8, 9])), strict=True):
-        assert before.tolist() == after.tolist()
-    assert sorted(set(kept.day.tolist())) == [7, 8]
-    assert days_of(np.array([-1, 0, DAY * 1000 - 1, DAY * 1000]), 1000).tolist() == [-1, 0, 0, 1]
+    day, item, events = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    return DayCounts.of(day, item, np.stack([events, 0 * events, 0 * events], axis=1))
 
 
 def test_popular_items_are_drawn_more_and_later_days_never_count() -> None:

@@ -18,6 +18,7 @@ VOCABULARY = {"kind": "vocabulary"}
 OFFERS = (
     {"name": "offer", "role": "candidate", "column": "price_now", "encoding": {"kind": "numeric", "boundaries": [5]}},
     {"name": "deal", "role": "candidate", "encoding": VOCABULARY},
+    {"name": "ctr", "role": "candidate", "from": "item_rate", "encoding": {"kind": "numeric", "boundaries": [0.5]}},
     {"name": "rank", "role": "candidate", "encoding": {"kind": "identity", "size": 9}, "serve_as": 1},
 )
 
@@ -98,6 +99,12 @@ def test_a_candidate_may_say_what_is_known_of_it():
     assert inputs["candidate_offer"].tolist() == [[2, 1, 3]]
     assert inputs["candidate_deal"].tolist() == [[2, 1, 1]]
     assert "candidate_rank" not in inputs
+    assert inputs["candidate_ctr"].tolist() == [[0, 0, 0]]  # as the catalogue has it
+    candidates[1:] = [{"sku": 5, "ctr": 0.6}, {"sku": 6, "ctr": None}]
+    told = normalise(encode_request(encoder(more=OFFERS), {**REQUEST, "candidates": candidates}))
+    assert told["candidate_ctr"].tolist() == [[0, 3, 1]]
+    plain = {"history_item": [1], "history_time": [1], "request_time": 2, "candidate_item": [3, 4]}
+    assert normalise(plain, encoder(more=OFFERS).schema)["candidate_ctr"].tolist() == [[0, 0]]
     wrong = {
         r"candidates\[1\] needs 'sku'": {"price_now": 1},
         r"candidates\[1\] has an unknown column 'price'; did you mean 'price_now'": {"sku": 1, "price": 1},

@@ -75,8 +75,11 @@ def training_batch(run, request):
     row = {int(one): number for number, one in enumerate(run.item_ids) if number >= 2}
     schema, shape = run.schema, request["candidate_item"].shape
 
+    row_numbers = np.vectorize(lambda one: row.get(int(one), 1), otypes=[np.int32])
+    catalogue, given = run.model.item_embedding.item_features.numpy()[:, -1], request["candidate_click_rate"]
+
     def rows(ids):
-        return tf.constant(np.vectorize(lambda one: row.get(int(one), 1), otypes=[np.int32])(ids))
+        return tf.constant(row_numbers(ids))
 
     def spread(values, dtype):
         return tf.constant(np.repeat(values[:, None], shape[1], axis=1), dtype)
@@ -95,6 +98,7 @@ def training_batch(run, request):
         context={
             **{f.name: spread(request[f"context_{f.name}"], tf.int32) for f in schema.stored_context},
             "slot": tf.constant(request["candidate_slot"]),
+            "click_rate": tf.constant(np.where(given == 0, catalogue[row_numbers(request["candidate_item"])], given)),
             "place": tf.fill(shape, 4),  # served as 2
         },
         count=tf.constant(request["candidate_count"]),

@@ -168,7 +168,8 @@ def test_only_files_that_the_manifest_lists_are_opened(manifest, prepared, tmp_p
 
 def test_the_catalogue_begins_with_padding_and_unknown(manifest, prepared):
     features, ids = load_item_features(prepared, manifest.schema)
-    assert features[:2].tolist() == [[0] * len(manifest.schema.inherent), [1] * len(manifest.schema.inherent)]
+    width = len(manifest.schema.inherent)
+    assert features[:2, :width].tolist() == [[0] * width, [1] * width]
     assert ids[:2].tolist() == [-1, -1]
     assert len(ids) == len(features) == manifest.counts.items + 2
     assert (np.diff(ids[2:]) > 0).all()

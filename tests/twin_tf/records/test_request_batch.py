@@ -39,13 +39,13 @@ def with_candidates(schema):
     return schema_from_mapping(plain)
 
 
-def batch_of(request, rows=ROWS, schema=None):
+def batch_of(request, rows=ROWS, schema=None, counted=lambda rows: {}):
     """In a graph, as it is served."""
     schema = schema or make_schema(clustered=True)
 
     @tf.function
     def convert(**inputs):
-        return request_batch(inputs, schema, lambda ids: tf.where(ids < 90, tf.cast(ids, tf.int32), 1), rows)
+        return request_batch(inputs, schema, lambda ids: tf.where(ids < 90, tf.cast(ids, tf.int32), 1), rows, counted)
 
     return convert(**{name: tf.constant(value) for name, value in request.items()})
 
@@ -128,3 +128,11 @@ def test_candidate_features_are_asked_for_or_served_as_one_value():
     logged = batch._replace(targets=batch.targets._replace(context={**batch.targets.context, "rank": tf.ones([2, 3])}))
     assert as_served(logged, schema).targets.context["rank"].numpy().tolist() == [[4]]
     assert as_served(logged, make_schema(clustered=True)).targets.context["rank"].shape == [2, 3]
+
+
+def test_what_is_counted_of_items_is_the_catalogue_s_where_it_is_left_out():
+    schema, rows = with_candidates(make_schema(clustered=True)), ROWS | {"candidate_offer": 7}
+    request = make_request() | {"candidate_offer": np.array([[0, 6, 7], [0, 0, 3]], np.int32)}
+    batch, counts = batch_of(request, rows, schema, lambda rows: {"offer": 100 + rows})
+    assert batch.targets.context["offer"].numpy().tolist() == [[111, 6, 1], [114, 101, 3]]
+    assert counts["adjusted"].numpy().tolist() == [1, 0]

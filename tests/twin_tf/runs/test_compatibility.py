@@ -23,6 +23,7 @@ from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_features, load_item_ids
 from twin_tf.records.seen_items import load_seen_items
 from twin_tf.runs.compatibility import check_same_encoding, use_catalogue
+from twin_tf.runs.projections import run_with_catalogue
 from twin_tf.runs.run import RunInfo, build_model, load_run
 
 pytestmark = pytest.mark.integration
@@ -62,7 +63,7 @@ def test_a_later_day_s_targets_are_all_scored_and_new_items_are_told_apart(first
 def test_a_new_video_of_a_known_author_is_more_than_unknown(first_run, first, second):
     model = load_run(first_run).model
     features, _ = load_item_features(second.directory, second.schema)
-    video, author, topic, category, duration = features.T
+    video, author, topic, category, duration = features.T[:5]
     tables = [table.numpy() for table in model.item_embedding.tables]
     new = np.arange(first.counts.items + 2, second.counts.items + 2)
     familiar = new[(video[new] >= len(tables[0])) & (author[new] > 1) & (author[new] < len(tables[1]))]
@@ -166,3 +167,18 @@ def test_other_boundaries_are_refused_though_they_begin_alike(tmp_path):
         ConfigError, match=r"its boundaries of play_time are \[1, 2, 5\], not \[1, 2\]; preprocess with"
     ):
         check_same_encoding(tmp_path / "run", Manifest.from_json(text, str(tmp_path / "other")))
+
+
+def test_what_is_counted_of_items_is_renewed_without_new_items(first_run, first, tmp_path):
+    later = shutil.copytree(first.directory, tmp_path / "later")
+    table = pq.read_table(later / "items/items.parquet")
+    place = table.column_names.index("click_rate")
+    pq.write_table(
+        table.set_column(place, "click_rate", [np.full(len(table), 2, np.int32)]), later / "items/items.parquet"
+    )
+    small_run.sign_prepared(Manifest.load(later, verify=False))
+    features = run_with_catalogue(first_run, later).model.item_embedding.item_features.numpy()
+    assert (features[2:, -1] == 2).all()
+    before = load_run(first_run).model.item_embedding.item_features.numpy()
+    assert (before[2:, -1] != 2).any()
+    np.testing.assert_array_equal(features[:, :-1], before[:, :-1])
