@@ -77,7 +77,8 @@ def sections(page: str) -> Iterator[str]:
         rows += ["| key | type | default | meaning |", "|---|---|---|---|"]
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
-            cells = (f"`{field.name}`", type_text(hints[field.name]), default_text(field), meanings[field.name])
+            key = field.metadata.get("key", field.name)
+            cells = (f"`{key}`", type_text(hints[field.name]), default_text(field), meanings[field.name])
             rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
         yield "\n".join(rows)
 

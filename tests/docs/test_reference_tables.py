@@ -31,7 +31,7 @@ def test_every_key_has_type_default_and_meaning(tables, page):
     for cls, places in classes.items():
         part = shown.split("## " + ", ".join(f"`{place}`" for place in places) + " {")[1].split("\n## ")[0]
         rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$", part, flags=re.MULTILINE)
-        assert [row[0] for row in rows] == [field.name for field in dataclasses.fields(cls)]
+        assert [row[0] for row in rows] == [field.metadata.get("key", field.name) for field in dataclasses.fields(cls)]
 
 
 def test_a_dataclass_is_shown_once_with_all_its_places(tables):

@@ -57,10 +57,8 @@ def test_mind_from_its_published_files_to_records(tmp_path: Path, monkeypatch: p
     ]
     (tmp_path / "news.tsv").write_text("".join(news))
     monkeypatch.chdir(tmp_path)
-    (convert,) = blocks(PAGE, "python")
-    exec(convert, {})
     manifest = build_examples(
-        shown("mind"), "impressions.tsv", tmp_path / "prepared", "news.tsv", shards=1, progress=False
+        shown("mind"), "behaviors.tsv", tmp_path / "prepared", "news.tsv", shards=1, progress=False
     )
     counts = manifest.counts
     assert (counts.events_read, counts.events_dead, counts.events_kept) == (17, 0, 13)
