@@ -14,6 +14,7 @@ import click
 from twin_tf.cli.extras import require
 from twin_tf.cli.options import json_option, show, verify_option
 from twin_tf.cli.tls import tls_options
+from twin_tf.core.files import write_whole
 
 if TYPE_CHECKING:
     from export.gate.limits import Limits
@@ -246,6 +247,7 @@ def serve(base_path: str, port: int, rest_port: int | None, model_name: str) -> 
 @click.option(
     "--replay", "replays", is_flag=True, help="Send the model's probes and compare with the trainer's scores."
 )
+@click.option("--latencies", help="With --replay: a CSV file for the milliseconds of each call.")
 @click.option("--model-name", default="twin", show_default=True, help="The name that the server serves it under.")
 @click.option(
     "--timeout", "timeout_s", type=float, help="Deadline of a call in seconds.  [default: 5, with --replay 300]"
@@ -259,6 +261,7 @@ def predict(
     model: str,
     request_path: str | None,
     replays: bool,
+    latencies: str | None,
     model_name: str,
     timeout_s: float | None,
     credentials: Any,
@@ -278,6 +281,8 @@ def predict(
 
     if bool(request_path) == replays:
         raise click.UsageError("give either --request FILE or --replay")
+    if latencies is not None and not replays:
+        raise click.UsageError("--latencies goes with --replay")
     if version is not None and label is not None:
         raise click.UsageError("give --version or --label, not both")
     deadline = (REPLAY_TIMEOUT_S if replays else TIMEOUT_S) if timeout_s is None else timeout_s
@@ -287,6 +292,8 @@ def predict(
     with TwinClient(servers, model_name, credentials=credentials, **settings) as client:
         if encoder is None:
             figures = replay(client, Path(model))
+            if latencies is not None:
+                write_whole(Path(latencies), "ms\n" + "".join(f"{taken}\n" for taken in figures["latencies_ms"]))
             summary = {name: value for name, value in figures.items() if isinstance(value, (int, float))}
             show(summary, as_json, "\n".join(f"{name}: {value:.6g}" for name, value in summary.items()))
             return

@@ -165,8 +165,11 @@ class _Job:
         made = Provenance({}, exported, code_digest("export.client.replay", "export.local_server.server"))
 
         def served() -> JsonDict:
+            calls = self._workdir / "latency.csv"
+            asked = ["--model", str(model), "--replay", "--latencies", str(calls)]
             with self._server(serving) as address:
-                return steps.run("predict", "predict", "--model", str(model), "--server", address, "--replay")
+                found = steps.run("predict", "predict", *asked, "--server", address)
+            return {**found, "latencies_ms": [float(taken) for taken in calls.read_text().split()[1:]]}
 
         return steps.once("predict", made, served)
 

@@ -304,7 +304,7 @@ def test_command_line_renders_again_and_fails_with_one_line(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"unit": "h"}, "report.json.unit must be one of s, ms, not 'h'"),
+        ({"unit": "h"}, "report.json.unit must be one of s, ms, us, ns, not 'h'"),
         ({"unknwon": {}}, "report.json has an unknown key 'unknwon'; did you mean 'unknown'?"),
         ({"days": [{"day": "1/2/24", "behaviours": 1, "targets": 1, "clicks": 1}]}, "day must be a date such as"),
         ({"bytes": {"train": "many"}}, "report.json.bytes.train must be int, not 'many'"),

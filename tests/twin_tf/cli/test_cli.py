@@ -239,13 +239,15 @@ def test_predict_needs_no_tensorflow_and_takes_a_request_from_standard_input(mod
     assert "IMPORTED []" in done.stderr
 
 
-def test_replay_prints_the_figures(model, served):
-    code, output, _ = call("predict", "--server", served, "--model", model, "--timeout", "60", "--replay", "--json")
+def test_replay_prints_the_figures(model, served, tmp_path):
+    asked = ["predict", "--server", served, "--model", model, "--timeout", "300", "--replay"]
+    code, output, _ = call(*asked, "--json", "--latencies", str(tmp_path / "calls.csv"))
     assert code == 0
     summary = json.loads(output)
+    assert len((tmp_path / "calls.csv").read_text().split()) == 1 + summary["requests"]
     assert summary["served_minus_trained_max"] <= 1e-5 and {"requests", "p50_ms", "p99_ms"} <= summary.keys()
     assert all(isinstance(value, (int, float)) for value in summary.values())
-    code, output, _ = call("predict", "--server", served, "--model", model, "--timeout", "60", "--replay")
+    code, output, _ = call(*asked)
     assert code == 0
     assert "overlap_at_100: 100\n" in output
 
