@@ -11,6 +11,11 @@ from twin_tf.search import STRATEGIES
 
 pytestmark = pytest.mark.integration
 
+BY_DAY = {"twin", "sim_soft", "mimn"}
+"""By relevance, by vectors of its own, by pooling; the others differ from these in how they score alone."""
+
+SEARCHES = [name if name in BY_DAY else pytest.param(name, marks=pytest.mark.slow) for name in sorted(STRATEGIES)]
+
 ITEMS = 62  # of the toys' catalogue, padding and unknown included
 
 
@@ -19,7 +24,7 @@ def toy_of(search, items=ITEMS - 2, seed=1):
     return make_toy(items, seed=seed, search=search, **own)
 
 
-@pytest.mark.parametrize("search", sorted(STRATEGIES))
+@pytest.mark.parametrize("search", SEARCHES)
 def test_every_search_is_served_as_it_scores(search, tmp_path):
     toy = toy_of(search)
     servable = Servable(toy.model, toy.schema, toy.item_ids, 11, 12)

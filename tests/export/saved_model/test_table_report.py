@@ -70,7 +70,7 @@ def test_no_request_needs_no_projection():
     assert ProjectionWork().saved_rows == ProjectionWork().saved_flops == 0
 
 
-@pytest.mark.parametrize("table", ["float16", "bfloat16"])
+@pytest.mark.parametrize("table", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_the_loss_by_rounding_is_the_share_of_true_retrieved_that_are_missed(table):
     toy = make_toy(items=500, videos=500, top_k=30, history_length=300)
     request = make_requests(toy, users=40, columns=200, candidates=5)
