@@ -141,7 +141,7 @@ def test_the_old_export_is_refreshed(root):
     """
     shutil.copytree(root / "model", root / "watched" / "1700000000")
     report = fresh_twin("refresh", "--base-path", root / "watched", "--run", root / "run")
-    assert report["items"] == 122
+    assert report["items"] == 120
     assert "max_candidates" not in json.loads((Path(report["path"]) / "assets.extra/export.json").read_text())
     assert_same_probes(report["path"], root / "model")
 

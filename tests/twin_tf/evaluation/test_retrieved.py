@@ -16,6 +16,7 @@ from twin_tf.evaluation.retrieved_page import retrieved_page, write_retrieved
 from twin_tf.features.events import TimeColumn
 from twin_tf.records.input_pipeline import load_item_ids, make_dataset
 from twin_tf.records.record_reader import TargetColumns
+from twin_tf.records.request_batch import as_served
 from twin_tf.runs.run import load_run
 
 
@@ -118,7 +119,7 @@ def test_what_is_shown_is_what_the_model_retrieves(run, manifest, prepared):
         user = int(batch.user_id[0])
         if user not in found:
             continue
-        scores = model.score(batch)
+        scores = model.score(as_served(batch, model.schema))
         for target in found[user]["targets"]:
             for column in range(int(batch.targets.count[0])):
                 place = (batch.targets.time[0, column], batch.label[0, column])
