@@ -90,7 +90,8 @@ def warnings_of(
         label = "is a click" if manifest.label_of_all else "is no click"
         found.append(
             f"Every target of the train split {label}: a model learns nothing from one class. Look at events.label and "
-            "targets.where of the schema; `twin-tf train` refuses such data."
+            "targets.where of the schema (targets.negatives draws targets without a click); `twin-tf train` refuses "
+            "such data."
         )
     return [*found, *_of_times(schema, statistics), *_of_splits(schema, statistics), *_of_rates(statistics)]
 

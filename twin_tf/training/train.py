@@ -184,8 +184,8 @@ def _check_labels(manifest: Manifest, config: Config) -> None:
     if label is not None and not config.training.allow_one_class:
         raise ConfigError(
             f"every target of the train split of {manifest.directory} {'is a click' if label else 'is no click'}, and "
-            "a model learns nothing from one class: look at events.label and targets.where of the schema, or set "
-            "training.allow_one_class: true"
+            "a model learns nothing from one class: look at events.label and targets.where of the schema, "
+            f"{'draw others by targets.negatives, ' if label else ''}or set training.allow_one_class: true"
         )
 
 
