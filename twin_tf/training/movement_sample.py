@@ -55,7 +55,8 @@ def median_movement(now: npt.NDArray[np.float32], start: npt.NDArray[np.float32]
     if not changed.any():
         return 0.0
     norm = float(np.linalg.norm(start[changed], axis=1).mean())
-    return float(np.median(np.linalg.norm(now[changed] - start[changed], axis=1))) / norm if norm else 0.0
+    way = now[changed].astype(np.float64) - start[changed]  # squares of what diverges are beyond float32
+    return float(np.median(np.linalg.norm(way, axis=1))) / norm if norm else 0.0
 
 
 def sampled_rows(rows: int) -> npt.NDArray[np.int64]:

@@ -13,6 +13,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.evaluation.evaluate import Evaluator, evaluate_run
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
+from twin_tf.records.request_batch import as_served
 from twin_tf.runs.run import load_run
 from twin_tf.training.train import train_model
 
@@ -197,7 +198,9 @@ def test_batches_of_training_and_evaluation_meet_the_same_model(run, manifest):
     whole = np.concatenate([scored.probability for scored in batches])
     parts = []
     for batch in make_dataset(manifest, "test", loaded.model.window, 1):
-        parts.append(tf.sigmoid(loaded.model(batch)).numpy()[0, : int(batch.targets.count[0])])
+        parts.append(
+            tf.sigmoid(loaded.model(as_served(batch, loaded.schema))).numpy()[0, : int(batch.targets.count[0])]
+        )
     np.testing.assert_allclose(np.sort(np.concatenate(parts)), np.sort(whole), atol=3e-6)
 
 
