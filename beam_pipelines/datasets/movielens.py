@@ -111,15 +111,7 @@ def _events(ratings: pa.Table) -> pa.Table:
 def _movies(movies: pa.Table) -> pa.Table:
     year = _year(movies["title"], _YEAR)
     genres = pc.if_else(pc.equal(movies["genres"], NO_GENRES), pa.scalar(None, pa.string()), movies["genres"])
-    return pa.table(
-        {
-            "movie_id": movies["movieId"],
-            "title": movies["title"],
-            "year": year,
-            "genre": pc.list_element(pc.split_pattern(genres, "|"), 0),
-            "genres": genres,
-        }
-    )
+    return _items(movies, year, genres)
 
 
 def _films_100k(films: pa.Table) -> pa.Table:
@@ -128,6 +120,10 @@ def _films_100k(films: pa.Table) -> pa.Table:
     flags[:, 0] = False  # "unknown" says that there is none
     texts = ["|".join(genre for genre, has in zip(GENRES_100K, row, strict=True) if has) or None for row in flags]
     genres = pa.array(texts, pa.string())
+    return _items(films, year, genres)
+
+
+def _items(films: pa.Table, year: pa.ChunkedArray, genres: pa.Array | pa.ChunkedArray) -> pa.Table:
     return pa.table(
         {
             "movie_id": films["movieId"],

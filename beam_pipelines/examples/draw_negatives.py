@@ -5,13 +5,13 @@ neither on the order of rows nor on shards, workers or the runner.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from beam_pipelines.examples.catalogue import ItemRows
-from beam_pipelines.examples.day_counts import DayCounts, days_of
+from beam_pipelines.examples.day_counts import EVENTS, DayCounts, days_of
 from beam_pipelines.examples.event_batches import LABEL, REQUEST, SPLIT, TARGET, mixed
 from twin_tf.features.negatives import Negatives
 
@@ -22,10 +22,24 @@ ATTEMPTS = 100
 """How often an item is drawn for a negative before it is given up."""
 
 
+class Drawn(NamedTuple):
+    """What became of a shard's events.
+
+    Attributes:
+        events: with the drawn targets behind them.
+        undrawn: negatives that could not be drawn.
+        new_items: clicked targets whose item has no event on an earlier day, so that none like it is drawn.
+    """
+
+    events: dict[str, Array]
+    undrawn: int
+    new_items: int
+
+
 def with_negatives(
     settings: Negatives, days: DayCounts, rows: ItemRows, events: Mapping[str, Array], per_second: int
-) -> tuple[dict[str, Array], int]:
-    """Events with drawn targets behind them.
+) -> Drawn:
+    """Draws the negatives of a shard.
 
     Args:
         settings: of the schema.
@@ -33,9 +47,6 @@ def with_negatives(
         rows: of the catalogue.
         events: as `user_histories.build_records` takes them.
         per_second: time units in a second.
-
-    Returns:
-        The events, and how many negatives could not be drawn.
     """
     clicked = LABEL | TARGET
     positives = np.flatnonzero(((events["flags"] & clicked) == clicked) & (events[SPLIT] >= 0))
@@ -46,7 +57,8 @@ def with_negatives(
     drawn["flags"] = np.full(len(item), TARGET, events["flags"].dtype)
     drawn["earlier"] = np.zeros(len(item), np.int64)
     joined = {name: np.concatenate([column, drawn[name]]) for name, column in events.items()}
-    return joined, settings.per_positive * len(positives) - len(item)
+    before = days.before(days_of(events["time"][positives], per_second), events["item_id"][positives])
+    return Drawn(joined, settings.per_positive * len(positives) - len(item), int(np.sum(before[:, EVENTS] == 0)))
 
 
 def draw(

@@ -14,6 +14,7 @@ from twin_tf.features.schema import FeatureSchema
 from twin_tf.records.format import Manifest
 
 _DEAD_SHARE_TO_MENTION = 0.0005
+_NEW_ITEMS_TO_MENTION = 0.01  # of the clicked targets
 _UNLISTED_TO_MENTION = 0.01
 _CUT_TO_MENTION = 0.01
 _DRIFT_TO_MENTION = 0.2
@@ -66,11 +67,7 @@ def warnings_of(
             f"{counts.events_late:,} events are not later than the end of the previous data; targets among them see "
             "what the previous histories still hold."
         )
-    if statistics.undrawn:
-        found.append(
-            f"{statistics.undrawn:,} negatives could not be drawn: no item but those of the same request has events on "
-            "an earlier day. The targets of the first day have none."
-        )
+    found += _of_draws(schema, statistics)
     for split, targets in counts.targets.items():
         if not targets:
             found.append(f"The {split} split has no targets.")
@@ -94,6 +91,33 @@ def warnings_of(
             "such data."
         )
     return [*found, *_of_times(schema, statistics), *_of_splits(schema, statistics), *_of_rates(statistics)]
+
+
+def _of_draws(schema: FeatureSchema, statistics: DataStatistics) -> list[str]:
+    """What drawn negatives cannot be like, and what cannot be counted of a log without others."""
+    found: list[str] = []
+    if schema.targets.negatives is None:
+        return found
+    splits = statistics.splits.values()
+    targets, clicks = sum(split.targets for split in splits), sum(split.clicks for split in splits)
+    drawn = schema.targets.negatives.per_positive * clicks - statistics.undrawn
+    if statistics.undrawn:
+        found.append(
+            f"{statistics.undrawn:,} negatives could not be drawn: no item but those of the same request has events on "
+            "an earlier day. The targets of the first day have none."
+        )
+    if statistics.clicked_new_items > _NEW_ITEMS_TO_MENTION * clicks:
+        found.append(
+            f"{statistics.clicked_new_items:,} of {clicks:,} clicked targets show an item that has no event on an "
+            "earlier day, and no drawn one can: a model learns that new items are clicked."
+        )
+    rates = [feature.name for feature in schema.of_target if (feature.counted or "").endswith("_rate")]
+    if rates and targets - drawn == clicks:
+        found.append(
+            f"Every target of the log is a click, so {rates[0]!r} counts the same rate of everything: use item_count "
+            "or user_count in its place."
+        )
+    return found
 
 
 def _of_times(schema: FeatureSchema, statistics: DataStatistics) -> list[str]:

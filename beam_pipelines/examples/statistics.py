@@ -68,6 +68,7 @@ class DataStatistics:
         indices: (split, user feature whose vocabulary comes from the users log) -> indices of its targets' users.
         splits: split -> its targets.
         undrawn: negatives that could not be drawn.
+        clicked_new_items: where negatives are drawn, clicked targets whose item has no event on an earlier day.
     """
 
     lengths: Histogram = dataclasses.field(default_factory=_nothing)
@@ -79,6 +80,7 @@ class DataStatistics:
     indices: dict[tuple[str, str], Histogram] = dataclasses.field(default_factory=dict)
     splits: dict[str, SplitStatistics] = dataclasses.field(default_factory=dict)
     undrawn: int = 0
+    clicked_new_items: int = 0
 
     @classmethod
     def of(
@@ -165,6 +167,7 @@ class DataStatistics:
         for key in parts[0].indices:
             total.indices[key] = Histogram.merge([part.indices[key] for part in parts if key in part.indices])
         total.undrawn = sum(part.undrawn for part in parts)
+        total.clicked_new_items = sum(part.clicked_new_items for part in parts)
         for name in TARGET_SPLITS:
             total.splits[name] = SplitStatistics.merge([part.splits[name] for part in parts if name in part.splits])
         return total

@@ -140,10 +140,11 @@ class WriteShard(beam.DoFn):
         if encoding.fitted.item_days is not None and (schema.counted_item or schema.counted_user):
             of_this_run = {name: events[name][new] for name in ("user", "time", "flags")}
             counted = CountedFeatures(schema, encoding.encoder, encoding.fitted.item_days, of_this_run, before)
-        undrawn, negatives = 0, schema.targets.negatives
+        drawn, negatives = None, schema.targets.negatives
         if negatives is not None and encoding.fitted.item_days is not None:
             unit, real = schema.events.time.per_second, len(new)
-            events, undrawn = with_negatives(negatives, encoding.fitted.item_days, encoding.rows, events, unit)
+            drawn = with_negatives(negatives, encoding.fitted.item_days, encoding.rows, events, unit)
+            events = drawn.events
             new = np.concatenate([new, np.ones(len(events["user"]) - real, bool)])
         latest = {}
         if counted is not None:
@@ -178,7 +179,8 @@ class WriteShard(beam.DoFn):
             new,
             seen,
         )
-        statistics.undrawn = undrawn
+        if drawn is not None:
+            statistics.undrawn, statistics.clicked_new_items = drawn.undrawn, drawn.new_items
         report_progress("shards written", 1)
         written = {name: part for name, part in closed.items() if part is not None}
         yield ShardResult(written, everyone, int(in_gaps.sum()), statistics, files)

@@ -12,6 +12,7 @@ from beam_pipelines.examples.report_content import report_content
 from beam_pipelines.examples.report_warnings import warnings_of
 from beam_pipelines.examples.statistics import DataStatistics, SplitStatistics
 from beam_pipelines.examples.value_counts import Histogram
+from twin_tf.features.schema import schema_from_mapping
 from twin_tf.records.format import Counts, Manifest, SplitTimes
 
 COUNTS = Counts(1, 1, 0, 0, 1, 1000, 1, {"train": 1, "valid": 1, "test": 1})
@@ -42,6 +43,28 @@ STEADY = {DAY + n: (1000, 100) for n in range(10)}
 def test_steady_data_of_many_users_need_no_warning() -> None:
     assert warnings(statistics(STEADY)) == []
     assert warnings(statistics({})) == []
+
+
+def test_what_drawn_negatives_cannot_be_like_is_mentioned() -> None:
+    rate = {"kind": "numeric", "boundaries": [0.1]}
+    plain = schema().to_plain()
+    plain["features"] = [feature for feature in plain["features"] if feature["role"] != "candidate"]
+    plain["features"].append({"name": "popular", "role": "candidate", "from": "item_rate", "encoding": rate})
+    plain["targets"]["negatives"] = {"per_positive": 9}
+    drawing = schema_from_mapping(plain)
+
+    def said(**changes: Any) -> list[str]:
+        return warnings_of(drawing, MANIFEST, statistics(STEADY, **changes), {}, 0, {})
+
+    same = "Every target of the log is a click, so 'popular' counts the same rate of everything: use item_count or "
+    assert said() == [f"{same}user_count in its place."]
+    assert said(undrawn=5)[0].startswith("5 negatives could not be drawn: ")
+    assert len(said(undrawn=5)) == 1  # then five targets without a click are the log's own
+    assert said(clicked_new_items=30) == said()
+    assert said(clicked_new_items=31)[0] == (
+        "31 of 3,000 clicked targets show an item that has no event on an earlier day, and no drawn one can: a model "
+        "learns that new items are clicked."
+    )
 
 
 def test_events_on_one_date_are_mentioned() -> None:
