@@ -147,6 +147,8 @@ class TrainingConfig:
             records; null counts both 1.
         allow_one_class: train although every target of the train split has the same label.
         seed: of every random choice (start, shuffling).
+        shuffle_memory_mb: records are shuffled in pools that take at most so much memory, without the behaviours that no
+            target of a record sees; at least one batch. Another size gives another order.
         item_embeddings: directory of `twin-tf item-embeddings`, for searches by frozen item embeddings.
     """
 
@@ -172,6 +174,7 @@ class TrainingConfig:
     class_weights: tuple[float, ...] | None = None
     allow_one_class: bool = False
     seed: int = 1
+    shuffle_memory_mb: int = 512
     item_embeddings: str | None = None
 
     def __post_init__(self) -> None:
@@ -183,6 +186,7 @@ class TrainingConfig:
                 raise ConfigError(f"{name} must be a positive number, not {value}")
         for name in (
             "refresh_steps", "validation_records", "evaluate_every_steps", "patience", "checkpoint_steps",
+            "shuffle_memory_mb",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < 1:
