@@ -1,6 +1,6 @@
-"""How fast records are read, shuffled and made batches, without a network: in a process of its own, for `bench_train`.
+"""How fast records are read, shuffled and made batches, without a network; `bench_train` starts it as a process.
 
-    python -m benchmarks.input_speed --prepared DIR --length 256 --batch-records 512
+For one look: `python -m benchmarks.input_speed --prepared DIR --length 256 --batch-records 512`.
 """
 
 import argparse
@@ -31,9 +31,7 @@ def measure(prepared: Path, length: int, batch_records: int, shuffle_mb: int, se
     manifest = Manifest.load(prepared)
     before = _largest_mb()
     started = time.perf_counter()
-    batches = iter(
-        make_dataset(manifest, "train", length, batch_records, shuffle_seed=1, pool_mb=shuffle_mb).repeat()
-    )
+    batches = iter(make_dataset(manifest, "train", length, batch_records, shuffle_seed=1, pool_mb=shuffle_mb).repeat())
     next(batches)
     first = time.perf_counter() - started
     targets = behaviours = columns = 0

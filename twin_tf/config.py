@@ -147,8 +147,8 @@ class TrainingConfig:
             records; null counts both 1.
         allow_one_class: train although every target of the train split has the same label.
         seed: of every random choice (start, shuffling).
-        shuffle_memory_mb: records are shuffled in pools that take at most so much memory, without the behaviours that no
-            target of a record sees; at least one batch. Another size gives another order.
+        shuffle_memory_mb: records are shuffled in pools that take at most so much memory, without the behaviours that
+            no target of a record sees; at least one batch. Another size gives another order.
         item_embeddings: directory of `twin-tf item-embeddings`, for searches by frozen item embeddings.
     """
 

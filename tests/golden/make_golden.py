@@ -15,8 +15,8 @@ reads what this one wrote. Every directory is a `.tar.xz`; plots and TensorBoard
     expected.json   what the commands said: metrics, probabilities, the requests of `predict`
 
 Since records are shuffled in pools, they come in another order: `resumed` (what `stopped` is trained to) and
-`warm_start` of `expected.json` were made anew by the code of that change. The scores of the variants are by records that
-are chosen by time, scored by the first code.
+`warm_start` of `expected.json` were made anew by the code of that change. The scores of the variants are of records
+chosen by time, and by the first code.
 """
 
 import json

@@ -113,9 +113,7 @@ def make_dataset(
     return dataset.map(decode, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
-def pool_records(
-    manifest: Manifest, split: SplitName, window: int, batch_records: int, pool_mb: int = POOL_MB
-) -> int:
+def pool_records(manifest: Manifest, split: SplitName, window: int, batch_records: int, pool_mb: int = POOL_MB) -> int:
     """How many records of a split are shuffled and batched together: whole batches, and at least one.
 
     Args:
@@ -128,7 +126,8 @@ def pool_records(
     schema, widths = manifest.schema, manifest.widths
     history, target = _packed_keys(schema)
     per_record = schema.targets.per_record
-    largest = _longest(manifest, split, window) * sum(widths[key] for key in history) + per_record * sum(widths[key] for key in target)
+    a_behaviour, a_target = (sum(widths[key] for key in keys) for keys in (history, target))
+    largest = _longest(manifest, split, window) * a_behaviour + per_record * a_target
     fitting = min(POOL_RECORDS, pool_mb * 2**20 // (POOL_COPIES * largest))
     return batch_records * max(1, fitting // batch_records)
 
