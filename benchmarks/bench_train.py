@@ -35,7 +35,7 @@ from typing import Any
 
 from benchmarks.harness import ROOT, Figure, Start, figure, ratio, report, say
 from benchmarks.narrow import narrow_config
-from twin_tf.config import TrainingConfig
+from twin_tf.training_settings import TrainingConfig
 
 LENGTHS = (256, 1_000, 10_000)
 ALSO = 2_000
