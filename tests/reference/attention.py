@@ -101,7 +101,7 @@ def equality_bias(target, behaviours, slices, kernel):
 
 
 def graded_counts(alpha, retrieved, self_relevance, levels):
-    """Soft counts of what is retrieved around each level of alpha / self-relevance: (levels * heads,), level by level."""
+    """Soft counts of what is retrieved around each level of alpha by self-relevance: (levels * heads,)."""
     found = []
     for level in levels:
         for head in range(len(alpha)):
