@@ -128,12 +128,14 @@ def test_the_old_export_passes_the_gate(root):
     )
 
 
+@pytest.mark.slow
 def test_a_new_export_passes_the_gate_and_answers_as_the_old_one(root):
     twin("export", "--run", root / "run", "--prepared", root / "prepared", "--output", root / "new")
     assert gate(root / "new")["parity"]["ok"]
     assert_same_probes(root / "new", root / "model")
 
 
+@pytest.mark.slow
 def test_the_old_export_is_refreshed(root):
     """Today's code writes the variables under the names that the old graph reads.
 
