@@ -100,7 +100,7 @@ def _round_robin_merge(
     in_walk_order = [1, 2, 0]
     position = tf.reshape(tf.transpose(position, in_walk_order), [rows, walk])
     seen = tf.reshape(tf.transpose(score >= lowest[..., None], in_walk_order), [rows, walk])
-    key = tf.zeros_like(position) + tf.range(walk)[None, :]
+    key = tf.where(seen, tf.range(walk)[None, :], walk)  # what is below one head's floor may be above another's
     flat = tf.reshape(tf.range(rows)[:, None] * length + position, [-1])
     smallest = tf.math.unsorted_segment_min(tf.reshape(key, [-1]), flat, rows * length)
     first = (tf.reshape(tf.gather(smallest, flat), [rows, walk]) == key) & seen
