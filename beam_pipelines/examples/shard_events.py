@@ -11,13 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_pipelines.examples.event_batches import (
-    NO_TIME,
-    EventBatch,
-    first_of_duplicates,
-    from_event_batches,
-    group_by_kind,
-)
+from beam_pipelines.examples.batch_bytes import EventBatch, from_event_batches, group_by_kind
+from beam_pipelines.examples.event_batches import NO_TIME, first_of_duplicates
 from beam_pipelines.raw_logs.raw_columns import BACK, COLLECTED, LENGTH
 from twin_tf.features.schema import FeatureSchema
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_pipelines.examples.event_batches import BEHAVIOUR, SPLIT, TARGET, mixed
+from beam_pipelines.examples.event_batches import BEHAVIOUR, SPLIT, TARGET
+from beam_pipelines.examples.user_hash import mixed
 from twin_tf.features.schema import FeatureSchema, Split
 from twin_tf.records.format import SplitTimes
 

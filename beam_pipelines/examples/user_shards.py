@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
+from beam_pipelines.examples.batch_bytes import EventBatch, group_by_kind
 from beam_pipelines.examples.catalogue import RAW, ItemRows
 from beam_pipelines.examples.counted_features import CountedFeatures
 from beam_pipelines.examples.day_counts import STATE_USER_DAYS, DayCounts
@@ -25,8 +26,6 @@ from beam_pipelines.examples.event_batches import (
     TARGET,
     VALUE,
     WEIGHT,
-    EventBatch,
-    group_by_kind,
     number_column,
 )
 from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
