@@ -35,6 +35,7 @@ _USER: Mapping[Kind, str] = {
 _KINDS: tuple[Kind, ...] = (*_USER, "items")
 _SIZE_BYTES = 8
 _CODEC = pa.Codec("lz4_raw")
+_NO_BYTES = pa.py_buffer(b"")
 _DICTIONARY, _LENGTHS, _TEXT = b"dictionary", b"lengths", b"text"  # what a field behind a column's own holds of it
 
 
@@ -93,7 +94,7 @@ def _event_batches(kind: Kind, table: pa.Table, ends: Ints) -> Iterator[EventBat
         add(name, pc.binary_length(values), bounds, _LENGTHS)
         _, offsets, text = values.buffers()
         characters = np.frombuffer(offsets, np.int32)[bounds + values.offset]
-        add(name, pa.Array.from_buffers(pa.uint8(), int(characters[-1]), [None, text]), characters, _TEXT)
+        add(name, pa.Array.from_buffers(pa.uint8(), int(characters[-1]), [None, text or _NO_BYTES]), characters, _TEXT)
     schema = pa.schema(fields)
     head, whole = schema.serialize().to_pybytes(), pa.RecordBatch.from_arrays(columns, schema=schema)
     kind_byte = bytes((_KINDS.index(kind),))
@@ -145,7 +146,7 @@ def _texts(lengths: pa.Array, joined: pa.Array) -> pa.StringArray:
     """Texts from the bytes of each and all their bytes."""
     ends = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths.to_numpy(), out=ends[1:])
-    text = joined.buffers()[1].slice(joined.offset) if len(joined) else None
+    text = joined.buffers()[1].slice(joined.offset) if len(joined) else _NO_BYTES
     return pa.StringArray.from_buffers(len(lengths), pa.py_buffer(ends), text)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
 
 from beam_pipelines.examples.batch_bytes import EventBatch, group_by_kind
 from beam_pipelines.examples.catalogue import RAW, ItemRows
@@ -29,6 +30,7 @@ from beam_pipelines.examples.event_batches import (
     number_column,
 )
 from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
+from beam_pipelines.examples.gathered_counts import GatheredCounts
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.shard_events import distinct_events, shard_events
 from beam_pipelines.examples.shard_split import ShardSplit, columns_of
@@ -43,6 +45,7 @@ from twin_tf.records.format import SPLITS, TARGET_SPLITS, SplitTimes, value_key
 from twin_tf.records.packing import float_bits
 
 Grouped = tuple[int, Iterable[EventBatch]]
+Counts = ValueCounts | Histogram | DayCounts
 
 _AGE = "/age"  # of a row of the users log: 0 for this run's; no feature can be called so
 
@@ -69,8 +72,20 @@ class CountShard(beam.DoFn):
     def __init__(self, schema: FeatureSchema) -> None:
         self._schema = schema
 
-    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, ValueCounts | Histogram | DayCounts]]:
-        """Yields (feature, counts)."""
+    def start_bundle(self) -> None:
+        """Begins with nothing."""
+        self._gathered = GatheredCounts()
+
+    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, Counts]]:
+        """Yields (feature, counts) of the shards so far, now and then."""
+        for name, counts in self._counts(shard, split):
+            yield from self._gathered.add(name, counts)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Yields the rest."""
+        yield from map(GlobalWindows.windowed_value, self._gathered.flush())
+
+    def _counts(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, Counts]]:
         tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1]))
         shard_split = ShardSplit.of(self._schema, split, tables)
         for table, _ in distinct_events(self._schema, shard[1]):
@@ -94,7 +109,7 @@ class CountShard(beam.DoFn):
             report_progress("events counted", table.num_rows)
         yield from self._users(shard[1])
 
-    def _users(self, event_batches: Iterable[EventBatch]) -> Iterator[tuple[str, ValueCounts | Histogram]]:
+    def _users(self, event_batches: Iterable[EventBatch]) -> Iterator[tuple[str, Counts]]:
         """Every user once, also those of earlier runs: a users log may come anew every night."""
         fitted = [feature for feature in self._schema.user if feature.encoding_or_fail.fitted]
         found = (
