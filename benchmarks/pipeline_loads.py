@@ -2,15 +2,17 @@
 
     python -m benchmarks.pipeline_loads --events=1000000 --output=raw
 
-writes `events/*.parquet` (one file per `EVENTS_PER_FILE`, each a slice of 90 days, as daily exports are),
-`items.parquet` and `schema.yaml`. Users are as active, and items as popular, as a shifted power law says; the number of
-users grows with the events, the catalogue does not. Every event is a behaviour; a few percent of those in the last
-fifth of the time are targets too.
+prints what the load holds, as JSON, and writes `events/*.parquet` (one file per `EVENTS_PER_FILE`, each a slice of 90
+days, as daily exports are), `items.parquet` and `schema.yaml`. Users are as active, and items as popular, as a shifted
+power law says; the number of users grows with the events, the catalogue does not. Every event is a behaviour; a few
+percent of those in the last fifth of the time are targets too. Columns of text that are asked for are drawn evenly, the
+worst case for what is gathered by value.
 """
 
 import argparse
 import dataclasses
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -207,7 +209,9 @@ def main() -> None:
     parser.add_argument("--format", choices=("parquet", "jsonl", "csv"), default="parquet")
     parser.add_argument("--output", type=Path, required=True)
     options = vars(parser.parse_args())
-    write_load(options.pop("output"), Load(**options))
+    output, load = options.pop("output"), Load(**options)
+    write_load(output, load)
+    print(json.dumps(load.description()))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ shard has: its indices are one list, the values another (of text the lengths and
 compress badly). So an event costs about the same whether it shares its batch with a million others or with a hundred.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ _USER: Mapping[Kind, str] = {
 _KINDS: tuple[Kind, ...] = (*_USER, "items")
 _SIZE_BYTES = 8
 _CODEC = pa.Codec("lz4_raw")
+_RUN_ROWS = 1 << 15
 _NO_BYTES = pa.py_buffer(b"")
 _DICTIONARY, _LENGTHS, _TEXT = b"dictionary", b"lengths", b"text"  # what a field behind a column's own holds of it
 
@@ -56,12 +57,23 @@ def to_event_batch(kind: Kind, table: pa.Table) -> EventBatch:
     return next(_event_batches(kind, table.unify_dictionaries(), np.array([0, table.num_rows])))
 
 
-def from_event_batches(event_batches: Iterable[EventBatch], *kinds: Kind) -> Iterator[tuple[Kind, pa.Table]]:
-    """The tables of event batches of some kinds; what else there is stays compressed."""
+def from_event_batches(
+    event_batches: Iterable[EventBatch], *kinds: Kind, columns: Container[str] | None = None
+) -> Iterator[tuple[Kind, pa.Table]]:
+    """The tables of event batches of some kinds; what else there is stays compressed.
+
+    Args:
+        event_batches: of any kinds.
+        kinds: those that are wanted.
+        columns: those that are wanted, where a table has them; None: all.
+
+    Yields:
+        Kind and table.
+    """
     for event_batch in event_batches:
         kind = _KINDS[event_batch[0]]
         if kind in kinds:
-            yield kind, _table(event_batch)
+            yield kind, _table(event_batch, columns)
 
 
 def group_by_kind(event_batches: Iterable[EventBatch], *kinds: Kind) -> dict[Kind, list[pa.Table]]:
@@ -110,26 +122,42 @@ def _cut_dictionary(column: pa.DictionaryArray, ends: Ints) -> tuple[pa.Array, p
         The index of each row in its part's dictionary, all dictionaries one after another, where each begins and ends.
     """
     size, rows = max(len(column.dictionary), 1), np.diff(ends)
-    indices = column.indices.cast(pa.int64())
-    of_part = pa.array(np.repeat(np.arange(len(rows)) * size, rows))
-    found = pc.add(indices, of_part).dictionary_encode()  # in the order of rows, so those of a part are together
-    keys = found.dictionary.to_numpy()
-    bounds = np.searchsorted(keys // size, np.arange(len(ends)))
-    places = pc.subtract(found.indices.cast(pa.int64()), pa.array(np.repeat(bounds[:-1], rows)))
+    wanted = pc.add(column.indices.cast(pa.int64()), pa.array(np.repeat(np.arange(len(rows)) * size, rows)))
+    keys, places, known = [np.zeros(0, np.int64)], [pa.array([], pa.int64())], 0
+    for first, last in _some_at_a_time(ends):  # else the table of keys outgrows the processor's cache
+        found = wanted.slice(first, last - first).dictionary_encode()  # in the order of rows: a part's are together
+        keys.append(found.dictionary.to_numpy())
+        places.append(pc.add(found.indices.cast(pa.int64()), known))
+        known += len(keys[-1])
+    every = np.concatenate(keys)
+    bounds = np.searchsorted(every // size, np.arange(len(ends)))
+    local = pc.subtract(pa.concat_arrays(places), pa.array(np.repeat(bounds[:-1], rows)))
     longest = int(np.diff(bounds).max(initial=0))
     narrow = pa.uint8() if longest <= 1 << 8 else pa.uint16() if longest <= 1 << 16 else pa.int32()
-    return places.cast(narrow), column.dictionary.take(pa.array(keys % size)), bounds
+    return local.cast(narrow), column.dictionary.take(pa.array(every % size)), bounds
 
 
-def _table(event_batch: EventBatch) -> pa.Table:
+def _some_at_a_time(ends: Ints) -> Iterator[tuple[int, int]]:
+    """Runs of whole parts of about `_RUN_ROWS` rows: first row, and one past the last."""
+    first = int(ends[0])
+    for end in ends[1:].tolist():
+        if end - first >= _RUN_ROWS or (end == ends[-1] and end > first):
+            yield first, end
+            first = end
+
+
+def _table(event_batch: EventBatch, wanted: Container[str] | None) -> pa.Table:
     """The inverse of `_event_batches` for one of them."""
     size = int.from_bytes(event_batch[1 : 1 + _SIZE_BYTES], "little")
     stream = _CODEC.decompress(memoryview(event_batch)[1 + _SIZE_BYTES :], size)
     batch = pa.ipc.open_stream(stream).read_next_batch()
     columns: dict[str, pa.Array] = {}
     lengths = None
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        values = column.flatten()
+    for place, field in enumerate(batch.schema):
+        if wanted is not None and field.name not in wanted:
+            continue
+        column = batch.column(place)
+        values = column.values  # of the one row, which Arrow wrote without the others
         part = (field.metadata or {}).get(b"part")
         if part is None:
             columns[field.name] = values

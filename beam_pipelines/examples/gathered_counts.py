@@ -5,14 +5,14 @@ from typing import Any
 
 MOST_ROWS = 1 << 21
 """Values that are held at most; then all are handed on."""
-_FEW_ROWS = 1 << 16
+_FEW_ROWS = 1 << 17
 
 
 class GatheredCounts:
     """Parts that merge (`value_counts`, `day_counts`), by key.
 
-    A key's parts are merged when those that came since are as large as what is merged: so no value is merged more than
-    some twenty times, however many parts there are.
+    A key's parts are merged when those that came since are twice as large as what is merged: so values are merged a few
+    times only, however many parts there are.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class GatheredCounts:
         """Takes a part; yields (key, part) of everything once there is much of it."""
         waiting = self._waiting.setdefault(key, [])
         waiting.append(part)
-        if _rows(waiting) >= max(_FEW_ROWS, _rows([self._merged[key]] if key in self._merged else [])):
+        if _rows(waiting) >= max(_FEW_ROWS, 2 * _rows([self._merged[key]] if key in self._merged else [])):
             self._merge(key)
             if _rows(self._merged.values()) >= MOST_ROWS:
                 yield from self.flush()

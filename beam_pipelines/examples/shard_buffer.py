@@ -1,4 +1,4 @@
-"""Rows on their way to the shuffle, gathered over a whole bundle, so that thousands of shards get batches worth the name.
+"""Rows on their way to the shuffle, gathered over a whole bundle so that thousands of shards get batches worth it.
 
 With 2,000 shards a chunk of 250,000 rows would be cut into batches of 125 rows, each of them mostly schema.
 """

@@ -6,6 +6,7 @@ from one step to the next.
 
 import pickle
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any
 
 import apache_beam as beam
@@ -33,7 +34,7 @@ from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
 from beam_pipelines.examples.gathered_counts import GatheredCounts
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.shard_events import distinct_events, shard_events
-from beam_pipelines.examples.shard_split import ShardSplit, columns_of
+from beam_pipelines.examples.shard_split import COLUMNS, ShardSplit, columns_of
 from beam_pipelines.examples.statistics import DataStatistics
 from beam_pipelines.examples.user_histories import ORDER, build_records, features_of_users
 from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_DAYS, Histogram, ValueCounts, sortable
@@ -60,7 +61,7 @@ class SurveyShard(beam.DoFn):
 
     def process(self, shard: Grouped) -> Iterator[LogSurvey]:
         """Yields one survey."""
-        tables = distinct_events(self._schema, shard[1])
+        tables = distinct_events(self._schema, shard[1], COLUMNS)
         log_survey = LogSurvey.of(tables, self._last_time, self._schema.split)
         self._duplicated.inc(log_survey.duplicated)
         yield log_survey
@@ -86,7 +87,7 @@ class CountShard(beam.DoFn):
         yield from map(GlobalWindows.windowed_value, self._gathered.flush())
 
     def _counts(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, Counts]]:
-        tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1]))
+        tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1], COLUMNS))
         shard_split = ShardSplit.of(self._schema, split, tables)
         for table, _ in distinct_events(self._schema, shard[1]):
             columns = columns_of(table)
@@ -214,9 +215,9 @@ class ShardEncoding:
         self._features = (*schema.stored_cross, *schema.logged_target)
         self.encoder = FeatureEncoder(schema, fitted.values)
         self.rows = ItemRows(fitted.item_ids)
-        self._rare_values = {
-            name: {value: place for place, value in enumerate(values, fitted.cardinalities[name])}
-            for name, values in fitted.rare_values.items()
+        self._rows = {
+            name: {value: place for place, value in enumerate([*fitted.values[name], *rare], FIRST_KNOWN)}
+            for name, rare in fitted.rare_values.items()
         }
         self._ranks = {
             f.name: _ranks(f, [*fitted.values[f.name], *fitted.rare_values.get(f.name, ())])
@@ -257,7 +258,7 @@ class ShardEncoding:
                 columns[feature.name] = self.fitted.remapped[feature.name][values.to_numpy()]
             elif old or not feature.encoding_or_fail.fitted:
                 columns[feature.name] = values.to_numpy().astype(np.int32)
-            elif feature.name in self._rare_values:
+            elif feature.name in self._rows:
                 columns[feature.name] = self._with_rare_values(feature.name, values)
             else:
                 columns[feature.name] = self.encoder.encode(feature.name, values.combine_chunks())
@@ -281,14 +282,9 @@ class ShardEncoding:
         """Indices of a dictionary column; a value that waits for its vocabulary gets one after the known ones."""
         column = values.combine_chunks()
         column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-        texts = column.dictionary.to_pylist()
-        rows = self.encoder.encode(name, texts) if texts else np.zeros(0, np.int32)
-        waiting = self._rare_values[name]
-        rows = np.array(
-            [waiting.get(str(text), UNKNOWN) if row == UNKNOWN else row for text, row in zip(texts, rows, strict=True)]
-            + [UNKNOWN],
-            np.int32,
-        )
+        texts = column.dictionary.cast(pa.string()).to_pylist()
+        rows = np.full(len(texts) + 1, UNKNOWN, np.int32)
+        rows[:-1] = list(map(self._rows[name].get, texts, repeat(UNKNOWN)))
         return rows[column.indices.fill_null(len(texts)).to_numpy()]
 
     def users(self, users: list[pa.Table], previous: list[pa.Table]) -> pa.Table | None:
