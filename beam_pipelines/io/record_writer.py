@@ -24,7 +24,7 @@ _LENGTH_DELIMITED = 2
 
 def example(features: Mapping[str, int | bytes]) -> bytes:
     """Serialises a `tf.train.Example` whose features hold one int64 or one byte string each."""
-    entries = []
+    entries: list[bytes] = []
     for key in sorted(features):
         value = features[key]
         entries += (_number(key, value),) if isinstance(value, int) else (_head(key, len(value)), value)
