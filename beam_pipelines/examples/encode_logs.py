@@ -9,10 +9,12 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
+from beam_pipelines.examples.batch_bytes import to_event_batch
 from beam_pipelines.examples.catalogue import RAW, ItemNames
-from beam_pipelines.examples.event_batches import EventReducer, cut_by_shard, to_event_batch
+from beam_pipelines.examples.event_batches import EventReducer
 from beam_pipelines.examples.log_survey import LogSurvey, find_split
 from beam_pipelines.examples.previous_snapshot import PreviousRun
+from beam_pipelines.examples.shard_buffer import ToShards
 from beam_pipelines.examples.value_counts import ITEM_NAMES
 from beam_pipelines.io.progress import NAMESPACE, report_progress
 from beam_pipelines.io.record_writer import stop_job, write_file
@@ -47,15 +49,15 @@ class PlanChunks(beam.DoFn):
         yield from plan_chunks(file, self._columns)
 
 
-class ReadChunk(beam.DoFn):
+class ReadChunk(ToShards):
     """A chunk -> (user shard, event batch); items have shard 0. Tags: `counts`, `dead`, `report`."""
 
     def __init__(
         self, schema: FeatureSchema, log: LogName, shards: int, latest: int | None, not_before: int | None
     ) -> None:
+        super().__init__(shards)
         self._schema = schema
         self._log = log
-        self._shards = shards
         self._columns = log_columns(schema, log, latest, not_before)
         self._reducer = EventReducer(schema)
         self._counters = {
@@ -93,7 +95,7 @@ class ReadChunk(beam.DoFn):
             rows = reduced.num_rows
             if column.type == "string" and rows:
                 yield TaggedOutput("counts", (ITEM_NAMES, ItemNames.of(column, table[column.column])))
-            yield from cut_by_shard("events", reduced, reduced["user"].to_numpy(), self._shards)
+            yield from self.to_shards("events", reduced)
         report.kept += rows
         report.filtered += table.num_rows - rows
 
@@ -101,7 +103,7 @@ class ReadChunk(beam.DoFn):
         assert self._schema.users is not None
         ids = encode_ids(self._schema.users, table[self._schema.users.column].combine_chunks())
         raw = table.rename_columns([RAW + name for name in table.column_names])
-        yield from cut_by_shard("users", raw.add_column(0, "id", pa.array(ids)), ids, self._shards)
+        yield from self.to_shards("users", raw.add_column(0, "id", pa.array(ids)))
 
 
 class WriteDeadLetters(beam.DoFn):

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from beam_pipelines.data_report.report import write_report
 from beam_pipelines.data_report.summary import REPORT
+from beam_pipelines.examples.batch_bytes import EventBatch, from_event_batches
 from beam_pipelines.examples.catalogue import Cut, RawCatalogue, grown
 from beam_pipelines.examples.day_counts import STATE_ITEM_DAYS, DayCounts, counted_values
-from beam_pipelines.examples.event_batches import EventBatch, from_event_batches
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.examples.report_content import report_content

@@ -6,6 +6,7 @@ from one step to the next.
 
 import pickle
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any
 
 import apache_beam as beam
@@ -13,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindows
 
+from beam_pipelines.examples.batch_bytes import EventBatch, group_by_kind
 from beam_pipelines.examples.catalogue import RAW, ItemRows
 from beam_pipelines.examples.counted_features import CountedFeatures
 from beam_pipelines.examples.day_counts import STATE_USER_DAYS, DayCounts
@@ -25,14 +28,13 @@ from beam_pipelines.examples.event_batches import (
     TARGET,
     VALUE,
     WEIGHT,
-    EventBatch,
-    group_by_kind,
     number_column,
 )
 from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
+from beam_pipelines.examples.gathered_counts import GatheredCounts
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.shard_events import distinct_events, shard_events
-from beam_pipelines.examples.shard_split import ShardSplit, columns_of
+from beam_pipelines.examples.shard_split import COLUMNS, ShardSplit, columns_of
 from beam_pipelines.examples.statistics import DataStatistics
 from beam_pipelines.examples.user_histories import ORDER, build_records, features_of_users
 from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_DAYS, Histogram, ValueCounts, sortable
@@ -44,6 +46,7 @@ from twin_tf.records.format import SPLITS, TARGET_SPLITS, SplitTimes, value_key
 from twin_tf.records.packing import float_bits
 
 Grouped = tuple[int, Iterable[EventBatch]]
+Counts = ValueCounts | Histogram | DayCounts
 
 _AGE = "/age"  # of a row of the users log: 0 for this run's; no feature can be called so
 
@@ -58,7 +61,7 @@ class SurveyShard(beam.DoFn):
 
     def process(self, shard: Grouped) -> Iterator[LogSurvey]:
         """Yields one survey."""
-        tables = distinct_events(self._schema, shard[1])
+        tables = distinct_events(self._schema, shard[1], COLUMNS)
         log_survey = LogSurvey.of(tables, self._last_time, self._schema.split)
         self._duplicated.inc(log_survey.duplicated)
         yield log_survey
@@ -70,9 +73,21 @@ class CountShard(beam.DoFn):
     def __init__(self, schema: FeatureSchema) -> None:
         self._schema = schema
 
-    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, ValueCounts | Histogram | DayCounts]]:
-        """Yields (feature, counts)."""
-        tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1]))
+    def start_bundle(self) -> None:
+        """Begins with nothing."""
+        self._gathered = GatheredCounts()
+
+    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, Counts]]:
+        """Yields (feature, counts) of the shards so far, now and then."""
+        for name, counts in self._counts(shard, split):
+            yield from self._gathered.add(name, counts)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Yields the rest."""
+        yield from map(GlobalWindows.windowed_value, self._gathered.flush())
+
+    def _counts(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, Counts]]:
+        tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1], COLUMNS))
         shard_split = ShardSplit.of(self._schema, split, tables)
         for table, _ in distinct_events(self._schema, shard[1]):
             columns = columns_of(table)
@@ -95,7 +110,7 @@ class CountShard(beam.DoFn):
             report_progress("events counted", table.num_rows)
         yield from self._users(shard[1])
 
-    def _users(self, event_batches: Iterable[EventBatch]) -> Iterator[tuple[str, ValueCounts | Histogram]]:
+    def _users(self, event_batches: Iterable[EventBatch]) -> Iterator[tuple[str, Counts]]:
         """Every user once, also those of earlier runs: a users log may come anew every night."""
         fitted = [feature for feature in self._schema.user if feature.encoding_or_fail.fitted]
         found = (
@@ -200,9 +215,9 @@ class ShardEncoding:
         self._features = (*schema.stored_cross, *schema.logged_target)
         self.encoder = FeatureEncoder(schema, fitted.values)
         self.rows = ItemRows(fitted.item_ids)
-        self._rare_values = {
-            name: {value: place for place, value in enumerate(values, fitted.cardinalities[name])}
-            for name, values in fitted.rare_values.items()
+        self._rows = {
+            name: {value: place for place, value in enumerate([*fitted.values[name], *rare], FIRST_KNOWN)}
+            for name, rare in fitted.rare_values.items()
         }
         self._ranks = {
             f.name: _ranks(f, [*fitted.values[f.name], *fitted.rare_values.get(f.name, ())])
@@ -243,7 +258,7 @@ class ShardEncoding:
                 columns[feature.name] = self.fitted.remapped[feature.name][values.to_numpy()]
             elif old or not feature.encoding_or_fail.fitted:
                 columns[feature.name] = values.to_numpy().astype(np.int32)
-            elif feature.name in self._rare_values:
+            elif feature.name in self._rows:
                 columns[feature.name] = self._with_rare_values(feature.name, values)
             else:
                 columns[feature.name] = self.encoder.encode(feature.name, values.combine_chunks())
@@ -267,14 +282,9 @@ class ShardEncoding:
         """Indices of a dictionary column; a value that waits for its vocabulary gets one after the known ones."""
         column = values.combine_chunks()
         column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-        texts = column.dictionary.to_pylist()
-        rows = self.encoder.encode(name, texts) if texts else np.zeros(0, np.int32)
-        waiting = self._rare_values[name]
-        rows = np.array(
-            [waiting.get(str(text), UNKNOWN) if row == UNKNOWN else row for text, row in zip(texts, rows, strict=True)]
-            + [UNKNOWN],
-            np.int32,
-        )
+        texts = column.dictionary.cast(pa.string()).to_pylist()
+        rows = np.full(len(texts) + 1, UNKNOWN, np.int32)
+        rows[:-1] = list(map(self._rows[name].get, texts, repeat(UNKNOWN)))
         return rows[column.indices.fill_null(len(texts)).to_numpy()]
 
     def users(self, users: list[pa.Table], previous: list[pa.Table]) -> pa.Table | None:
