@@ -19,6 +19,8 @@ Every run is the whole command in a fresh process, interpreter start, planning a
 | `time_ratio_10x`, `rss_ratio_10x` | 10 times the events: how many times the time and the memory |
 | `seconds_fixed` | time of a run with next to no events: start, planning, catalogue |
 | `time_ratio_10x_without_fixed` | the same with that taken off both times, since it flatters |
+| `fit_seconds_<n>_items`, `fit_cpu_seconds_<n>_items` | whole command with so many items and 200,000 events |
+| `fit_rss_mb_<n>_items` | its largest process; `1e6_text`: with text ids |
 | `hot_user_rss_mb` | largest process of a run with one user of 1,000,000 events beside 10,000 ordinary users |
 """
 
@@ -32,6 +34,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fit_loads import measure_fits
 from benchmarks.harness import (
     ROOT,
     RUNS,
@@ -240,6 +243,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.workdir) as directory:
         bench = Bench(Path(directory), options.runs)
         loads, figures = measure_all(bench, EVENTS // smaller, HOT_EVENTS // smaller, BESIDE_HOT_EVENTS // smaller)
+        figures += measure_fits(Path(directory), options.runs, smaller)
     report("pipelines_quick" if options.quick else "pipelines", {**loads, "runs": options.runs}, figures, start)
 
 
