@@ -8,7 +8,7 @@ The shuffle carries event batches, never single events. Each says in its metadat
 | `previous` | the same of behaviours, and `earlier`, from an earlier run's histories; `x/<feature>` is an index |
 | `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
 | `previous_days` | `day_counts.DayCounts.table` of users |
-| `items` | of one part of the items: `id` int64 and `raw/<column>` of the items log; a whole number as id is there once |
+| `items` | of a part of the items: `id` int64, `raw/<column>` of the items log but an id that is a whole number |
 | `previous_items` | likewise: the columns of `state/items.parquet` and `row` int64, its row in the catalogue |
 
 In `events` alone, `weight` (float32) is there if the schema weighs its targets; other events may have none. `split`

@@ -13,15 +13,17 @@ import pyarrow.parquet as pq
 
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
-from twin_tf.features.schema import FIRST_KNOWN
-from twin_tf.records.format import ITEMS
+from twin_tf.features.schema import FIRST_KNOWN, load_schema
+from twin_tf.records.format import ITEMS, SCHEMA
 from twin_tf.runs.checkpoints import checkpoint_name
 from twin_tf.runs.recorded_settings import load_run_config
 from twin_tf.runs.run import CHECKPOINTS, finished_checkpoint, load_info
 
 _SLOT = "/.OPTIMIZER_SLOT/"
-_LIBRARIES = 900_000_000
+_LIBRARIES = 600_000_000
 """TensorFlow, Keras and the graphs, measured: see docs/many_items.md."""
+_VALUE = 300
+"""Bytes a value of a vocabulary as Python holds it, measured likewise."""
 _LOOKUP = 20
 """Bytes an item: its id, its row and two places of the hash table."""
 
@@ -35,12 +37,14 @@ class ExportNeeds:
         lookup: of the table from ids to rows.
         projection: of the projection table as it is served.
         projection_live: of the same in float32, before it is rounded.
+        vocabularies: of their values in Python.
     """
 
     weights: int
     lookup: int
     projection: int
     projection_live: int
+    vocabularies: int = 0
 
     @property
     def disk(self) -> int:
@@ -49,9 +53,9 @@ class ExportNeeds:
 
     @property
     def memory(self) -> int:
-        """Of the process that exports: the trained weights, the served ones, and the projections as computed."""
-        rounded = self.projection if self.projection != self.projection_live else 0
-        return _LIBRARIES + 2 * self.weights + self.projection_live + rounded
+        """Of the process that exports: it holds weights and projections twice, as computed and as served."""
+        projections = self.projection_live + self.projection
+        return _LIBRARIES + self.vocabularies + 2 * self.weights + self.lookup + projections
 
     def __str__(self) -> str:
         return (
@@ -86,7 +90,10 @@ def export_needs(run: str | Path, table: str | None = None) -> ExportNeeds:
     config = load_run_config(root)
     rows = pq.read_metadata(root / ITEMS).num_rows + FIRST_KNOWN
     values = rows * config.model.heads * config.model.head_size
-    return ExportNeeds(weights, rows * _LOOKUP, values * tf.as_dtype(table or config.serving.table).size, values * 4)
+    served = values * tf.as_dtype(table or config.serving.table).size
+    features = load_schema(root / SCHEMA).features
+    texts = sum(info.cardinalities[f.name] for f in features if f.encoding_or_fail.kind == "vocabulary")
+    return ExportNeeds(weights, rows * _LOOKUP, served, values * 4, texts * _VALUE)
 
 
 def check_room(needs: ExportNeeds, output: str | Path, free_memory: int | None = None) -> str:

@@ -84,11 +84,7 @@ class FeatureEncoder:
         missing = [f.name for f in schema.features if f.encoding_or_fail.fitted and f.name not in self.fitted]
         if missing:
             raise ConfigError(f"no fitted vocabulary or boundaries for {', '.join(missing)}")
-        self._index: dict[str, dict[str, int]] = {
-            f.name: {value: row for row, value in enumerate(self.fitted[f.name], FIRST_KNOWN)}
-            for f in schema.features
-            if f.encoding_or_fail.kind == "vocabulary" and not hasattr(self.fitted[f.name], "chunks")
-        }
+        self._indices: dict[str, dict[str, int]] = {}  # some 100 bytes a value: made of what is looked up alone
 
     @cached_property
     def contract(self) -> Contract:
@@ -168,7 +164,7 @@ class FeatureEncoder:
                 known &= (numbers >= 0) & (numbers < size) & (numbers == np.floor(numbers))
                 rows = FIRST_KNOWN + np.where(known, numbers, 0).astype(np.int64)
             return np.where(known, rows, UNKNOWN).astype(np.int32)
-        if encoding.kind == "vocabulary" and name not in self._index:
+        if encoding.kind == "vocabulary" and hasattr(self.fitted[name], "chunks"):
             from twin_tf.features.arrow_vocabulary import rows_in
 
             return rows_in(self.fitted[name], values)
@@ -176,7 +172,9 @@ class FeatureEncoder:
         if feature.value_type == "int":  # as the pipeline reads them: true is 1, and 5.0 is 5
             distinct = [_whole(value) for value in distinct]
         if encoding.kind == "vocabulary":
-            index = self._index[name]
+            if name not in self._indices:
+                self._indices[name] = {value: row for row, value in enumerate(self.fitted[name], FIRST_KNOWN)}
+            index = self._indices[name]
             known_rows = [UNKNOWN if _missing(v) else index.get(str(v), UNKNOWN) for v in distinct]
         else:
             buckets = int(encoding.buckets or 1)
