@@ -102,30 +102,39 @@ def write_array(root: str, name: str, array: npt.NDArray[Any]) -> None:
             stream.write(np.ascontiguousarray(array[start : start + BLOCK_ROWS]).data)
 
 
-def mapped_array(root: str, name: str) -> npt.NDArray[Any]:
-    """What `write_array` wrote; its pages are shared with all processes of the machine."""
-    found: npt.NDArray[Any] = np.load(local_copy(root, name), mmap_mode="r")
+def mapped_array(root: str, name: str, run: str) -> npt.NDArray[Any]:
+    """What `write_array` wrote; its pages are shared with all processes of the machine. `run`: see `local_copy`."""
+    found: npt.NDArray[Any] = np.load(local_copy(root, name, run), mmap_mode="r")
     return found
 
 
-def mapped_table(root: str, name: str) -> pa.Table:
+def mapped_table(root: str, name: str, run: str) -> pa.Table:
     """What `write_blocks` wrote with `mapped`, likewise."""
-    return pa.ipc.open_file(pa.memory_map(str(local_copy(root, name)))).read_all()
+    return pa.ipc.open_file(pa.memory_map(str(local_copy(root, name, run)))).read_all()
 
 
-def local_copy(root: str, name: str) -> Path:
-    """The file itself if it lies on this machine; else a copy that all processes of the machine share."""
+def local_copy(root: str, name: str, run: str) -> Path:
+    """The file itself if it lies on this machine; else a copy that all processes of the machine share.
+
+    Args:
+        root: the prepared directory.
+        name: below `FIT`.
+        run: distinct for each run; copies of an earlier run into the same output are removed.
+    """
     path = _path(root, name)
     if "://" not in path:
         return Path(path)
-    cache = Path(tempfile.gettempdir()) / f"twin-fit-{hashlib.sha256(root.encode()).hexdigest()[:16]}"
-    found = cache / name.replace("/", "-")
-    if not found.exists():
+    cache = Path(tempfile.gettempdir()) / f"twin-fit-{hashlib.sha256(path.encode()).hexdigest()[:24]}"
+    copy = cache / run
+    if not copy.exists():
         cache.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache, delete=False) as copy, open_file(path) as stream:
-            shutil.copyfileobj(stream, copy, 1 << 22)
-        Path(copy.name).replace(found)
-    return found
+        for earlier in cache.glob("run-*"):
+            if earlier != copy:
+                earlier.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cache, delete=False) as writing, open_file(path) as stream:
+            shutil.copyfileobj(stream, writing, 1 << 22)
+        Path(writing.name).replace(copy)
+    return copy
 
 
 def remove_fit(root: str) -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import pickle
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -156,6 +157,7 @@ class Vocabularies:
 
     Attributes:
         root: where its files lie.
+        run: distinct for each run, see `fit_files.local_copy`.
         mapped: features whose vocabulary lies in a mapped file.
         boundaries: numeric feature -> what was found.
         rare: vocabulary cross feature -> how many values its vocabulary lacks; they lie in a mapped file, in order.
@@ -165,6 +167,7 @@ class Vocabularies:
     """
 
     root: str
+    run: str
     mapped: tuple[str, ...]
     boundaries: Mapping[str, Sequence[float]]
     rare: Mapping[str, int]
@@ -174,14 +177,14 @@ class Vocabularies:
 
     def encoder(self, schema: FeatureSchema) -> FeatureEncoder:
         """Looks values up in the mapped files."""
-        texts_of = {name: mapped_table(self.root, f"vocabulary/{name}")["value"] for name in self.mapped}
+        texts_of = {name: mapped_table(self.root, f"vocabulary/{name}", self.run)["value"] for name in self.mapped}
         return FeatureEncoder(schema, {**texts_of, **self.boundaries})
 
     def with_rare(self, name: str) -> pa.ChunkedArray:
         """The vocabulary of an event feature, then, of a cross feature, the values that it lacks."""
-        tables = [mapped_table(self.root, f"vocabulary/{name}")]
+        tables = [mapped_table(self.root, f"vocabulary/{name}", self.run)]
         if self.rare.get(name):
-            tables.append(mapped_table(self.root, f"waiting/{name}"))
+            tables.append(mapped_table(self.root, f"waiting/{name}", self.run))
         return pa.concat_tables(tables)["value"]
 
 
@@ -213,7 +216,8 @@ class FitVocabularies(beam.DoFn):
                 waiting = pa.table([pa.chunked_array([texts(c) for c in rare[name]["value"].chunks])], _TEXT)
                 write_blocks(root, f"waiting/{name}", _TEXT, [waiting], mapped=True)
         files = {PENDING: write_pieces(root, PENDING, _rare_json(rare))}
-        found = Vocabularies(root, mapped, boundaries, {name: len(rare[name]) for name in sorted(cross)}, {}, {}, files)
+        run, sizes = f"run-{uuid.uuid4().hex}", {name: len(rare[name]) for name in sorted(cross)}
+        found = Vocabularies(root, run, mapped, boundaries, sizes, {}, {}, files)
         encoder = found.encoder(schema)
         encoder.earlier = previous.contracts() if previous else ()
         files.update(_write_encoder(encoder, root))

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -64,15 +65,18 @@ class Fitted:
 
     def item_rows(self) -> ItemRows:
         """Looks rows of items up."""
-        return ItemRows(mapped_array(self.vocabularies.root, IDS), mapped_array(self.vocabularies.root, ROWS))
+        return ItemRows(self._mapped(IDS), self._mapped(ROWS))
 
     def unknown_items(self) -> npt.NDArray[np.uint8]:
         """`(items + 2, bytes)` which inherent features of an item are unknown, packed bits."""
-        return mapped_array(self.vocabularies.root, UNKNOWN_ITEMS)
+        return self._mapped(UNKNOWN_ITEMS)
 
     def untrained_items(self) -> npt.NDArray[np.uint8]:
         """`(items + 2, bytes)`, packed bits: whether training never sees the item, and so of each inherent feature."""
-        return mapped_array(self.vocabularies.root, UNTRAINED_ITEMS)
+        return self._mapped(UNTRAINED_ITEMS)
+
+    def _mapped(self, name: str) -> npt.NDArray[Any]:
+        return mapped_array(self.vocabularies.root, name, self.vocabularies.run)
 
 
 class WriteCatalogue(beam.DoFn):

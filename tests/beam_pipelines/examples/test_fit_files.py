@@ -53,9 +53,9 @@ def test_mapped_files_hold_what_was_written_until_they_are_removed(tmp_path: Pat
     fit_files.write_array(str(tmp_path), "a/b.npy", array)
     table = pa.table({"value": ["x", "", "é"]})
     fit_files.write_blocks(str(tmp_path), "words", table.schema, [table, table], mapped=True)
-    mapped = fit_files.mapped_array(str(tmp_path), "a/b.npy")
+    mapped = fit_files.mapped_array(str(tmp_path), "a/b.npy", "run-1")
     assert mapped.tolist() == array.tolist()
-    assert fit_files.mapped_table(str(tmp_path), "words")["value"].to_pylist() == ["x", "", "é"] * 2
+    assert fit_files.mapped_table(str(tmp_path), "words", "run-1")["value"].to_pylist() == ["x", "", "é"] * 2
     fit_files.remove_fit(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
     assert mapped.tolist() == array.tolist()  # a process that has mapped it keeps it

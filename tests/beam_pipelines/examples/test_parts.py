@@ -89,7 +89,7 @@ def test_counts_merge_and_are_sorted_by_number_or_text() -> None:
 
 
 @given(st.lists(st.text(max_size=4)), st.integers(1, 5))
-def test_values_and_their_counts_are_cut_into_the_same_parts_as_text_or_number(values: list[str], parts: int) -> None:
+def test_values_have_the_same_part_as_text_and_as_number(values: list[str], parts: int) -> None:
     counts = ValueCounts.of(pa.array(values, pa.string()))
     found = {value: part for part, piece in counts.cut(parts) for value in piece.values.to_pylist()}
     assert found == {value: int(part_of(pa.array([value]), parts)[0]) for value in set(values)}
