@@ -38,6 +38,7 @@ from beam_pipelines.examples import (
     user_shards,
     write_catalogue,
 )
+from beam_pipelines.examples.memory_needed import large_shards
 from beam_pipelines.examples.previous_snapshot import PreviousRun
 from beam_pipelines.examples.value_counts import MAX_PARTS
 from beam_pipelines.io.launch import (
@@ -275,8 +276,9 @@ def build_examples(
     latest = latest_timestamp(as_of) * schema.events.time.per_second
     first = earliest_timestamp(not_before)
     earliest = None if first is None else first * schema.events.time.per_second
-    for log, given in patterns.items():
-        match_files(log, given)
+    files = {log: match_files(log, given) for log, given in patterns.items()}
+    if progress and (large := large_shards(files["events"], shards)):
+        print(f"note: {large}", file=sys.stderr)
     local = runner == LOCAL_RUNNER
     options = beam_options(runner, workers, beam_arguments)
     with directory.building() as root:

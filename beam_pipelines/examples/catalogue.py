@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_pipelines.examples.event_batches import shard_of
+from beam_pipelines.examples.user_hash import shard_of
 from beam_pipelines.examples.value_counts import Histogram, Ints, ValueCounts, cut_rows, sortable
 from beam_pipelines.raw_logs.raw_columns import empty_table, log_columns
 from twin_tf.core.dataclass_yaml import ConfigError

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_pipelines.examples.event_batches import LABEL, TARGET, shard_of
+from beam_pipelines.examples.event_batches import LABEL, TARGET
+from beam_pipelines.examples.user_hash import shard_of
 from beam_pipelines.examples.value_counts import cut_rows
 from twin_tf.features.feature import Feature
 

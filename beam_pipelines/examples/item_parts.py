@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from beam_pipelines.examples.batch_bytes import EventBatch, group_by_kind
 from beam_pipelines.examples.catalogue import INDEX, Cut, ItemNames, RawCatalogue
 from beam_pipelines.examples.day_counts import DayCounts
-from beam_pipelines.examples.event_batches import EventBatch, group_by_kind
 from beam_pipelines.examples.fit_files import write_blocks
 from beam_pipelines.examples.fit_vocabularies import Key, Vocabularies
 from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_DAYS, ITEM_NAMES, Histogram, ValueCounts

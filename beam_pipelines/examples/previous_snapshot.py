@@ -21,8 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipelines.examples.batch_bytes import EventBatch, cut_by_shard
 from beam_pipelines.examples.day_counts import STATE_ITEM_DAYS, STATE_USER_DAYS, DayCounts
-from beam_pipelines.examples.event_batches import BEHAVIOUR, VALUE, EventBatch, cut_by_shard, number_column
+from beam_pipelines.examples.event_batches import BEHAVIOUR, VALUE, number_column
+from beam_pipelines.examples.shard_buffer import ToShards
 from beam_pipelines.examples.value_counts import ValueCounts
 from beam_pipelines.io.record_writer import HashingReader, open_file, parse_example, read_file, stop_job
 from twin_tf.core.dataclass_yaml import ConfigError
@@ -193,19 +195,17 @@ class ReadItems(beam.DoFn):
             first = sum(file.metadata.row_group(before).num_rows for before in range(number))
             table = file.read_row_group(number)
         rows = np.arange(FIRST_KNOWN + first, FIRST_KNOWN + first + len(table))
-        yield from cut_by_shard(
-            "previous_items", table.append_column("row", pa.array(rows)), table["id"].to_numpy(), self._parts
-        )
+        yield from cut_by_shard("previous_items", table.append_column("row", pa.array(rows)), self._parts)
 
 
-class ReadHistories(beam.DoFn):
+class ReadHistories(ToShards):
     """A file of `histories/` -> (user shard, event batch of kind `previous`)."""
 
     def __init__(self, schema: FeatureSchema, previous: PreviousRun, shards: int, root: str) -> None:
+        super().__init__(shards)
         self._schema = schema
         self._root = root
         self._previous = previous
-        self._shards = shards
 
     def setup(self) -> None:
         """Reads the ids of the item rows."""
@@ -270,15 +270,15 @@ class ReadHistories(beam.DoFn):
         for feature in self._schema.kept_values:
             numbers = from_bits(joined(keys.value_key(feature.name)))
             columns[number_column(feature.name)] = np.concatenate([numbers, np.full(len(silent), np.nan, np.float32)])
-        yield from cut_by_shard("previous", pa.table(columns), users, self._shards)
+        yield from self.to_shards("previous", pa.table(columns))
 
 
-class ReadUsers(beam.DoFn):
+class ReadUsers(ToShards):
     """A file of `users/` or `state/user_days/` -> (user shard, event batch `previous_users` or `previous_days`)."""
 
     def __init__(self, previous: PreviousRun, shards: int, root: str) -> None:
+        super().__init__(shards)
         self._previous = previous
-        self._shards = shards
         self._root = root
 
     def process(self, name: str) -> Iterator[tuple[int, EventBatch]]:
@@ -293,6 +293,6 @@ class ReadUsers(beam.DoFn):
                 stop_job(self._root, str(error))
         table = pq.read_table(io.BytesIO(content))
         if name.startswith(STATE_USER_DAYS):
-            yield from cut_by_shard("previous_days", table, table["key"].to_numpy(), self._shards)
+            yield from self.to_shards("previous_days", table)
         else:
-            yield from cut_by_shard("previous_users", table, table["id"].to_numpy(), self._shards)
+            yield from self.to_shards("previous_users", table)

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindows
 
+from beam_pipelines.examples.batch_bytes import EventBatch, group_by_kind
 from beam_pipelines.examples.catalogue import RAW
 from beam_pipelines.examples.counted_features import CountedFeatures
 from beam_pipelines.examples.day_counts import STATE_USER_DAYS, DayCounts
@@ -27,17 +29,16 @@ from beam_pipelines.examples.event_batches import (
     TARGET,
     VALUE,
     WEIGHT,
-    EventBatch,
-    group_by_kind,
     number_column,
-    shard_of,
 )
 from beam_pipelines.examples.finish import ShardResult
 from beam_pipelines.examples.fit_vocabularies import Key
+from beam_pipelines.examples.gathered_counts import GatheredCounts
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.shard_events import distinct_events, shard_events
-from beam_pipelines.examples.shard_split import ShardSplit, columns_of
+from beam_pipelines.examples.shard_split import COLUMNS, ShardSplit, columns_of
 from beam_pipelines.examples.statistics import DataStatistics
+from beam_pipelines.examples.user_hash import shard_of
 from beam_pipelines.examples.user_histories import ORDER, build_records, features_of_users
 from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_DAYS, Histogram, ValueCounts, cut_rows, sortable
 from beam_pipelines.examples.write_catalogue import Fitted
@@ -49,6 +50,7 @@ from twin_tf.records.format import SPLITS, TARGET_SPLITS, SplitTimes, value_key
 from twin_tf.records.packing import float_bits
 
 Grouped = tuple[int, Iterable[EventBatch]]
+Counts = ValueCounts | Histogram | DayCounts
 
 _AGE = "/age"  # of a row of the users log: 0 for this run's; no feature can be called so
 
@@ -63,7 +65,7 @@ class SurveyShard(beam.DoFn):
 
     def process(self, shard: Grouped) -> Iterator[LogSurvey]:
         """Yields one survey."""
-        tables = distinct_events(self._schema, shard[1])
+        tables = distinct_events(self._schema, shard[1], COLUMNS)
         log_survey = LogSurvey.of(tables, self._last_time, self._schema.split)
         self._duplicated.inc(log_survey.duplicated)
         yield log_survey
@@ -76,41 +78,60 @@ class CountShard(beam.DoFn):
         self._schema = schema
         self._parts = parts
 
+    def start_bundle(self) -> None:
+        """Begins with nothing."""
+        self._gathered = GatheredCounts()
+
     def process(self, shard: Grouped, split: SplitTimes) -> Iterator[Any]:
-        """Yields (key, counts)."""
-        tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1]))
+        """Yields (key, counts) of the shards so far, now and then."""
+        for name, counts in self._counts(shard, split):
+            for gathered in self._gathered.add(name, counts):
+                for tag, found in self._cut(*gathered):
+                    yield TaggedOutput(tag, found) if tag else found
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Yields the rest."""
+        for gathered in self._gathered.flush():
+            for tag, found in self._cut(*gathered):
+                windowed = GlobalWindows.windowed_value(found)
+                yield TaggedOutput(tag, windowed) if tag else windowed
+
+    def _cut(self, name: str, counts: Counts) -> Iterator[tuple[str, tuple[Key, Counts]]]:
+        """The tag, empty for the main output, and (key, counts) of each part."""
+        if name == ITEM_COUNTS and isinstance(counts, ValueCounts):
+            for part, rows in cut_rows(shard_of(counts.values.to_numpy(), self._parts), self._parts):
+                yield "items", ((name, part), counts.rows(rows))
+        elif isinstance(counts, Histogram):
+            yield "", ((name, 0), counts)
+        else:
+            for part, found in counts.cut(self._parts):
+                yield "items" if name == ITEM_DAYS else "", ((name, part), found)
+
+    def _counts(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, Counts]]:
+        tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1], COLUMNS))
         shard_split = ShardSplit.of(self._schema, split, tables)
         for table, _ in distinct_events(self._schema, shard[1]):
             columns = columns_of(table)
             training, flags = shard_split.seen(columns), columns["flags"]
-            items = ValueCounts.of(table["item"], training)
-            for part, rows in cut_rows(shard_of(items.values.to_numpy(), self._parts), self._parts):
-                yield TaggedOutput("items", ((ITEM_COUNTS, part), items.rows(rows)))
+            yield ITEM_COUNTS, ValueCounts.of(table["item"], training)
             if self._schema.counts_days:
                 per_second = self._schema.events.time.per_second
-                days = DayCounts.of_events(columns, table["item"].to_numpy(), per_second)
-                for part, found in days.cut(self._parts):
-                    yield TaggedOutput("items", ((ITEM_DAYS, part), found))
+                yield ITEM_DAYS, DayCounts.of_events(columns, table["item"].to_numpy(), per_second)
             for feature in (*self._schema.stored_cross, *self._schema.logged_target):
                 encoding = feature.encoding_or_fail
                 if not encoding.fitted:
                     continue
                 values = table[VALUE + feature.name]
                 if encoding.kind == "vocabulary":
-                    yield from self._of_values(feature, ValueCounts.of(values, training))
+                    yield feature.name, ValueCounts.of(values, training)
                     continue
                 wanted = BEHAVIOUR if feature.role == "cross" else TARGET
                 counted = training & ((flags & wanted) != 0)
-                numbers = sortable(values.to_numpy()[counted].astype(np.float64))
-                yield (feature.name, 0), Histogram.of(numbers)
+                yield feature.name, Histogram.of(sortable(values.to_numpy()[counted].astype(np.float64)))
             report_progress("events counted", table.num_rows)
         yield from self._users(shard[1])
 
-    def _of_values(self, feature: Feature, counts: ValueCounts) -> Iterator[tuple[Key, ValueCounts]]:
-        for part, found in counts.cut(self._parts):
-            yield (feature.name, part), found
-
-    def _users(self, event_batches: Iterable[EventBatch]) -> Iterator[tuple[Key, ValueCounts | Histogram]]:
+    def _users(self, event_batches: Iterable[EventBatch]) -> Iterator[tuple[str, Counts]]:
         """Every user once, also those of earlier runs: a users log may come anew every night."""
         fitted = [feature for feature in self._schema.user if feature.encoding_or_fail.fitted]
         found = (
@@ -122,9 +143,9 @@ class CountShard(beam.DoFn):
         for feature in fitted:
             values = table[RAW + feature.column]
             if feature.encoding_or_fail.kind == "vocabulary":
-                yield from self._of_values(feature, ValueCounts.of(values))
+                yield feature.name, ValueCounts.of(values)
             else:
-                yield (feature.name, 0), Histogram.of(sortable(values.to_numpy().astype(np.float64)))
+                yield feature.name, Histogram.of(sortable(values.to_numpy().astype(np.float64)))
 
 
 class WriteShard(beam.DoFn):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_pipelines.examples.event_batches import mixed
+from beam_pipelines.examples.user_hash import mixed
 from twin_tf.features.arrow_vocabulary import distinct, texts
 
 Ints = npt.NDArray[np.int64]

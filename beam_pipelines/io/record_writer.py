@@ -26,14 +26,11 @@ _LENGTH_DELIMITED = 2
 
 def example(features: Mapping[str, int | bytes]) -> bytes:
     """Serialises a `tf.train.Example` whose features hold one int64 or one byte string each."""
-    entries = []
+    entries: list[bytes] = []
     for key in sorted(features):
         value = features[key]
-        if isinstance(value, int):
-            entries.append(_number(key, value))
-        else:
-            entries.append(_field(1, _key(key) + _field(2, _field(1, _field(1, value)))))  # Feature.bytes_list.value
-    return _field(1, b"".join(entries))  # Example.features
+        entries += (_number(key, value),) if isinstance(value, int) else (_head(key, len(value)), value)
+    return b"".join((_start(1, sum(map(len, entries))), *entries))  # Example.features
 
 
 FAILED = "_FAILED"
@@ -278,13 +275,26 @@ def _number(key: str, value: int) -> bytes:
     return _field(1, _key(key) + _field(2, content))  # Features.feature, a map entry
 
 
+@functools.lru_cache(maxsize=1 << 16)
+def _head(key: str, size: int) -> bytes:
+    """What comes before a byte string of this size: a map entry of Features.feature, Feature.bytes_list.value."""
+    head = _start(1, size)
+    head = _start(1, len(head) + size) + head
+    head = _key(key) + _start(2, len(head) + size) + head
+    return _start(1, len(head) + size) + head
+
+
 @functools.lru_cache(maxsize=1024)
 def _key(key: str) -> bytes:
     return _field(1, key.encode("utf-8"))
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(len(content)) + content
+    return _start(number, len(content)) + content
+
+
+def _start(number: int, size: int) -> bytes:
+    return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(size)
 
 
 def _varint(value: int) -> bytes:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from small_logs import framed
 
 from beam_pipelines.examples import value_counts
-from beam_pipelines.examples.event_batches import shard_of
 from beam_pipelines.examples.log_survey import LogSurvey
+from beam_pipelines.examples.user_hash import shard_of
 from beam_pipelines.examples.value_counts import Histogram, ValueCounts, part_of, quantiles, sortable, unsortable
 from beam_pipelines.io.record_writer import ShardWriter, example, parse_example
 from twin_tf.core.dataclass_yaml import ConfigError
