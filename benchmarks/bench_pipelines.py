@@ -21,6 +21,8 @@ Every run is the whole command in a fresh process, interpreter start, planning a
 | `time_ratio_10x`, `rss_ratio_10x` | 10 times the events: how many times the time and the memory |
 | `seconds_fixed` | time of a run with next to no events: start, planning, catalogue |
 | `time_ratio_10x_without_fixed` | the same with that taken off both times, since it flatters |
+| `fit_seconds_<n>_items`, `fit_cpu_seconds_<n>_items` | whole command with so many items and 200,000 events |
+| `fit_rss_mb_<n>_items` | its largest process; `1e6_text`: with text ids |
 | `hot_user_rss_mb` | largest process of a run with one user of 1,000,000 events beside 10,000 ordinary users |
 
 Those of many shards and of extreme logs (`--only=shards`, `--only=sizes`) are in `benchmarks/pipeline_sizes.py`.
@@ -36,6 +38,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fit_loads import measure_fits
 from benchmarks.harness import (
     ROOT,
     RUNS,
@@ -57,7 +60,7 @@ HOT_EVENTS = 1_000_000
 BESIDE_HOT_EVENTS = 2_000_000  # 10,000 ordinary users
 TINY_EVENTS = 1_000
 QUICK = 50
-PARTS = ("speed", "shards", "sizes")
+PARTS = ("speed", "shards", "sizes", "items")
 
 Described = dict[str, Any]
 
@@ -242,6 +245,8 @@ def main() -> None:
             if part == "speed":
                 sizes = (EVENTS // scale, HOT_EVENTS // scale, BESIDE_HOT_EVENTS // scale)
                 described, found = measure_speed(bench, *sizes)
+            elif part == "items":
+                described, found = {}, measure_fits(Path(directory), options.runs, scale)
             else:
                 described, found = {"shards": measure_shards, "sizes": measure_sizes}[part](bench, scale)
             loads |= described

@@ -15,6 +15,7 @@ from typing import Any
 from apache_beam.pvalue import TaggedOutput
 
 from beam_pipelines.examples.encode_logs import ReadChunk
+from beam_pipelines.examples.value_counts import MAX_PARTS
 from beam_pipelines.raw_logs.raw_columns import log_columns
 from beam_pipelines.raw_logs.read_logs import match_files, plan_chunks
 from twin_tf.features.schema import load_schema
@@ -23,7 +24,10 @@ from twin_tf.features.schema import load_schema
 def shuffled(load: Path, shards: int) -> dict[str, Any]:
     """Reads a load; returns what the module says."""
     schema = load_schema(load / "schema.yaml")
-    columns, read = log_columns(schema, "events"), ReadChunk(schema, "events", shards, None, None)
+    columns, read = (
+        log_columns(schema, "events"),
+        ReadChunk(schema, "events", shards, min(shards, MAX_PARTS), None, None),
+    )
     events, sizes = 0, []
     begin = time.process_time()
     read.start_bundle()

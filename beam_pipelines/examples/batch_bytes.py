@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from beam_pipelines.examples.user_hash import shard_of
 
-Kind = Literal["events", "previous", "users", "previous_users", "previous_days", "items"]
+Kind = Literal["events", "previous", "users", "previous_users", "previous_days", "items", "previous_items"]
 EventBatch = bytes
 Ints = npt.NDArray[np.int64]
 
@@ -29,10 +29,12 @@ _USER: Mapping[Kind, str] = {
     "users": "id",
     "previous_users": "id",
     "previous_days": "key",
+    "items": "id",
+    "previous_items": "id",
 }
-"""The column whose user says which shard a row belongs to."""
+"""The column whose id, of a user or an item, says which shard or part a row belongs to."""
 
-_KINDS: tuple[Kind, ...] = (*_USER, "items")
+_KINDS: tuple[Kind, ...] = tuple(_USER)
 _SIZE_BYTES = 8
 _CODEC = pa.Codec("lz4_raw")
 _RUN_ROWS = 1 << 15

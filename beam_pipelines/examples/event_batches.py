@@ -8,7 +8,8 @@ The shuffle carries event batches, never single events (`batch_bytes` says how).
 | `previous` | the same of behaviours, and `earlier`, from an earlier run's histories; `x/<feature>` is an index |
 | `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
 | `previous_days` | `day_counts.DayCounts.table` of users |
-| `items` | the columns of the items log |
+| `items` | of a part of the items: `id` int64, `raw/<column>` of the items log but an id that is a whole number |
+| `previous_items` | likewise: the columns of `state/items.parquet` and `row` int64, its row in the catalogue |
 
 In `events` alone, `weight` (float32) is there if the schema weighs its targets; other events may have none. `split`
 (int8: the place in `TARGET_SPLITS`, -1 without) is there if a column says how to split, `/request` (int64, see
