@@ -18,6 +18,7 @@ from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
 from twin_tf.records import format as records
 from twin_tf.records.batch import Batch, History, Targets
 from twin_tf.records.format import Manifest, SplitName
+from twin_tf.records.shard_files import shard_files
 
 SHUFFLE_RECORDS = 4096
 BUCKETS_PER_DOUBLING = 4
@@ -65,11 +66,9 @@ def make_dataset(
         ConfigError: the split has no records.
     """
     schema = manifest.schema
-    paths = [str(path) for path in manifest.shard_paths(split)]
+    paths = shard_files(manifest, split)
     if not any(shard.records for shard in manifest.splits.get(split, ())):
-        raise ConfigError(
-            f"the {split} split of {manifest.directory} has no records; check the split times and filters"
-        )
+        raise ConfigError(f"the {split} split of {manifest.place} has no records; check the split times and filters")
     if shuffle_seed is not None:
         seed = (shuffle_seed * 1_000_003 + epoch) % 2**31
         paths = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]

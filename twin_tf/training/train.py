@@ -86,7 +86,7 @@ def train_model(
         tf.config.experimental.enable_op_determinism()
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     config = dataclasses.replace(config, schema=manifest.schema)
-    source, directory = Path(manifest.directory).resolve(), Path(run)
+    source, directory = manifest.origin or str(Path(manifest.directory).resolve()), Path(run)
     digest = manifest.sha256
     if config.training.redraw_tables and init_from is not None:
         raise ConfigError("training.redraw_tables would forget what the tables of the earlier run have learned")
@@ -95,7 +95,7 @@ def train_model(
     info = RunInfo(
         manifest.schema_fingerprint,
         manifest.cardinalities,
-        str(source),
+        source,
         manifest_sha256=digest,
         init_from=earlier,
         trained_until=manifest.split.train_until,
@@ -122,7 +122,7 @@ def _train(
 ) -> dict[str, Any]:
     """Trains into a run directory; from the checkpoints of another run, `resumes`, if it has any."""
     with strategy.scope():
-        model, _ = build_model(Path(info.prepared), config, info)
+        model, _ = build_model(Path(manifest.directory), config, info)
     make_dataset(manifest, "train", model.window, config.training.batch_records)
     manifest.shard_paths("valid")
     with (
@@ -183,7 +183,7 @@ def _check_labels(manifest: Manifest, config: Config) -> None:
     label = manifest.label_of_all
     if label is not None and not config.training.allow_one_class:
         raise ConfigError(
-            f"every target of the train split of {manifest.directory} {'is a click' if label else 'is no click'}, and "
+            f"every target of the train split of {manifest.place} {'is a click' if label else 'is no click'}, and "
             "a model learns nothing from one class: look at events.label and targets.where of the schema, "
             f"{'draw others by targets.negatives, ' if label else ''}or set training.allow_one_class: true"
         )
@@ -195,7 +195,7 @@ def _check_validation(manifest: Manifest, config: Config) -> None:
     if needed and not any(shard.records for shard in manifest.splits.get("valid", ())):
         raise ConfigError(
             "training.patience, evaluate_every_steps and keep: best need a valid split, and that of "
-            f"{manifest.directory} has no records; leave them out, or change the split times"
+            f"{manifest.place} has no records; leave them out, or change the split times"
         )
 
 
