@@ -261,9 +261,8 @@ class Manifest:
         content = (root / MANIFEST).read_bytes()
         if verify:
             check_manifest(content, (root / SUCCESS).read_bytes(), place)
-        manifest = cls.from_json(content, place)
-        if is_url(directory):
-            manifest = dataclasses.replace(manifest, directory=str(root), origin=place)
+        origin = place if is_url(directory) else ""
+        manifest = dataclasses.replace(cls.from_json(content, place), directory=str(root), origin=origin)
         if verify:
             check_files(root, manifest.files, MANIFEST, PREPARE_AGAIN)
         return manifest
@@ -360,28 +359,23 @@ class Manifest:
         """Where the shards of a split lie, in order.
 
         Raises:
-            ConfigError: no such split, or a shard is missing, or its size or its ends are not those that the manifest
-                says; in a bucket it is looked at once.
+            ConfigError: no such split, or a shard is missing or not as the manifest says; in a bucket looked at once.
         """
         root = BucketPath(self.origin) if self.origin else Path(self.directory)
         if split not in self._looked_at:
             in_parallel(lambda shard: _check_shard(root / shard.name, shard), self.shards(split))
-        if self.origin:
-            self._looked_at.add(split)
+        self._looked_at.update([split] if self.origin else ())
         return [root / shard.name for shard in self.shards(split)]
 
-    @cached_property
-    def _looked_at(self) -> set[str]:
-        """The splits whose shards in a bucket have been checked."""
-        return set()
+    _looked_at = cached_property(lambda self: set[str]())
+    """The splits whose shards in a bucket have been checked."""
 
 
 def _check_shard(path: Path | BucketPath, shard: Shard) -> None:
-    if (size := file_size(path)) != shard.bytes:
-        what = f"has {size} bytes, {MANIFEST} says {shard.bytes}"
-        raise ConfigError(
-            f"{path} {f'is missing, but {MANIFEST} lists it' if size is None else what}; preprocess again"
-        )
+    if (size := file_size(path)) is None:
+        raise ConfigError(f"{path} is missing, but {MANIFEST} lists it; preprocess again")
+    if size != shard.bytes:
+        raise ConfigError(f"{path} has {size} bytes, {MANIFEST} says {shard.bytes}; preprocess again")
     if shard.ends_sha256 and ends_of_file(path) != shard.ends_sha256:
         raise ConfigError(
             f"{path} is not the file that {MANIFEST} lists under this name: it was exchanged or damaged; {COPY_ANEW}"
