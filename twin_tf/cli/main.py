@@ -22,6 +22,7 @@ from twin_tf.cli.serving import CommandFailedError, predict, publish, refresh, r
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError, is_users
 from twin_tf.core.files import full_disk
+from twin_tf.core.mirrors import named as named_places
 from twin_tf.core.quiet_logs import quiet_processes
 
 quiet_processes()  # what matters comes as an exception
@@ -48,11 +49,11 @@ def _one_sentence(context: click.Context) -> Iterator[None]:
         raise click.UsageError(sentence) from error
     except Exception as error:
         if isinstance(error, UserError) and error.exit_code == click.UsageError.exit_code:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(named_places(str(error))) from error
         full = full_disk(error)
         if not full and not is_users(error):
             raise
-        raise CommandFailedError(full or str(error)) from error
+        raise CommandFailedError(full or named_places(str(error))) from error
 
 
 @contextlib.contextmanager
@@ -62,7 +63,7 @@ def _one_line_warnings() -> Iterator[None]:
 
     def one_line(message: Any, category: Any, *where: Any, **more: Any) -> str:
         if category.__module__.partition(".")[0] in ("twin_tf", "export", "beam_pipelines"):
-            return f"warning: {message}\n"
+            return f"warning: {named_places(str(message))}\n"
         return whole(message, category, *where, **more)
 
     warnings.formatwarning = one_line

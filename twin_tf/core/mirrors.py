@@ -43,6 +43,22 @@ def at_hand(place: str | Path | BucketPath, names: Iterable[str] | None = None) 
     return copy
 
 
+def file_at_hand(place: str | Path) -> Path:
+    """`at_hand` of one file.
+
+    Raises:
+        BucketError: it cannot be read; of one that is missing the copy is missing too.
+    """
+    if not is_url(place):
+        return Path(place)
+    source = BucketPath.of(place)
+    copy = new_copy(source) / source.name
+    with contextlib.suppress(FileNotFoundError):
+        content = source.read()
+        copy.write_bytes(content)
+    return copy
+
+
 def copy_of_listed(place: str | Path, names: Iterable[str]) -> Path:
     """A copy of a few files, and of those that the key `files` of the first, a JSON file, lists by name.
 
@@ -78,6 +94,13 @@ def new_copy(source: BucketPath) -> Path:
     copy.mkdir()
     _copies[str(copy)] = str(source)
     return copy
+
+
+def send_directory(directory: Path, target: BucketPath) -> dict[str, int]:
+    """Copies all files of a local directory to a bucket, see `BucketPath.send`; returns their names and sizes."""
+    sizes = {p.relative_to(directory).as_posix(): p.stat().st_size for p in directory.rglob("*") if p.is_file()}
+    target.send(directory, sizes)
+    return sizes
 
 
 def place_of(path: str | Path) -> str:
