@@ -22,7 +22,7 @@ from export.contract.version_layout import INCOMING, LOCK, ROLLED_BACK
 from twin_tf.core.buckets import INDEX, BucketError, BucketPath, is_url
 from twin_tf.core.errors import UserError
 from twin_tf.core.files import JsonDict
-from twin_tf.core.mirrors import named, place_of, send_directory
+from twin_tf.core.mirrors import named, send_directory
 from twin_tf.core.yaml_text import parse_json
 
 LEASE_S = 3600
@@ -190,9 +190,3 @@ def base_at_hand(base_path: str | Path, job: str) -> Iterator[Path]:
 def bucket_of(base: Path) -> BucketBase | None:
     """What is to be done in a bucket too; None for a local base path."""
     return _open.get(base)
-
-
-def published_place(version: Path) -> Path | BucketPath:
-    """Where a version lies for everybody: a local path itself, or the URL of which it is an image."""
-    place = place_of(version)
-    return BucketPath(place) if is_url(place) else version

@@ -33,7 +33,7 @@ from export.contract.errors import ServingError
 from export.contract.file_manifest import fault, has_manifest, write_manifest
 from export.contract.version_layout import version_numbers
 from export.gate.limits import Limits
-from export.publishing.bucket_base import PublishError, base_at_hand, published_place, warn
+from export.publishing.bucket_base import PublishError, base_at_hand, warn
 from export.publishing.rollbacks import forget, remember
 from export.publishing.version_store import (
     KEPT,
@@ -46,7 +46,7 @@ from export.publishing.version_store import (
 )
 from export.session.child_process import child_environment
 from twin_tf.core.buckets import BucketPath
-from twin_tf.core.mirrors import at_hand
+from twin_tf.core.mirrors import at_hand, original
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
@@ -144,7 +144,7 @@ def publish_written(
                 _forget(base, published)
             finally:
                 prune(base, keep)
-        return published_place(published)
+        return original(published)
 
 
 def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCheck | None = None) -> Path | BucketPath:
@@ -168,7 +168,7 @@ def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCh
             Or the watcher does not load it; nothing is undone then.
     """
     with base_at_hand(base_path, "rollback") as base:
-        return published_place(_roll_back(base, to, watcher))
+        return original(_roll_back(base, to, watcher))
 
 
 def _roll_back(base: Path, to: int | None, watcher: ServerCheck | None) -> Path:

@@ -108,6 +108,12 @@ def place_of(path: str | Path) -> str:
     return named(str(path))
 
 
+def original(path: Path) -> Path | BucketPath:
+    """What a path is a copy of, or lies in a copy of; a local path is its own."""
+    place = place_of(path)
+    return BucketPath(place) if is_url(place) else path
+
+
 def named(text: str) -> str:
     """A text with copies called by their URLs."""
     for copy in re.findall(rf"{re.escape(str(_scratch()))}/[^/\s]+/[^/\s:;,'\"]+", text) if _copies else ():
