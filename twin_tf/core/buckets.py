@@ -9,6 +9,7 @@ by an index (`INDEX`), not by a listing, which may be late.
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import json
 import os
@@ -123,6 +124,12 @@ class BucketPath:
         """
         with self.open() as stream, _in_one_sentence(self, "read"):
             return stream.read()
+
+    def part(self, first: int, length: int) -> bytes:
+        """Some bytes of the object, from a place that lies in it, or from 0. Raises as `read`."""
+        with self.open() as stream, _in_one_sentence(self, "read"):
+            stream.seek(first)
+            return stream.read(length)
 
     def open(self, mode: str = "rb") -> BinaryIO:
         """The object for reading; its bytes can be sought. Raises as `read`."""
@@ -249,7 +256,8 @@ class BucketPath:
         self.delete({*self.indexed(), *self.files(), INDEX})
         store, path = self._store
         with contextlib.suppress(FileNotFoundError), _in_one_sentence(self, "removed"):
-            store.delete_dir(path)  # what some stores keep for a directory that is empty
+            if store.get_file_info(path).type.name != "NotFound":  # what some keep for a directory that is empty
+                store.delete_dir(path)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[BinaryIO]:
@@ -290,8 +298,12 @@ def _arrows_store(scheme: str, netloc: str) -> "tuple[arrow.FileSystem, str]":
     if scheme == "s3":
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         return arrow.S3FileSystem(region=region or arrow.resolve_s3_region(netloc)), netloc
-    patience = f"?retry_limit_seconds={_RETRY_SECONDS}" if scheme in ("gs", "gcs") else ""
-    store, root = arrow.FileSystem.from_uri(f"{scheme}://{netloc}/{patience}")
+    if scheme in ("gs", "gcs"):
+        patience = datetime.timedelta(seconds=_RETRY_SECONDS)
+        emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")  # as Google's own clients have it
+        where = {"anonymous": True, "scheme": "http", "endpoint_override": emulator.removeprefix("http://")}
+        return arrow.GcsFileSystem(retry_time_limit=patience, **(where if emulator else {})), netloc
+    store, root = arrow.FileSystem.from_uri(f"{scheme}://{netloc}/")
     return store, root.rstrip("/")
 
 
@@ -335,7 +347,7 @@ def _in_one_sentence(path: BucketPath, done: str) -> Iterator[None]:
     except FileNotFoundError as error:
         if done != "written":
             raise
-        raise BucketError(f"{path} cannot be written: there is no such bucket") from error
+        raise BucketError(f"{path} cannot be written: there is no such bucket, or nothing to copy") from error
     except (OSError, ValueError, NotImplementedError) as error:
         raise BucketError(f"{path} cannot be {done}: {_reason(error)}") from error
 

@@ -77,6 +77,9 @@ def digest_of_ends(head: bytes, tail: bytes) -> str:
 
 def ends_of_file(path: Path | BucketPath) -> str:
     """`digest_of_ends` of a file or an object."""
+    if isinstance(path, BucketPath):
+        last = max(0, (path.size() or 0) - ENDS)
+        return digest_of_ends(path.part(0, ENDS), path.part(last, ENDS))
     with path.open("rb") as file:
         head = file.read(ENDS)
         file.seek(max(0, file.seek(0, os.SEEK_END) - ENDS))
