@@ -35,6 +35,8 @@ LAST = (INDEX, "manifest.json", "_SUCCESS", "saved_model.pb")
 _ARROWS_OWN = ("gs", "gcs", "s3", "abfs", "abfss", "hdfs", "viewfs")
 _FLAT = ("gcs", "s3", "abfs")
 """Types of Arrow's stores that have no directories to make."""
+_LARGEST_COPY = {"s3": 5 << 30}
+"""Scheme -> bytes of the largest object that the store copies by itself, where there is a limit."""
 _RETRY_SECONDS = 60
 _BLOCK = 8 << 20
 _AT_ONCE = 16
@@ -154,7 +156,8 @@ class BucketPath:
         store, path = self._store
         with _in_one_sentence(self, "listed"):
             found = store.get_file_info(arrow.FileSelector(path, allow_not_found=True, recursive=True))
-        sizes = {info.path[len(path) :].lstrip("/"): int(info.size) for info in found if info.is_file}
+        start = len(path.lstrip("/")) + 1  # some put a slash before the bucket
+        sizes = {info.path.lstrip("/")[start:]: int(info.size) for info in found if info.is_file}
         return dict(sorted(sizes.items()))
 
     def indexed(self) -> dict[str, int]:
@@ -214,7 +217,7 @@ class BucketPath:
                 one(name)
 
     def copy_to(self, target: "BucketPath", names: Iterable[str]) -> None:
-        """Copies objects within the store, without bringing them here; those of `LAST` at the end.
+        """Copies objects within the store, those of `LAST` at the end; too large ones (`_LARGEST_COPY`) by way of here.
 
         Raises:
             BucketError: one cannot be copied; none of `LAST` has been then.
@@ -223,6 +226,11 @@ class BucketPath:
         _, destination = target._store
 
         def one(name: str) -> None:
+            most = _LARGEST_COPY.get(self.scheme)
+            if most is not None and ((self / name).size() or 0) > most:
+                with (self / name).open() as stream, (target / name)._writing() as copy:
+                    shutil.copyfileobj(stream, copy, _BLOCK)
+                return
             with _in_one_sentence(target / name, "written"):
                 _make_parent(store, f"{destination}/{name}")
                 store.copy_file(f"{source}/{name}", f"{destination}/{name}")
@@ -296,8 +304,10 @@ def _arrows_store(scheme: str, netloc: str) -> "tuple[arrow.FileSystem, str]":
     from pyarrow import fs as arrow
 
     if scheme == "s3":
+        elsewhere = os.environ.get("AWS_ENDPOINT_URL")  # MinIO and the like
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        return arrow.S3FileSystem(region=region or arrow.resolve_s3_region(netloc)), netloc
+        region = region or (None if elsewhere else arrow.resolve_s3_region(netloc))
+        return arrow.S3FileSystem(region=region, endpoint_override=elsewhere), netloc
     if scheme in ("gs", "gcs"):
         patience = datetime.timedelta(seconds=_RETRY_SECONDS)
         emulator = os.environ.get("STORAGE_EMULATOR_HOST", "")  # as Google's own clients have it

@@ -1,6 +1,7 @@
 import pytest
 
 from tests.twin_tf.fake_bucket import FakeBucket, registered
+from twin_tf.core import buckets
 from twin_tf.core.buckets import INDEX, BucketError, BucketPath, is_url
 from twin_tf.core.mirrors import WorkingCopy, at_hand, named, place_of, working_copy
 
@@ -61,6 +62,25 @@ def test_copy_and_delete_keep_the_order(bucket, tmp_path):
     other.remove()
     assert bucket.done("delete")[:2] == ["shop/other/saved_model.pb", "shop/other/.files.json"]
     assert not other.files() and model.files()
+
+
+def test_what_fsspec_knows_is_read_and_written(tmp_path):
+    pytest.importorskip("fsspec", reason="NOT checked: memory:// needs `pip install fsspec`")
+    place = BucketPath.of("memory://shop/a/run")
+    place.send(fill(tmp_path / "run", a="1", b__c="2"), {"a": 1, "b/c": 1})
+    assert place.files() == {".files.json": 22, "a": 1, "b/c": 1}
+    assert (at_hand("memory://shop/a/run") / "b/c").read_text() == "2"
+    place.copy_to(BucketPath.of("memory://shop/b"), place.files())
+    place.remove()
+    assert not place.files() and BucketPath.of("memory://shop/b").indexed() == {"a": 1, "b/c": 1}
+
+
+def test_what_the_store_does_not_copy_is_copied_by_way_of_here(bucket, monkeypatch):
+    monkeypatch.setitem(buckets._LARGEST_COPY, "fake", 3)
+    bucket.objects |= {"shop/a/small": b"123", "shop/a/large": b"1234"}
+    BucketPath.of("fake://shop/a").copy_to(BucketPath.of("fake://shop/b"), ["small", "large"])
+    assert (bucket.done("copy"), bucket.done("write")) == (["shop/b/small"], ["shop/b/large"])
+    assert bucket.objects["shop/b/large"] == b"1234"
 
 
 def test_what_was_sent_is_found_before_it_is_listed(bucket, tmp_path):
