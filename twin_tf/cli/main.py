@@ -22,6 +22,7 @@ from twin_tf.cli.serving import CommandFailedError, predict, publish, refresh, r
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError, is_users
 from twin_tf.core.files import full_disk
+from twin_tf.core.mirrors import local_path
 from twin_tf.core.mirrors import named as named_places
 from twin_tf.core.quiet_logs import quiet_processes
 
@@ -109,8 +110,8 @@ def main() -> None:
 
 @main.command()
 @config_options
-@click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
-@click.option("--run", "run_directory", required=True, help="A new directory, or that of a killed run to resume.")
+@click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`, local or in a bucket (gs://...).")
+@click.option("--run", "run_directory", required=True, help="A new directory, or that of a killed run; or in a bucket.")
 @click.option("--init-from", metavar="RUN", help="An earlier run to start from: what it knows keeps its weights.")
 @click.option("--strategy", default="single", show_default=True, help=STRATEGY)
 @verify_option
@@ -285,8 +286,6 @@ def compare(
     Killed, it goes on where it was when the same command is run again. What it kept is used by the same settings, data
     and code alone.
     """
-    from pathlib import Path
-
     from twin_tf.config import load_config
     from twin_tf.core.workdir import claimed_workdir
     from twin_tf.experiments.comparison.page import findings
@@ -299,7 +298,8 @@ def compare(
         raise ConfigError(f"--seeds {seeds} and --jobs {jobs} must be at least 1")
     if (prepared is None) == (data is None):
         raise click.UsageError("give either --prepared or --data")
-    chosen, tried, root = chosen_systems(systems, also), read_rates(rates), Path(output)
+    local_path(prepared or "", "the data of a comparison")
+    chosen, tried, root = chosen_systems(systems, also), read_rates(rates), local_path(output, "a comparison")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it began ends with it
     with claimed_workdir(root, "comparison", OWN, fresh):
         if data is not None:

@@ -43,6 +43,21 @@ def at_hand(place: str | Path | BucketPath, names: Iterable[str] | None = None) 
     return copy
 
 
+def local_path(place: str | Path, what: str) -> Path:
+    """A path that cannot be in a bucket.
+
+    Args:
+        place: what was given.
+        what: lies there, as the subject of a sentence.
+
+    Raises:
+        BucketError: it is a URL.
+    """
+    if is_url(place):
+        raise BucketError(f"{place} lies in a bucket, and {what} must be on a local disk; name a path")
+    return Path(place)
+
+
 def file_at_hand(place: str | Path) -> Path:
     """`at_hand` of one file.
 
