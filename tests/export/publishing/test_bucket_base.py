@@ -10,7 +10,7 @@ from export.contract.file_manifest import fault
 from export.contract.version_layout import LOCK, ROLLED_BACK, look
 from export.gate.validate import validate
 from export.publishing import bucket_base
-from export.publishing.publisher import publish, roll_back
+from export.publishing.publisher import ServerCheck, publish, roll_back
 from export.publishing.version_store import PublishError
 from tests.export.publishing.tiny_models import pass_the_gate, write_model
 from tests.twin_tf.fake_bucket import FakeBucket, registered
@@ -148,6 +148,15 @@ def test_a_half_copied_version_of_a_killed_publisher_is_removed(bucket, model, c
     assert f"{URL} holds no version of ours and left alone: 2024 (no model in it)" in said
     assert "shop/twin/2024/notes.txt" in bucket.objects
     assert not [path for path in bucket.objects if "incoming" in path or "4000000000" in path]
+
+
+def test_what_the_server_refuses_is_taken_back(bucket, model, monkeypatch):
+    first = publish(model, URL)
+    monkeypatch.setattr("export.publishing.publisher.refusal", lambda *_: "the server refuses it")
+    with pytest.raises(PublishError, match=rf"^version \d+ is taken back, version {first.name} is the newest again"):
+        publish(model, URL, watcher=ServerCheck("nobody:1"))
+    assert versions(bucket) == [int(first.name)]
+    assert len([path for path in bucket.objects if ".rolled-back-" in path and path.endswith("saved_model.pb")]) == 1
 
 
 def claim(bucket, job="refresh", age=0, token="theirs"):
