@@ -20,6 +20,8 @@ process of its own that reads records and trains, as `twin-tf train` does. Varia
 | `memory_vs_repeated_L1000` | this trainer's memory by that of the repeated history |
 | `cost_ratio_L10000_over_L1000` | seconds a target at L = 10,000 by those at L = 1,000 |
 | `step_ratio_5M_over_50k_rows` | seconds of a step with 5 million rows in each large table by those with 50 thousand |
+| `input_targets_per_s_R<n>_L256` | targets a second that are read and made batches, n targets a record, no network |
+| `input_memory_mb_<m>_L1000` | memory that reading takes with `training.shuffle_memory_mb=<m>`, one target a record |
 | `floor_ratio_L1000` | seconds of a step by what its products and copies alone would take, see `training_floor` |
 """
 
@@ -33,6 +35,7 @@ from typing import Any
 
 from benchmarks.harness import ROOT, Figure, Start, figure, ratio, report, say
 from benchmarks.narrow import narrow_config
+from twin_tf.training_settings import TrainingConfig
 
 LENGTHS = (256, 1_000, 10_000)
 ALSO = 2_000
@@ -40,6 +43,7 @@ ALSO = 2_000
 TARGETS_PER_RECORD = 64
 BATCH_RECORDS = 8
 RUNS = 3
+SHUFFLE_MB = TrainingConfig().shuffle_memory_mb
 VARIANTS = {"user_major": "this trainer", "repeated": "history repeated", "raw_mhta": "raw MHTA"}
 
 Plain = dict[str, Any]
@@ -90,6 +94,13 @@ class Bench:
         """Several runs of one variant."""
         return [json.loads(run(self._command(variant, length))) for _ in range(self._runs)]
 
+    def read(self, length: int, per_record: int, shuffle_mb: int = SHUFFLE_MB) -> list[Plain]:
+        """Several readings without a network, see `input_speed.measure`."""
+        command = [sys.executable, "-m", "benchmarks.input_speed", "--length", str(length)]
+        command += ["--prepared", str(self.prepare(length, per_record)), "--shuffle-mb", str(shuffle_mb)]
+        command += ["--batch-records", str(BATCH_RECORDS * TARGETS_PER_RECORD // per_record)]
+        return [json.loads(run([*command, "--seconds", str(self._seconds)])) for _ in range(self._runs)]
+
     def profile(self, variant: str, length: int) -> Plain:
         """Where the time of a step goes, see `training_steps.profile`."""
         found: Plain = json.loads(run([*self._command(variant, length), "--profile"]))
@@ -112,6 +123,21 @@ def call(*lines: str) -> None:
 def run(command: list[str]) -> str:
     """Runs a command in the root of the repository and returns what it printed; its errors go to stderr."""
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def reading(bench: Bench) -> list[Figure]:
+    """How fast records are read, and in how much memory."""
+    found = []
+    for per_record in (1, TARGETS_PER_RECORD):
+        runs = bench.read(256, per_record)
+        how = f"{per_record} targets a record, {runs[0]['padding']:.0%} padding"
+        speeds = [run["targets_per_s"] for run in runs]
+        found.append(figure(f"input_targets_per_s_R{per_record}_L256", "1/s", how, speeds))
+    for memory in (64, SHUFFLE_MB):
+        sizes = [run["memory_mb"] for run in bench.read(1_000, 1, memory)]
+        how = f"above the process before reading, shuffle_memory_mb={memory}"
+        found.append(figure(f"input_memory_mb_{memory}_L1000", "MB", how, sizes))
+    return found
 
 
 def growth() -> list[Figure]:
@@ -197,10 +223,13 @@ def main() -> None:
         if not options.quick:
             say(f"L = {ALSO:,}: {VARIANTS['user_major']}")
             measured["user_major", ALSO] = bench.measure("user_major", ALSO)
+        say("reading alone")
+        read = reading(bench)
         say("profile and floor at L = 1,000")
         profiled = bench.profile("user_major", 1_000)
     figures = figures_of(measured)
     figures += compared(figures)
+    figures += read
     say("tables of 50 thousand and of 5 million rows")
     figures += growth()
     step = figure("step_ms_L1000", "ms", "this trainer", [r["step_ms"] for r in measured["user_major", 1_000]])

@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.harness import Figure, figure, ratio
-from twin_tf.config import ModelConfig, TrainingConfig
+from twin_tf.config import ModelConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
 from twin_tf.training.train_step import TrainStep
+from twin_tf.training_settings import TrainingConfig
 
 FEW, MANY = 50_000, 5_000_000
 LIMIT = 1.3

@@ -22,11 +22,12 @@ ROOT = Path(__file__).parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from twin_tf.config import ClusterConfig, ModelConfig, ServingConfig, TrainingConfig  # noqa: E402
+from twin_tf.config import ClusterConfig, ModelConfig, ServingConfig  # noqa: E402
 from twin_tf.core.dataclass_yaml import to_plain  # noqa: E402
 from twin_tf.core.yaml_text import dump_yaml  # noqa: E402
 from twin_tf.features.feature import RESERVED_NAMES  # noqa: E402
 from twin_tf.features.schema import PIPELINE_NAMES, FeatureSchema  # noqa: E402
+from twin_tf.training_settings import TrainingConfig  # noqa: E402
 
 ROOTS: Mapping[str, Mapping[str, type]] = {
     "schema": {"schema": FeatureSchema},

@@ -59,10 +59,11 @@ def sentences():
 def test_each_error_explained_is_one_of_the_code():
     messages = re.findall(r"^\| `([^`]+)` \|", text_of(DOCS / "faq.md"), flags=re.MULTILINE)
     assert len(messages) > 30
-    said = list(sentences())
+    said = set(sentences())
     for message in messages:
+        longest = max(re.split(r"<[^>]*>", message), key=len)  # few sentences hold it: the others are not searched
         pattern = re.compile(".*".join(re.escape(part) for part in re.split(r"<[^>]*>", message)), flags=re.DOTALL)
-        assert any(pattern.search(sentence) for sentence in said), message
+        assert any(pattern.search(sentence) for sentence in said if longest in sentence), message
 
 
 def test_figures_shown_are_those_of_the_data_file():

@@ -114,6 +114,7 @@ def test_a_finished_demo_does_nothing_again_unless_it_is_to_be_fresh(config: Pat
     assert "kept from earlier calls" in next(f["how"] for f in after["figures"] if f["name"] == "seconds_total")
 
 
+@pytest.mark.slow
 def test_a_demo_whose_replay_fails_still_reports(tmp_path: Path, config: Path, whole: Path) -> None:
     workdir = tmp_path / "demo"
     subprocess.run(["cp", "-r", str(whole), str(workdir)], check=True)

@@ -133,6 +133,7 @@ def test_a_job_that_runs_the_model_sends_its_requirements_and_no_wheel(template:
     assert staged["requirements.txt"].read_text() == MODEL_REQUIREMENTS.read_text()
 
 
+@pytest.mark.slow
 def test_workers_need_nothing_but_beam_and_the_sdist(launched: Launched, job: SmallJob, tmp_path: Path) -> None:
     python = worker_environment(tmp_path / "worker", launched.sdist)
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

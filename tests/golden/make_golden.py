@@ -13,6 +13,10 @@ reads what this one wrote. Every directory is a `.tar.xz`; plots and TensorBoard
     clustered  `prepared` with the clusters (TWIN-V2) that `run` makes
     variants   runs of one epoch, one for each kind of weights and each name of a setting that `run` does not have
     expected.json   what the commands said: metrics, probabilities, the requests of `predict`
+
+Since records are shuffled in pools, they come in another order: `resumed` (what `stopped` is trained to) and
+`warm_start` of `expected.json` were made anew by the code of that change. The scores of the variants are of records
+chosen by time, and by the first code.
 """
 
 import json
@@ -49,6 +53,9 @@ VARIANTS = {
 }
 """Variant -> settings that differ from `config.yaml`."""
 
+TRAINED_FIGURES = ("loss", "kept", "valid")
+"""Of a training's report."""
+
 
 def data_of(variant):
     """The data that a variant was trained on."""
@@ -56,15 +63,17 @@ def data_of(variant):
 
 
 def first_scores(run, prepared):
-    """The first records of the test split, scored by a run: probabilities, with those of padding targets."""
+    """The eight records of the test split that begin first, scored by a run: probabilities, whatever the batches."""
     from twin_tf.records.format import Manifest
     from twin_tf.records.input_pipeline import make_dataset
     from twin_tf.runs.run import load_run
 
     model = load_run(run).model
-    batch = next(iter(make_dataset(Manifest.load(prepared), "test", model.window, 8)))
-    real = np.arange(batch.label.shape[1])[None, :] < batch.targets.count.numpy()[:, None]
-    return (1 / (1 + np.exp(-model(batch).numpy())))[real].tolist()
+    found = {}
+    for batch in make_dataset(Manifest.load(prepared), "test", model.window, 1):
+        logits = model(batch).numpy()[0, : int(batch.targets.count[0])]
+        found[int(batch.targets.time[0, 0]), int(batch.user_id[0])] = (1 / (1 + np.exp(-logits))).tolist()
+    return [score for key in sorted(found)[:8] for score in found[key]]
 
 
 def twin(root, *arguments):
@@ -125,8 +134,9 @@ def make(root):
     return {
         "counts": manifest["counts"],
         "evaluation": evaluation,
-        "run": {key: report[key] for key in ("loss", "kept", "valid")},
-        "warm_start": {key: warm[key] for key in ("loss", "kept", "valid")},
+        "run": {key: report[key] for key in TRAINED_FIGURES},
+        "resumed": {key: report[key] for key in TRAINED_FIGURES},
+        "warm_start": {key: warm[key] for key in TRAINED_FIGURES},
         "variants": {name: first_scores(root / "variants" / name, root / data_of(name)) for name in VARIANTS},
         "predict": answers(root),
     }

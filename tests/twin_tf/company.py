@@ -12,7 +12,6 @@ import numpy as np
 
 from tests.twin_tf.local_cluster import free_addresses
 from tests.twin_tf.toy import make_batch, make_model, make_schema, take_users
-from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.models.twin import TwinModel
@@ -23,6 +22,7 @@ from twin_tf.training.strategies import distribute, make_strategy
 from twin_tf.training.tf_config import Task
 from twin_tf.training.train_step import TrainStep
 from twin_tf.training.warm_start import embedding_tables
+from twin_tf.training_settings import TrainingConfig
 
 USERS = {"alone": [0], "others": list(range(1, 8)), "together": list(range(8)), "twice": [0, 0]}
 """Batch -> its users; A is user 0. `twice` has A's record in both halves."""

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from twin_tf.config import ModelConfig, TrainingConfig
+from twin_tf.config import ModelConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, schema_from_mapping
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
 from twin_tf.training.train_step import TrainStep
+from twin_tf.training_settings import TrainingConfig
 
 ITEMS, GROUPS, LIKED, LENGTH, TARGETS = 400, 20, 4, 200, 64
 NOISE = 0.3

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from twin_tf.config import ModelConfig, TrainingConfig
+from twin_tf.config import ModelConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.layers.embeddings import LARGEST_WHOLE_TABLE
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch, History, Targets
 from twin_tf.training.train_step import TrainStep
+from twin_tf.training_settings import TrainingConfig
 
 ROLES = ("inherent", "small_cross", "large_cross", "user", "context", "relevance", "auxiliary")
 IDS = 400

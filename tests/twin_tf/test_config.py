@@ -8,9 +8,10 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from twin_tf.config import Config, ModelConfig, ServingConfig, TrainingConfig, config_from_mapping, load_config
+from twin_tf.config import Config, ModelConfig, ServingConfig, config_from_mapping, load_config
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest, to_plain
 from twin_tf.core.yaml_text import parse_yaml, read_yaml
+from twin_tf.training_settings import TrainingConfig
 
 pytestmark = pytest.mark.integration
 

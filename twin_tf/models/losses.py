@@ -6,8 +6,8 @@ Numerator and denominator are kept apart: replicas that train on parts of a batc
 of the other; a mean of means would be another loss. Metrics know no weights: every target counts once there.
 """
 
-from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import keras, tf, tfrs
+from twin_tf.training_settings import TrainingConfig
 
 
 class ClickLoss(tf.Module):

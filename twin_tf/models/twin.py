@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.config import ModelConfig, TrainingConfig
+from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.keras_api import keras, tf, tfrs
 from twin_tf.features.schema import FeatureSchema, schema_from_mapping
@@ -34,6 +34,7 @@ from twin_tf.search import SearchStrategy, make_search
 from twin_tf.search.din import DinSearch
 from twin_tf.search.protocol import PoolingSearch, Vectors
 from twin_tf.search.twin import TwinSearch
+from twin_tf.training_settings import TrainingConfig
 
 STATISTICS_SCALE = 0.3
 """Brings the relevance statistics, whose numbers start at a few units, to the scale of the mixer's other inputs."""

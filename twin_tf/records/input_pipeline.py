@@ -1,7 +1,8 @@
 """Prepared data to batches: a pure function of (files, seed, epoch, step).
 
-Records of similar history length are batched together, so that little of a batch is padding. What no target of a
-record can see is dropped before batching.
+Nothing here runs once a record: records are parsed by the chunk, and what no target of a record can see is dropped at
+once. A pool of what is left, bounded in memory, is put in order as a whole: shuffled, records of similar history length
+next to each other, so that little of a batch is padding. Batches are cut from the pool.
 """
 
 from functools import partial
@@ -20,7 +21,14 @@ from twin_tf.records.batch import Batch, History, Targets
 from twin_tf.records.format import Manifest, SplitName
 from twin_tf.records.shard_files import shard_files
 
-SHUFFLE_RECORDS = 4096
+CHUNK_RECORDS = 64
+"""Records that are parsed at once, whole, before what is not seen is dropped."""
+POOL_RECORDS = 16_384
+POOL_MB = 512
+"""A pool holds at most so many records, and takes at most so much memory in all its stages."""
+POOL_COPIES = 4
+"""Of a pool's records: gathered, put in order, being cut, and one pool ahead."""
+FILES_AT_ONCE = 8
 BUCKETS_PER_DOUBLING = 4
 SHORTEST_BUCKET = 32
 
@@ -42,6 +50,7 @@ def make_dataset(
     share: tuple[int | tf.Tensor, int] = (0, 1),
     skip: int = 0,
     requests: bool = False,
+    pool_mb: int = POOL_MB,
 ) -> tf.data.Dataset:
     """The batches of one pass over a split.
 
@@ -50,25 +59,28 @@ def make_dataset(
         split: `train`, `valid`, `test` or `histories`.
         window: behaviours that the model attends to; older ones are dropped.
         batch_records: records in a batch.
-        shuffle_seed: None keeps the order of the files; otherwise order depends on this and `epoch` alone.
+        shuffle_seed: None keeps the order of the files, but for the records of a pool, which are ordered by length;
+            otherwise order depends on this, `epoch` and `pool_mb` alone.
         epoch: which pass.
         every: take each `every`-th record alone, in the order of the files.
         share: `(i, n)` reads the i-th of n shares alone; together they hold every record once. Whole shards, where
             there are as many as shares, else every n-th record. Each share shuffles and batches what it holds.
         skip: batches to leave out at the start; they are read, but not decoded.
         requests: read the ids of requests too, of data whose schema has them: no model does.
+        pool_mb: memory, in MB, of the records that are shuffled and batched together, after what is not seen has been
+            dropped.
 
     Returns:
-        Elements are `Batch`; the last of each length bucket may be smaller. With `requests` they are pairs of it and
+        Elements are `Batch`; all but the last have `batch_records` records. With `requests` they are pairs of it and
         int64 `(B, C)` ids, 0 for none.
 
     Raises:
         ConfigError: the split has no records.
     """
-    schema = manifest.schema
     paths = shard_files(manifest, split)
     if not any(shard.records for shard in manifest.splits.get(split, ())):
         raise ConfigError(f"the {split} split of {manifest.place} has no records; check the split times and filters")
+    seed = None
     if shuffle_seed is not None:
         seed = (shuffle_seed * 1_000_003 + epoch) % 2**31
         paths = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
@@ -77,27 +89,46 @@ def make_dataset(
     options.deterministic = True
     index, shares = share
     by_file = len(paths) >= shares
-    dataset = tf.data.TFRecordDataset(tf.constant(paths)[index::shares] if by_file else paths).with_options(options)
+    files = tf.data.Dataset.from_tensor_slices(tf.constant(paths)[index::shares] if by_file else tf.constant(paths))
+    at_once = 1 if seed is None else FILES_AT_ONCE
+    dataset = files.interleave(_as_it_is(tf.data.TFRecordDataset), cycle_length=at_once).with_options(options)
     if not by_file:
         dataset = dataset.shard(shares, index)
     if every > 1:
         dataset = dataset.shard(every, 0)
-    if shuffle_seed is not None:
-        dataset = dataset.shuffle(SHUFFLE_RECORDS, seed=seed, reshuffle_each_iteration=False)
-    parse = _as_it_is(partial(_parse, manifest, window, requests))
-    dataset = dataset.map(parse, num_parallel_calls=2, deterministic=True)
-    longest = max(shard.longest for shard in manifest.splits[split])
-    boundaries = _bucket_boundaries(min(longest, window + schema.targets.per_record))
-    dataset = dataset.bucket_by_sequence_length(
-        _as_it_is(lambda record: tf.cast(record[records.HISTORY_LENGTH], tf.int32)),
-        bucket_boundaries=boundaries,
-        bucket_batch_sizes=[batch_records] * (len(boundaries) + 1),
-        no_padding=True,
+    pool = pool_records(manifest, split, window, batch_records, pool_mb)
+    boundaries = _bucket_boundaries(_longest(manifest, split, window))
+    dataset = (
+        dataset.batch(min(CHUNK_RECORDS, pool))
+        .map(_as_it_is(partial(_parse, manifest, window, requests)), num_parallel_calls=2, deterministic=True)
+        .rebatch(pool)
+        .enumerate()
+        .map(_as_it_is(partial(_in_order, boundaries, batch_records, seed)), num_parallel_calls=1, deterministic=True)
+        .rebatch(batch_records)
     )
     if skip:
         dataset = dataset.skip(skip)
     decode = _as_it_is(partial(_with_requests if requests else _to_batch, manifest))
     return dataset.map(decode, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def pool_records(manifest: Manifest, split: SplitName, window: int, batch_records: int, pool_mb: int = POOL_MB) -> int:
+    """How many records of a split are shuffled and batched together: whole batches, and at least one.
+
+    Args:
+        manifest: of the prepared data.
+        split: whose records.
+        window: see `make_dataset`.
+        batch_records: records in a batch.
+        pool_mb: see `make_dataset`. The bound holds if every record is as long as the split's longest.
+    """
+    schema, widths = manifest.schema, manifest.widths
+    history, target = _packed_keys(schema)
+    per_record = schema.targets.per_record
+    a_behaviour, a_target = (sum(widths[key] for key in keys) for keys in (history, target))
+    largest = _longest(manifest, split, window) * a_behaviour + per_record * a_target
+    fitting = min(POOL_RECORDS, pool_mb * 2**20 // (POOL_COPIES * largest))
+    return batch_records * max(1, fitting // batch_records)
 
 
 def load_item_features(
@@ -158,6 +189,11 @@ def batch_spec(schema: FeatureSchema) -> Batch:
     )
 
 
+def _longest(manifest: Manifest, split: SplitName, window: int) -> int:
+    """Behaviours of the longest record, without what no target of it sees."""
+    return min(max(shard.longest for shard in manifest.splits[split]), window + manifest.schema.targets.per_record)
+
+
 def _bucket_boundaries(longest: int) -> list[int]:
     boundaries, width = [], float(SHORTEST_BUCKET)
     while width < longest:
@@ -176,7 +212,7 @@ def _packed_keys(schema: FeatureSchema) -> tuple[list[str], list[str]]:
 
 
 def _parse(manifest: Manifest, window: int, requests: bool, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """One record, still packed, without the behaviours that no target of it can see."""
+    """A chunk of records, still packed, without the behaviours that no target of a record can see."""
     schema, widths = manifest.schema, manifest.widths
     history, target = _packed_keys(schema)
     target += [records.TARGET_REQUEST] if requests else []
@@ -184,16 +220,43 @@ def _parse(manifest: Manifest, window: int, requests: bool, serialized: tf.Tenso
     scalars += [records.user_key(f.name) for f in schema.user]
     spec: dict[str, tf.io.FixedLenFeature] = {key: tf.io.FixedLenFeature([], tf.int64) for key in scalars}
     spec.update({key: tf.io.FixedLenFeature([], tf.string) for key in (*history, *target)})
-    record = tf.io.parse_single_example(serialized, spec)
-    ends = _unpack(record[records.TARGET_HISTORY_END], widths[records.TARGET_HISTORY_END], tf.int32)
-    length = tf.cast(record[records.HISTORY_LENGTH], tf.int32)
-    first = tf.cond(tf.size(ends) > 0, lambda: tf.reduce_min(ends), lambda: length)
-    dropped = tf.maximum(first - window, 0)
+    record = tf.io.parse_example(serialized, spec)
+    length, targets = (tf.cast(record[key], tf.int32) for key in (records.HISTORY_LENGTH, records.TARGET_LENGTH))
+    most = tf.maximum(tf.reduce_max(targets), 1)
+    ends = _unpack(record[records.TARGET_HISTORY_END], widths[records.TARGET_HISTORY_END], tf.int32, most)
+    ends = tf.where(tf.sequence_mask(targets, most), ends, length[:, None])
+    dropped = tf.maximum(tf.reduce_min(ends, 1) - window, 0)
+    kept = length - dropped
     for key in history:
-        record[key] = tf.strings.substr(record[key], dropped * widths[key], (length - dropped) * widths[key])
-    record[records.HISTORY_LENGTH] = tf.cast(length - dropped, tf.int64)
+        record[key] = tf.strings.substr(record[key], dropped * widths[key], kept * widths[key])
+    record[records.HISTORY_LENGTH] = tf.cast(kept, tf.int64)
     record["dropped"] = dropped
     return record
+
+
+def _in_order(
+    boundaries: list[int], batch_records: int, seed: int | None, number: tf.Tensor, pool: dict[str, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """The records of a pool by length bucket; with a seed, shuffled within a bucket and by the batch."""
+    lengths = tf.cast(pool[records.HISTORY_LENGTH], tf.int32)
+    buckets = tf.searchsorted(tf.constant(boundaries, tf.int32), lengths, side="right")
+    if seed is None:
+        order = tf.argsort(buckets, stable=True)
+        return {key: tf.gather(values, order) for key, values in pool.items()}
+
+    def draw(which: int, shape: list[int | tf.Tensor]) -> tf.Tensor:
+        return tf.random.stateless_uniform(shape, tf.stack([tf.constant(seed, tf.int64), 3 * number + which]))
+
+    size = tf.size(lengths)
+    order = tf.argsort(draw(0, [size]))
+    order = tf.gather(order, tf.argsort(tf.gather(buckets, order), stable=True))
+    # The last batch may be smaller: it takes any stretch of lengths, and the others are whole.
+    rest = size % batch_records
+    start = tf.cast(draw(1, []) * tf.cast(size - rest + 1, tf.float32), tf.int32)
+    whole = tf.reshape(tf.concat([order[:start], order[start + rest :]], 0), [-1, batch_records])
+    whole = tf.gather(whole, tf.argsort(draw(2, [tf.shape(whole)[0]])))
+    order = tf.concat([tf.reshape(whole, [-1]), order[start : start + rest]], 0)
+    return {key: tf.gather(values, order) for key, values in pool.items()}
 
 
 def _unpack(packed: tf.Tensor, width: int, dtype: tf.DType, length: tf.Tensor | None = None) -> tf.Tensor:

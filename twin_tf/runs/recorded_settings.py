@@ -23,6 +23,7 @@ EARLIER_DEFAULTS: Mapping[str, Any] = {
     "training.allow_one_class": False,
     "training.id_dropout": 0.0,
     "training.redraw_tables": False,
+    "training.shuffle_memory_mb": 512,
     "training.table_gradient": "mean",
     "serving.max_candidates": 2000,
 }

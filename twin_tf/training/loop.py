@@ -272,6 +272,7 @@ class TrainingLoop:
             epoch=epoch,
             share=share,
             skip=skip,
+            pool_mb=self._config.training.shuffle_memory_mb,
         )
 
     def _share_done(self) -> float:
@@ -339,6 +340,7 @@ class TrainingLoop:
             return False
         settings = self._config.training
         with self._aside():
+            self._trainer.check_weights()
             found = self.evaluator.run(self._manifest, "valid", settings.batch_records, settings.validation_records)
         metrics = found.metrics.to_plain()
         self._log.validation(self.progress.steps, metrics)

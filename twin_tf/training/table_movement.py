@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twin_tf.config import TrainingConfig
 from twin_tf.evaluation.evaluate import Evaluator
 from twin_tf.evaluation.metrics import PROBABILITY_FLOOR
 from twin_tf.features.schema import UNKNOWN
@@ -32,6 +31,7 @@ from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.training.table_rows import Floats, Rows, Table, TableRows, named_tables
 from twin_tf.training.train_step import TrainStep
 from twin_tf.training.warm_start import EarlierWeights
+from twin_tf.training_settings import TrainingConfig
 
 SAMPLED_ROWS = 10_000
 COST = 0.06

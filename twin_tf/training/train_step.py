@@ -17,12 +17,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import graph, keras, tf, tfrs
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.input_pipeline import batch_spec
 from twin_tf.training.table_rows import TableRows, named_tables
+from twin_tf.training_settings import TrainingConfig
 
 FINAL_RATE = 0.02
 """Where the cosine schedule ends, as a share of the starting rates."""

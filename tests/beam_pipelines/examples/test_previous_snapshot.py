@@ -256,6 +256,7 @@ def test_events_of_one_moment_are_cut_alike_in_a_chain_and_in_one_run(tmp_path: 
     assert {row[2] for rows in meant(last)["histories"].values() for row in rows} == {40}
 
 
+@pytest.mark.slow
 def test_the_same_users_log_every_night_counts_nobody_twice(tmp_path: Path) -> None:
     early, late, _ = two_days()
     users = [{"user": 1, "age_group": "rare"}, {"user": 2, "age_group": "25+"}, {"user": 3, "age_group": "25+"}]

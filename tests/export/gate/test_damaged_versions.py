@@ -109,7 +109,7 @@ def test_probes_of_another_type_or_shape_are_named(copy):
         check_probes(copy, Probes(whole.inputs, {}))
 
 
-@pytest.mark.parametrize("signature", ["serving_default", "retrieve"])
+@pytest.mark.parametrize("signature", ["serving_default", pytest.param("retrieve", marks=pytest.mark.slow)])
 def test_counts_that_changed_places_are_found(copy, signature):
     def exchange(saved):
         outputs = saved.meta_graphs[0].signature_def[signature].outputs

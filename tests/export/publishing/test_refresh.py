@@ -361,6 +361,14 @@ def test_a_refresh_does_not_undo_a_rollback(days, tmp_path, monkeypatch):
     done = CliRunner().invoke(main, ["refresh", "--base-path", str(base), "--run", str(days / "run-2")])
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
     assert "was rolled back with version 2" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_rolled_back_run_is_refreshed_from_where_that_is_allowed(days, tmp_path):
+    base = tmp_path / "base"
+    for number in (1, 2):
+        shutil.copytree(days / f"model-{number}", base / str(number))
+    roll_back(base)
     refresh(base, days / "run-2", limits=FEW_TARGETS, allow_rolled_back=True)
     refresh(base, days / "run-2", limits=FEW_TARGETS)
     assert len(version_numbers(base)) == 3

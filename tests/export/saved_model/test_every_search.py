@@ -24,15 +24,9 @@ from twin_tf.training.train import train_model
 
 pytestmark = pytest.mark.integration
 
-BY_DAY = {"mimn"}
-"""One that pools. TWIN goes the same way in the demo's test and that of the own logs; the others share their code."""
 
-SEARCHES = [
-    search if search in BY_DAY else pytest.param(search, marks=pytest.mark.slow) for search in sorted(STRATEGIES)
-]
-
-
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.slow  # by day TWIN goes the same way in the demo, and one of each kind is served in test_searches_served
+@pytest.mark.parametrize("search", sorted(STRATEGIES))
 def test_every_search_is_trained_evaluated_exported_and_served(search: str, tmp_path: Path) -> None:
     root = shared_root()
     small_data(root)

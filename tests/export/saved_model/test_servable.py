@@ -59,7 +59,9 @@ def retrieved_of(position, valid):
     return [sorted(p[v].tolist()) for p, v in zip(position.reshape(-1, 8), valid.reshape(-1, 8), strict=True)]
 
 
-@pytest.mark.parametrize("table", KINDS)
+@pytest.mark.parametrize(
+    "table", [kind if kind == "bfloat16" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_every_kind_of_model_is_served_as_it_scores_with_the_rounded_table(exported, table, tmp_path):
     toy, servable, model = exported(table)
     request = make_requests(toy)

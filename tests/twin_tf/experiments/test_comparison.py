@@ -237,6 +237,7 @@ class NoMeasurements(Measurements):
     def time(self, system: System, run: str, model: Path) -> None: ...
 
 
+@pytest.mark.slow
 def test_every_system_is_tuned_with_the_same_budget_and_keeps_its_best_rates(tmp_path: Path) -> None:
     root = shared_root()
     small_data(root)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.twin_tf.recorded_steps import Recorded
-from twin_tf.config import TrainingConfig
 from twin_tf.core.result_cache import ResultCache, unused_section
 from twin_tf.experiments import experiment as arms_module
 from twin_tf.experiments.experiment import ExperimentRunner, Variant
+from twin_tf.training_settings import TrainingConfig
 
 pytestmark = pytest.mark.integration
 

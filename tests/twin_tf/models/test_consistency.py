@@ -5,9 +5,9 @@ import pytest
 
 from tests.reference import network
 from tests.twin_tf.toy import ITEMS, make_batch, make_model
-from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.training.train_step import TrainStep
+from twin_tf.training_settings import TrainingConfig
 
 LONG = {"heads": 4, "head_size": 8, "top_k": 100, "history_length": 2000, "mixer": (4,)}
 LENGTHS = [1200, 1000, 700]

@@ -5,10 +5,11 @@ import pytest
 
 from tests.reference.pooling import weighted_loss
 from tests.twin_tf.toy import make_batch, make_model, pad
-from twin_tf.config import TrainingConfig, load_config
+from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.models.losses import ClickLoss
+from twin_tf.training_settings import TrainingConfig
 
 
 def targets(users=5, columns=7):

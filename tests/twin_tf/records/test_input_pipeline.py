@@ -12,7 +12,7 @@ from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.format import Manifest
-from twin_tf.records.input_pipeline import load_item_features, make_dataset
+from twin_tf.records.input_pipeline import POOL_COPIES, POOL_RECORDS, load_item_features, make_dataset, pool_records
 
 pytestmark = pytest.mark.integration
 
@@ -138,11 +138,51 @@ def test_a_pass_shows_every_target_exactly_once(manifest, order):
 
 
 def test_records_of_like_length_share_a_batch(manifest):
-    full = [batch for batch in batches(manifest, shuffle_seed=5) if len(batch.user_id) == 4]
-    assert full
-    for batch in full:
-        shortest, longest = batch.history.length.min(), batch.history.length.max()
-        assert longest <= 32 or longest <= 1.5 * shortest
+    found = batches(manifest, shuffle_seed=5)
+    lengths = np.concatenate([batch.history.length for batch in found])
+    at_random = np.random.default_rng(1).permutation(lengths)
+
+    def padding(together):
+        return sum(int((row.max() - row).sum()) for row in together)
+
+    like = padding([batch.history.length for batch in found])
+    assert like < 0.25 * padding(np.array_split(at_random, np.arange(4, len(lengths), 4)))
+
+
+@pytest.mark.parametrize("order", [{}, {"shuffle_seed": 5}])
+def test_every_batch_but_the_last_is_whole(manifest, order):
+    records = sum(shard.records for shard in manifest.splits["train"])
+    sizes = [len(batch.user_id) for batch in batches(manifest, size=7, **order)]
+    assert records % 7
+    assert sizes == [7] * (records // 7) + [records % 7]
+
+
+def test_the_smaller_batch_may_hold_any_length(manifest):
+    """Else the longest, or the shortest, histories would always train last."""
+    last = [batches(manifest, size=7, shuffle_seed=seed)[-1].history.length.mean() for seed in range(8)]
+    lengths = np.concatenate([batch.history.length for batch in batches(manifest)])
+    low, high = np.quantile(lengths, [0.25, 0.75])
+    assert min(last) < high
+    assert max(last) > low
+    assert len(set(last)) > 3
+
+
+def test_a_pool_is_bounded_by_its_memory(manifest):
+    """Of records as long as the longest, all copies together; smaller pools show the same records."""
+    shard = dataclasses.replace(manifest.splits["train"][0], longest=10**6)
+    long = with_splits(manifest, train=(shard,))
+    window, per_record = 10_000, manifest.schema.targets.per_record
+    history = [name for name in manifest.widths if name.startswith("history/")]
+    record = (window + per_record) * sum(manifest.widths[name] for name in history)
+    for memory in (256, 1024):
+        pool = pool_records(long, "train", window, 8, memory)
+        assert pool % 8 == 0
+        assert 0.9 * memory < pool * record * POOL_COPIES / 2**20 < memory
+    assert pool_records(long, "train", window, 8, 1) == 8
+    assert pool_records(manifest, "train", window, 8, 10**6) == POOL_RECORDS
+    whole, small = (batches(manifest, shuffle_seed=5, pool_mb=size) for size in (512, 1))
+    assert seen(small) == seen(whole)
+    assert not equal(small, whole)
 
 
 def test_an_empty_split_is_named(manifest):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.patience import PATIENCE_S
-from twin_tf.config import TrainingConfig
+from twin_tf.training_settings import TrainingConfig
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,8 @@ from tests.twin_tf.hidden_groups import (
     scores,
     train,
 )
-from twin_tf.config import ModelConfig, TrainingConfig
+from twin_tf.config import ModelConfig
+from twin_tf.training_settings import TrainingConfig
 
 pytestmark = pytest.mark.integration
 

@@ -7,13 +7,13 @@ import pytest
 
 from tests.twin_tf.small_run import small_config, untrained
 from tests.twin_tf.toy import ITEMS, make_batch, make_model, make_schema
-from twin_tf.config import TrainingConfig
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN
 from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.training.train import train_model
 from twin_tf.training.train_step import TrainStep
+from twin_tf.training_settings import TrainingConfig
 
 pytestmark = pytest.mark.integration
 

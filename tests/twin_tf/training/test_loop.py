@@ -73,7 +73,7 @@ def test_training_that_stands_still_stops_early_and_the_best_is_handed_on(prepar
 
 
 def test_the_best_weights_are_those_of_the_best_evaluation(prepared, manifest, tmp_path):
-    steep = ("training.embedding_learning_rate=3.0", "training.schedule=constant", "training.epochs=3")
+    steep = ("training.embedding_learning_rate=3.0", "training.schedule=constant", "training.epochs=4")
     report = train_model(prepared, tmp_path / "run", small_config(*SMALL, *steep, "training.keep=best"))
     best = max(report["valid"], key=lambda entry: entry["gauc"])
     assert best["steps"] < report["steps"]  # or it would show nothing

@@ -8,7 +8,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 
 from tests.twin_tf.planted_roles import ROLES, found_logit, make_trainer, plant, train
-from twin_tf.config import TrainingConfig
+from twin_tf.training_settings import TrainingConfig
 
 pytestmark = pytest.mark.integration
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tests.twin_tf.small_run import small_config
-from twin_tf.config import TrainingConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.runs.run import RunInfo, build_model
 from twin_tf.training.train_step import FINAL_RATE, TrainStep
+from twin_tf.training_settings import TrainingConfig
 
 pytestmark = pytest.mark.integration
 

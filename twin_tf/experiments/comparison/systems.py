@@ -5,11 +5,11 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from twin_tf.config import TrainingConfig
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.experiments.experiment import Variant
 from twin_tf.renamed_settings import current_overrides, warn_of
 from twin_tf.search import find_strategy
+from twin_tf.training_settings import TrainingConfig
 
 
 class Factors(NamedTuple):
