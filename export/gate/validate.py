@@ -210,12 +210,12 @@ class _Gate:
         except ServingError as error:
             found = Check(name, False, error.sentence)
         except _DAMAGED as error:
-            found = Check(name, False, named(str(error).split("\n", 1)[0]))
+            found = Check(name, False, str(error).split("\n", 1)[0])
         if found.unchecked:
             allowed = name in self._limits.allow_unchecked
             hint = "as --allow-unchecked allows" if allowed else f"--allow-unchecked {name} lets it pass"
             found = dataclasses.replace(found, ok=allowed, detail=f"{found.detail}; {hint}")
-        self.checks.append(found)
+        self.checks.append(dataclasses.replace(found, detail=named(found.detail)))
         return found.ok
 
     def _check_no_xla(self) -> Check:

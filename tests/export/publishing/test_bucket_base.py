@@ -196,6 +196,15 @@ def test_no_permission_is_one_sentence(bucket, model):
         publish(model, URL)
 
 
+def test_the_gate_names_what_lies_in_a_bucket_by_its_url(bucket, model):
+    version = publish(model, URL)
+    for place in (str(version), "fake://shop/exported"):
+        bucket.put(model, "fake://shop/exported")
+        (check, _) = validate(place, base_path=URL).checks
+        assert (check.name, check.detail) == ("directory", f"{place} lacks assets.extra/schema.yaml; export it again")
+
+
+@pytest.mark.slow
 @pytest.mark.integration
 def test_real_models_are_checked_and_compared_in_a_bucket(toys, monkeypatch):
     monkeypatch.undo()
