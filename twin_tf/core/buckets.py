@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import importlib
 import json
 import os
 import re
@@ -332,7 +333,7 @@ def _open_store(scheme: str, netloc: str) -> "tuple[arrow.FileSystem, str]":
         except (OSError, ValueError) as error:
             raise BucketError(f"{url} cannot be opened: {_reason(error)}") from error
     try:
-        import fsspec
+        fsspec = importlib.import_module("fsspec")  # brought by whoever has such a store, by no extra
     except ImportError:
         raise BucketError(
             f"{url} cannot be opened: gs://, s3://, abfs:// and hdfs:// are read as they are; {scheme}:// needs "
