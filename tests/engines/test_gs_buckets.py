@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_storage import FakeStorage, fake_storage
@@ -47,6 +48,35 @@ def test_a_base_path_in_cloud_storage(storage: FakeStorage, tmp_path: Path) -> N
     for path in (p for p in model.rglob("*") if p.is_file()):
         name = path.relative_to(model).as_posix()
         assert storage.objects[f"{base}/{second}/{name}"] == path.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_over_gs(storage: FakeStorage, tmp_path: Path) -> None:
+    """docs/buckets.md, each command a process: train, evaluate, export, publish, validate, refresh, roll back."""
+    prepared = Path(small_run.small_data(shared_root()).directory)
+    small_run.small_config("training.epochs=1", "training.batch_records=16").save(tmp_path / "my.yaml")
+    storage.upload(prepared, "gs://bucket/prepared")
+    data, run, base = ("--prepared", "gs://bucket/prepared"), ("--run", "gs://bucket/run"), "gs://bucket/serving/twin"
+
+    def command(*arguments: str) -> dict[str, Any]:
+        environment = {**os.environ, **child_environment(), **storage.environment}
+        call = [sys.executable, "-m", "twin_tf.cli", *arguments, "--json"]
+        done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    trained = command("train", "--config", "my.yaml", *data, *run)
+    assert trained["page"] == "gs://bucket/run/report.md"
+    found = command("evaluate", *run, *data, "--no-yardsticks", "--users", "0")
+    assert json.loads(storage.objects["gs://bucket/run/evaluation-test.json"])["metrics"] == found["metrics"]
+    command("export", *run, "--output", "gs://bucket/model")
+    first = command("publish", "gs://bucket/model", "--base-path", base)
+    assert first["path"] == f"{base}/{first['version']}"
+    assert command("validate", first["path"], "--base-path", base)["ok"]
+    second = command("refresh", "--base-path", base, *run)
+    assert second["refreshed"] == first["path"] and second["version"] > first["version"]
+    assert command("rollback", "--base-path", base)["path"] == first["path"]
+    assert {path.name for path in tmp_path.iterdir()} == {"my.yaml", "account.json"}
 
 
 def test_what_is_missing_is_one_sentence(storage: FakeStorage) -> None:

@@ -1,5 +1,6 @@
 """The shards of a split by the names that TensorFlow opens: local paths, or URLs of a bucket that it reads itself."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def shard_files(manifest: Manifest, split: str) -> list[str]:
         BucketError: a shard cannot be read.
     """
     paths = manifest.shard_paths(split)
-    if not manifest.origin or BucketPath(manifest.origin).scheme in tf.io.gfile.get_registered_schemes():
+    if not manifest.origin or _streams(BucketPath(manifest.origin).scheme):
         return [str(path) for path in paths]
     root, shards = Path(manifest.directory), manifest.shards(split)
     missing = [shard for shard in shards if not (root / shard.name).is_file()]
@@ -34,6 +35,12 @@ def shard_files(manifest: Manifest, split: str) -> list[str]:
         print(f"{said} to {root}: {size:,.0f} MB", file=sys.stderr)
         in_parallel(lambda shard: _copy(origin, root, shard), missing)
     return [str(root / shard.name) for shard in shards]
+
+
+def _streams(scheme: str) -> bool:
+    """Whether TensorFlow reads such URLs; an emulator of Cloud Storage it does not know."""
+    emulated = scheme == "gs" and bool(os.environ.get("STORAGE_EMULATOR_HOST"))
+    return scheme in tf.io.gfile.get_registered_schemes() and not emulated
 
 
 def _copy(origin: BucketPath, root: Path, shard: Shard) -> None:
