@@ -70,7 +70,7 @@ format: $(INSTALLED) ## Let ruff format and fix what it can
 
 bench: bench-pipelines bench-train bench-serving bench-clusters ## Every benchmark, one after the other; each also writes benchmarks/out/<name>.json
 
-bench-pipelines: $(INSTALLED) ## Speed, size and memory of build_examples beside a plain Beam pipeline (8 minutes on 2 cores)
+bench-pipelines: $(INSTALLED) ## Speed, size and memory of build_examples: beside a plain Beam pipeline, at 2,000 shards, on extreme logs (an hour)
 	$(PYTHON) -m benchmarks.bench_pipelines
 
 bench-train: $(INSTALLED) ## Speed and memory of training on histories of 256 to 10,000 behaviours (8 minutes on 2 cores)

@@ -29,8 +29,18 @@ from apache_beam.pvalue import AsDict, AsList, AsSingleton
 
 from beam_pipelines.data_report.report import write_report
 from beam_pipelines.data_report.summary import REPORT
-from beam_pipelines.examples import encode_logs, fit_vocabularies, previous_snapshot, user_shards
+from beam_pipelines.examples import (
+    encode_logs,
+    finish,
+    fit_vocabularies,
+    item_parts,
+    previous_snapshot,
+    user_shards,
+    write_catalogue,
+)
+from beam_pipelines.examples.memory_needed import large_shards
 from beam_pipelines.examples.previous_snapshot import PreviousRun
+from beam_pipelines.examples.value_counts import MAX_PARTS
 from beam_pipelines.io.launch import (
     LOCAL_RUNNER,
     JobOnlyBuilt,
@@ -88,6 +98,7 @@ class BuildExamples(beam.PTransform):
         self._patterns = patterns
         self._root = root
         self._shards = shards
+        self._parts = min(shards, MAX_PARTS)  # of the items, and of the values of a feature
         self._max_dead_share = max_dead_share
         self._latest = latest
         self._previous = previous
@@ -98,7 +109,6 @@ class BuildExamples(beam.PTransform):
         pipeline = begin.pipeline
         schema, root, previous = self._schema, self._root, self._previous
         once = pipeline | "Once" >> beam.Create([None])
-        nothing = pipeline | "Nothing" >> beam.Create([])
         logs = {log: self._read(pipeline, log) for log in self._patterns}
         event_batches = [logs[log].event_batches for log in self._patterns if log != "items"]
         if previous is not None:
@@ -124,27 +134,63 @@ class BuildExamples(beam.PTransform):
             schema, tuple(self._patterns), root, self._max_dead_share, previous, self._not_before
         )
         split = AsSingleton(once | "CheckLogs" >> beam.ParDo(check, reports, log_survey, AsList(dead)))
-        log_counts = (
-            [log.counts for log in logs.values()]
-            | "AllLogCounts" >> beam.Flatten()
-            | "MergeLogCounts" >> beam.CombinePerKey(fit_vocabularies.Merge())
+        counts = shards | "CountShard" >> beam.ParDo(user_shards.CountShard(schema, self._parts), split).with_outputs(
+            "items", main="values"
         )
-        counts = (
-            shards
-            | "CountShard" >> beam.ParDo(user_shards.CountShard(schema), split)
-            | "MergeCounts" >> beam.CombinePerKey(fit_vocabularies.Merge())
-        )
-        item_batches = logs["items"].event_batches | "ItemBatches" >> beam.Values() if "items" in logs else nothing
-        fit = fit_vocabularies.FitEncoders(schema, root, previous)
-        figures = (AsDict(log_counts), AsDict(counts), AsList(item_batches), log_survey, split)
-        fitted = AsSingleton(once | "FitEncoders" >> beam.ParDo(fit, *figures))
+        items = self._items(logs, counts.items, previous)
+        vocabularies = AsSingleton(self._vocabularies(once, counts.values, items, split))
+        parts = items | "EncodeItems" >> beam.ParDo(item_parts.EncodeItems(schema, root), vocabularies)
+        catalogue = write_catalogue.WriteCatalogue(schema, root, previous)
+        fitted = AsSingleton(once | "WriteCatalogue" >> beam.ParDo(catalogue, AsList(parts), vocabularies, log_survey))
         results = shards | "WriteShard" >> beam.ParDo(user_shards.WriteShard(schema, root, self._shards), split, fitted)
         return once | "Finish" >> beam.ParDo(
-            fit_vocabularies.Finish(schema, root), reports, log_survey, split, fitted, AsList(results)
+            finish.Finish(schema, root), reports, log_survey, split, fitted, AsList(results)
         )
 
+    def _items(self, logs: dict[LogName, Any], counts: Any, previous: PreviousRun | None) -> Any:
+        """(part of the items, its batches and figures)."""
+        names = [log.names for log in logs.values()] | "AllNames" >> beam.Flatten()
+        figures = [
+            found
+            | f"Merge{label}" >> beam.CombinePerKey(fit_vocabularies.Merge())
+            | f"{label}ByPart" >> beam.MapTuple(lambda key, figure: (key[1], (key[0], figure)))
+            for label, found in (("Names", names), ("ItemCounts", counts))
+        ]
+        found = [*figures, *([logs["items"].event_batches] if "items" in logs else [])]
+        if previous is not None:
+            blocks = (
+                counts.pipeline
+                | "PreviousItems" >> beam.Create(previous.item_blocks())
+                | "SpreadItems" >> beam.Reshuffle()
+            )
+            found.append(blocks | "ReadItems" >> beam.ParDo(previous_snapshot.ReadItems(previous, self._parts)))
+        return found | "AllItems" >> beam.Flatten() | "ByItemPart" >> beam.GroupByKey()
+
+    def _vocabularies(self, once: Any, values: Any, items: Any, split: Any) -> Any:
+        schema, root, previous = self._schema, self._root, self._previous
+        counted = items | "CountItems" >> beam.ParDo(item_parts.CountItems(schema, self._parts), split)
+        # Merged one by one: the local runner waits for ever for a Flatten of steps whose input a later step reads too.
+        found = [
+            figures | f"Merge{label}" >> beam.CombinePerKey(fit_vocabularies.Merge())
+            for label, figures in (("EventValues", values), ("ItemValues", counted))
+        ]
+        if previous is not None:
+            read = beam.ParDo(fit_vocabularies.ReadKnown(previous, self._parts))
+            names = [f.name for f in schema.features if f.encoding_or_fail.kind == "vocabulary"]
+            found.append(
+                once.pipeline | "Known" >> beam.Create(names) | "SpreadKnown" >> beam.Reshuffle() | "ReadKnown" >> read
+            )
+        parts = (
+            found
+            | "AllFigures" >> beam.Flatten()
+            | "ByFeaturePart" >> beam.GroupByKey()
+            | "FitPart" >> beam.ParDo(fit_vocabularies.FitPart(schema, root))
+        )
+        fit = fit_vocabularies.FitVocabularies(schema, root, previous)
+        return once | "FitVocabularies" >> beam.ParDo(fit, AsList(parts))
+
     def _read(self, pipeline: Any, log: LogName) -> Any:
-        read = encode_logs.ReadChunk(self._schema, log, self._shards, self._latest, self._not_before)
+        read = encode_logs.ReadChunk(self._schema, log, self._shards, self._parts, self._latest, self._not_before)
         return (
             pipeline
             | f"Patterns[{log}]" >> beam.Create([self._patterns[log]])
@@ -152,7 +198,7 @@ class BuildExamples(beam.PTransform):
             | f"SpreadFiles[{log}]" >> beam.Reshuffle()
             | f"PlanChunks[{log}]" >> beam.ParDo(encode_logs.PlanChunks(self._schema, log))
             | f"SpreadChunks[{log}]" >> beam.Reshuffle()
-            | f"ReadChunk[{log}]" >> beam.ParDo(read).with_outputs("counts", "dead", "report", main="event_batches")
+            | f"ReadChunk[{log}]" >> beam.ParDo(read).with_outputs("names", "dead", "report", main="event_batches")
         )
 
     def _read_previous(self, pipeline: Any, previous: PreviousRun) -> list[Any]:
@@ -230,8 +276,9 @@ def build_examples(
     latest = latest_timestamp(as_of) * schema.events.time.per_second
     first = earliest_timestamp(not_before)
     earliest = None if first is None else first * schema.events.time.per_second
-    for log, given in patterns.items():
-        match_files(log, given)
+    files = {log: match_files(log, given) for log, given in patterns.items()}
+    if progress and (large := large_shards(files["events"], shards)):
+        print(f"note: {large}", file=sys.stderr)
     local = runner == LOCAL_RUNNER
     options = beam_options(runner, workers, beam_arguments)
     with directory.building() as root:

@@ -1,7 +1,9 @@
 """How fast and how small `build_examples` is, beside a plain Beam pipeline that does the same job.
 
-    python -m benchmarks.bench_pipelines           # 1,000,000 and 10,000,000 events: 8 minutes on 2 cores
-    python -m benchmarks.bench_pipelines --quick   # a fiftieth of that
+    python -m benchmarks.bench_pipelines                 # all of it on 2 cores: an hour
+    python -m benchmarks.bench_pipelines --only=speed    # 1,000,000 and 10,000,000 events: 8 minutes
+    python -m benchmarks.bench_pipelines --quick         # a fiftieth of the events
+    python -m benchmarks.bench_pipelines --scale=1000    # a thousandth
 
 Every run is the whole command in a fresh process, interpreter start, planning and writing included. Figures:
 
@@ -19,7 +21,11 @@ Every run is the whole command in a fresh process, interpreter start, planning a
 | `time_ratio_10x`, `rss_ratio_10x` | 10 times the events: how many times the time and the memory |
 | `seconds_fixed` | time of a run with next to no events: start, planning, catalogue |
 | `time_ratio_10x_without_fixed` | the same with that taken off both times, since it flatters |
+| `fit_seconds_<n>_items`, `fit_cpu_seconds_<n>_items` | whole command with so many items and 200,000 events |
+| `fit_rss_mb_<n>_items` | its largest process; `1e6_text`: with text ids |
 | `hot_user_rss_mb` | largest process of a run with one user of 1,000,000 events beside 10,000 ordinary users |
+
+Those of many shards and of extreme logs (`--only=shards`, `--only=sizes`) are in `benchmarks/pipeline_sizes.py`.
 """
 
 import argparse
@@ -32,6 +38,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fit_loads import measure_fits
 from benchmarks.harness import (
     ROOT,
     RUNS,
@@ -46,14 +53,16 @@ from benchmarks.harness import (
     report,
     say,
 )
+from benchmarks.pipeline_sizes import measure_shards, measure_sizes
 
 EVENTS = 1_000_000
 HOT_EVENTS = 1_000_000
 BESIDE_HOT_EVENTS = 2_000_000  # 10,000 ordinary users
 TINY_EVENTS = 1_000
 QUICK = 50
+PARTS = ("speed", "shards", "sizes", "items")
 
-Load = dict[str, Any]
+Described = dict[str, Any]
 
 
 class Bench:
@@ -67,45 +76,33 @@ class Bench:
     def __init__(self, directory: Path, runs: int) -> None:
         self._directory = directory
         self._runs = runs
-        said = subprocess.run(
-            [sys.executable, "-m", "beam_pipelines.build_examples", "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        self.has_workers_option = "--workers" in said.stdout
 
-    def load(self, name: str, events: int, hot_events: int = 0, format_: str = "parquet") -> tuple[Path, Load]:
-        """Writes a load in a process of its own; returns its directory and what it holds."""
+    def load(self, name: str, **numbers: int | str) -> tuple[Path, Described]:
+        """Writes a load (`pipeline_loads.Load`) in a process of its own; returns its directory and what it holds."""
         directory = self._directory / name
-        say(f"load {name}: {events + hot_events:,} events as {format_}")
-        arguments = [f"--events={events}", f"--hot_events={hot_events}", f"--format={format_}", f"--output={directory}"]
-        subprocess.run([sys.executable, "-m", "benchmarks.pipeline_loads", *arguments], cwd=ROOT, check=True)
-        described = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "import json; from benchmarks.pipeline_loads import description;"
-                f"print(json.dumps(description({events}, {hot_events})))",
-            ],
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return directory, json.loads(described.stdout)
+        arguments = [f"--{option}={value}" for option, value in numbers.items()]
+        say(f"load {name}: {' '.join(arguments)}")
+        command = [sys.executable, "-m", "benchmarks.pipeline_loads", *arguments, f"--output={directory}"]
+        said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        return directory, json.loads(said.stdout)
 
-    def build_examples(self, load: Path, workers: int) -> tuple[list[Run], Mapping[str, Any]]:
+    def build_examples(self, load: Path, workers: int, shards: int = 8) -> tuple[list[Run], Mapping[str, Any]]:
         """Measures `build_examples`; returns the runs and the last manifest."""
         output = self._directory / "prepared"
         command = [
             *(sys.executable, "-m", "beam_pipelines.build_examples", f"--schema={load}/schema.yaml"),
             *(f"--events={load}/events/*", f"--items={load}/items.parquet", f"--output={output}"),
-            *self.workers_arguments(workers),
+            *(f"--shards={shards}", *workers_arguments(workers)),
         ]
-        runs = self._measure(f"build_examples on {load.name}, {workers} worker process(es)", command, output)
+        what = f"build_examples on {load.name}, {shards} shard(s), {workers} worker process(es)"
+        runs = self._measure(what, command, output)
         return runs, json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+
+    def shuffle(self, load: Path, shards: int) -> Mapping[str, Any]:
+        """What `shuffle_bytes` says of a load."""
+        command = [sys.executable, "-m", "benchmarks.shuffle_bytes", f"--load={load}", f"--shards={shards}"]
+        found: Mapping[str, Any] = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+        return found
 
     def plain(self, load: Path, workers: int) -> list[Run]:
         """Measures the plain pipeline."""
@@ -124,14 +121,15 @@ class Bench:
             if found != wanted:
                 raise RuntimeError(f"{split}: the plain pipeline wrote {found} records, build_examples {wanted}")
 
-    def workers_arguments(self, workers: int) -> list[str]:
-        """The options for so many worker processes: `--workers`, or Beam's own before that exists."""
-        return [f"--workers={workers}"] if self.has_workers_option else _beam_workers(workers)
-
     def _measure(self, what: str, command: Sequence[str], output: Path) -> list[Run]:
         runs = measure(command, output, self._runs)
         say(f"{what}: " + ", ".join(f"{r.seconds:.1f} s {r.tree_mb:.0f} MB" for r in runs))
         return runs
+
+
+def workers_arguments(workers: int) -> list[str]:
+    """The options for so many worker processes."""
+    return [f"--workers={workers}"]
 
 
 def _records_in(path: Path) -> int:
@@ -150,23 +148,23 @@ def _beam_workers(workers: int) -> list[str]:
     return [f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
 
 
-def measure_all(bench: Bench, events: int, hot_events: int, beside_hot: int) -> tuple[Load, list[Figure]]:
-    """Runs everything; returns the description of the loads and the figures."""
-    once, described = bench.load("once", events)
+def measure_speed(bench: Bench, events: int, hot_events: int, beside_hot: int) -> tuple[Described, list[Figure]]:
+    """Speed, size and memory beside the plain pipeline; returns the description of the loads and the figures."""
+    once, described = bench.load("once", events=events)
     tried = {workers: bench.build_examples(once, workers) for workers in sorted({1, cores()})}
     workers = _fastest({workers: runs for workers, (runs, _) in tried.items()})
     runs, manifest = tried[workers]
-    option = " ".join(bench.workers_arguments(workers)) or "no option"
+    option = " ".join(workers_arguments(workers))
     how = f"{events:,} events, whole command, {workers} worker process(es) ({option}), the faster of {sorted(tried)}"
     speed = figure("events_per_s", "events/s", f"Parquet, {how}", _rates(runs, events))
     seconds = figure("seconds", "s", how, of(runs, lambda r: r.seconds))
     memory = figure("peak_rss_mb", "MB", f"all processes together, {how}", of(runs, lambda r: r.tree_mb))
     figures = [speed, Figure("events_per_s_per_core", speed.value / cores(), "events/s", "events_per_s / cores")]
     for count, (found, _) in tried.items():
-        how_count = f"Parquet, {events:,} events, {' '.join(bench.workers_arguments(count)) or 'no option'}"
+        how_count = f"Parquet, {events:,} events, {' '.join(workers_arguments(count))}"
         figures.append(figure(f"events_per_s_{count}_workers", "events/s", how_count, _rates(found, events)))
     for format_ in ("jsonl", "csv"):
-        load, _ = bench.load(f"once_{format_}", events, format_=format_)
+        load, _ = bench.load(f"once_{format_}", events=events, format=format_)
         found, _ = bench.build_examples(load, workers)
         how_format = f"{events:,} events, whole command, {workers} worker process(es), the number chosen for Parquet"
         figures.append(figure(f"events_per_s_{format_}", "events/s", how_format, _rates(found, events)))
@@ -188,11 +186,11 @@ def measure_all(bench: Bench, events: int, hot_events: int, beside_hot: int) -> 
         memory,
     ]
 
-    tiny, _ = bench.load("tiny", TINY_EVENTS)
+    tiny, _ = bench.load("tiny", events=TINY_EVENTS)
     smallest, _ = bench.build_examples(tiny, workers)
     how_fixed = f"{TINY_EVENTS:,} events over the same catalogue, whole command, {workers} worker process(es)"
     fixed = figure("seconds_fixed", "s", how_fixed, of(smallest, lambda r: r.seconds))
-    tenfold, described_tenfold = bench.load("tenfold", events * 10)
+    tenfold, described_tenfold = bench.load("tenfold", events=events * 10)
     ten, _ = bench.build_examples(tenfold, workers)
     how_ten = f"{events * 10:,} events against {events:,}, whole commands, {workers} worker process(es)"
     ten_seconds = figure("seconds", "s", how_ten, of(ten, lambda r: r.seconds))
@@ -210,7 +208,7 @@ def measure_all(bench: Bench, events: int, hot_events: int, beside_hot: int) -> 
         how_rest = f"{ten_seconds.value:.1f} s and {seconds.value:.1f} s, seconds_fixed taken off both"
         figures.append(Figure("time_ratio_10x_without_fixed", float(f"{quotient:.4g}"), "times", how_rest))
 
-    hot, described_hot = bench.load("hot", beside_hot, hot_events)
+    hot, described_hot = bench.load("hot", events=beside_hot, hot_events=hot_events)
     found, _ = bench.build_examples(hot, workers)
     how_hot = (
         f"largest process; one user with {hot_events:,} events beside {described_hot['users'] - 1:,} users with "
@@ -231,16 +229,30 @@ def _fastest(tried: Mapping[int, Sequence[Run]]) -> int:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_pipelines", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help=f"loads of a {QUICK}th of the size")
+    parser.add_argument("--quick", action="store_true", help=f"the same as --scale={QUICK}")
+    parser.add_argument("--scale", type=int, default=1, help="loads smaller by this factor (default: %(default)s)")
+    parser.add_argument("--only", choices=PARTS, help="a part of the figures; they go into a file of their own")
     parser.add_argument("--runs", type=int, default=RUNS, help="measurements of each kind (default: %(default)s)")
     parser.add_argument("--workdir", type=Path, help="where loads and outputs lie while it runs (default: temporary)")
     options = parser.parse_args()
-    smaller = QUICK if options.quick else 1
+    scale = QUICK if options.quick else options.scale
     start = Start()
+    loads: Described = {}
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(dir=options.workdir) as directory:
         bench = Bench(Path(directory), options.runs)
-        loads, figures = measure_all(bench, EVENTS // smaller, HOT_EVENTS // smaller, BESIDE_HOT_EVENTS // smaller)
-    report("pipelines_quick" if options.quick else "pipelines", {**loads, "runs": options.runs}, figures, start)
+        for part in [options.only] if options.only else PARTS:
+            if part == "speed":
+                sizes = (EVENTS // scale, HOT_EVENTS // scale, BESIDE_HOT_EVENTS // scale)
+                described, found = measure_speed(bench, *sizes)
+            elif part == "items":
+                described, found = {}, measure_fits(Path(directory), options.runs, scale)
+            else:
+                described, found = {"shards": measure_shards, "sizes": measure_sizes}[part](bench, scale)
+            loads |= described
+            figures += found
+    name = "_".join(["pipelines", *([options.only] if options.only else []), *(["quick"] if scale > 1 else [])])
+    report(name, {**loads, "runs": options.runs, "scale": scale}, figures, start)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
     python -m benchmarks.pipeline_loads --events=1000000 --output=raw
 
-writes `events/*.parquet` (one file per `EVENTS_PER_FILE`, each a slice of 90 days, as daily exports are),
-`items.parquet` and `schema.yaml`. Users are as active, and items as popular, as a shifted power law says; the number of
-users grows with the events, the catalogue does not. Every event is a behaviour; a few percent of those in the last
-fifth of the time are targets too.
+prints what the load holds, as JSON, and writes `events/*.parquet` (one file per `EVENTS_PER_FILE`, each a slice of 90
+days, as daily exports are), `items.parquet` and `schema.yaml`. Users are as active, and items as popular, as a shifted
+power law says; the number of users grows with the events, the catalogue does not. Every event is a behaviour; a few
+percent of those in the last fifth of the time are targets too. Columns of text that are asked for are drawn evenly, the
+worst case for what is gathered by value.
 """
 
 import argparse
+import dataclasses
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -64,38 +67,66 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def write_load(directory: Path, events: int, hot_events: int = 0, seed: int = 1, format_: Format = "parquet") -> None:
-    """Writes a load.
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What a load holds.
 
-    Args:
-        directory: where to; created.
+    Attributes:
         events: rows of the events log without those of the hot user.
         hot_events: rows of one more user.
+        events_per_user: of the others, on average.
+        files: of the events log; 0: one per `EVENTS_PER_FILE`.
+        text_columns: stored cross features of text more than the three that every load has.
+        text_values: distinct values of each of them.
         seed: of the random numbers.
-        format_: of the events log.
+        format: of the events log.
     """
+
+    events: int
+    hot_events: int = 0
+    events_per_user: int = EVENTS_PER_USER
+    files: int = 0
+    text_columns: int = 0
+    text_values: int = 0
+    seed: int = 1
+    format: Format = "parquet"
+
+    @property
+    def users(self) -> int:
+        """Users without the hot one."""
+        return max(1, self.events // self.events_per_user)
+
+    def texts(self) -> list[str]:
+        """The columns of text."""
+        return [f"text_{number}" for number in range(self.text_columns)]
+
+    def schema(self) -> dict[str, Any]:
+        """The schema, as a mapping."""
+        texts = [{"name": t, "role": "cross", "encoding": {"kind": "vocabulary", "min_count": 2}} for t in self.texts()]
+        return {**SCHEMA, "features": [*SCHEMA["features"], *texts]}
+
+    def description(self) -> dict[str, Any]:
+        """For the report of the benchmark."""
+        return {
+            "events": self.events + self.hot_events,
+            "users": self.users + bool(self.hot_events),
+            "items": ITEMS,
+            "days": SECONDS // 86_400,
+            "inherent_features": 3,
+            "stored_cross_features": 3 + self.text_columns,
+            "max_length": SCHEMA["history"]["max_length"],
+            **({"text_values": self.text_values} if self.text_columns else {}),
+        }
+
+
+def write_load(directory: Path, load: Load) -> None:
+    """Writes a load into a new directory."""
     (directory / "events").mkdir(parents=True)
-    for number, table in enumerate(_events(events, hot_events, seed)):
-        _write(table, directory / "events" / f"{number:04d}.{format_}", format_)
-    pq.write_table(_items(seed), directory / "items.parquet")
-    (directory / "schema.yaml").write_text(yaml.safe_dump({"schema": SCHEMA}, sort_keys=False), encoding="utf-8")
-
-
-def description(events: int, hot_events: int = 0) -> dict[str, Any]:
-    """What a load holds, for the report of the benchmark."""
-    return {
-        "events": events + hot_events,
-        "users": _users(events) + bool(hot_events),
-        "items": ITEMS,
-        "days": SECONDS // 86_400,
-        "inherent_features": 3,
-        "stored_cross_features": 3,
-        "max_length": SCHEMA["history"]["max_length"],
-    }
-
-
-def _users(events: int) -> int:
-    return max(1, events // EVENTS_PER_USER)
+    for number, table in enumerate(_events(load)):
+        _write(table, directory / "events" / f"{number:04d}.{load.format}", load.format)
+    pq.write_table(_items(load.seed), directory / "items.parquet")
+    schema = yaml.safe_dump({"schema": load.schema()}, sort_keys=False)
+    (directory / "schema.yaml").write_text(schema, encoding="utf-8")
 
 
 def _power_law(count: int) -> npt.NDArray[np.float64]:
@@ -104,13 +135,14 @@ def _power_law(count: int) -> npt.NDArray[np.float64]:
     return np.cumsum(weights) / weights.sum()
 
 
-def _events(events: int, hot_events: int, seed: int) -> Iterator[pa.Table]:
-    files = max(1, -(-(events + hot_events) // EVENTS_PER_FILE))
-    activity, popularity, surfaces = _power_law(_users(events)), _power_law(ITEMS), _power_law(SURFACES)
+def _events(load: Load) -> Iterator[pa.Table]:
+    files = load.files or max(1, -(-(load.events + load.hot_events) // EVENTS_PER_FILE))
+    activity, popularity, surfaces = _power_law(load.users), _power_law(ITEMS), _power_law(SURFACES)
     names = pa.array([f"surface-{number:02d}" for number in range(SURFACES)])
+    texts = pa.array([f"text-{number:07d}" for number in range(load.text_values)])
     for number in range(files):
-        rng = np.random.default_rng((seed, number))
-        ordinary, hot = ((number + 1) * n // files - number * n // files for n in (events, hot_events))
+        rng = np.random.default_rng((load.seed, number))
+        ordinary, hot = ((number + 1) * n // files - number * n // files for n in (load.events, load.hot_events))
         rows = ordinary + hot
         ranks = np.searchsorted(activity, rng.random(ordinary))
         users = (ranks + 1) * 2_654_435_761 % (1 << 31)  # an odd factor: distinct ids, in no order
@@ -129,6 +161,7 @@ def _events(events: int, hot_events: int, seed: int) -> Iterator[pa.Table]:
                 ),
                 "dwell": pa.array(dwell, mask=rng.random(rows) < EMPTY_SHARE),
                 "discount": np.round(rng.random(rows) ** 3 * 100, 1),
+                **{name: texts.take(pa.array(rng.integers(load.text_values, size=rows))) for name in load.texts()},
             }
         )
 
@@ -169,13 +202,16 @@ def _json_lines(table: pa.Table) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline_loads", description="Writes raw logs.")
-    parser.add_argument("--events", type=int, required=True)
-    parser.add_argument("--hot_events", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=1)
+    for field in dataclasses.fields(Load):
+        if field.name != "format":
+            needed = field.default is dataclasses.MISSING
+            parser.add_argument(f"--{field.name}", type=int, required=needed, default=None if needed else field.default)
     parser.add_argument("--format", choices=("parquet", "jsonl", "csv"), default="parquet")
     parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
-    write_load(options.output, options.events, options.hot_events, options.seed, options.format)
+    options = vars(parser.parse_args())
+    output, load = options.pop("output"), Load(**options)
+    write_load(output, load)
+    print(json.dumps(load.description()))
 
 
 if __name__ == "__main__":

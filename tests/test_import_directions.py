@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 ORDER = {
     "twin_tf": (
-        "core", "features", "renamed_settings", "search_settings", "config", "records", "layers", "search", "models",
-        "runs", "evaluation", "training", "experiments", "cli",
+        "core", "features", "renamed_settings", "search_settings", "training_settings", "config", "records", "layers",
+        "search", "models", "runs", "evaluation", "training", "experiments", "cli",
     ),
     "beam_pipelines": (
         "io", "raw_logs", "datasets", "data_report", "examples", "clustering", "build_examples", "cluster_histories",

@@ -54,6 +54,12 @@ class ModelConfig:
             an irrelevant one around 0. With more, only equal values count; with less, similar ones do too.
         relevance_statistics: show the mixer, per head, logsumexp and maximum of the relevance of the retrieved
             behaviours, minus the relevance of the target to itself. Beyond the paper.
+        null_key: a head of the long-term attention may look at nothing, and the search leaves out what is less relevant
+            than that to every head (`twin_tf.layers.null_key`). Beyond the paper.
+        graded_counts: show the mixer, per head, soft counts of the retrieved behaviours around these shares of the
+            target's relevance to itself (`twin_tf.layers.graded_counts`), such as [1.0, 0.7, 0.4]. Beyond the paper.
+        equality_bias: equal values of an inherent feature add a learned number to the relevance, per head, in both
+            stages (`twin_tf.layers.equality_bias`). Beyond the paper.
         short_term_length: the latest behaviours attended by the short-term block (paper: 50); 0 leaves the block out.
         mixer: widths of the dense + ReLU layers under the logit.
         embedding_scale: expected norm of a new embedding of an inherent feature, times `head_size ** 0.25`. Small, so
@@ -79,6 +85,9 @@ class ModelConfig:
     projection_init: Literal["per_feature", "tied", "independent"] = "tied"
     relevance_init_scale: float = 100.0
     relevance_statistics: bool = False
+    null_key: bool = False
+    graded_counts: tuple[float, ...] = ()
+    equality_bias: bool = False
     short_term_length: int = 50
     mixer: tuple[int, ...] = (128, 64)
     embedding_scale: float = 0.2
@@ -98,6 +107,8 @@ class ModelConfig:
             )
         if self.short_term_length < 0:
             raise ConfigError(f"short_term_length must not be negative, not {self.short_term_length}")
+        if any(not 0 <= level <= 2 for level in self.graded_counts):
+            raise ConfigError(f"graded_counts must lie between 0 and 2, not {list(self.graded_counts)}")
         if self.crosses < 0:
             raise ConfigError(f"crosses must not be negative, not {self.crosses}")
         if self.cross_projection is not None and self.cross_projection < 1:

@@ -20,6 +20,8 @@ class TrainingConfig:
         table_gradient: what AdaGrad squares. `sum` is the gradient of the loss summed over the targets of a step, so a
             row learns from its own targets as if they were alone. `mean` divides by all targets of the step: the
             accumulators' start of 0.1 then outweighs the gradient, and rows hardly move. Dense weights have the mean.
+        relevance_learning_rate: AdaGrad's rate for the tables of `model.decoupled_embeddings`; 0 leaves them at their
+            random start; null: `embedding_learning_rate`.
         dense_learning_rate: Adam's rate for everything else (paper: 5e-6 on a warm model; 1e-3 suits public data).
         redraw_tables: put every table back to its start before each epoch but the first; dense weights stay. Rows then
             meet every target once, so several epochs overfit them no more than one does.
@@ -53,6 +55,7 @@ class TrainingConfig:
     epochs: int = 1
     batch_records: int = 8
     embedding_learning_rate: float = 0.05
+    relevance_learning_rate: float | None = None
     dense_learning_rate: float = 1e-3
     table_gradient: Literal["sum", "mean"] = "sum"
     redraw_tables: bool = False
@@ -82,6 +85,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be a positive number, not {value}")
+        if self.relevance_learning_rate is not None and not 0 <= self.relevance_learning_rate < float("inf"):
+            raise ConfigError(f"relevance_learning_rate must be 0 or more, not {self.relevance_learning_rate}")
         for name in (
             "refresh_steps", "validation_records", "evaluate_every_steps", "patience", "checkpoint_steps",
             "shuffle_memory_mb",

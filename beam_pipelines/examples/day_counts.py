@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beam_pipelines.examples.event_batches import LABEL, TARGET
+from beam_pipelines.examples.user_hash import shard_of
+from beam_pipelines.examples.value_counts import cut_rows
 from twin_tf.features.feature import Feature
 
 STATE_ITEM_DAYS = "state/item_days.parquet"
@@ -67,6 +69,11 @@ class DayCounts:
         if len(parts) == 1:
             return parts[0]
         return cls.of(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("day", "key", "counts")))
+
+    def cut(self, parts: int) -> Iterator[tuple[int, "DayCounts"]]:
+        """(part, its counts), by a hash of the key."""
+        for part, rows in cut_rows(shard_of(self.key, parts), parts):
+            yield part, DayCounts(self.day[rows], self.key[rows], self.counts[rows])
 
     @property
     def keys(self) -> Ints:

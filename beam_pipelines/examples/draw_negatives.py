@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from beam_pipelines.examples.catalogue import ItemRows
 from beam_pipelines.examples.day_counts import EVENTS, DayCounts, days_of
-from beam_pipelines.examples.event_batches import LABEL, REQUEST, SPLIT, TARGET, mixed
+from beam_pipelines.examples.event_batches import LABEL, REQUEST, SPLIT, TARGET
+from beam_pipelines.examples.user_hash import mixed
 from twin_tf.features.negatives import Negatives
 
 Array = npt.NDArray[Any]

@@ -9,10 +9,12 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
+from beam_pipelines.examples.batch_bytes import cut_by_shard
 from beam_pipelines.examples.catalogue import RAW, ItemNames
-from beam_pipelines.examples.event_batches import EventReducer, cut_by_shard, to_event_batch
+from beam_pipelines.examples.event_batches import EventReducer
 from beam_pipelines.examples.log_survey import LogSurvey, find_split
 from beam_pipelines.examples.previous_snapshot import PreviousRun
+from beam_pipelines.examples.shard_buffer import ToShards
 from beam_pipelines.examples.value_counts import ITEM_NAMES
 from beam_pipelines.io.progress import NAMESPACE, report_progress
 from beam_pipelines.io.record_writer import stop_job, write_file
@@ -47,15 +49,16 @@ class PlanChunks(beam.DoFn):
         yield from plan_chunks(file, self._columns)
 
 
-class ReadChunk(beam.DoFn):
-    """A chunk -> (user shard, event batch); items have shard 0. Tags: `counts`, `dead`, `report`."""
+class ReadChunk(ToShards):
+    """A chunk -> (user shard, or part of the items, and event batch). Tags: `names` of items, `dead`, `report`."""
 
     def __init__(
-        self, schema: FeatureSchema, log: LogName, shards: int, latest: int | None, not_before: int | None
+        self, schema: FeatureSchema, log: LogName, shards: int, parts: int, latest: int | None, not_before: int | None
     ) -> None:
+        super().__init__(shards)
         self._schema = schema
         self._log = log
-        self._shards = shards
+        self._parts = parts
         self._columns = log_columns(schema, log, latest, not_before)
         self._reducer = EventReducer(schema)
         self._counters = {
@@ -83,25 +86,32 @@ class ReadChunk(beam.DoFn):
 
     def _event_batches(self, table: pa.Table, report: LogReport) -> Iterator[Any]:
         rows = table.num_rows
-        if self._log == "items":
-            yield 0, to_event_batch("items", table)
-        elif self._log == "users":
-            yield from self._users(table)
-        else:
+        if self._log == "events":
             column = self._schema.events.item
             reduced = self._reducer.reduce(table)
             rows = reduced.num_rows
             if column.type == "string" and rows:
-                yield TaggedOutput("counts", (ITEM_NAMES, ItemNames.of(column, table[column.column])))
-            yield from cut_by_shard("events", reduced, reduced["user"].to_numpy(), self._shards)
+                for part, names in ItemNames.of(column, table[column.column]).cut(self._parts):
+                    yield TaggedOutput("names", ((ITEM_NAMES, part), names))
+            yield from self.to_shards("events", reduced)
+        else:
+            yield from self._listed(table)
         report.kept += rows
         report.filtered += table.num_rows - rows
 
-    def _users(self, table: pa.Table) -> Iterator[Any]:
-        assert self._schema.users is not None
-        ids = encode_ids(self._schema.users, table[self._schema.users.column].combine_chunks())
+    def _listed(self, table: pa.Table) -> Iterator[Any]:
+        """Rows of the items or the users log, as `id` and `raw/<column>`."""
+        column = self._schema.items if self._log == "items" else self._schema.users
+        assert column is not None
+        ids = encode_ids(column, table[column.column].combine_chunks())
+        if self._log == "items" and column.type == "int":
+            table = table.drop_columns([column.column])  # it is the id
         raw = table.rename_columns([RAW + name for name in table.column_names])
-        yield from cut_by_shard("users", raw.add_column(0, "id", pa.array(ids)), ids, self._shards)
+        listed = raw.add_column(0, "id", pa.array(ids))
+        if self._log == "items":
+            yield from cut_by_shard("items", listed, self._parts)
+        else:
+            yield from self.to_shards("users", listed)
 
 
 class WriteDeadLetters(beam.DoFn):

@@ -1,6 +1,6 @@
-"""Rows on their way from the reading to the writing step: event batches of one user shard, as Arrow IPC bytes.
+"""Rows on their way from the reading to the writing step: what the event batches of a user shard hold.
 
-The shuffle carries event batches, never single events. Each says in its metadata what it holds:
+The shuffle carries event batches, never single events (`batch_bytes` says how). Each is of one kind:
 
 | kind | columns |
 |---|---|
@@ -8,7 +8,8 @@ The shuffle carries event batches, never single events. Each says in its metadat
 | `previous` | the same of behaviours, and `earlier`, from an earlier run's histories; `x/<feature>` is an index |
 | `users`, `previous_users` | `id` int64 and `raw/<column>` of the users log |
 | `previous_days` | `day_counts.DayCounts.table` of users |
-| `items` | the columns of the items log |
+| `items` | of a part of the items: `id` int64, `raw/<column>` of the items log but an id that is a whole number |
+| `previous_items` | likewise: the columns of `state/items.parquet` and `row` int64, its row in the catalogue |
 
 In `events` alone, `weight` (float32) is there if the schema weighs its targets; other events may have none. `split`
 (int8: the place in `TARGET_SPLITS`, -1 without) is there if a column says how to split, `/request` (int64, see
@@ -22,22 +23,18 @@ In `events`, `x/<feature>` is an index where the schema alone says how to encode
 else the raw value: text or whole numbers as an Arrow dictionary, floats as they are.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_pipelines.examples.user_hash import mixed
 from beam_pipelines.raw_logs.label_values import clicked
 from beam_pipelines.raw_logs.raw_columns import BACK, COLLECTED, LENGTH, matches
 from twin_tf.features.encoders import FeatureEncoder, encode_ids
 from twin_tf.features.schema import Feature, FeatureSchema, IdColumn
 from twin_tf.records.format import TARGET_SPLITS
 
-Kind = Literal["events", "previous", "users", "previous_users", "previous_days", "items"]
-EventBatch = bytes
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -48,64 +45,10 @@ SPLIT = "split"
 REQUEST = "/request"  # no feature can be called so
 NO_TIME = -1
 
-_WRITE = pa.ipc.IpcWriteOptions(compression="lz4")
-
 
 def number_column(feature: str) -> str:
     """The column of the raw numbers of a cross feature whose values are kept; no feature can be called so."""
     return f"{VALUE}{feature}/number"
-
-
-def to_event_batch(kind: Kind, table: pa.Table) -> EventBatch:
-    """A table as bytes."""
-    table = table.combine_chunks().replace_schema_metadata({"kind": kind})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema, options=_WRITE) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
-def from_event_batches(event_batches: Iterable[EventBatch], *kinds: Kind) -> Iterator[tuple[Kind, pa.Table]]:
-    """The inverse of `to_event_batch` for event batches of some kinds; what else there is stays compressed."""
-    for event_batch in event_batches:
-        reader = pa.ipc.open_stream(pa.py_buffer(event_batch))
-        kind = reader.schema.metadata[b"kind"].decode()
-        if kind in kinds:
-            yield kind, reader.read_all()
-
-
-def group_by_kind(event_batches: Iterable[EventBatch], *kinds: Kind) -> dict[Kind, list[pa.Table]]:
-    """The tables of the wanted kinds; every wanted kind is a key."""
-    found: dict[Kind, list[pa.Table]] = {kind: [] for kind in kinds}
-    for kind, table in from_event_batches(event_batches, *kinds):
-        found[kind].append(table)
-    return found
-
-
-def shard_of(users: Ints, shards: int) -> npt.NDArray[np.int32]:
-    """The shard of each user: a fixed mixing hash (SplitMix64) of the id, modulo `shards`."""
-    return (mixed(users) % np.uint64(shards)).astype(np.int32)
-
-
-def mixed(numbers: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """A fixed mixing hash (SplitMix64) of 64-bit whole numbers."""
-    with np.errstate(over="ignore"):
-        found = numbers.view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        found ^= found >> np.uint64(31)
-    return found
-
-
-def cut_by_shard(kind: Kind, table: pa.Table, users: Ints, shards: int) -> Iterator[tuple[int, EventBatch]]:
-    """Cuts rows by the shard of their users; yields (shard, event batch)."""
-    shard = shard_of(users, shards)
-    order = np.argsort(shard, kind="stable")
-    ends = np.searchsorted(shard[order], np.arange(shards + 1))
-    table = table.take(pa.array(order)).combine_chunks()
-    for number in range(shards):
-        if ends[number + 1] > ends[number]:
-            yield number, to_event_batch(kind, table.slice(ends[number], ends[number + 1] - ends[number]))
 
 
 def request_ids(column: IdColumn, values: pa.ChunkedArray) -> Ints:

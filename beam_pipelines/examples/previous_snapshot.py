@@ -5,12 +5,14 @@ items keep their rows, vocabularies keep their rows and get new values after the
 rare for a vocabulary wait in `DIR/state/pending.json` with their counts.
 """
 
+import codecs
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
@@ -19,21 +21,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
+from beam_pipelines.examples.batch_bytes import EventBatch, cut_by_shard
 from beam_pipelines.examples.day_counts import STATE_ITEM_DAYS, STATE_USER_DAYS, DayCounts
-from beam_pipelines.examples.event_batches import BEHAVIOUR, VALUE, EventBatch, cut_by_shard, number_column
+from beam_pipelines.examples.event_batches import BEHAVIOUR, VALUE, number_column
+from beam_pipelines.examples.shard_buffer import ToShards
 from beam_pipelines.examples.value_counts import ValueCounts
 from beam_pipelines.io.record_writer import HashingReader, open_file, parse_example, read_file, stop_job
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
 from twin_tf.core.yaml_text import parse_yaml
 from twin_tf.features.contract import CONTRACT, contract_of, schema_difference
-from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.encoders import VOCABULARIES, FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema, schema_from_mapping
 from twin_tf.records import format as keys
 from twin_tf.records.format import Manifest, Shard, check_manifest
 from twin_tf.records.packing import from_bits, unpack
 
 _BATCH_BYTES = 4 << 20
+_JSON_BYTES = 1 << 20
+_HEAD = re.compile(r'\s*\{"kind": "[a-z]*", "values": \[')
+_TEXTS = re.compile(r'(?:[, ]*"(?:[^"\\]|\\.)*")+')
 
 USERS = "users/"
 
@@ -93,24 +100,34 @@ class PreviousRun:
             if self.verify and not many:
                 self.manifest.check_content(name, self._read(name), self.root)
 
+    def _open(self, name: str) -> BinaryIO:
+        return open_file(FileSystems.join(self.root, *name.split("/")))
+
     def _read(self, name: str) -> bytes:
         content = read_file(self.root, name)
         if content is None:
             raise ConfigError(f"previous {self.root} lacks {name}; prepare it again")
         return content
 
-    def fitted(self, schema: FeatureSchema) -> dict[str, list[Any]]:
-        """Feature -> its vocabulary or boundaries."""
-        names = [f.name for f in schema.features if f.encoding_or_fail.fitted]
-        return {name: json.loads(self._read(f"vocabularies/{name}.json"))["values"] for name in names}
+    def boundaries(self, name: str) -> list[float]:
+        """The boundaries that were found of a numeric feature."""
+        found: list[float] = json.loads(self._read(f"{VOCABULARIES}/{name}.json"))["values"]
+        return found
 
-    def contracts(self, schema: FeatureSchema) -> tuple[str, ...]:
+    def vocabulary(self, name: str) -> Iterator[pa.Array]:
+        """The values of a vocabulary in order, as texts, in blocks."""
+        with self._open(f"{VOCABULARIES}/{name}.json") as stream:
+            yield from texts_of_json(stream)
+
+    def contracts(self) -> tuple[str, ...]:
         """Digests of the contracts that the next run grows from: that of these data, and those it grew from itself."""
-        before = contract_of(FeatureEncoder(schema, self.fitted(schema))).digest
         if CONTRACT not in self.manifest.files:  # made before there were contracts
-            return (before,)
-        earlier: list[str] = json.loads(self._read(CONTRACT))["earlier"]
-        return (*earlier, before)
+            schema = schema_from_mapping(parse_yaml(self._read(keys.SCHEMA), f"{self.root}/{keys.SCHEMA}"))
+            names = [f.name for f in schema.features if f.encoding_or_fail.fitted]
+            fitted = {name: json.loads(self._read(f"{VOCABULARIES}/{name}.json"))["values"] for name in names}
+            return (contract_of(FeatureEncoder(schema, fitted)).digest,)
+        recorded = json.loads(self._read(CONTRACT))
+        return (*recorded["earlier"], recorded["digest"])
 
     @cached_property
     def rare_values(self) -> Mapping[str, ValueCounts]:
@@ -122,9 +139,10 @@ class PreviousRun:
             found[name] = ValueCounts(pa.array(part["values"], part["type"]), counts, counts)
         return found
 
-    def items(self) -> pa.Table:
-        """`state/items.parquet`."""
-        return pq.read_table(io.BytesIO(self._read(keys.STATE_ITEMS)))
+    def item_blocks(self) -> list[int]:
+        """The row groups of `state/items.parquet`, by number."""
+        with self._open(keys.STATE_ITEMS) as stream:
+            return list(range(pq.ParquetFile(stream).num_row_groups))
 
     def item_days(self) -> DayCounts:
         """What happened to each item on the last day and before."""
@@ -146,14 +164,48 @@ class PreviousRun:
         return sorted(name for name in self.manifest.files if name.startswith((USERS, STATE_USER_DAYS)))
 
 
-class ReadHistories(beam.DoFn):
+def texts_of_json(stream: BinaryIO) -> Iterator[pa.Array]:
+    """The texts of a vocabulary file in order, a block at a time: 10^7 of them are never Python objects at once."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    waiting, started = "", False
+    while block := stream.read(_JSON_BYTES):
+        waiting += decoder.decode(block)
+        if not started:
+            head = _HEAD.match(waiting)
+            if head is None:
+                continue
+            waiting, started = waiting[head.end() :], True
+        whole = _TEXTS.match(waiting)
+        if whole is not None:
+            yield pa.array(json.loads(f"[{whole[0].lstrip(', ')}]"), pa.string())
+            waiting = waiting[whole.end() :]
+
+
+class ReadItems(beam.DoFn):
+    """A row group of `state/items.parquet` -> (part of items, batch of kind `previous_items`: its rows and `row`)."""
+
+    def __init__(self, previous: PreviousRun, parts: int) -> None:
+        self._previous = previous
+        self._parts = parts
+
+    def process(self, number: int) -> Iterator[tuple[int, EventBatch]]:
+        """Yields (part, batch)."""
+        with self._previous._open(keys.STATE_ITEMS) as stream:
+            file = pq.ParquetFile(stream)
+            first = sum(file.metadata.row_group(before).num_rows for before in range(number))
+            table = file.read_row_group(number)
+        rows = np.arange(FIRST_KNOWN + first, FIRST_KNOWN + first + len(table))
+        yield from cut_by_shard("previous_items", table.append_column("row", pa.array(rows)), self._parts)
+
+
+class ReadHistories(ToShards):
     """A file of `histories/` -> (user shard, event batch of kind `previous`)."""
 
     def __init__(self, schema: FeatureSchema, previous: PreviousRun, shards: int, root: str) -> None:
+        super().__init__(shards)
         self._schema = schema
         self._root = root
         self._previous = previous
-        self._shards = shards
 
     def setup(self) -> None:
         """Reads the ids of the item rows."""
@@ -218,15 +270,15 @@ class ReadHistories(beam.DoFn):
         for feature in self._schema.kept_values:
             numbers = from_bits(joined(keys.value_key(feature.name)))
             columns[number_column(feature.name)] = np.concatenate([numbers, np.full(len(silent), np.nan, np.float32)])
-        yield from cut_by_shard("previous", pa.table(columns), users, self._shards)
+        yield from self.to_shards("previous", pa.table(columns))
 
 
-class ReadUsers(beam.DoFn):
+class ReadUsers(ToShards):
     """A file of `users/` or `state/user_days/` -> (user shard, event batch `previous_users` or `previous_days`)."""
 
     def __init__(self, previous: PreviousRun, shards: int, root: str) -> None:
+        super().__init__(shards)
         self._previous = previous
-        self._shards = shards
         self._root = root
 
     def process(self, name: str) -> Iterator[tuple[int, EventBatch]]:
@@ -241,6 +293,6 @@ class ReadUsers(beam.DoFn):
                 stop_job(self._root, str(error))
         table = pq.read_table(io.BytesIO(content))
         if name.startswith(STATE_USER_DAYS):
-            yield from cut_by_shard("previous_days", table, table["key"].to_numpy(), self._shards)
+            yield from self.to_shards("previous_days", table)
         else:
-            yield from cut_by_shard("previous_users", table, table["id"].to_numpy(), self._shards)
+            yield from self.to_shards("previous_users", table)

@@ -5,39 +5,44 @@ holds was done before. So of several of a user the one of the user's first event
 the log itself; and none counts for a user of whom an earlier run knows behaviours.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_pipelines.examples.event_batches import (
-    NO_TIME,
-    EventBatch,
-    first_of_duplicates,
-    from_event_batches,
-    group_by_kind,
-)
+from beam_pipelines.examples.batch_bytes import EventBatch, from_event_batches, group_by_kind
+from beam_pipelines.examples.event_batches import NO_TIME, first_of_duplicates
 from beam_pipelines.raw_logs.raw_columns import BACK, COLLECTED, LENGTH
 from twin_tf.features.schema import FeatureSchema
 
 _NEVER = np.iinfo(np.int64).max
+_TOGETHER = 1 << 17  # rows: what looks at columns costs by the call too
 
 
-def distinct_events(schema: FeatureSchema, event_batches: Iterable[EventBatch]) -> Iterator[tuple[pa.Table, int]]:
+def distinct_events(
+    schema: FeatureSchema, event_batches: Iterable[EventBatch], columns: Container[str] | None = None
+) -> Iterator[tuple[pa.Table, int]]:
     """The events of a shard as records are made of them.
 
     Args:
-        schema: the schema; with neither `events.deduplicate` nor `events.collected_history` the tables pass as they
-            are, one at a time.
+        schema: the schema; with neither `events.deduplicate` nor `events.collected_history` the tables pass some at a
+            time.
         event_batches: of one user shard, any kinds.
+        columns: those that are needed at least; None: all.
 
     Yields:
         Tables of kind `events`, and how many rows of each were dropped.
     """
     if not schema.events.deduplicate and schema.events.collected_history is None:
-        for _, table in from_event_batches(event_batches, "events"):
-            yield table, 0
+        waiting: list[pa.Table] = []
+        for _, table in from_event_batches(event_batches, "events", columns=columns):
+            waiting.append(table)
+            if sum(map(len, waiting)) >= _TOGETHER:
+                yield pa.concat_tables(waiting), 0
+                waiting = []
+        if waiting:
+            yield pa.concat_tables(waiting), 0
         return
     found = group_by_kind(event_batches, "events", "previous")
     if found["events"]:

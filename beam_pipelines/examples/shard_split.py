@@ -8,13 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_pipelines.examples.event_batches import BEHAVIOUR, SPLIT, TARGET, mixed
+from beam_pipelines.examples.event_batches import BEHAVIOUR, SPLIT, TARGET
+from beam_pipelines.examples.user_hash import mixed
 from twin_tf.features.schema import FeatureSchema, Split
 from twin_tf.records.format import SplitTimes
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Events = Mapping[str, npt.NDArray[Any]]
+
+COLUMNS = ("user", "time", "flags", SPLIT)
+"""What splits look at; `split` is there only where a column says how to split."""
 
 _NEVER = np.iinfo(np.int64).max
 
@@ -131,7 +135,7 @@ def numbers_by_row(rule: Split, events: Events) -> Ints:
 
 def columns_of(table: pa.Table) -> Events:
     """The columns of a table of events that splits look at."""
-    names = [name for name in ("user", "time", "flags", SPLIT) if name in table.column_names]
+    names = [name for name in COLUMNS if name in table.column_names]
     return {name: table[name].to_numpy() for name in names}
 
 

@@ -12,9 +12,13 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindows
 
-from beam_pipelines.examples.catalogue import RAW, ItemRows
+from beam_pipelines.examples.batch_bytes import EventBatch, group_by_kind
+from beam_pipelines.examples.catalogue import RAW
 from beam_pipelines.examples.counted_features import CountedFeatures
 from beam_pipelines.examples.day_counts import STATE_USER_DAYS, DayCounts
 from beam_pipelines.examples.draw_negatives import with_negatives
@@ -25,25 +29,28 @@ from beam_pipelines.examples.event_batches import (
     TARGET,
     VALUE,
     WEIGHT,
-    EventBatch,
-    group_by_kind,
     number_column,
 )
-from beam_pipelines.examples.fit_vocabularies import Fitted, ShardResult
+from beam_pipelines.examples.finish import ShardResult
+from beam_pipelines.examples.fit_vocabularies import Key
+from beam_pipelines.examples.gathered_counts import GatheredCounts
 from beam_pipelines.examples.log_survey import LogSurvey
 from beam_pipelines.examples.shard_events import distinct_events, shard_events
-from beam_pipelines.examples.shard_split import ShardSplit, columns_of
+from beam_pipelines.examples.shard_split import COLUMNS, ShardSplit, columns_of
 from beam_pipelines.examples.statistics import DataStatistics
+from beam_pipelines.examples.user_hash import shard_of
 from beam_pipelines.examples.user_histories import ORDER, build_records, features_of_users
-from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_DAYS, Histogram, ValueCounts, sortable
+from beam_pipelines.examples.value_counts import ITEM_COUNTS, ITEM_DAYS, Histogram, ValueCounts, cut_rows, sortable
+from beam_pipelines.examples.write_catalogue import Fitted
 from beam_pipelines.io.progress import NAMESPACE, report_progress
 from beam_pipelines.io.record_writer import ShardWriter, example, write_parquet
-from twin_tf.features.encoders import FeatureEncoder
+from twin_tf.features.arrow_vocabulary import distinct, rows_in
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema
 from twin_tf.records.format import SPLITS, TARGET_SPLITS, SplitTimes, value_key
 from twin_tf.records.packing import float_bits
 
 Grouped = tuple[int, Iterable[EventBatch]]
+Counts = ValueCounts | Histogram | DayCounts
 
 _AGE = "/age"  # of a row of the users log: 0 for this run's; no feature can be called so
 
@@ -58,21 +65,50 @@ class SurveyShard(beam.DoFn):
 
     def process(self, shard: Grouped) -> Iterator[LogSurvey]:
         """Yields one survey."""
-        tables = distinct_events(self._schema, shard[1])
+        tables = distinct_events(self._schema, shard[1], COLUMNS)
         log_survey = LogSurvey.of(tables, self._last_time, self._schema.split)
         self._duplicated.inc(log_survey.duplicated)
         yield log_survey
 
 
 class CountShard(beam.DoFn):
-    """A shard -> (feature, counts) for everything that is fitted on events, and the events of each item."""
+    """A shard -> (key, counts) for everything that is fitted on events; tag `items`: the same of figures of items."""
 
-    def __init__(self, schema: FeatureSchema) -> None:
+    def __init__(self, schema: FeatureSchema, parts: int) -> None:
         self._schema = schema
+        self._parts = parts
 
-    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, ValueCounts | Histogram | DayCounts]]:
-        """Yields (feature, counts)."""
-        tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1]))
+    def start_bundle(self) -> None:
+        """Begins with nothing."""
+        self._gathered = GatheredCounts()
+
+    def process(self, shard: Grouped, split: SplitTimes) -> Iterator[Any]:
+        """Yields (key, counts) of the shards so far, now and then."""
+        for name, counts in self._counts(shard, split):
+            for gathered in self._gathered.add(name, counts):
+                for tag, found in self._cut(*gathered):
+                    yield TaggedOutput(tag, found) if tag else found
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Yields the rest."""
+        for gathered in self._gathered.flush():
+            for tag, found in self._cut(*gathered):
+                windowed = GlobalWindows.windowed_value(found)
+                yield TaggedOutput(tag, windowed) if tag else windowed
+
+    def _cut(self, name: str, counts: Counts) -> Iterator[tuple[str, tuple[Key, Counts]]]:
+        """The tag, empty for the main output, and (key, counts) of each part."""
+        if name == ITEM_COUNTS and isinstance(counts, ValueCounts):
+            for part, rows in cut_rows(shard_of(counts.values.to_numpy(), self._parts), self._parts):
+                yield "items", ((name, part), counts.rows(rows))
+        elif isinstance(counts, Histogram):
+            yield "", ((name, 0), counts)
+        else:
+            for part, found in counts.cut(self._parts):
+                yield "items" if name == ITEM_DAYS else "", ((name, part), found)
+
+    def _counts(self, shard: Grouped, split: SplitTimes) -> Iterator[tuple[str, Counts]]:
+        tables = (columns_of(table) for table, _ in distinct_events(self._schema, shard[1], COLUMNS))
         shard_split = ShardSplit.of(self._schema, split, tables)
         for table, _ in distinct_events(self._schema, shard[1]):
             columns = columns_of(table)
@@ -95,7 +131,7 @@ class CountShard(beam.DoFn):
             report_progress("events counted", table.num_rows)
         yield from self._users(shard[1])
 
-    def _users(self, event_batches: Iterable[EventBatch]) -> Iterator[tuple[str, ValueCounts | Histogram]]:
+    def _users(self, event_batches: Iterable[EventBatch]) -> Iterator[tuple[str, Counts]]:
         """Every user once, also those of earlier runs: a users log may come anew every night."""
         fitted = [feature for feature in self._schema.user if feature.encoding_or_fail.fitted]
         found = (
@@ -174,8 +210,8 @@ class WriteShard(beam.DoFn):
             self._schema,
             events,
             features_of_users(self._schema, events["user"], user_columns),
-            encoding.fitted.unknown_items,
-            encoding.fitted.untrained_items,
+            encoding.fitted.unknown_items(),
+            encoding.fitted.untrained_items(),
             new,
             seen,
         )
@@ -198,16 +234,16 @@ class ShardEncoding:
         self.fitted = fitted
         self._schema = schema
         self._features = (*schema.stored_cross, *schema.logged_target)
-        self.encoder = FeatureEncoder(schema, fitted.values)
-        self.rows = ItemRows(fitted.item_ids)
-        self._rare_values = {
-            name: {value: place for place, value in enumerate(values, fitted.cardinalities[name])}
-            for name, values in fitted.rare_values.items()
-        }
-        self._ranks = {
-            f.name: _ranks(f, [*fitted.values[f.name], *fitted.rare_values.get(f.name, ())])
+        self.encoder = fitted.vocabularies.encoder(schema)
+        self.rows = fitted.item_rows()
+        self._values = {
+            f.name: fitted.vocabularies.with_rare(f.name)
             for f in self._features
             if f.encoding_or_fail.kind == "vocabulary"
+        }
+        self._ranks = {
+            name: np.concatenate([np.zeros(FIRST_KNOWN, np.int32), _places_in_order(schema.feature(name), values)])
+            for name, values in self._values.items()
         }
 
     def events(
@@ -239,12 +275,12 @@ class ShardEncoding:
                 columns[feature.name] = np.full(table.num_rows, UNKNOWN, np.int32)
                 continue
             values = table[VALUE + feature.name]
-            if old and feature.name in self.fitted.remapped:
-                columns[feature.name] = self.fitted.remapped[feature.name][values.to_numpy()]
+            if old and feature.name in self.fitted.vocabularies.remapped:
+                columns[feature.name] = self.fitted.vocabularies.remapped[feature.name][values.to_numpy()]
             elif old or not feature.encoding_or_fail.fitted:
                 columns[feature.name] = values.to_numpy().astype(np.int32)
-            elif feature.name in self._rare_values:
-                columns[feature.name] = self._with_rare_values(feature.name, values)
+            elif feature.name in self._values:  # a value that waits for its vocabulary gets a row after the known ones
+                columns[feature.name] = rows_in(self._values[feature.name], values)
             else:
                 columns[feature.name] = self.encoder.encode(feature.name, values.combine_chunks())
         for name, ranks in self._ranks.items():
@@ -262,20 +298,6 @@ class ShardEncoding:
         if self._schema.events.request is not None:
             columns[REQUEST] = np.zeros(table.num_rows, np.int64) if old else table[REQUEST].to_numpy()
         return columns
-
-    def _with_rare_values(self, name: str, values: pa.ChunkedArray) -> npt.NDArray[np.int32]:
-        """Indices of a dictionary column; a value that waits for its vocabulary gets one after the known ones."""
-        column = values.combine_chunks()
-        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-        texts = column.dictionary.to_pylist()
-        rows = self.encoder.encode(name, texts) if texts else np.zeros(0, np.int32)
-        waiting = self._rare_values[name]
-        rows = np.array(
-            [waiting.get(str(text), UNKNOWN) if row == UNKNOWN else row for text, row in zip(texts, rows, strict=True)]
-            + [UNKNOWN],
-            np.int32,
-        )
-        return rows[column.indices.fill_null(len(texts)).to_numpy()]
 
     def users(self, users: list[pa.Table], previous: list[pa.Table]) -> pa.Table | None:
         """The users of the shard, a row each: `id`, an index per user feature, `raw/<column>`; None without a log."""
@@ -307,25 +329,18 @@ def one_row_a_user(schema: FeatureSchema, users: list[pa.Table], previous: list[
     return table.filter(pa.array(np.r_[True, ids[1:] != ids[:-1]])).drop_columns([_AGE])
 
 
-def _ranks(feature: Feature, values: list[str]) -> npt.NDArray[np.int32]:
-    """For each index its place in the order of the values, which does not depend on when a value was first seen."""
-    return np.concatenate([np.zeros(FIRST_KNOWN, np.int32), _places_in_order(feature, values)])
-
-
 def _value_ranks(feature: Feature, values: pa.ChunkedArray) -> npt.NDArray[np.int32]:
     """For each value of a dictionary column its place in the order of the column's values; 0 where there is none."""
-    column = values.combine_chunks()
-    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    ranks = np.append(_places_in_order(feature, column.dictionary.to_pylist()), np.int32(0))
+    column = distinct(values)
+    ranks = np.append(_places_in_order(feature, column.dictionary), np.int32(0))
     return ranks[column.indices.fill_null(len(ranks) - 1).to_numpy()]
 
 
-def _places_in_order(feature: Feature, values: list[Any]) -> npt.NDArray[np.int32]:
-    """The place of each value, from 1, when they are sorted."""
-    key = str if feature.type == "string" else float
+def _places_in_order(feature: Feature, values: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    """The place of each value, from 1, when they are sorted: it does not depend on when a value was first seen."""
+    keys = values if feature.type == "string" else values.cast(pa.float64())
     ranks = np.zeros(len(values), np.int32)
-    order = sorted(range(len(values)), key=lambda place: key(values[place]))
-    ranks[np.array(order, np.int64)] = np.arange(1, len(values) + 1)
+    ranks[pc.sort_indices(keys).to_numpy()] = np.arange(1, len(values) + 1)
     return ranks
 
 

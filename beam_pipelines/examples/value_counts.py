@@ -1,7 +1,10 @@
-"""Counts that merge: of values, for vocabularies, and of numbers, for quantiles; the order never matters."""
+"""Counts that merge: of values, for vocabularies, and of numbers, for quantiles; the order never matters.
+
+Values are cut into parts by a hash of the value, and each part is merged by itself, so no worker holds all of them.
+"""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_pipelines.examples.user_hash import mixed
+from twin_tf.features.arrow_vocabulary import distinct, texts
+
 Ints = npt.NDArray[np.int64]
+
+MAX_PARTS = 64
+"""Parts that items and values are cut into at most."""
 
 MAX_DISTINCT = 1 << 22
 ITEM_COUNTS = "item/counts"  # keys of figures about items; no feature is called so
@@ -31,6 +40,14 @@ class ValueCounts:
     counts: Ints
     totals: Ints
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels: most counts need a byte."""
+        return {"values": self.values, "counts": _narrow(self.counts), "totals": _narrow(self.totals)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.values = state["values"]
+        self.counts, self.totals = (state[name].astype(np.int64) for name in ("counts", "totals"))
+
     @classmethod
     def of(cls, values: pa.Array | pa.ChunkedArray, counted: npt.NDArray[Any] | None = None) -> "ValueCounts":
         """Counts the values that are not null.
@@ -45,20 +62,22 @@ class ValueCounts:
 
     @classmethod
     def _grouped(cls, values: pa.Array | pa.ChunkedArray, counts: Ints, totals: Ints) -> "ValueCounts":
-        plain = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        if isinstance(plain, pa.ChunkedArray):  # combining several dictionaries may give one chunk or none
-            plain = plain.unify_dictionaries().chunk(0) if plain.num_chunks else pa.array([], plain.type)
-        if pa.types.is_dictionary(plain.type):
-            place = plain.indices.fill_null(-1).to_numpy()
-            size = len(plain.dictionary)
-            known = place >= 0
-            sums = [_sum_by(place[known], part[known], size) for part in (counts, totals)]
-            seen = np.bincount(place[known], minlength=size) > 0
-            kept = plain.dictionary.filter(pa.array(seen))
-            return cls(kept, sums[0][seen], sums[1][seen])
-        if not len(plain):
-            return cls(plain, counts, totals)
-        return cls._grouped(plain.dictionary_encode(), counts, totals)
+        if pa.types.is_integer(values.type):
+            known = values.is_valid().to_numpy(zero_copy_only=False)
+            numbers = values.drop_null().to_numpy(zero_copy_only=False)
+            order = np.argsort(numbers, kind="stable")
+            numbers, counts, totals = (part[order] for part in (numbers, counts[known], totals[known]))
+            first = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]][: len(numbers)])
+            if len(first) < len(numbers):
+                counts, totals = (np.add.reduceat(part, first) for part in (counts, totals))
+            return cls(pa.array(numbers[first], values.type), counts, totals)
+        encoded = distinct(values)
+        place = encoded.indices.fill_null(-1).to_numpy()
+        size = len(encoded.dictionary)
+        known = place >= 0
+        sums = [_sum_by(place[known], part[known], size) for part in (counts, totals)]
+        seen = np.bincount(place[known], minlength=size) > 0
+        return cls(encoded.dictionary.filter(pa.array(seen)), sums[0][seen], sums[1][seen])
 
     @classmethod
     def merge(cls, parts: Sequence["ValueCounts"]) -> "ValueCounts":
@@ -69,16 +88,57 @@ class ValueCounts:
         counts, totals = (np.concatenate([getattr(part, name) for part in parts]) for name in ("counts", "totals"))
         return cls._grouped(values, counts, totals)
 
-    def at_least(self, minimum: int) -> list[str]:
-        """The values counted at least `minimum` times (and once) as text; numbers in numeric, text in text order."""
-        kept = self.values.filter(pa.array(self.counts >= max(1, minimum)))
-        return [str(value) for value in kept.take(pc.array_sort_indices(kept)).to_pylist()]
+    def rows(self, places: npt.NDArray[Any]) -> "ValueCounts":
+        """Some of the values, by their places."""
+        return ValueCounts(self.values.take(pa.array(places)), self.counts[places], self.totals[places])
 
-    def without(self, known: Collection[str]) -> "ValueCounts":
-        """The values that are not among `known` (as text), in order."""
-        order = pc.array_sort_indices(self.values).to_numpy()
-        kept = order[[str(value) not in known for value in self.values.take(pa.array(order)).to_pylist()]]
-        return ValueCounts(self.values.take(pa.array(kept)), self.counts[kept], self.totals[kept])
+    def sorted(self) -> "ValueCounts":
+        """Numbers in numeric, text in text order."""
+        return self.rows(pc.array_sort_indices(self.values).to_numpy())
+
+    def cut(self, parts: int) -> Iterator[tuple[int, "ValueCounts"]]:
+        """(part, values of that part), by a hash of the value; parts without values are left out."""
+        if not len(self.values):
+            return
+        for part, places in cut_rows(part_of(self.values, parts), parts):
+            yield part, self.rows(places)
+
+
+def part_of(values: pa.Array, parts: int) -> npt.NDArray[np.int32]:
+    """The part of each value: a fixed hash of it as text, modulo `parts`."""
+    blocks = [_hashed(texts(values.slice(start, _BLOCK))) for start in range(0, len(values), _BLOCK)]
+    return (np.concatenate([np.zeros(0, np.uint64), *blocks]) % np.uint64(parts)).astype(np.int32)
+
+
+_BLOCK = 1 << 15
+
+
+def _hashed(values: pa.Array) -> npt.NDArray[np.uint64]:
+    """A sum over the bytes of each text, each times a random number of its place."""
+    plain = values.cast(pa.large_binary())
+    offsets = np.frombuffer(plain.buffers()[1], np.int64)[plain.offset : plain.offset + len(plain) + 1]
+    sizes, starts = np.diff(offsets), offsets[:-1] - offsets[0]
+    if not sizes.any():
+        return mixed(sizes)
+    text = np.frombuffer(plain.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
+    weights = mixed(np.arange(int(sizes.max()), dtype=np.int64))
+    with np.errstate(over="ignore"):
+        weighed = (text + np.uint64(1)) * weights[np.arange(len(text)) - np.repeat(starts, sizes)]
+        running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(weighed)])
+        return mixed(running[starts + sizes] - running[starts])
+
+
+def cut_rows(part: npt.NDArray[np.int32], parts: int) -> Iterator[tuple[int, Ints]]:
+    """(part, the rows of it in order), for the part of each row; parts without rows are left out."""
+    order = np.argsort(part, kind="stable")
+    ends = np.searchsorted(part[order], np.arange(parts + 1))
+    for number in range(parts):
+        if ends[number + 1] > ends[number]:
+            yield number, order[ends[number] : ends[number + 1]]
+
+
+def _narrow(counts: Ints) -> npt.NDArray[Any]:
+    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
 
 
 def _sum_by(place: Ints, weights: Ints, size: int) -> Ints:

@@ -7,8 +7,10 @@ several seconds. Keys are in rising order, so equal content is equal bytes.
 import functools
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
-from typing import BinaryIO, NoReturn
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,14 +26,11 @@ _LENGTH_DELIMITED = 2
 
 def example(features: Mapping[str, int | bytes]) -> bytes:
     """Serialises a `tf.train.Example` whose features hold one int64 or one byte string each."""
-    entries = []
+    entries: list[bytes] = []
     for key in sorted(features):
         value = features[key]
-        if isinstance(value, int):
-            entries.append(_number(key, value))
-        else:
-            entries.append(_field(1, _key(key) + _field(2, _field(1, _field(1, value)))))  # Feature.bytes_list.value
-    return _field(1, b"".join(entries))  # Example.features
+        entries += (_number(key, value),) if isinstance(value, int) else (_head(key, len(value)), value)
+    return b"".join((_start(1, sum(map(len, entries))), *entries))  # Example.features
 
 
 FAILED = "_FAILED"
@@ -120,19 +119,103 @@ class HashingReader:
         return self._hash.hexdigest()
 
 
+class FileWriter(io.RawIOBase):
+    """A file below `root` on any of Beam's file systems, written from start to end.
+
+    Args:
+        root: the prepared directory.
+        name: path below it.
+    """
+
+    def __init__(self, root: str, name: str) -> None:
+        path = FileSystems.join(root, *name.split("/"))
+        self._stream = FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        self._hash = hashlib.sha256()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Appends bytes."""
+        self._stream.write(data)
+        self._hash.update(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Finishes the file."""
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written, in hexadecimal digits."""
+        return self._hash.hexdigest()
+
+
 def write_file(root: str, name: str, content: bytes) -> str:
     """Writes a whole file below `root` on any of Beam's file systems; returns its sha256."""
-    path = FileSystems.join(root, *name.split("/"))
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        stream.write(content)
-    return hashlib.sha256(content).hexdigest()
+    with FileWriter(root, name) as file:
+        file.write(content)
+    return file.sha256
+
+
+def write_pieces(root: str, name: str, pieces: Iterable[str]) -> str:
+    """Writes a text that comes in pieces; returns the file's sha256."""
+    with FileWriter(root, name) as file:
+        for piece in pieces:
+            file.write(piece.encode("utf-8"))
+    return file.sha256
+
+
+def copy_file(path: Path, root: str, name: str) -> str:
+    """Writes a local file below `root`; returns its sha256."""
+    with FileWriter(root, name) as file, path.open("rb") as source:
+        shutil.copyfileobj(source, file, 1 << 20)
+    return file.sha256
 
 
 def write_parquet(root: str, name: str, table: pa.Table) -> str:
     """Writes a table below `root`; returns the file's sha256."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer)
-    return write_file(root, name, buffer.getvalue())
+    with ParquetRows(root, name, table.schema) as rows:
+        for start in range(0, max(1, len(table)), ROW_GROUP):
+            rows.write(table.slice(start, ROW_GROUP))
+    return rows.sha256
+
+
+ROW_GROUP = 1 << 20
+"""Rows of a row group of Parquet files, but of the last one."""
+
+
+class ParquetRows:
+    """A Parquet file below `root`, written a row group at a time.
+
+    Args:
+        root: the prepared directory.
+        name: path below it.
+        schema: of its rows.
+    """
+
+    def __init__(self, root: str, name: str, schema: pa.Schema) -> None:
+        self._file = FileWriter(root, name)
+        self._writer = pq.ParquetWriter(self._file, schema)
+
+    def write(self, rows: pa.Table) -> None:
+        """Appends at most `ROW_GROUP` rows."""
+        self._writer.write_table(rows)
+
+    def __enter__(self) -> "ParquetRows":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+        self._file.close()
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, once it is closed."""
+        return self._file.sha256
 
 
 def open_file(path: str) -> BinaryIO:
@@ -192,13 +275,26 @@ def _number(key: str, value: int) -> bytes:
     return _field(1, _key(key) + _field(2, content))  # Features.feature, a map entry
 
 
+@functools.lru_cache(maxsize=1 << 16)
+def _head(key: str, size: int) -> bytes:
+    """What comes before a byte string of this size: a map entry of Features.feature, Feature.bytes_list.value."""
+    head = _start(1, size)
+    head = _start(1, len(head) + size) + head
+    head = _key(key) + _start(2, len(head) + size) + head
+    return _start(1, len(head) + size) + head
+
+
 @functools.lru_cache(maxsize=1024)
 def _key(key: str) -> bytes:
     return _field(1, key.encode("utf-8"))
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(len(content)) + content
+    return _start(number, len(content)) + content
+
+
+def _start(number: int, size: int) -> bytes:
+    return bytes((number << 3 | _LENGTH_DELIMITED,)) + _varint(size)
 
 
 def _varint(value: int) -> bytes:

@@ -8,26 +8,27 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.pipeline_loads import FIRST_SECOND, HOT_USER, SECONDS, description, write_load
+from benchmarks.pipeline_loads import FIRST_SECOND, HOT_USER, SECONDS, Load, write_load
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
     for name, seed in (("one", 3), ("two", 3), ("other", 4)):
-        write_load(tmp_path / name, events=2_000, hot_events=500, seed=seed)
+        write_load(tmp_path / name, Load(events=2_000, hot_events=500, seed=seed))
     one, two, other = ((tmp_path / name / "events/0000.parquet").read_bytes() for name in ("one", "two", "other"))
     assert one == two
     assert one != other
 
 
 def test_the_log_holds_what_its_description_says(tmp_path: Path) -> None:
-    write_load(tmp_path / "raw", events=400_000, hot_events=100_000)
+    load = Load(events=400_000, hot_events=100_000)
+    write_load(tmp_path / "raw", load)
     files = sorted((tmp_path / "raw/events").iterdir())
     assert [path.name for path in files] == ["0000.parquet", "0001.parquet"]
     tables = [pq.read_table(path) for path in files]
     users = np.concatenate([table["user_id"].to_numpy() for table in tables])
     times = np.concatenate([table["ts"].to_numpy() for table in tables])
     targets = np.concatenate([table["target"].to_numpy() for table in tables])
-    said = description(400_000, 100_000)
+    said = load.description()
     assert len(users) == said["events"] == 500_000
     assert len(np.unique(users)) == said["users"] == 2_001
     assert (users == HOT_USER).sum() == 100_000
@@ -40,7 +41,7 @@ def test_the_log_holds_what_its_description_says(tmp_path: Path) -> None:
 
 def test_every_format_holds_the_same_rows(tmp_path: Path) -> None:
     for format_ in ("parquet", "csv", "jsonl"):
-        write_load(tmp_path / format_, events=300, format_=format_)
+        write_load(tmp_path / format_, Load(events=300, format=format_))
     rows = pq.read_table(tmp_path / "parquet/events/0000.parquet").to_pylist()
     lines = (tmp_path / "jsonl/events/0000.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == rows

@@ -9,7 +9,7 @@ from decoded_records import read_records
 
 from beam_pipelines.build_examples import build_examples
 from benchmarks import plain_pipeline
-from benchmarks.pipeline_loads import SCHEMA, write_load
+from benchmarks.pipeline_loads import SCHEMA, Load, write_load
 from twin_tf.features.schema import schema_from_mapping
 from twin_tf.records.format import SPLITS
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 def both(tmp_path_factory: Any) -> tuple[Any, Path, Path]:
     """The manifest of `build_examples`, its directory and the plain pipeline's, of one load with a hot user."""
     root = tmp_path_factory.mktemp("fair")
-    write_load(root / "raw", events=30_000, hot_events=12_000)
+    write_load(root / "raw", Load(events=30_000, hot_events=12_000))
     events, items = str(root / "raw/events/*.parquet"), str(root / "raw/items.parquet")
     manifest = build_examples(schema_from_mapping(SCHEMA), events, root / "prepared", items, progress=False)
     (root / "plain").mkdir()

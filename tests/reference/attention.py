@@ -37,10 +37,16 @@ def raw_relevance(query, vectors, query_kernel, key_kernel, heads):
     return alpha
 
 
-def merge_heads(alpha, visible, count):
-    """Section 4.3: walk the heads' lists in turn until `count` unique behaviours are collected; ties: newest first."""
+def merge_heads(alpha, visible, count, null=None):
+    """Section 4.3: walk the heads' lists in turn until `count` unique behaviours are collected; ties: newest first.
+
+    With `null` (heads,), a head's list ends where its alpha is lower.
+    """
     heads, length = alpha.shape
-    ranked = [sorted((i for i in range(length) if visible[i]), key=lambda i: (-alpha[h, i], -i)) for h in range(heads)]
+    ranked = []
+    for head in range(heads):
+        wanted = [i for i in range(length) if visible[i] and (null is None or alpha[head, i] >= null[head])]
+        ranked.append(sorted(wanted, key=lambda i, head=head: (-alpha[head, i], -i)))
     chosen = []
     for rank in range(length):
         for head in range(heads):
@@ -51,8 +57,11 @@ def merge_heads(alpha, visible, count):
     return chosen
 
 
-def target_attention(alpha, retrieved, vectors, value_kernel, output_kernel):
-    """Eq. 7 and 8: vectors (L, H + C) is the full K; zero where nothing is retrieved. Returns (heads * d,)."""
+def target_attention(alpha, retrieved, vectors, value_kernel, output_kernel, null=None):
+    """Eq. 7 and 8: vectors (L, H + C) is the full K; zero where nothing is retrieved. Returns (heads * d,).
+
+    With `null` (heads,), a key of that relevance and the value 0 is looked at too.
+    """
     heads = len(alpha)
     width = value_kernel.shape[1] // heads
     parts = []
@@ -61,8 +70,10 @@ def target_attention(alpha, retrieved, vectors, value_kernel, output_kernel):
         if not retrieved:
             parts.append(np.zeros(width))
             continue
-        weights = np.exp(alpha[head, retrieved] - alpha[head, retrieved].max())
-        parts.append(weights @ values[retrieved] / weights.sum())
+        largest = alpha[head, retrieved].max()
+        weights = np.exp(alpha[head, retrieved] - largest)
+        nothing = 0.0 if null is None else np.exp(null[head] - largest)
+        parts.append(weights @ values[retrieved] / (weights.sum() + nothing))
     return np.concatenate(parts) @ output_kernel
 
 
@@ -73,3 +84,27 @@ def relevance_statistics(alpha, retrieved):
     largest = alpha[:, retrieved].max(axis=1)
     total = np.exp(alpha[:, retrieved] - largest[:, None]).sum(axis=1)
     return np.concatenate([np.log(total) + largest, largest])
+
+
+def equality_bias(target, behaviours, slices, kernel):
+    """Per head, the sum of e over the features of which target and behaviour share a known value: (heads, L).
+
+    target (columns,) and behaviours, a list of (columns,): feature indices; slices: the columns of each feature; kernel
+    (features, heads).
+    """
+    added = np.zeros((kernel.shape[1], len(behaviours)))
+    for place, behaviour in enumerate(behaviours):
+        for feature, columns in enumerate(slices):
+            if {value for value in target[columns] if value > 1} & set(behaviour[columns]):
+                added[:, place] += kernel[feature]
+    return added
+
+
+def graded_counts(alpha, retrieved, self_relevance, levels):
+    """Soft counts of what is retrieved around each level of alpha by self-relevance: (levels * heads,)."""
+    found = []
+    for level in levels:
+        for head in range(len(alpha)):
+            share = alpha[head, retrieved] / max(self_relevance[head], 0.5)
+            found.append(np.log1p(np.exp(-((share - level) ** 2) / (2 * 0.1**2)).sum()))
+    return np.array(found)

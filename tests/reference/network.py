@@ -78,6 +78,19 @@ def log_count(model, batch, user, stage):
 
 
 def alpha_of(model, block, batch, user, target):
+    """The relevance of every behaviour, with what equal values add to it: (heads, L)."""
+    alpha = eq_6(model, block, batch, user, target)
+    if block.equality_bias is None:
+        return alpha
+    return alpha + attention.equality_bias(
+        features_of(model.relevance_embedding, batch.targets.item[user, target]),
+        [features_of(model.relevance_embedding, row) for row in batch.history.item[user]],
+        list(model.schema.inherent_slices.values()),
+        numbers(block.equality_bias.kernel),
+    )
+
+
+def eq_6(model, block, batch, user, target):
     """Eq. 6, or plain target attention's relevance, of every behaviour: (heads, L)."""
     relevance = block.relevance
     query = queries_of(model, batch, user, target)
@@ -101,32 +114,42 @@ def alpha_of(model, block, batch, user, target):
     )
 
 
+def features_of(embedding, row):
+    """The feature indices of an item; of the unknown item, if there is no such row."""
+    features = numbers(embedding.item_features)
+    return features[known(row, len(features))]
+
+
 def end_of(batch, user, target):
     """How many behaviours the target sees before any window."""
     ends = batch.targets.end[user]
     return min(max(int(ends[target if len(ends) > 1 else 0]), 0), int(batch.history.length[user]))
 
 
-def find(block, alpha, end):
+def find(block, alpha, end, null=None):
     """What the block's search chooses of `end` behaviours."""
     search = block.search
     if search.name == "din":
         return [place for place in range(end - 1, end - 1 - search.window, -1) if place >= 0]
     seen = [end - search.history_length <= place < end for place in range(alpha.shape[1])]
-    return attention.merge_heads(alpha, seen, search.top_k)
+    return attention.merge_heads(alpha, seen, search.top_k, null)
 
 
 def attend(model, block, batch, user, target, retrieved=None):
     """A block for one target; `retrieved` if another search chose them."""
     alpha = alpha_of(model, block, batch, user, target)
+    null = None
+    if block.null_key is not None:
+        own = self_relevance(model, block, batch, user, target)
+        null = numbers(block.null_key.scale) * own + numbers(block.null_key.offset)
     if retrieved is None:
-        retrieved = find(block, alpha + log_count(model, batch, user, "search"), end_of(batch, user, target))
+        retrieved = find(block, alpha + log_count(model, batch, user, "search"), end_of(batch, user, target), null)
     alpha = alpha + log_count(model, batch, user, "attention")
     layer, cross = block.attention, cross_vectors(model, batch, user, target)
     items = item_vectors(model.item_embedding, batch.history.item[user])
     full = np.concatenate([items, *[cross[name] for name in layer.cross_offsets]], axis=1)
     kernel = np.concatenate([numbers(layer.item_kernel), *([numbers(layer.cross_kernel)] if cross else [])])
-    output = attention.target_attention(alpha, retrieved, full, kernel, numbers(layer.output_kernel))
+    output = attention.target_attention(alpha, retrieved, full, kernel, numbers(layer.output_kernel), null)
     return AttentionOutput(retrieved, alpha, output, attention.relevance_statistics(alpha, retrieved))
 
 
@@ -143,10 +166,16 @@ def queries_of(model, batch, user, target):
     return item_vectors(model.relevance_embedding, [batch.targets.item[user, target]])[0]
 
 
-def self_relevance(layer, query):
-    """Per head, the relevance of an item to itself; no cross features."""
+def self_relevance(model, block, batch, user, target):
+    """Per head, the relevance of a target to itself; no cross features."""
+    layer, query = block.relevance, queries_of(model, batch, user, target)
     kernels = numbers(layer.query_kernel), numbers(layer.item_kernel)
-    return attention.relevance(query, query[None], *kernels, [], [], [], layer.heads)[:, 0]
+    own = attention.relevance(query, query[None], *kernels, [], [], [], layer.heads)[:, 0]
+    if block.equality_bias is None:
+        return own
+    features = features_of(model.relevance_embedding, batch.targets.item[user, target])
+    slices = list(model.schema.inherent_slices.values())
+    return own + attention.equality_bias(features, [features], slices, numbers(block.equality_bias.kernel))[:, 0]
 
 
 def mixer_input(model, batch, user, target, found):
@@ -157,8 +186,12 @@ def mixer_input(model, batch, user, target, found):
     if model.config.relevance_statistics:
         end = end_of(batch, user, target)
         seen = int(batch.history.count[user][max(0, end - model.window) : end].sum())
-        own = self_relevance(model.long_term.relevance, queries_of(model, batch, user, target))
+        own = self_relevance(model, model.long_term, batch, user, target)
         parts += [0.3 * (found.relevance_statistics - np.concatenate([own, own])), 0.3 * own, [0.3 * math.log1p(seen)]]
+    if model.config.graded_counts:
+        own = self_relevance(model, model.long_term, batch, user, target)
+        counts = attention.graded_counts(found.alpha, found.retrieved, own, model.config.graded_counts)
+        parts.append(0.3 * counts)
     for feature in model.schema.user:
         table = numbers(model.user_embeddings[feature.name].table)
         parts.append(table[known(batch.user[feature.name][user], len(table))])

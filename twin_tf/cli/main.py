@@ -334,7 +334,10 @@ def export(
     projections that it saves, and what a rounded one loses.
     """
     from export.saved_model.exporter import export_run, export_text
+    from export.saved_model.needs import check_room, export_needs
 
+    needs = export_needs(run_directory, table)
+    click.echo("\n".join(line for line in (str(needs), check_room(needs, output)) if line), err=True)
     result = export_run(run_directory, output, prepared, table, verify=verify)
     show(result, as_json, export_text(output, result))
 

@@ -26,6 +26,8 @@ from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema
 
 CONTRACT = "contract.json"
 
+_PIECE = 1 << 16
+
 
 class Encoding(Protocol):
     """A schema, and what the pipeline found for it; a `FeatureEncoder` is one."""
@@ -237,4 +239,17 @@ def _listed(numbers: Sequence[float]) -> str:
 
 
 def _sha256(values: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(list(values)).encode()).hexdigest()
+    found = hashlib.sha256()
+    for piece in json_pieces(values):
+        found.update(piece.encode())
+    return found.hexdigest()
+
+
+def json_pieces(values: Sequence[Any], *, ensure_ascii: bool = True) -> Iterator[str]:
+    """`json.dumps` of values or of a pyarrow array, in pieces: 10^7 values are never Python objects at once."""
+    yield "["
+    for start in range(0, len(values), _PIECE):
+        block: Any = values[start : start + _PIECE]
+        plain = block.to_pylist() if hasattr(block, "to_pylist") else list(block)
+        yield (", " if start else "") + json.dumps(plain, ensure_ascii=ensure_ascii)[1:-1]
+    yield "]"

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.yaml_text import dump_yaml, parse_json
-from twin_tf.features.contract import CONTRACT, Contract, check_recorded, contract_of
+from twin_tf.features.contract import CONTRACT, Contract, check_recorded, contract_of, json_pieces
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, Feature, FeatureSchema, IdColumn, load_schema
 
 IntArray = npt.NDArray[np.int32]
@@ -66,8 +66,9 @@ class FeatureEncoder:
 
     Args:
         schema: the feature schema.
-        fitted: feature name -> vocabulary values in index order (list of text) for vocabularies, or boundaries (list of
-            floats) for numeric features with quantiles. Every feature whose encoding is `fitted` must be there.
+        fitted: feature name -> vocabulary values in index order (list of text, or a pyarrow ChunkedArray of it, which
+            then encodes pyarrow arrays alone) for vocabularies, or boundaries (list of floats) for numeric features
+            with quantiles. Every feature whose encoding is `fitted` must be there.
         earlier: digests of the contracts that this one grew from.
 
     Raises:
@@ -77,15 +78,13 @@ class FeatureEncoder:
     def __init__(self, schema: FeatureSchema, fitted: Mapping[str, Sequence[Any]], earlier: Sequence[str] = ()) -> None:
         self.schema = schema
         self.earlier = tuple(earlier)
-        self.fitted = {name: list(values) for name, values in fitted.items()}
+        self.fitted: dict[str, Any] = {
+            name: values if hasattr(values, "chunks") else list(values) for name, values in fitted.items()
+        }
         missing = [f.name for f in schema.features if f.encoding_or_fail.fitted and f.name not in self.fitted]
         if missing:
             raise ConfigError(f"no fitted vocabulary or boundaries for {', '.join(missing)}")
-        self._index: dict[str, dict[str, int]] = {
-            f.name: {value: row for row, value in enumerate(self.fitted[f.name], FIRST_KNOWN)}
-            for f in schema.features
-            if f.encoding_or_fail.kind == "vocabulary"
-        }
+        self._indices: dict[str, dict[str, int]] = {}  # some 100 bytes a value: made of what is looked up alone
 
     @cached_property
     def contract(self) -> Contract:
@@ -165,11 +164,17 @@ class FeatureEncoder:
                 known &= (numbers >= 0) & (numbers < size) & (numbers == np.floor(numbers))
                 rows = FIRST_KNOWN + np.where(known, numbers, 0).astype(np.int64)
             return np.where(known, rows, UNKNOWN).astype(np.int32)
+        if encoding.kind == "vocabulary" and hasattr(self.fitted[name], "chunks"):
+            from twin_tf.features.arrow_vocabulary import rows_in
+
+            return rows_in(self.fitted[name], values)
         distinct, positions = _distinct(values)
         if feature.value_type == "int":  # as the pipeline reads them: true is 1, and 5.0 is 5
             distinct = [_whole(value) for value in distinct]
         if encoding.kind == "vocabulary":
-            index = self._index[name]
+            if name not in self._indices:
+                self._indices[name] = {value: row for row, value in enumerate(self.fitted[name], FIRST_KNOWN)}
+            index = self._indices[name]
             known_rows = [UNKNOWN if _missing(v) else index.get(str(v), UNKNOWN) for v in distinct]
         else:
             buckets = int(encoding.buckets or 1)
@@ -183,9 +188,10 @@ class FeatureEncoder:
         (root / "schema.yaml").write_text(dump_yaml(self.schema.to_plain()), encoding="utf-8")
         for feature in self.schema.features:
             if feature.encoding_or_fail.fitted:
-                content = {"kind": feature.encoding_or_fail.kind, "values": self.fitted[feature.name]}
-                path = root / vocabulary_file(feature)
-                path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+                with (root / vocabulary_file(feature)).open("w", encoding="utf-8") as file:
+                    file.write(f'{{"kind": {json.dumps(feature.encoding_or_fail.kind)}, "values": ')
+                    file.writelines(json_pieces(self.fitted[feature.name], ensure_ascii=False))
+                    file.write("}")
         (root / CONTRACT).write_text(self.contract.to_json(), encoding="utf-8")
 
     @classmethod

@@ -19,7 +19,9 @@ class AttentionOutput(NamedTuple):
             zero without history.
         retrieved: places within the given history.
         relevance: float `(B, C, heads, K)` of the retrieved.
-        weights: softmax of `relevance`, the same shape; zero where there is no retrieved behaviour.
+        weights: softmax of `relevance`, the same shape; zero where there is no retrieved behaviour. A null key takes
+            its share away.
+        self_relevance: float `(B, C, heads)` of the targets, where the block needs it.
         auxiliary_logit: float `(B, C)`, what the search itself predicts, if it learns by that.
     """
 
@@ -28,6 +30,7 @@ class AttentionOutput(NamedTuple):
     retrieved: Retrieved
     relevance: tf.Tensor
     weights: tf.Tensor
+    self_relevance: tf.Tensor | None = None
     auxiliary_logit: tf.Tensor | None = None
 
 
@@ -40,6 +43,8 @@ class BlockInputs(NamedTuple):
         queries: float `(B, C, heads * head_size)`.
         items: the item halves of the history.
         cross: its cross features, by place in the history.
+        self_relevance: float `(B, C, heads)`, see `AttentionOutput`.
+        null: float `(B, C, heads)`, the null key's relevance r_0, or None.
         boundaries: relative cross feature -> int32 `(B, C, boundaries)`, the columns where its bucket changes.
     """
 
@@ -49,3 +54,5 @@ class BlockInputs(NamedTuple):
     items: Items
     cross: CrossRows
     boundaries: Mapping[str, tf.Tensor]
+    self_relevance: tf.Tensor | None = None
+    null: tf.Tensor | None = None

@@ -48,7 +48,7 @@ class RetrievedUnion(NamedTuple):
     place: tf.Tensor
 
 
-def merge_heads(scores: tf.Tensor, count: tf.Tensor | int) -> Retrieved:
+def merge_heads(scores: tf.Tensor, count: tf.Tensor | int, floor: tf.Tensor | None = None) -> Retrieved:
     """The retrieved behaviours of every target.
 
     The heads' lists overlap little, so the walk rarely goes down to their ends: it first looks at the top
@@ -57,6 +57,7 @@ def merge_heads(scores: tf.Tensor, count: tf.Tensor | int) -> Retrieved:
     Args:
         scores: float `(heads, B, C, W)`, newest first; at most `MASKED_SCORE` where a behaviour may not be seen.
         count: K, how many unique behaviours to collect.
+        floor: float `(heads, B, C)`: a head's list ends where its scores are lower; None: it holds all that is visible.
 
     Returns:
         Retrieved `(B, C, min(count, W))`.
@@ -65,20 +66,28 @@ def merge_heads(scores: tf.Tensor, count: tf.Tensor | int) -> Retrieved:
     kept = tf.minimum(count, width)
     depth = tf.cast(tf.math.ceil(FIRST_LOOK * tf.cast(kept, tf.float32)), tf.int32)
     scores = tf.reshape(scores, [heads, users * targets, width])
-    merged, exhausted = _round_robin_merge(scores, depth, kept)
+    lowest = tf.fill([heads, users * targets], MASKED_SCORE / 2)
+    if floor is not None:
+        lowest = tf.maximum(lowest, tf.reshape(floor, [heads, users * targets]))
+    merged, exhausted = _round_robin_merge(scores, lowest, depth, kept)
     missing = tf.reduce_any(merged < 0, axis=1) & ~exhausted
     again = tf.cast(tf.where(missing), tf.int32)
-    whole, _ = _round_robin_merge(tf.gather(scores, again[:, 0], axis=1), kept, kept)
+    whole, _ = _round_robin_merge(
+        tf.gather(scores, again[:, 0], axis=1), tf.gather(lowest, again[:, 0], axis=1), kept, kept
+    )
     merged = tf.tensor_scatter_nd_update(merged, again, whole)
     merged = tf.reshape(merged, [users, targets, kept])
     return Retrieved(position=tf.maximum(merged, 0), valid=merged >= 0)
 
 
-def _round_robin_merge(scores: tf.Tensor, depth: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _round_robin_merge(
+    scores: tf.Tensor, lowest: tf.Tensor, depth: tf.Tensor, kept: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The walk over the top `depth` of each head.
 
     Args:
         scores: float `(heads, rows, W)`.
+        lowest: float `(heads, rows)`, what a list must not fall below.
         depth: how far down the lists to go.
         kept: how many unique behaviours to collect.
 
@@ -90,8 +99,8 @@ def _round_robin_merge(scores: tf.Tensor, depth: tf.Tensor, kept: tf.Tensor) -> 
     walk = heads * depth
     in_walk_order = [1, 2, 0]
     position = tf.reshape(tf.transpose(position, in_walk_order), [rows, walk])
-    seen = tf.reshape(tf.transpose(score, in_walk_order), [rows, walk]) > MASKED_SCORE / 2
-    key = tf.zeros_like(position) + tf.range(walk)[None, :]
+    seen = tf.reshape(tf.transpose(score >= lowest[..., None], in_walk_order), [rows, walk])
+    key = tf.where(seen, tf.range(walk)[None, :], walk)  # what is below one head's floor may be above another's
     flat = tf.reshape(tf.range(rows)[:, None] * length + position, [-1])
     smallest = tf.math.unsorted_segment_min(tf.reshape(key, [-1]), flat, rows * length)
     first = (tf.reshape(tf.gather(smallest, flat), [rows, walk]) == key) & seen
@@ -99,7 +108,8 @@ def _round_robin_merge(scores: tf.Tensor, depth: tf.Tensor, kept: tf.Tensor) -> 
     slot = tf.where(first & (place < kept), place, kept)  # slot `kept` collects what is not wanted and is cut off
     target = tf.range(rows)[:, None] * (kept + 1) + slot
     merged = tf.math.unsorted_segment_max(tf.reshape(position, [-1]), tf.reshape(target, [-1]), rows * (kept + 1))
-    return tf.maximum(tf.reshape(merged, [rows, kept + 1])[:, :kept], -1), ~tf.reduce_all(seen, axis=1)
+    exhausted = ~tf.reduce_any(seen[:, walk - heads :], axis=1)
+    return tf.maximum(tf.reshape(merged, [rows, kept + 1])[:, :kept], -1), exhausted
 
 
 def top_columns(scores: tf.Tensor, depth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

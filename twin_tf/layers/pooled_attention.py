@@ -12,6 +12,7 @@ from twin_tf.layers.block_inputs import AttentionOutput, BlockInputs
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gsu import Retrieved
 from twin_tf.layers.masking import masked_attention
+from twin_tf.layers.null_key import attended_share
 from twin_tf.layers.range_sums import range_masses, range_sums
 from twin_tf.layers.relevance import Relevance
 
@@ -60,6 +61,8 @@ def attend_to_entries(
     alpha = tf.reduce_sum(keys * queries, axis=-1) + bias
     alpha = tf.transpose(alpha, [0, 1, 3, 2])
     shares, log_sum, largest = masked_attention(alpha, (total > LEAST_MASS)[:, :, None])
+    if block.null is not None:
+        shares *= attended_share(log_sum, block.null)[..., None]
     pooled = tf.reduce_sum(tf.transpose(shares, [0, 1, 3, 2])[..., None] * values, axis=2)
     shape = tf.shape(alpha)
     output = attention.combine_heads(tf.reshape(pooled, [shape[0], shape[1], heads[0] * heads[1]]))
@@ -70,6 +73,7 @@ def attend_to_entries(
         Retrieved(nothing, tf.zeros_like(nothing, tf.bool)),
         alpha,
         shares,
+        block.self_relevance,
     )
 
 

@@ -9,11 +9,13 @@ from twin_tf.features.schema import FIRST_KNOWN
 from twin_tf.layers.block_inputs import AttentionOutput, BlockInputs
 from twin_tf.layers.bucket_bias import age_boundaries, broadcast_bias, cumulative_one_hot, lookup_bias, merge_steps
 from twin_tf.layers.cross_features import CrossRows
+from twin_tf.layers.equality_bias import EqualityBias
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.gather_scatter import gather_retrieved
 from twin_tf.layers.gsu import Retrieved, union_of_retrieved
 from twin_tf.layers.items import Items
 from twin_tf.layers.masking import MASKED_SCORE, masked_attention
+from twin_tf.layers.null_key import NullKey, attended_share
 from twin_tf.layers.pooled_attention import attend_to_entries
 from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.visibility import Visibility, visibility_of
@@ -35,6 +37,8 @@ class AttentionBlock(keras.layers.Layer):
         attention: eq. 7 and 8.
         relative: cross feature that is relative to the target -> the ages at which its bucket changes.
         cluster_size_bias: the stages that add ln n of clusters to the relevance.
+        null_key: lets the attention look at nothing, and the search leave out what is less relevant than that.
+        equality_bias: what equal values of a feature add to the relevance, in both stages.
     """
 
     def __init__(
@@ -45,6 +49,8 @@ class AttentionBlock(keras.layers.Layer):
         relative: Mapping[str, Sequence[int]],
         name: str,
         cluster_size_bias: Stages = "both",
+        null_key: NullKey | None = None,
+        equality_bias: EqualityBias | None = None,
     ) -> None:
         super().__init__(name=name)
         self.search = search
@@ -53,6 +59,8 @@ class AttentionBlock(keras.layers.Layer):
         self.attention = attention
         self.relative = {feature: tuple(boundaries) for feature, boundaries in relative.items()}
         self.cluster_size_bias = cluster_size_bias
+        self.null_key = null_key
+        self.equality_bias = equality_bias
 
     def call(
         self,
@@ -112,7 +120,28 @@ class AttentionBlock(keras.layers.Layer):
         visibility = visibility_of(history, targets, search.window)
         time = visibility.gather_retrieved(history.time)
         boundaries = {name: age_boundaries(time, targets.time, ages) for name, ages in self.relative.items()}
-        return BlockInputs(visibility, targets.item, self.relevance.project_queries(queries), items, cross, boundaries)
+        block = BlockInputs(visibility, targets.item, self.relevance.project_queries(queries), items, cross, boundaries)
+        if self.null_key is None:
+            return block
+        own = self.self_relevance(items, queries, targets)
+        return block._replace(self_relevance=own, null=self.null_key(own))
+
+    def self_relevance(self, items: Items, queries: tf.Tensor, targets: Targets) -> tf.Tensor:
+        """The relevance that each target would have as a behaviour before itself, cross features apart.
+
+        Args:
+            items: where the targets' item halves come from.
+            queries: their item embeddings, float `(B, C, H)`.
+            targets: their `item` is used.
+
+        Returns:
+            float `(B, C, heads)`.
+        """
+        keys = items.of_targets(self.relevance.project_items, targets.item, queries)
+        own = self.relevance.self_relevance(self.relevance.project_queries(queries), keys)
+        if self.equality_bias is None:
+            return own
+        return own + self.equality_bias.of_itself(items.features(targets.item))
 
     def _find(self, search: SearchStrategy, block: BlockInputs, stage: Stages) -> tuple[Retrieved, tf.Tensor | None]:
         """What a stage's metric retrieves, and that of every column, `(heads, B, C, W)`, if it was asked for."""
@@ -135,9 +164,15 @@ class AttentionBlock(keras.layers.Layer):
         log_count = cross.at(visibility.position).log_count
         count = tf.ones_like(behaviour, tf.float32) if log_count is None else tf.exp(log_count)
         looked_up = (items.embed_rows, items.features, items.state)
-        return SearchInputs(
-            relevance, visibility.first, visibility.stop, visibility.width, behaviour, count, block.target, *looked_up
-        )
+        columns = (visibility.first, visibility.stop, visibility.width)
+        floor = None if block.null is None else tf.transpose(tf.stop_gradient(block.null), [2, 0, 1])
+        return SearchInputs(relevance, *columns, behaviour, count, block.target, *looked_up, floor)
+
+    def _codes(self, block: BlockInputs, position: tf.Tensor) -> tf.Tensor:
+        """Which features targets and behaviours at `(B, n)` positions have in common, see `EqualityBias`."""
+        assert self.equality_bias is not None
+        features = block.items.features
+        return self.equality_bias.codes(features(block.target), features(block.items.rows_at(position)))
 
     def _counts(self, stage: Stages) -> bool:
         return self.cluster_size_bias in ("both", stage)
@@ -158,7 +193,10 @@ class AttentionBlock(keras.layers.Layer):
         added = broadcast_bias(steps, ends, tf.shape(visibility.position)[1])
         # Added here and nowhere earlier, even where all targets of a user share their moment (serving): summed in
         # another order, two nearly equal behaviours at the border of the retrieved behaviours would change places.
-        return tf.stop_gradient(self.relevance.similarity(block.queries, keys) + added)
+        scores = self.relevance.similarity(block.queries, keys) + added
+        if self.equality_bias is not None:
+            scores += self.equality_bias(self._codes(block, visibility.position))
+        return tf.stop_gradient(scores)
 
     def _add_relative(self, scores: tf.Tensor, name: str, steps: tf.Tensor, block: BlockInputs) -> tf.Tensor:
         """`scores`, `(B, C, heads, n)`, and what a relative feature adds on the stairs of its boundaries."""
@@ -182,7 +220,12 @@ class AttentionBlock(keras.layers.Layer):
             alpha = gather_retrieved(self.relevance.similarity(block.queries, keys), union.place)
             for name, steps in buckets.items():
                 alpha = self._add_relative(alpha, name, steps, block)
+            if self.equality_bias is not None:
+                codes = gather_retrieved(self._codes(block, position)[None], union.place)[:, :, 0]
+                alpha += tf.transpose(self.equality_bias(codes), [1, 2, 0, 3])
         weights, total, largest = masked_attention(alpha, retrieved.valid[:, :, None])
+        if block.null is not None:
+            weights *= attended_share(total, block.null)[..., None]
         values = self.attention.project_items(embedded.value)
         side_by_side = cross.embeddings()
         if side_by_side is not None:
@@ -193,12 +236,21 @@ class AttentionBlock(keras.layers.Layer):
             pooled += self.attention.pool_steps(weights, steps, table)
         output = self.attention.combine_heads(pooled)
         return AttentionOutput(
-            output, tf.concat([total, largest], axis=-1), _placed(retrieved, visibility), alpha, weights
+            output,
+            tf.concat([total, largest], axis=-1),
+            _placed(retrieved, visibility),
+            alpha,
+            weights,
+            block.self_relevance,
         )
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same layer."""
         parts = {name: keras.layers.serialize(getattr(self, name)) for name in ("relevance", "attention")}
+        parts |= {
+            name: None if getattr(self, name) is None else keras.layers.serialize(getattr(self, name))
+            for name in ("null_key", "equality_bias")
+        }
         own = {
             "search": self.search.get_config(),
             "relative": dict(self.relative),
@@ -209,7 +261,10 @@ class AttentionBlock(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AttentionBlock":
         """The layer of `get_config`."""
-        parts = {name: keras.layers.deserialize(config[name]) for name in ("relevance", "attention")}
+        names = ("relevance", "attention", "null_key", "equality_bias")
+        parts: dict[str, Any] = {
+            name: None if config[name] is None else keras.layers.deserialize(config[name]) for name in names
+        }
         own = {name: config[name] for name in ("name", "relative", "cluster_size_bias")}
         return cls(search_from_config(config["search"]), **own, **parts)
 

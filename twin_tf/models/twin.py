@@ -7,7 +7,7 @@ the projection table.
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +19,20 @@ from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.layers.block_inputs import AttentionOutput
 from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
+from twin_tf.layers.equality_bias import EqualityBias
 from twin_tf.layers.esu import TargetAttention
+from twin_tf.layers.graded_counts import graded_counts
 from twin_tf.layers.gsu import Retrieved, share_found
 from twin_tf.layers.id_dropout import IdDropout
 from twin_tf.layers.items import Items
 from twin_tf.layers.mixer import Mixer
+from twin_tf.layers.null_key import NullKey
 from twin_tf.layers.relevance import Relevance
 from twin_tf.layers.shapes import dimensions
 from twin_tf.layers.unsplit_relevance import RawRelevance
 from twin_tf.models.attention_block import AttentionBlock
 from twin_tf.models.losses import ClickLoss
+from twin_tf.models.outputs import LossSums, Scores, entropies
 from twin_tf.records.batch import Batch
 from twin_tf.search import SearchStrategy, make_search
 from twin_tf.search.din import DinSearch
@@ -40,44 +44,8 @@ STATISTICS_SCALE = 0.3
 """Brings the relevance statistics, whose numbers start at a few units, to the scale of the mixer's other inputs."""
 
 
-LEAST_WEIGHT = 1e-30
-"""A smaller weight of the attention adds nothing to its entropy."""
-
 PROJECTION_BLOCK = 65_536
 """Items that are projected at a time when a whole table of projections is computed."""
-
-
-class Scores(NamedTuple):
-    """What a batch scores.
-
-    Attributes:
-        logit: float `(B, C)`.
-        long_term: what the long-term block found.
-        auxiliary_logit: float `(B, C)` of the auxiliary twin, or of a search that learns by its own; else None.
-    """
-
-    logit: tf.Tensor
-    long_term: AttentionOutput
-    auxiliary_logit: tf.Tensor | None = None
-
-
-class LossSums(NamedTuple):
-    """The parts of a batch's loss, float scalars.
-
-    Attributes:
-        own: numerator of the network's own loss, see `ClickLoss`.
-        weight: its denominator.
-        auxiliary: numerator of the auxiliary twin's or the search's own loss; 0 where there is none.
-    """
-
-    own: tf.Tensor
-    weight: tf.Tensor
-    auxiliary: tf.Tensor
-
-    @property
-    def total(self) -> tf.Tensor:
-        """What training minimises, times `weight`: only what is retrieved passes between the two networks."""
-        return self.own + self.auxiliary
 
 
 @keras.utils.register_keras_serializable("twin_tf")
@@ -126,7 +94,12 @@ class TwinModel(tfrs.Model):
             raise ConfigError(
                 f"model.search: {config.search} pools the history into entries and needs model.relevance: split"
             )
-        self.long_term = self._block("long_term", search, seed)
+        if isinstance(search, PoolingSearch) and config.equality_bias:
+            raise ConfigError(
+                f"model.search: {config.search} pools behaviours into entries, which equal no target: leave out "
+                "model.equality_bias"
+            )
+        self.long_term = self._block("long_term", search, seed, beyond_paper=True)
         self.short_term: AttentionBlock | None = None
         if config.short_term_length:
             latest = DinSearch(config.short_term_length, config.history_length)
@@ -143,7 +116,8 @@ class TwinModel(tfrs.Model):
             alone = dataclasses.replace(config, consistency="shared")
             self.auxiliary = TwinModel(schema, alone, item_features, cardinalities, seed + 5000, item_state=item_state)
 
-    def _block(self, name: str, search: SearchStrategy, seed: int) -> AttentionBlock:
+    def _block(self, name: str, search: SearchStrategy, seed: int, *, beyond_paper: bool = False) -> AttentionBlock:
+        """An attention block; `beyond_paper`: with the null key and the equality bias that `config` asks for."""
         config = self.config
         cross_dims = self.cross_embedding.dims
         relevance = (RawRelevance if config.relevance == "raw" else Relevance)(
@@ -167,14 +141,28 @@ class TwinModel(tfrs.Model):
             precision=config.precision,
             name=f"{name}_attention",
         )
+        null_key = equality_bias = None
+        if beyond_paper and config.null_key:
+            null_key = NullKey(config.heads, name=f"{name}_null_key")
+        if beyond_paper and config.equality_bias:
+            columns = [(part.start, part.stop) for part in self.schema.inherent_slices.values()]
+            equality_bias = EqualityBias(config.heads, columns, name=f"{name}_equality_bias")
         return AttentionBlock(
-            search, relevance, attention, self.cross_embedding.relative_boundaries, name, config.cluster_size_bias
+            search,
+            relevance,
+            attention,
+            self.cross_embedding.relative_boundaries,
+            name,
+            config.cluster_size_bias,
+            null_key,
+            equality_bias,
         )
 
     def _mixer_input_width(self) -> int:
         blocks = 1 if self.short_term is None else 2
         width = blocks * self.config.heads * self.config.head_size + self.item_embedding.width
         width += sum(f.dim for f in (*self.schema.user, *self.schema.of_target))
+        width += self.config.heads * len(self.config.graded_counts)
         return width + (3 * self.config.heads + 1 if self.config.relevance_statistics else 0)
 
     @property
@@ -191,6 +179,13 @@ class TwinModel(tfrs.Model):
         tables += [e.table for e in (*self.user_embeddings.values(), *self.context_embeddings.values())]
         mine = [variable for table in tables for variable in table_variables(table)]
         return mine + (self.auxiliary.embedding_variables if self.auxiliary is not None else [])
+
+    @property
+    def relevance_variables(self) -> list[tf.Variable]:
+        """Those of them that serve the relevance alone (`decoupled_embeddings`)."""
+        apart = self.relevance_embedding is not self.item_embedding
+        mine = [variable for table in self.relevance_embedding.tables if apart for variable in table_variables(table)]
+        return mine + (self.auxiliary.relevance_variables if self.auxiliary is not None else [])
 
     @property
     def dense_variables(self) -> list[tf.Variable]:
@@ -257,6 +252,10 @@ class TwinModel(tfrs.Model):
             parts.append(self.short_term(live, queries, batch.history, cross, batch.targets).output)
         if self.config.relevance_statistics:
             parts += [STATISTICS_SCALE * part for part in self._relevance_statistics(long_term, items, queries, batch)]
+        if self.config.graded_counts:
+            own = self._self_relevance(long_term, items, queries, batch)
+            found, levels = long_term.retrieved, self.config.graded_counts
+            parts.append(STATISTICS_SCALE * graded_counts(long_term.relevance, found.valid, own, levels))
         parts += [self.user_embeddings[f.name](batch.user[f.name])[:, None, :] for f in self.schema.user]
         parts += [self._context(batch, f.name) for f in self.schema.of_target]
         pairs = dimensions(batch.targets.item)
@@ -291,16 +290,7 @@ class TwinModel(tfrs.Model):
         retrieved: from 0 to 1, whatever the lengths of the histories. NaN if no target of the batch counts.
         """
         attended = self.score(batch, self.projection_cache, exact=False).long_term
-        return self._overlap(attended.retrieved, batch), *self._entropies(attended, batch)
-
-    def _entropies(self, attended: AttentionOutput, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        logarithm = tf.math.log(tf.maximum(attended.weights, LEAST_WEIGHT))
-        entropy = -tf.reduce_mean(tf.reduce_sum(attended.weights * logarithm, axis=-1), axis=-1)
-        real = tf.sequence_mask(batch.targets.count, tf.shape(entropy)[1])
-        found = tf.math.count_nonzero(attended.retrieved.valid, axis=2, dtype=tf.int32)
-        normalised = entropy / tf.math.log(tf.cast(tf.maximum(found, 2), tf.float32))
-        several = tf.boolean_mask(normalised, real & (found >= 2))
-        return tf.reduce_mean(tf.boolean_mask(entropy, real & (found >= 1))), tf.reduce_mean(several)
+        return self._overlap(attended.retrieved, batch), *entropies(attended, batch)
 
     def _overlap(self, found: Retrieved, batch: Batch) -> tf.Tensor:
         if isinstance(self.long_term.search, PoolingSearch):
@@ -319,10 +309,14 @@ class TwinModel(tfrs.Model):
         as a behaviour before itself: then a maximum of 0 is "this very item" and a log-sum-exp of ln 5 five such
         behaviours, of popular items and rare ones alike, whose embeddings differ in length.
         """
-        relevance = self.long_term.relevance
-        keys = items.of_targets(relevance.project_items, batch.targets.item, queries)
-        own = relevance.self_relevance(relevance.project_queries(queries), keys)
+        own = self._self_relevance(long_term, items, queries, batch)
         return [long_term.relevance_statistics - tf.concat([own, own], axis=-1), own, self._log_length(batch)]
+
+    def _self_relevance(self, long_term: AttentionOutput, items: Items, queries: tf.Tensor, batch: Batch) -> tf.Tensor:
+        """The block's own, if it has needed it; float `(B, C, heads)`."""
+        if long_term.self_relevance is not None:
+            return long_term.self_relevance
+        return self.long_term.self_relevance(items, queries, batch.targets)
 
     def _log_length(self, batch: Batch) -> tf.Tensor:
         """ln(1 + visible behaviours): float `(B, C, 1)`; without it the statistics cannot tell a share from a count.

@@ -59,8 +59,8 @@ def make_dataset(
         split: `train`, `valid`, `test` or `histories`.
         window: behaviours that the model attends to; older ones are dropped.
         batch_records: records in a batch.
-        shuffle_seed: None keeps the order of the files, but for the records of a pool, which are ordered by length;
-            otherwise order depends on this, `epoch` and `pool_mb` alone.
+        shuffle_seed: None keeps the order of the files as far as records of similar length share a batch; otherwise
+            order depends on this, `epoch` and `pool_mb` alone.
         epoch: which pass.
         every: take each `every`-th record alone, in the order of the files.
         share: `(i, n)` reads the i-th of n shares alone; together they hold every record once. Whole shards, where
@@ -237,24 +237,21 @@ def _parse(manifest: Manifest, window: int, requests: bool, serialized: tf.Tenso
 def _in_order(
     boundaries: list[int], batch_records: int, seed: int | None, number: tf.Tensor, pool: dict[str, tf.Tensor]
 ) -> dict[str, tf.Tensor]:
-    """The records of a pool by length bucket; with a seed, shuffled within a bucket and by the batch."""
+    """The records of a pool in batches of like length: shuffled with a seed, else in the order of first records."""
     lengths = tf.cast(pool[records.HISTORY_LENGTH], tf.int32)
-    buckets = tf.searchsorted(tf.constant(boundaries, tf.int32), lengths, side="right")
-    if seed is None:
-        order = tf.argsort(buckets, stable=True)
-        return {key: tf.gather(values, order) for key, values in pool.items()}
+    buckets, size = tf.searchsorted(tf.constant(boundaries, tf.int32), lengths, side="right"), tf.size(lengths)
 
     def draw(which: int, shape: list[int | tf.Tensor]) -> tf.Tensor:
         return tf.random.stateless_uniform(shape, tf.stack([tf.constant(seed, tf.int64), 3 * number + which]))
 
-    size = tf.size(lengths)
-    order = tf.argsort(draw(0, [size]))
+    order = tf.range(size) if seed is None else tf.argsort(draw(0, [size]))
     order = tf.gather(order, tf.argsort(tf.gather(buckets, order), stable=True))
-    # The last batch may be smaller: it takes any stretch of lengths, and the others are whole.
+    # The last batch may be smaller: shuffled, it takes any stretch of lengths. The others are whole.
     rest = size % batch_records
-    start = tf.cast(draw(1, []) * tf.cast(size - rest + 1, tf.float32), tf.int32)
+    start = size - rest if seed is None else tf.cast(draw(1, []) * tf.cast(size - rest + 1, tf.float32), tf.int32)
     whole = tf.reshape(tf.concat([order[:start], order[start + rest :]], 0), [-1, batch_records])
-    whole = tf.gather(whole, tf.argsort(draw(2, [tf.shape(whole)[0]])))
+    turn = tf.reduce_min(whole, 1) if seed is None else draw(2, [tf.shape(whole)[0]])
+    whole = tf.gather(whole, tf.argsort(turn))
     order = tf.concat([tf.reshape(whole, [-1]), order[start : start + rest]], 0)
     return {key: tf.gather(values, order) for key, values in pool.items()}
 

@@ -19,10 +19,14 @@ CONFIG = "config.yaml"
 
 EARLIER_DEFAULTS: Mapping[str, Any] = {
     "model.embedding_scale": 2.0,
+    "model.equality_bias": False,
+    "model.graded_counts": [],
+    "model.null_key": False,
     "model.relevance_init_scale": 1.0,
     "training.allow_one_class": False,
     "training.id_dropout": 0.0,
     "training.redraw_tables": False,
+    "training.relevance_learning_rate": None,
     "training.shuffle_memory_mb": 512,
     "training.table_gradient": "mean",
     "serving.max_candidates": 2000,

@@ -39,6 +39,7 @@ class SearchInputs(NamedTuple):
         embed: item rows to K_h of eq. 6, with gradient: float `(..., H)`.
         features: item rows to their feature indices: int32 `(..., columns)`, see `FeatureSchema.inherent_slices`.
         vectors: item rows to what the strategy keeps of each item (`SearchStrategy.item_state`): float `(..., n)`.
+        floor: float `(heads, B, C)`, the null key's relevance, below which a head has no use for a behaviour; or None.
     """
 
     relevance: Callable[[], tf.Tensor]
@@ -51,6 +52,7 @@ class SearchInputs(NamedTuple):
     embed: Callable[[tf.Tensor], tf.Tensor]
     features: Callable[[tf.Tensor], tf.Tensor]
     vectors: Callable[[tf.Tensor], tf.Tensor]
+    floor: tf.Tensor | None = None
 
     def visible(self) -> tf.Tensor:
         """Which columns each target sees: bool `(B, C, W)`, or `(B, 1, W)` where it is the same for all."""

@@ -10,7 +10,8 @@ from typing import Any
 from twin_tf.config import ModelConfig
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.keras_api import tf
-from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema
+from twin_tf.features.schema import FeatureSchema
+from twin_tf.layers.equality_bias import shares_value
 from twin_tf.layers.masking import MASKED_SCORE
 from twin_tf.search.protocol import ScoredSearch, SearchInputs
 
@@ -52,21 +53,3 @@ class SimHardSearch(ScoredSearch):
     def get_config(self) -> dict[str, Any]:
         """See `SearchStrategy`."""
         return {**super().get_config(), "columns": list(self.columns)}
-
-
-def shares_value(target: tf.Tensor, behaviour: tf.Tensor) -> tf.Tensor:
-    """Whether a target and a behaviour have a known value in common.
-
-    Args:
-        target: indices, int32 `(B, C, values)`.
-        behaviour: likewise `(B, W, values)`.
-
-    Returns:
-        bool `(B, C, W)`.
-    """
-    found = None
-    for mine in tf.unstack(target, axis=-1):
-        for theirs in tf.unstack(behaviour, axis=-1):
-            same = (mine[:, :, None] == theirs[:, None, :]) & (mine >= FIRST_KNOWN)[:, :, None]
-            found = same if found is None else found | same
-    return found

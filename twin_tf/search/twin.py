@@ -6,10 +6,13 @@ from twin_tf.search.protocol import SearchInputs, SearchStrategy
 
 
 class TwinSearch(SearchStrategy):
-    """The `top_k` behaviours of highest relevance by the very metric that the ESU attends with."""
+    """The `top_k` behaviours of highest relevance by the very metric that the ESU attends with.
+
+    With a null key, what lies below it in every head is left out: fewer may remain.
+    """
 
     name = "twin"
 
     def find(self, inputs: SearchInputs) -> Retrieved:
         """See `SearchStrategy`."""
-        return merge_heads(inputs.relevance(), tf.minimum(self.top_k, inputs.width))
+        return merge_heads(inputs.relevance(), tf.minimum(self.top_k, inputs.width), inputs.floor)

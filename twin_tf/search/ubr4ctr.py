@@ -13,9 +13,9 @@ from typing import Any
 from twin_tf.config import ModelConfig
 from twin_tf.core.keras_api import tf
 from twin_tf.features.schema import FIRST_KNOWN, FeatureSchema
+from twin_tf.layers.equality_bias import shares_value
 from twin_tf.layers.masking import MASKED_SCORE
 from twin_tf.search.protocol import ScoredSearch, SearchInputs
-from twin_tf.search.sim_hard import shares_value
 
 K1, B = 1.2, 0.75
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from twin_tf.features.schema import UNKNOWN
 from twin_tf.layers.table_initializer import BLOCK_ROWS
-from twin_tf.training.table_rows import TableRows, named_tables
+from twin_tf.training.table_rows import named_tables
 from twin_tf.training.train_step import TrainStep
 from twin_tf.training.warm_start import EarlierWeights
 
@@ -29,7 +29,7 @@ class MovementSample:
     def __init__(self, trainer: TrainStep, earlier: EarlierWeights | None = None) -> None:
         self._tables = []
         for table in named_tables(trainer.model):
-            rows = TableRows(table, trainer.strategy, trainer.optimizer.optimizers[0])
+            rows = trainer.table_rows(table)
             sampled = sampled_rows(rows.rows)
             if earlier is None:
                 parts = []

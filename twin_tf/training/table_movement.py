@@ -28,7 +28,7 @@ from twin_tf.evaluation.metrics import PROBABILITY_FLOOR
 from twin_tf.features.schema import UNKNOWN
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import make_dataset
-from twin_tf.training.table_rows import Floats, Rows, Table, TableRows, named_tables
+from twin_tf.training.table_rows import Floats, Rows, Table, named_tables
 from twin_tf.training.train_step import TrainStep
 from twin_tf.training.warm_start import EarlierWeights
 from twin_tf.training_settings import TrainingConfig
@@ -73,7 +73,7 @@ class _Movement:
     """One table, as it is and as it started."""
 
     def __init__(self, trainer: TrainStep, table: Table, earlier: EarlierWeights | None) -> None:
-        self._table = TableRows(table, trainer.strategy, trainer.optimizer.optimizers[0])
+        self._table = trainer.table_rows(table)
         self._start, self._accumulator = self._table.start, self._table.empty
         if earlier is not None:
             rows = self._table.rows

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from twin_tf.core.keras_api import graph, keras, tf, tfrs
+from twin_tf.layers.embeddings import table_variables
 from twin_tf.models.twin import TwinModel
 from twin_tf.records.batch import Batch
 from twin_tf.records.input_pipeline import batch_spec
-from twin_tf.training.table_rows import TableRows, named_tables
+from twin_tf.training.table_rows import Table, TableRows, named_tables
 from twin_tf.training_settings import TrainingConfig
 
 FINAL_RATE = 0.02
@@ -97,11 +98,17 @@ class TrainStep:
             self._scale = tf.Variable(1.0, trainable=False, name="rate_scale")
             adagrad = legacy.Adagrad(self._scaled(config.embedding_learning_rate))
             adam = legacy.Adam(self._scaled(config.dense_learning_rate))
-            adagrad._create_all_weights(tables)  # now, not in the first step: a checkpoint finds all its variables
-            adam._create_all_weights(dense)
+            pairs = [(adagrad, tables), (adam, dense)]
+            if config.relevance_learning_rate is not None:
+                apart = {table.ref() for table in model.relevance_variables}
+                pairs[0] = (adagrad, [table for table in tables if table.ref() not in apart])
+                pairs.append((legacy.Adagrad(self._scaled(config.relevance_learning_rate)), model.relevance_variables))
+            for optimizer, variables in pairs:
+                optimizer._create_all_weights(variables)  # now, not in the first step: a checkpoint finds them all
             self.optimizer = tfrs.experimental.optimizers.CompositeOptimizer(
-                [(adagrad, functools.partial(list, tables)), (adam, functools.partial(list, dense))]
+                [(optimizer, functools.partial(list, variables)) for optimizer, variables in pairs]
             )
+            self._adagrad = {table.ref(): one for one, variables in pairs if one is not adam for table in variables}
         self._spec = batch_spec(model.schema)
         self._step = graph(self.global_step, self._spec)
 
@@ -128,9 +135,11 @@ class TrainStep:
         if steps < self.config.warmup_steps:
             scale *= (steps + 1) / self.config.warmup_steps
         self._scale.assign(scale)
+        relevance = self.config.relevance_learning_rate
         return {
             "embedding": scale * self.config.embedding_learning_rate,
             "dense": scale * self.config.dense_learning_rate,
+            **({} if relevance is None else {"relevance": scale * relevance}),
         }
 
     def expect(self, spec: Batch) -> None:
@@ -169,9 +178,13 @@ class TrainStep:
     def redraw_tables(self) -> None:
         """Puts every embedding table and its accumulators back to their start; dense weights stay."""
         for table in named_tables(self.model):
-            TableRows(table, self.strategy, self.optimizer.optimizers[0]).reset()
+            self.table_rows(table).reset()
         if self.model.projection_cache is not None:
             self.model.refresh_projections()
+
+    def table_rows(self, table: Table) -> TableRows:
+        """The rows of a table of the model, and their accumulators."""
+        return TableRows(table, self.strategy, self._adagrad[table_variables(table.variable)[0].ref()])
 
     def attention_figures(self, batch: Batch) -> AttentionFigures:
         """How the long-term attention of a batch does. Without a graph: building one takes longer than running it."""

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from small_logs import framed
 
 from beam_pipelines.examples import value_counts
-from beam_pipelines.examples.event_batches import shard_of
 from beam_pipelines.examples.log_survey import LogSurvey
-from beam_pipelines.examples.value_counts import Histogram, ValueCounts, quantiles, sortable, unsortable
+from beam_pipelines.examples.user_hash import shard_of
+from beam_pipelines.examples.value_counts import Histogram, ValueCounts, part_of, quantiles, sortable, unsortable
 from beam_pipelines.io.record_writer import ShardWriter, example, parse_example
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.features.schema import Split
@@ -81,13 +81,27 @@ def test_quantiles_cut_into_equal_shares() -> None:
     assert quantiles(Histogram.of(sortable(np.array([np.nan]))), 4) == []
 
 
-def test_vocabularies_are_sorted_by_number_or_text_and_drop_the_rare() -> None:
+def test_counts_merge_and_are_sorted_by_number_or_text() -> None:
     counts = ValueCounts.merge([ValueCounts.of(pa.array([10, 9, None, 9])), ValueCounts.of(pa.array([10, 2]))])
-    assert counts.at_least(1) == ["2", "9", "10"]
-    assert counts.at_least(2) == ["9", "10"]
-    assert ValueCounts.of(pa.array(["b", "B", "é", "a"])).at_least(1) == ["B", "a", "b", "é"]
-    weighted = ValueCounts.of(pa.array(["x", "y"]), np.array([0, 1]))
-    assert weighted.at_least(0) == ["y"]
+    assert counts.sorted().values.to_pylist() == [2, 9, 10]
+    assert counts.sorted().counts.tolist() == [1, 2, 2]
+    assert ValueCounts.of(pa.array(["b", "B", "é", "a"])).sorted().values.to_pylist() == ["B", "a", "b", "é"]
+
+
+@given(st.lists(st.text(max_size=4)), st.integers(1, 5))
+def test_values_have_the_same_part_as_text_and_as_number(values: list[str], parts: int) -> None:
+    counts = ValueCounts.of(pa.array(values, pa.string()))
+    found = {value: part for part, piece in counts.cut(parts) for value in piece.values.to_pylist()}
+    assert found == {value: int(part_of(pa.array([value]), parts)[0]) for value in set(values)}
+    assert sum(int(piece.totals.sum()) for _, piece in counts.cut(parts)) == len(values)
+    numbers = pa.array([len(value) - 2 for value in values], pa.int64())
+    assert part_of(numbers, parts).tolist() == part_of(numbers.cast(pa.string()), parts).tolist()
+
+
+def test_parts_of_values_never_change() -> None:
+    assert part_of(pa.array(["", "a", "ab", "ba", "é"]), 8).tolist() == [7, 4, 3, 0, 1]
+    spread = np.bincount(part_of(pa.array(range(80_000)), 8))
+    assert spread.min() > 9_500
 
 
 def test_user_shards_never_change() -> None:

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 from small_logs import schema
 
-from beam_pipelines.examples.fit_vocabularies import _untrained_items
+from beam_pipelines.examples.item_parts import trained_values
 from beam_pipelines.examples.report_content import report_content
 from beam_pipelines.examples.report_warnings import warnings_of
 from beam_pipelines.examples.statistics import DataStatistics, SplitStatistics
 from beam_pipelines.examples.value_counts import Histogram
+from beam_pipelines.examples.write_catalogue import untrained_bits
 from twin_tf.features.schema import schema_from_mapping
 from twin_tf.records.format import Counts, Manifest, SplitTimes
 
@@ -137,10 +138,9 @@ def test_an_item_is_untrained_if_no_event_has_it_and_its_values_if_no_trained_it
     used = schema(features=features, users=None)
     lists = pa.array([[2, 3], [3], [4, 5], [4, 2], [1]], pa.list_(pa.int32()))
     table = pa.table({"product": pa.array([2, 3, 4, 5, 1], pa.int32()), "tags": lists})
-    bits = _untrained_items(used, table, np.array([True, False, False, False, False]))
+    trained = np.array([True, False, False, False, False])
+    bits = untrained_bits(used, table, trained, {n: trained_values(table[n], trained, 6) for n in table.column_names})
     assert np.unpackbits(bits, axis=1, count=3).tolist() == [
-        [0, 0, 0],  # padding
-        [0, 0, 0],  # unknown
         [0, 0, 0],  # trained
         [1, 1, 0],  # its tag is trained by the first item
         [1, 1, 1],  # none of its tags is

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from small_logs import schema
 
-from beam_pipelines.examples.event_batches import BEHAVIOUR, SPLIT, TARGET, shard_of
+from beam_pipelines.examples.event_batches import BEHAVIOUR, SPLIT, TARGET
 from beam_pipelines.examples.log_survey import LogSurvey, find_split
 from beam_pipelines.examples.shard_split import ShardSplit
+from beam_pipelines.examples.user_hash import shard_of
 from beam_pipelines.examples.value_counts import Histogram
 from twin_tf.features.schema import Split
 from twin_tf.records.format import Counts, Manifest, SplitTimes

@@ -18,14 +18,16 @@ from twin_tf.runs.run import load_run
 pytestmark = pytest.mark.integration
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+BEYOND_PAPER = {"null_key": True, "graded_counts": (1.0, 0.5), "equality_bias": True}
 EVERYTHING = {
+    **BEYOND_PAPER,
     "topics": True,
     "decoupled_embeddings": True,
     "decoupled_dim": 3,
     "consistency": "auxiliary",
     "short_term_length": 0,
 }
-KINDS = {"float16": EVERYTHING, "bfloat16": {"search": "din"}}
+KINDS = {"float16": EVERYTHING, "bfloat16": {**BEYOND_PAPER, "search": "din"}}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.features import arrow_vocabulary
 from twin_tf.features.encoders import FeatureEncoder, encode_ids, hash_id
 from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, IdColumn, schema_from_mapping
 
@@ -264,3 +265,30 @@ def test_loading_without_a_vocabulary_or_a_schema_says_what_is_missing(tmp_path:
     (tmp_path / "vocabularies" / "word.json").unlink()
     with pytest.raises(ConfigError, match=r"^no fitted vocabulary or boundaries for word$"):
         FeatureEncoder.load(tmp_path)
+
+
+@given(TEXTS, st.integers(1, 5))
+def test_a_vocabulary_in_arrow_gives_the_same_rows_and_contract(values: list[Any], read_rows: int) -> None:
+    chunks = pa.chunked_array([WORDS[:1], [], WORDS[1:]], pa.string())
+    encoder = FeatureEncoder(SCHEMA, {"word": chunks, "words": chunks, "fitted": QUANTILES})
+    assert encoder.contract == ENCODER.contract
+    assert encoder.cardinality(SCHEMA.feature("word")) == ENCODER.cardinality(SCHEMA.feature("word"))
+    column = pa.array(values, pa.string())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrow_vocabulary, "_READ_ROWS", read_rows)
+        for array in (column, pa.chunked_array([column, column[:1]]), column.dictionary_encode()):
+            assert encoder.encode("word", array).tolist() == ENCODER.encode("word", array.to_pylist()).tolist()
+        lists = pa.array([values, None, values[:1], []], pa.list_(pa.string()))
+        assert encoder.encode("words", lists).tolist() == ENCODER.encode("words", lists).tolist()
+        numbers = pa.array([3, None, 4])
+        assert encoder.encode("word", numbers).tolist() == ENCODER.encode("word", ["3", None, "4"]).tolist()
+
+
+def test_a_vocabulary_in_arrow_is_saved_as_a_list_is(tmp_path: Path) -> None:
+    chunks = pa.chunked_array([WORDS[:1], WORDS[1:]], pa.string())
+    FeatureEncoder(SCHEMA, {"word": chunks, "words": chunks, "fitted": QUANTILES}).save(tmp_path / "arrow")
+    ENCODER.save(tmp_path / "list")
+    for path in (tmp_path / "list").rglob("*.*"):
+        assert (tmp_path / "arrow" / path.relative_to(tmp_path / "list")).read_bytes() == path.read_bytes()
+    content = {"kind": "vocabulary", "values": WORDS}
+    assert (tmp_path / "list/vocabularies/word.json").read_text("utf-8") == json.dumps(content, ensure_ascii=False)

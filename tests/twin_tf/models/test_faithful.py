@@ -81,6 +81,13 @@ OPTIONS = {
     "a window shorter than the history": {"history_length": 11, "top_k": 4},
     "a window shorter than the number of retrieved behaviours": {"history_length": 6, "top_k": 20, "short_term_length":
     9}, "the latest behaviours": {"search": "din"},
+    "null key": {"null_key": True},
+    "null key of another search": {"null_key": True, "search": "din"},
+    "graded counts": {"graded_counts": (1.0, 0.5), "relevance_statistics": False},
+    "equality bias": {"equality_bias": True},
+    "all that is beyond the paper": {
+        "null_key": True, "graded_counts": (0.9, 0.3), "equality_bias": True, "decoupled_embeddings": True,
+    },
     "no short-term block": {"short_term_length": 0, "mixer": (6, 5)},
 }  # fmt: skip
 SCHEMAS = {
@@ -125,6 +132,9 @@ def test_every_kind_of_cross_feature_agrees_with_the_equations(name, relevance):
             "decoupled_embeddings": st.booleans(),
             "projection_init": st.sampled_from(["per_feature", "tied", "independent"]),
             "relevance_statistics": st.booleans(),
+            "null_key": st.booleans(),
+            "graded_counts": st.sampled_from([(), (1.0,), (0.8, 0.2)]),
+            "equality_bias": st.booleans(),
             "relevance_init_scale": st.sampled_from([0.5, 1.0, 4.0]),
             "cluster_size_bias": st.sampled_from(STAGES),
         }
