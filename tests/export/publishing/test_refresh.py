@@ -26,10 +26,10 @@ from export.gate.provenance import check_content
 from export.publishing.publisher import PublishError, roll_back
 from export.publishing.refresh import refresh
 from export.publishing.version_store import whole_versions
-from export.saved_model.exporter import export_run
 from export.session.child_process import child_environment
-from tests.twin_tf import small_run, two_days
-from tests.twin_tf.built_once import built_once, shared_root
+from tests.export.publishing.two_day_models import two_models
+from tests.twin_tf import small_run
+from tests.twin_tf.built_once import shared_root
 from tests.twin_tf.fake_bucket import FakeBucket, registered
 from twin_tf.cli.main import main
 from twin_tf.config import load_config
@@ -40,29 +40,11 @@ from twin_tf.records.format import MANIFEST, SUCCESS
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.renamed_settings import put
 from twin_tf.runs.projections import load_projections, run_with_catalogue
-from twin_tf.training.train import train_model
 
 pytestmark = pytest.mark.integration
 
 FEW_TARGETS = Limits(auc_epsilon=0.5)
 """Of two days' models on 30 targets, either may be the better one."""
-
-
-@built_once
-def second_run(root):
-    """A run of the second day that starts from the first day's."""
-    manifest = two_days.second_day(root)
-    train_model(
-        manifest.directory, root / "days/run-2", two_days.config_of(manifest), init_from=two_days.first_run(root)
-    )
-    return root / "days/run-2"
-
-
-@built_once
-def two_models(root):
-    """Either day's run, exported."""
-    for number, run in enumerate([two_days.first_run(root), second_run(root)], 1):
-        export_run(run, root / f"days/model-{number}")
 
 
 @pytest.fixture(scope="module")
