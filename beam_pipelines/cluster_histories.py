@@ -57,6 +57,7 @@ from beam_pipelines.io.record_writer import (
 )
 from twin_tf.config import ClusterConfig, load_config
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.mirrors import at_hand, named
 from twin_tf.core.tfrecord import CorruptRecordError, read_records
 from twin_tf.core.yaml_text import dump_yaml
 from twin_tf.features.contract import CONTRACT
@@ -258,9 +259,9 @@ def cluster_histories(
         schema = manifest.schema
         check_schema(schema, settings, source_root)
         try:
-            info, embeddings = item_embeddings(Path(run), manifest, verify)
+            info, embeddings = item_embeddings(at_hand(run), manifest, verify)
         except ConfigError as error:  # it has seen the copy
-            raise ConfigError(str(error).replace(scratch, source_root)) from None
+            raise ConfigError(named(str(error).replace(scratch, source_root))) from None
         kept = {feature.name for feature in schema.kept_values}
         whole = FeatureEncoder.load(scratch).fitted
     fitted = {name: values if name in kept else [] for name, values in whole.items()}

@@ -30,6 +30,7 @@ from twin_tf.core.code_version import code_digest
 from twin_tf.core.dataclass_yaml import ConfigError, nearest
 from twin_tf.core.errors import UserError
 from twin_tf.core.files import full_disk
+from twin_tf.core.mirrors import local_path
 from twin_tf.core.new_directory import new_directory
 
 REPORT = "import.json"
@@ -103,7 +104,7 @@ def import_dataset(
     same: dict[str, Any] = {"dataset": key, "seed": seed, "code": _code(DATASETS[key])}
     if opened is not None:
         same["source"] = opened.identity
-    root = Path(output_dir)
+    root = local_path(output_dir, "an import")
     found = _finished(root, same)
     if found is not None:
         return found

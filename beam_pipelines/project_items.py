@@ -6,7 +6,7 @@
 reads a trained run and, with `--prepared`, the catalogue of a later day, and writes the projections in shards
 (`twin_tf.runs.projections`), for `twin-tf refresh --projections`. The same run and catalogue give the same bytes,
 whatever the runner and its workers. Workers load the run's weights, so they need TensorFlow and the run's directory
-under the same path.
+under the same path or URL.
 """
 
 import argparse
@@ -32,8 +32,10 @@ from beam_pipelines.io.launch import (
 )
 from beam_pipelines.io.output_directory import OutputDirectory
 from beam_pipelines.io.record_writer import write_file
+from twin_tf.core.buckets import BucketPath, is_url
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
+from twin_tf.core.mirrors import at_hand
 from twin_tf.models.twin import PROJECTION_BLOCK
 from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
 from twin_tf.records.input_pipeline import load_item_ids
@@ -129,7 +131,7 @@ def project_items(
     workers: int = 1,
     verify: bool = True,
     beam_arguments: Sequence[str] = (),
-) -> Path:
+) -> Path | BucketPath:
     """Projects all items.
 
     Args:
@@ -151,17 +153,23 @@ def project_items(
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
     directory = OutputDirectory(str(output))
-    finished_checkpoint(Path(run), verify=verify)
-    pool = None if prepared is None else Manifest.load(Path(prepared).absolute(), verify=verify).directory
-    trained = str(Path(run).absolute())
-    items = max(len(load_item_ids(place)) for place in (trained, pool) if place is not None)
+    trained, later = at_hand(run), None if prepared is None else Manifest.load(prepared, verify=verify)
+    finished_checkpoint(trained, verify=verify)
+    catalogues = [trained] if later is None else [trained, Path(later.directory)]
+    items = max(len(load_item_ids(place)) for place in catalogues)
+    source, pool = _absolute(run), None if prepared is None else _absolute(prepared)
     options = beam_options(runner, workers, beam_arguments, model=True)
     _loaded.cache_clear()  # a directory of the same name may hold another run by now
     with directory.building() as root, quiet_failures(root):
         pipeline = beam.Pipeline(options=options)
-        pipeline | ProjectItems(trained, pool, items, root)
+        pipeline | ProjectItems(source, pool, items, root)
         pipeline.run().wait_until_finish()
-    return Path(output)
+    return BucketPath.of(output) if is_url(output) else Path(output)
+
+
+def _absolute(place: str | Path) -> str:
+    """A place by the name under which workers find it."""
+    return str(place) if is_url(place) else str(Path(place).absolute())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from beam_pipelines.io.record_writer import FAILED, PipelineStoppedError, read_f
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError
 from twin_tf.core.files import full_disk
+from twin_tf.core.mirrors import named
 from twin_tf.core.quiet_logs import quiet_processes
 
 LOCAL_RUNNER = "FnApiRunner"
@@ -145,7 +146,7 @@ def exit_code(job: Callable[[], str]) -> int:
     except JobOnlyBuilt as built:
         print(built)
     except Exception as error:
-        sentence = full_disk(error) or (str(error) if isinstance(error, UserError) else "")
+        sentence = full_disk(error) or (named(str(error)) if isinstance(error, UserError) else "")
         if not sentence:
             raise
         print(f"error: {sentence}", file=sys.stderr)

@@ -27,6 +27,7 @@ from typing import Any
 import click
 import numpy as np
 
+from export.contract.base_image import fill, image_of_base
 from export.contract.errors import ServingError
 from export.contract.file_manifest import EXPORT, EXTRA, read_description
 from export.contract.probe_file import PROBES_FILE, Probes, load_probe_file
@@ -51,11 +52,14 @@ from export.gate.provenance import (
     check_served_digests,
     check_server,
     check_versions,
+    other_versions,
 )
 from export.gate.signature_check import check_signatures
 from export.protos import graph_pb2
 from export.session.loaded_version import WARMUP_FILE, LoadedVersion
 from export.session.served_scores import served_scores
+from twin_tf.core.buckets import BucketPath, is_url
+from twin_tf.core.mirrors import at_hand, file_at_hand, named
 from twin_tf.features.schema import FeatureSchema, load_schema
 
 SCHEMA_FILE = f"{EXTRA}/schema.yaml"
@@ -89,7 +93,7 @@ def validate(
     """Runs every check on a model directory.
 
     Args:
-        version_dir: the directory with `saved_model.pb`.
+        version_dir: the directory with `saved_model.pb`, local or in a bucket, as the base path may be.
         base_path: holds the published versions; the newest that loads is what the AUC is compared with. None leaves
             the comparison out.
         limits: what is tolerated; the defaults of `Limits` if left out.
@@ -97,12 +101,26 @@ def validate(
     Returns:
         The report; a directory that is unfit is reported, not raised.
     """
-    gate = _Gate(Path(version_dir), limits or Limits())
-    gate.run(None if base_path is None else Path(base_path))
+    directory, base = _at_hand(version_dir, base_path)
+    gate = _Gate(directory, limits or Limits())
+    gate.run(base)
     free = not any(name == "tensorflow" or name.startswith("tensorflow.") for name in sys.modules)
     detail = "TensorFlow's Python was never imported" if free else "this process imported TensorFlow; use a fresh one"
     checks = (*gate.checks, Check("tensorflow_free", free, detail))
     return ValidationReport(str(version_dir), all(check.ok for check in checks), checks)
+
+
+def _at_hand(version_dir: str | Path, base_path: str | Path | None) -> tuple[Path, Path | None]:
+    """Both as local directories: of a base path in a bucket the newest version but the one that is checked is whole."""
+    if base_path is None or not is_url(base_path):
+        return at_hand(version_dir), None if base_path is None else Path(base_path)
+    base, name = BucketPath.of(base_path), str(version_dir).rstrip("/").rpartition("/")[2]
+    image = image_of_base(base)
+    inside = str(version_dir).rstrip("/") == f"{base}/{name}"
+    directory = image / name if inside else at_hand(version_dir)
+    for number in [*([name] if inside else ()), *other_versions(directory, image)[:1]]:
+        fill(image / str(number))
+    return directory, image
 
 
 class _Gate:
@@ -142,7 +160,7 @@ class _Gate:
         self._try("weights", lambda: check_weights(directory))
         self._try("labels", lambda: check_labels(directory, limits.allow_one_class))
         if (evaluation := limits.evaluation) is not None:
-            self._try("evaluation", lambda: check_evaluation(directory, Path(evaluation), base_path))
+            self._try("evaluation", lambda: check_evaluation(directory, file_at_hand(evaluation), base_path))
         if base_path is not None:
             self._check_against(base_path, answers)
 
@@ -197,7 +215,7 @@ class _Gate:
             allowed = name in self._limits.allow_unchecked
             hint = "as --allow-unchecked allows" if allowed else f"--allow-unchecked {name} lets it pass"
             found = dataclasses.replace(found, ok=allowed, detail=f"{found.detail}; {hint}")
-        self.checks.append(found)
+        self.checks.append(dataclasses.replace(found, detail=named(found.detail)))
         return found.ok
 
     def _check_no_xla(self) -> Check:

@@ -28,23 +28,25 @@ from typing import Any
 import grpc
 
 from export.client.client import TwinClient
+from export.contract.base_image import fill
 from export.contract.errors import ServingError
 from export.contract.file_manifest import fault, has_manifest, write_manifest
 from export.contract.version_layout import version_numbers
 from export.gate.limits import Limits
+from export.publishing.bucket_base import PublishError, base_at_hand, warn
 from export.publishing.rollbacks import forget, remember
 from export.publishing.version_store import (
     KEPT,
-    PublishError,
     hide_version,
     only_publisher,
     prune,
     publish_version,
     staging,
-    warn,
     whole_versions,
 )
 from export.session.child_process import child_environment
+from twin_tf.core.buckets import BucketPath
+from twin_tf.core.mirrors import at_hand, original
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
@@ -74,12 +76,12 @@ def publish(
     keep: int = KEPT,
     limits: Limits | None = None,
     watcher: ServerCheck | None = None,
-) -> Path:
+) -> Path | BucketPath:
     """Validates a model directory and publishes it as the newest version.
 
     Args:
-        version_dir: what the exporter wrote; it stays where it is.
-        base_path: the directory a server watches; made if it does not exist.
+        version_dir: what the exporter wrote, local or in a bucket; it stays where it is.
+        base_path: the directory a server watches, local or in a bucket; made if it does not exist.
         keep: how many versions stay, the new one included; older ones are removed.
         limits: what the gate tolerates.
         watcher: the server to wait for; None trusts the gate.
@@ -93,12 +95,12 @@ def publish(
         OSError: it cannot be written, for example on a full disk; the base path is as it was.
         ValueError: `keep` is less than 2.
     """
-    source = Path(version_dir)
+    source = at_hand(version_dir)
     _check_keep(keep)
     if not (source / "saved_model.pb").is_file():
-        raise PublishError(f"{source} is no model directory: it holds no saved_model.pb")
+        raise PublishError(f"{version_dir} is no model directory: it holds no saved_model.pb")
     return publish_written(
-        lambda directory: _copy(source, directory), source, base_path, keep=keep, limits=limits, watcher=watcher
+        lambda directory: _copy(source, directory), version_dir, base_path, keep=keep, limits=limits, watcher=watcher
     )
 
 
@@ -111,7 +113,7 @@ def publish_written(
     limits: Limits | None = None,
     watcher: ServerCheck | None = None,
     job: str = "publish",
-) -> Path:
+) -> Path | BucketPath:
     """`publish` of a version that is written where it will be renamed from, so that it need not be copied.
 
     Args:
@@ -124,26 +126,28 @@ def publish_written(
         job: what others that want the base path are told, see `only_publisher`.
     """
     _check_keep(keep)
-    base = Path(base_path)
-    base.mkdir(parents=True, exist_ok=True)
-    with only_publisher(base, job), staging(base) as directory:
-        write(directory)
-        reason = validate_apart(directory, base, limits)
-        if reason:
-            raise PublishError(f"{name} is not published: {reason.replace(str(directory), str(name))}")
-        if not has_manifest(directory):  # exported before there were any
-            write_manifest(directory)
-        published = publish_version(directory, base)
-        try:
-            if watcher is not None:
-                _confirm(published, base, watcher)
-            _forget(base, published)
-        finally:
-            prune(base, keep)
-    return published
+    with base_at_hand(base_path, job) as base:
+        base.mkdir(parents=True, exist_ok=True)
+        with only_publisher(base, job), staging(base) as directory:
+            write(directory)
+            for number in version_numbers(base)[-1:]:
+                fill(base / str(number))  # what the gate compares with
+            reason = validate_apart(directory, base, limits)
+            if reason:
+                raise PublishError(f"{name} is not published: {reason.replace(str(directory), str(name))}")
+            if not has_manifest(directory):  # exported before there were any
+                write_manifest(directory)
+            published = publish_version(directory, base)
+            try:
+                if watcher is not None:
+                    _confirm(published, base, watcher)
+                _forget(base, published)
+            finally:
+                prune(base, keep)
+        return original(published)
 
 
-def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCheck | None = None) -> Path:
+def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCheck | None = None) -> Path | BucketPath:
     """Makes an earlier version the newest again, by one rename: a server loads it before it unloads the present one.
 
     The versions above it are hidden as `.rolled-back-<number>`, where no server looks; the newest goes last, so no
@@ -152,7 +156,7 @@ def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCh
     done all the same, with a warning that it is not remembered.
 
     Args:
-        base_path: the directory a server watches.
+        base_path: the directory a server watches, local or in a bucket.
         to: which version; the newest sound one below the present one if left out.
         watcher: the server to wait for; None does not wait.
 
@@ -163,7 +167,11 @@ def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCh
         PublishError: there is no sound earlier version, or another publisher is at work; the base path is as it was.
             Or the watcher does not load it; nothing is undone then.
     """
-    base = Path(base_path)
+    with base_at_hand(base_path, "rollback") as base:
+        return original(_roll_back(base, to, watcher))
+
+
+def _roll_back(base: Path, to: int | None, watcher: ServerCheck | None) -> Path:
     if not base.is_dir():
         raise PublishError(f"{base} is no base path: there is no such directory")
     with only_publisher(base, "rollback"):
@@ -174,6 +182,7 @@ def roll_back(base_path: str | Path, *, to: int | None = None, watcher: ServerCh
             raise PublishError(f"{base} holds {wanted} to go back to; it has {', '.join(map(str, numbers)) or 'none'}")
         target, faults = None, []
         for number in reversed(earlier):
+            fill(base / str(number))
             reason = fault(base / str(number)) or validate_apart(base / str(number))
             if not reason:
                 target = number

@@ -21,16 +21,19 @@ from typing import Any
 
 import numpy as np
 
+from export.contract.base_image import fill
 from export.contract.file_manifest import EXPORT, EXTRA, fault, read_description
 from export.contract.version_layout import version_numbers
 from export.gate.limits import Limits
+from export.publishing.bucket_base import PublishError, base_at_hand, warn
 from export.publishing.publisher import ServerCheck, publish_written
 from export.publishing.rollbacks import rolled_back
-from export.publishing.version_store import KEPT, PublishError, warn
+from export.publishing.version_store import KEPT
 from export.saved_model.exporter import write_assets, write_description
 from export.saved_model.servable import VARIABLES, Servable
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
+from twin_tf.core.mirrors import at_hand, place_of
 from twin_tf.features.contract import difference
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.features.schema import FIRST_KNOWN
@@ -63,7 +66,7 @@ def refresh(
     """Publishes a version with the graph of an earlier one and the weights and items of now.
 
     Args:
-        base_path: the directory a server watches.
+        base_path: the directory a server watches, local or in a bucket; so may be all others.
         run: a finished run of the same schema and settings: the one that is served, or a later one.
         prepared: prepared data of a later day of the run's chain: its catalogue is served, its test split gives the
             probes. If left out, the run's catalogue and the earlier version's probes.
@@ -83,50 +86,51 @@ def refresh(
         ConfigError: the run or the prepared data do not fit the earlier version; nothing is published.
         PublishError: there is no earlier version, the run was rolled back, or the new version is unfit.
     """
-    base = Path(base_path)
-    source = _newest(base) if model is None else _whole(Path(model))
-    description = _check_same_graph(source, Path(run), verify)
-    if not allow_rolled_back:
-        _check_not_rolled_back(base, Path(run))
-    earlier = _check_same_contract(source, Path(run))
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "load"):
-        loaded = run_with_catalogue(run, prepared, verify=verify)
-        new_items = _check_catalogue(source, loaded)
-    with _timed(seconds, "project"):
-        ready = None if projections is None else load_projections(projections, loaded)
-        # Rises even if the clock goes back.
-        version, now = loaded.info.weights_version, max(int(time.time()), description.get("table_version", 0) + 1)
-        dtype = description.get("table_dtype", "float32")
-        bound = description.get("max_candidates")  # the graph stays, and with it what it checks
-        servable = Servable(loaded.model, loaded.schema, loaded.item_ids, version, now, dtype, ready, bound)
+    with base_at_hand(base_path, "refresh") as base:
+        run = at_hand(run)
+        source = _newest(base) if model is None else _whole(at_hand(model))
+        description = _check_same_graph(source, run, verify)
+        if not allow_rolled_back:
+            _check_not_rolled_back(base, run)
+        earlier = _check_same_contract(source, run)
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "load"):
+            loaded = run_with_catalogue(run, prepared, verify=verify)
+            new_items = _check_catalogue(source, loaded)
+        with _timed(seconds, "project"):
+            ready = None if projections is None else load_projections(projections, loaded)
+            # Rises even if the clock goes back.
+            version, now = loaded.info.weights_version, max(int(time.time()), description.get("table_version", 0) + 1)
+            dtype = description.get("table_dtype", "float32")
+            bound = description.get("max_candidates")  # the graph stays, and with it what it checks
+            servable = Servable(loaded.model, loaded.schema, loaded.item_ids, version, now, dtype, ready, bound)
 
-    def write(directory: Path) -> None:
-        if not allow_rolled_back:  # by a rollback since this began
-            _check_not_rolled_back(base, Path(run))
-        with _timed(seconds, "write"):
-            _copy_graph(source, directory)
-        with _timed(seconds, "probes"):  # before the weights, which say what lies beside them
-            probes = source if prepared is None else Manifest.load(prepared, verify=False)
-            requests = write_assets(loaded, probes, servable, directory, earlier)
-        with _timed(seconds, "write"):
-            servable.write_variables(directory)
-            write_description(loaded, servable, requests, directory)
+        def write(directory: Path) -> None:
+            if not allow_rolled_back:  # by a rollback since this began
+                _check_not_rolled_back(base, run)
+            with _timed(seconds, "write"):
+                _copy_graph(source, directory)
+            with _timed(seconds, "probes"):  # before the weights, which say what lies beside them
+                probes = source if prepared is None else Manifest.load(prepared, verify=False)
+                requests = write_assets(loaded, probes, servable, directory, earlier)
+            with _timed(seconds, "write"):
+                servable.write_variables(directory)
+                write_description(loaded, servable, requests, directory)
 
-    with _timed(seconds, "publish"):
-        name = f"the refresh of {source}"
-        published = publish_written(write, name, base, keep=keep, limits=limits, watcher=watcher, job="refresh")
-    seconds["publish"] -= seconds["write"] + seconds["probes"]
-    return {
-        "version": int(published.name),
-        "path": str(published),
-        "refreshed": str(source),
-        "items": len(loaded.item_ids) - FIRST_KNOWN,
-        "new_items": new_items,
-        "weights_version": version,
-        "table_version": now,
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-    }
+        with _timed(seconds, "publish"):
+            name = f"the refresh of {source}"
+            published = publish_written(write, name, base, keep=keep, limits=limits, watcher=watcher, job="refresh")
+        seconds["publish"] -= seconds["write"] + seconds["probes"]
+        return {
+            "version": int(published.name),
+            "path": place_of(str(published)),
+            "refreshed": place_of(source),
+            "items": len(loaded.item_ids) - FIRST_KNOWN,
+            "new_items": new_items,
+            "weights_version": version,
+            "table_version": now,
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        }
 
 
 def _newest(base: Path) -> Path:
@@ -137,6 +141,7 @@ def _newest(base: Path) -> Path:
     numbers = version_numbers(base) if base.is_dir() else []
     faults: list[str] = []
     for number in reversed(numbers):
+        fill(base / str(number))
         reason = fault(base / str(number))
         if not reason:
             for sentence in faults:

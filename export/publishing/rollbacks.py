@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from export.contract.version_layout import ROLLED_BACK, look
+from export.publishing.bucket_base import bucket_of
 from twin_tf.core.files import read_json, write_whole
 
 _DESCRIPTION = Path("assets.extra/export.json")
@@ -77,6 +78,7 @@ def forget(base_path: Path, published: Path) -> None:
     after = [entry for entry in before if entry.weights_version > now.weights_version]
     if not after:
         path.unlink()
+        _tell_bucket(base_path)
     elif after != before:
         _write(path, after)
 
@@ -105,3 +107,9 @@ def _write(path: Path, entries: list[RolledBack]) -> None:
         raise OSError(f"{path} is a link")
     content = {_KEY: [dataclasses.asdict(entry) for entry in entries]}
     write_whole(path, json.dumps(content, indent=1) + "\n", durable=True)
+    _tell_bucket(path.parent)
+
+
+def _tell_bucket(base_path: Path) -> None:
+    if (bucket := bucket_of(base_path)) is not None:
+        bucket.remembers()

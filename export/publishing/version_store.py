@@ -1,5 +1,6 @@
 """A base path as one publisher at a time may change it: versions appear, disappear and are hidden by one rename each.
 
+Of a base path in a bucket this is its image, and `bucket_base` does the same in the bucket.
 `export.contract.version_layout` says what lies there.
 """
 
@@ -7,7 +8,6 @@ import contextlib
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +23,10 @@ from export.contract.version_layout import (
     look,
     version_numbers,
 )
-from twin_tf.core.errors import UserError
+from export.publishing.bucket_base import PublishError, bucket_of, warn
 from twin_tf.core.file_lock import file_lock, holder_of
 
 KEPT = 3
-
-
-class PublishError(UserError, ValueError):
-    """A version that was not published; the message is one sentence that says why."""
 
 
 @contextlib.contextmanager
@@ -57,7 +53,7 @@ def only_publisher(base: Path, job: str = "") -> Iterator[None]:
             newest = found.versions[-1]
             warn(f"version {newest} of {base} is ahead of this clock, {now}: numbers go on above it until a rollback")
         for name in found.leftovers:
-            _delete(base / name)
+            _delete(base, name)
         yield
 
 
@@ -74,7 +70,10 @@ def staging(base: Path) -> Iterator[Path]:
 def publish_version(written: Path, base: Path) -> Path:
     """Turns a written directory into the newest version, once every byte of it is on the disk."""
     flush(written)
-    published = base / str(look(base).next_number(int(time.time())))
+    number = look(base).next_number(int(time.time()))
+    if (bucket := bucket_of(base)) is not None:
+        number = bucket.appears(written, number)
+    published = base / str(number)
     written.rename(published)
     _flush_directory(base)
     return published
@@ -83,6 +82,8 @@ def publish_version(written: Path, base: Path) -> Path:
 def hide_version(base: Path, number: int) -> Path:
     """Hides a version from the servers; what they hold in memory they serve on until another is loaded."""
     hidden = free_name(base, f"{HIDDEN}{number}")
+    if (bucket := bucket_of(base)) is not None:
+        bucket.moves(str(number), hidden.name)
     (base / str(number)).rename(hidden)
     _flush_directory(base)
     return hidden
@@ -110,11 +111,6 @@ def prune(base: Path, keep: int) -> None:
             _remove(base, str(number), number)
     for number, name in found.hidden[:-keep]:
         _remove(base, name, number)
-
-
-def warn(sentence: str) -> None:
-    """Says on standard error, in one line, what a person should look at; the work goes on."""
-    print(f"warning: {sentence}", file=sys.stderr)
 
 
 def flush(directory: Path) -> None:
@@ -145,22 +141,27 @@ def _remove(base: Path, name: str, number: int) -> None:
     """Hides a version first, so that a server never sees half of one."""
     outgoing = free_name(base, f"{OUTGOING}{number}")
     try:
+        if (bucket := bucket_of(base)) is not None:
+            bucket.goes(name)
         (base / name).rename(outgoing)
     except OSError as error:
-        warn(f"{base / name} cannot be retired: {error.strerror}")
+        warn(f"{base / name} cannot be retired: {error.strerror or error}")
         return
-    _delete(outgoing)
+    _delete(base, outgoing.name)
 
 
-def _delete(path: Path) -> None:
+def _delete(base: Path, name: str) -> None:
     """Removes a hidden directory or file of ours; what cannot be removed is left to the next publisher."""
+    path = base / name
     try:
+        if (bucket := bucket_of(base)) is not None:
+            bucket.goes(name)
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
     except OSError as error:
-        warn(f"{path} cannot be removed: {error.strerror}")
+        warn(f"{path} cannot be removed: {error.strerror or error}")
 
 
 def _flush_directory(directory: Path) -> None:

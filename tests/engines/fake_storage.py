@@ -1,7 +1,7 @@
 """Cloud Storage on this machine: the part of its JSON API that Beam's gs:// file system and stager use, in memory.
 
 Google's client library is the real one: `STORAGE_EMULATOR_HOST` sends it here, with the token of a made-up account. So
-nothing of Beam is replaced, and no credentials of the machine are looked at.
+nothing of Beam is replaced, and no credentials of the machine are looked at. Arrow's client comes here the same way.
 """
 
 import base64
@@ -108,6 +108,16 @@ class _Handler(BaseHTTPRequestHandler):
             name = f"gs://{path[4]}/{json.loads(_content(resource))['name']}"
             self.storage.objects[name] = _content(media)
             self._json(self._resource(name))
+        elif "rewriteTo" in path:
+            place = path.index("rewriteTo")
+            source, target = _name(path[:place]), _name(["", "", *path[place + 1 :]])
+            if source not in self.storage.objects:
+                self._missing(source)
+                return
+            self.storage.objects[target] = self.storage.objects[source]
+            size = str(len(self.storage.objects[target]))
+            said = {"kind": "storage#rewriteResponse", "totalBytesRewritten": size, "objectSize": size, "done": True}
+            self._json({**said, "resource": self._resource(target)})
         else:
             self._answer(501, f"not simulated: {self.path}".encode())
 
@@ -122,6 +132,14 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.storage.objects[name] = content
             self._json(self._resource(name))
+
+    def do_DELETE(self) -> None:
+        path, _ = self._path()
+        name = _name(path)
+        if self.storage.objects.pop(name, None) is None:
+            self._missing(name)
+        else:
+            self._answer(204, b"")
 
     def _delete_all(self, body: bytes) -> None:
         """A batch of deletions, the only requests that Beam sends in batches here."""

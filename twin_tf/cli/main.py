@@ -22,6 +22,8 @@ from twin_tf.cli.serving import CommandFailedError, predict, publish, refresh, r
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError, is_users
 from twin_tf.core.files import full_disk
+from twin_tf.core.mirrors import local_path
+from twin_tf.core.mirrors import named as named_places
 from twin_tf.core.quiet_logs import quiet_processes
 
 quiet_processes()  # what matters comes as an exception
@@ -48,11 +50,11 @@ def _one_sentence(context: click.Context) -> Iterator[None]:
         raise click.UsageError(sentence) from error
     except Exception as error:
         if isinstance(error, UserError) and error.exit_code == click.UsageError.exit_code:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(named_places(str(error))) from error
         full = full_disk(error)
         if not full and not is_users(error):
             raise
-        raise CommandFailedError(full or str(error)) from error
+        raise CommandFailedError(full or named_places(str(error))) from error
 
 
 @contextlib.contextmanager
@@ -62,7 +64,7 @@ def _one_line_warnings() -> Iterator[None]:
 
     def one_line(message: Any, category: Any, *where: Any, **more: Any) -> str:
         if category.__module__.partition(".")[0] in ("twin_tf", "export", "beam_pipelines"):
-            return f"warning: {message}\n"
+            return f"warning: {named_places(str(message))}\n"
         return whole(message, category, *where, **more)
 
     warnings.formatwarning = one_line
@@ -108,8 +110,8 @@ def main() -> None:
 
 @main.command()
 @config_options
-@click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`.")
-@click.option("--run", "run_directory", required=True, help="A new directory, or that of a killed run to resume.")
+@click.option("--prepared", required=True, help="Directory of `twin-tf preprocess`, local or in a bucket (gs://...).")
+@click.option("--run", "run_directory", required=True, help="A new directory, or that of a killed run; or in a bucket.")
 @click.option("--init-from", metavar="RUN", help="An earlier run to start from: what it knows keeps its weights.")
 @click.option("--strategy", default="single", show_default=True, help=STRATEGY)
 @verify_option
@@ -284,8 +286,6 @@ def compare(
     Killed, it goes on where it was when the same command is run again. What it kept is used by the same settings, data
     and code alone.
     """
-    from pathlib import Path
-
     from twin_tf.config import load_config
     from twin_tf.core.workdir import claimed_workdir
     from twin_tf.experiments.comparison.page import findings
@@ -298,7 +298,8 @@ def compare(
         raise ConfigError(f"--seeds {seeds} and --jobs {jobs} must be at least 1")
     if (prepared is None) == (data is None):
         raise click.UsageError("give either --prepared or --data")
-    chosen, tried, root = chosen_systems(systems, also), read_rates(rates), Path(output)
+    local_path(prepared or "", "the data of a comparison")
+    chosen, tried, root = chosen_systems(systems, also), read_rates(rates), local_path(output, "a comparison")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it began ends with it
     with claimed_workdir(root, "comparison", OWN, fresh):
         if data is not None:

@@ -17,6 +17,7 @@ from export.client.request import normalise
 from export.client.request_values import behaviours_seen
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.files import JsonDict, whole_file
+from twin_tf.core.mirrors import file_at_hand
 from twin_tf.core.parquet_rows import RowsWriter
 from twin_tf.core.progress import progress_bar
 from twin_tf.evaluation.split_scores import parquet_path
@@ -65,7 +66,7 @@ def score_requests(
     Raises:
         ConfigError: not a finished run, no such file, no sound request in it, or a bad line.
     """
-    path, source = parquet_path(output), Path(requests)
+    path, source = parquet_path(output), file_at_hand(requests)
     total = _count_lines(source)
     loaded = load_run(run, verify=verify)
     encoder, bad, scored = FeatureEncoder.load(loaded.directory), _BadLines(str(requests), skip_bad_lines), 0

@@ -14,7 +14,9 @@ import click
 from twin_tf.cli.extras import require
 from twin_tf.cli.options import json_option, show, verify_option
 from twin_tf.cli.tls import tls_options
+from twin_tf.core.buckets import BucketPath, is_url
 from twin_tf.core.files import write_whole
+from twin_tf.core.mirrors import at_hand, local_path
 
 if TYPE_CHECKING:
     from export.gate.limits import Limits
@@ -110,7 +112,7 @@ def validate(
 
 @click.command()
 @click.argument("model")
-@click.option("--base-path", required=True, help="The directory that the server watches.")
+@click.option("--base-path", required=True, help="The directory that the server watches, local or in a bucket.")
 @click.option("--keep", default=3, show_default=True, help=KEEP)
 @limit_options
 @watcher_options
@@ -224,6 +226,7 @@ def serve(base_path: str, port: int, rest_port: int | None, model_name: str) -> 
     twin-tf serve --base-path serving/twin --port 8500
     twin-tf serve --base-path serving/twin --port 8500 --rest-port 8501
     """
+    local_path(base_path, "what this stand-in serves")
     require("grpc", "tensorflow")
     arguments = ["--model_name", model_name, "--model_base_path", base_path, "--port", str(port)]
     if rest_port is not None:
@@ -285,6 +288,9 @@ def predict(
         raise click.UsageError("--latencies goes with --replay")
     if version is not None and label is not None:
         raise click.UsageError("give --version or --label, not both")
+    if is_url(model):
+        listed = BucketPath.of(model).indexed()
+        model = str(at_hand(model, [name for name in listed if name.startswith("assets.extra/")]))
     deadline = (REPLAY_TIMEOUT_S if replays else TIMEOUT_S) if timeout_s is None else timeout_s
     encoder = None if replays else load_encoder(model)
     schema = None if encoder is None else encoder.schema

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.files import sha256_of_file
+from twin_tf.core.mirrors import place_of
 
 
 class DamagedFileError(ConfigError):
@@ -39,9 +40,9 @@ def check_files(root: Path, digests: Mapping[str, str], listed_in: str, advice: 
             found = sha256_of_file(path)
         except OSError as error:
             raise DamagedFileError(
-                f"{path} cannot be read ({error.strerror}), but {listed_in} lists it; {advice}"
+                f"{place_of(path)} cannot be read ({error.strerror}), but {listed_in} lists it; {advice}"
             ) from None
-        _compare(found, wanted, str(path), listed_in, advice)
+        _compare(found, wanted, place_of(path), listed_in, advice)
 
 
 def check_content(content: bytes, sha256: str, path: str, listed_in: str, advice: str) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from twin_tf.core.buckets import INDEX, BucketPath, is_url
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.mirrors import new_copy, send_directory
 
 try:
     import fcntl
@@ -22,16 +24,21 @@ except ImportError:  # not on Windows: leftovers stay there until somebody remov
 
 
 def check_new(target: str | Path) -> Path:
-    """The path of a directory that is to be made.
+    """The path of a directory that is to be made; of one in a bucket that of a local one, which is copied there.
 
     Args:
-        target: its name; nothing or an empty directory may lie there.
+        target: its name, or a URL; nothing or an empty directory may lie there.
 
     Raises:
         ConfigError: something else lies there, or there is no name.
     """
     if not str(target):
         raise ConfigError("the output has no name; name a new directory")
+    if is_url(target):
+        place = BucketPath.of(target)
+        if place.files() or (place / INDEX).size() is not None:
+            raise ConfigError(f"{target} exists and is not empty; name a new directory or remove it")
+        return new_copy(place)
     path = Path(target)
     if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
         raise ConfigError(f"{target} exists and is not empty; name a new directory or remove it")
@@ -41,6 +48,8 @@ def check_new(target: str | Path) -> Path:
 @contextlib.contextmanager
 def new_directory(target: str | Path) -> Iterator[Path]:
     """The directory to write in; it gets its name when the block ends, or is removed when that ends by an error.
+
+    One in a bucket is written here, and copied there when it is whole, in the order of `buckets.LAST`.
 
     A block that removes it itself makes nothing, and is no error.
 
@@ -64,6 +73,9 @@ def new_directory(target: str | Path) -> Iterator[Path]:
         yield building
         if building.exists():
             _rename(building, path, target)
+            if is_url(target):
+                check_new(target)
+                send_directory(path, BucketPath.of(target))
     finally:
         shutil.rmtree(building, ignore_errors=True)
         lock.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import google_crc32c
 
+from twin_tf.core.buckets import BucketPath
 from twin_tf.core.errors import UserError
 
 _HEADER = struct.Struct("<QI")
@@ -74,8 +75,11 @@ def digest_of_ends(head: bytes, tail: bytes) -> str:
     return hashlib.sha256(head[:ENDS] + tail[-ENDS:]).hexdigest()
 
 
-def ends_of_file(path: Path) -> str:
-    """`digest_of_ends` of a file."""
+def ends_of_file(path: Path | BucketPath) -> str:
+    """`digest_of_ends` of a file or an object."""
+    if isinstance(path, BucketPath):
+        last = max(0, (path.size() or 0) - ENDS)
+        return digest_of_ends(path.part(0, ENDS), path.part(last, ENDS))
     with path.open("rb") as file:
         head = file.read(ENDS)
         file.seek(max(0, file.seek(0, os.SEEK_END) - ENDS))

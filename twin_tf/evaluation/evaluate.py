@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from twin_tf.core.files import write_whole
 from twin_tf.core.keras_api import graph, tf
+from twin_tf.core.mirrors import working_copy
 from twin_tf.core.progress import progress_bar
 from twin_tf.evaluation.judged import Judged
 from twin_tf.evaluation.retrieved import retrieved_behaviours
@@ -128,7 +129,7 @@ def evaluate_run(
     scored by what the run knows of it, for example its author, though its own id is unknown.
 
     Args:
-        run: a finished run.
+        run: a finished run, local or in a bucket, as the data may be.
         prepared: the data.
         split: whose targets are scored.
         verify: compare the files of run and data that hold no records with their SHA-256.
@@ -147,56 +148,57 @@ def evaluate_run(
     Raises:
         ConfigError: not a finished run, data that do not go with it, an empty split, or no such feature.
     """
-    loaded, manifest = load_run(run, verify=verify), Manifest.load(prepared, verify=verify)
-    check_slices(manifest.schema, slices)
-    scored = partial(_scored, manifest=manifest, split=split, batch_records=loaded.config.training.batch_records)
-    with corrupt_records_named(manifest):
-        evaluation = scored(loaded, slices=slices, users=read_users(manifest, "train"))
-        judged = Judged.of(evaluation.predictions, evaluation.time, evaluation.request)
-    encoder = FeatureEncoder.load(manifest.directory)
-    sliced = evaluation.slices(
-        manifest.schema.events.time, {name: partial(value_name, encoder, name) for name in slices}
-    )
-    assert judged.requests is not None
-    result: dict[str, Any] = {
-        "split": split,
-        "weights_version": loaded.info.weights_version,
-        "metrics": evaluation.metrics.to_plain(),
-        "intervals": judged.draws.intervals(),
-        "requests": judged.requests.to_plain(),
-        "by_history_length": [_bare(row) for row in sliced[HISTORY] if 0 < row["clicks"] < row["targets"]],
-        "by_item": [{"items": row["value"], **_bare(row)} for row in sliced[ITEM]] if ITEM in sliced else None,
-        "slices": sliced,
-        "worst_slices": worst_slices(sliced),
-        "reliability": reliability(evaluation.predictions),
-    }
-    if yardsticks:
-        result["yardsticks"] = _yardsticks(loaded, manifest, split, judged)
-        result["not_beaten"] = not_beaten(result["metrics"], result["yardsticks"])
-    if users:
+    with working_copy(run, lambda name: not name.startswith("tensorboard/")) as directory:
+        loaded, manifest = load_run(directory, verify=verify), Manifest.load(prepared, verify=verify)
+        check_slices(manifest.schema, slices)
+        scored = partial(_scored, manifest=manifest, split=split, batch_records=loaded.config.training.batch_records)
         with corrupt_records_named(manifest):
-            result["retrieved"] = retrieved_behaviours(loaded, manifest, split, users)
-    with corrupt_records_named(manifest):
-        if against is not None:
-            earlier = load_run(against, verify=verify)
-            other = scored(earlier)
-            theirs = Judged.of(other.predictions, other.time, other.request)
-            result["against"] = {
-                "run": str(against),
-                "weights_version": earlier.info.weights_version,
-                "metrics": other.metrics.to_plain(),
-                "less": judged.less(theirs),
-            }
-            result["against"]["sentence"] = against_sentence(str(against), result["against"]["less"])
-        if histories:
-            worth = []
-            for length in histories:  # one model at a time is held beside the whole one
-                cut = scored(load_run(run, verify=verify, history_length=length))
-                worth.append(_cut(length, Judged.of(cut.predictions), judged))
-            result["history_worth"] = [*worth, _cut(None, judged, judged)]
-    _write(Path(run), split, result)
-    UserFigures.of(evaluation.predictions).save(Path(run), split)
-    return result
+            evaluation = scored(loaded, slices=slices, users=read_users(manifest, "train"))
+            judged = Judged.of(evaluation.predictions, evaluation.time, evaluation.request)
+        encoder = FeatureEncoder.load(manifest.directory)
+        sliced = evaluation.slices(
+            manifest.schema.events.time, {name: partial(value_name, encoder, name) for name in slices}
+        )
+        assert judged.requests is not None
+        result: dict[str, Any] = {
+            "split": split,
+            "weights_version": loaded.info.weights_version,
+            "metrics": evaluation.metrics.to_plain(),
+            "intervals": judged.draws.intervals(),
+            "requests": judged.requests.to_plain(),
+            "by_history_length": [_bare(row) for row in sliced[HISTORY] if 0 < row["clicks"] < row["targets"]],
+            "by_item": [{"items": row["value"], **_bare(row)} for row in sliced[ITEM]] if ITEM in sliced else None,
+            "slices": sliced,
+            "worst_slices": worst_slices(sliced),
+            "reliability": reliability(evaluation.predictions),
+        }
+        if yardsticks:
+            result["yardsticks"] = _yardsticks(loaded, manifest, split, judged)
+            result["not_beaten"] = not_beaten(result["metrics"], result["yardsticks"])
+        if users:
+            with corrupt_records_named(manifest):
+                result["retrieved"] = retrieved_behaviours(loaded, manifest, split, users)
+        with corrupt_records_named(manifest):
+            if against is not None:
+                earlier = load_run(against, verify=verify)
+                other = scored(earlier)
+                theirs = Judged.of(other.predictions, other.time, other.request)
+                result["against"] = {
+                    "run": str(against),
+                    "weights_version": earlier.info.weights_version,
+                    "metrics": other.metrics.to_plain(),
+                    "less": judged.less(theirs),
+                }
+                result["against"]["sentence"] = against_sentence(str(against), result["against"]["less"])
+            if histories:
+                worth = []
+                for length in histories:  # one model at a time is held beside the whole one
+                    cut = scored(load_run(directory, verify=verify, history_length=length))
+                    worth.append(_cut(length, Judged.of(cut.predictions), judged))
+                result["history_worth"] = [*worth, _cut(None, judged, judged)]
+        _write(directory, split, result)
+        UserFigures.of(evaluation.predictions).save(directory, split)
+        return result
 
 
 def _scored(

@@ -4,8 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from twin_tf.core.buckets import BucketPath
 from twin_tf.core.files import read_json, write_whole
 from twin_tf.core.markdown import code, plain, table
+from twin_tf.core.mirrors import original, working_copy
 from twin_tf.core.pages import NO_FIGURES, can_draw, figure_lines, write_page
 from twin_tf.evaluation.evaluation_text import printed, requests_sentence, span
 from twin_tf.evaluation.retrieved_page import write_retrieved
@@ -17,7 +19,7 @@ EVALUATIONS = "## Evaluations"
 METRICS = {"auc": "AUC", "gauc": "GAUC", "logloss": "log loss", "calibration": "calibration"}
 
 
-def write_evaluation_page(run: str | Path, split: str) -> Path:
+def write_evaluation_page(run: str | Path, split: str) -> Path | BucketPath:
     """Writes the pages of an evaluation that lies in a run, and its link on the run's page.
 
     Args:
@@ -30,17 +32,23 @@ def write_evaluation_page(run: str | Path, split: str) -> Path:
     Raises:
         OSError: there is no such evaluation.
     """
-    directory, stem = Path(run), f"evaluation-{split}"
-    result = read_json(directory / f"{stem}.json")
-    figures = _drawn(result, stem) if can_draw() else None
-    drawn = None if figures is None else {name for name, content in figures.items() if content is not None}
-    write_page(directory, f"{stem}.md", evaluation_page(result, drawn), figures or {})
-    write_retrieved(directory, split, result.get("retrieved"))
-    page = directory / RUN_PAGE
-    if page.is_file():
-        text = page.read_text(encoding="utf-8").split(f"\n{EVALUATIONS}\n")[0]
-        write_whole(page, "\n".join([text, *evaluations_section(directory)]))
-    return directory / f"{stem}.md"
+    stem = f"evaluation-{split}"
+    with working_copy(run, at_the_top) as directory:
+        result = read_json(directory / f"{stem}.json")
+        figures = _drawn(result, stem) if can_draw() else None
+        drawn = None if figures is None else {name for name, content in figures.items() if content is not None}
+        write_page(directory, f"{stem}.md", evaluation_page(result, drawn), figures or {})
+        write_retrieved(directory, split, result.get("retrieved"))
+        page = directory / RUN_PAGE
+        if page.is_file():
+            text = page.read_text(encoding="utf-8").split(f"\n{EVALUATIONS}\n")[0]
+            write_whole(page, "\n".join([text, *evaluations_section(directory)]))
+        return original(directory / f"{stem}.md")
+
+
+def at_the_top(name: str) -> bool:
+    """Whether a file of a run lies in no folder of it, as pages and what they are made of do."""
+    return "/" not in name
 
 
 def _drawn(result: Mapping[str, Any], stem: str) -> dict[str, bytes | None]:

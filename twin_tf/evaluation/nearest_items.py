@@ -17,6 +17,7 @@ from twin_tf.records import format as records
 from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import Manifest
 from twin_tf.records.packing import unpack
+from twin_tf.records.shard_files import shard_files
 from twin_tf.runs.run import load_run
 
 FEWEST = 20
@@ -81,7 +82,7 @@ def _behaviours(manifest: Manifest, items: int) -> npt.NDArray[np.int64]:
     """How many behaviours of the latest histories each item row has."""
     count = np.zeros(items, np.int64)
     spec = {records.HISTORY_ITEM: tf.io.FixedLenFeature([], tf.string)}
-    dataset = tf.data.TFRecordDataset([str(path) for path in manifest.shard_paths("histories")]).batch(64)
+    dataset = tf.data.TFRecordDataset(shard_files(manifest, "histories")).batch(64)
     for batch in dataset.map(lambda serialized: tf.io.parse_example(serialized, spec)).as_numpy_iterator():
         rows = unpack(b"".join(batch[records.HISTORY_ITEM]), manifest.widths[records.HISTORY_ITEM])
         count += np.bincount(rows[rows < items], minlength=items)

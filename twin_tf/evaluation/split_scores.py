@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.files import JsonDict, whole_file
+from twin_tf.core.mirrors import local_path
 from twin_tf.core.parquet_rows import RowsWriter
 from twin_tf.evaluation.evaluate import Evaluator
 from twin_tf.evaluation.sliced_evaluation import Scored
@@ -64,7 +65,7 @@ def parquet_path(output: str | Path) -> Path:
     Raises:
         ConfigError: its name says another kind of file.
     """
-    path = Path(output)
+    path = local_path(output, "scores")
     if path.suffix != ".parquet":
         raise ConfigError(f"--output {output} must be called *.parquet: the scores are written as Parquet")
     return path

@@ -43,8 +43,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from twin_tf.core.buckets import BucketPath, file_size, in_parallel, is_url
 from twin_tf.core.dataclass_yaml import ConfigError, build, nearest
 from twin_tf.core.digests import check_content, check_files, say_unchecked
+from twin_tf.core.mirrors import copy_of_listed, place_of
 from twin_tf.core.tfrecord import ends_of_file
 from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.schema import FeatureSchema, SplitBy, load_schema
@@ -216,7 +218,8 @@ class Manifest:
         clusters: where the histories are clustered, of what.
         clicks: split -> clicked targets; empty in data of earlier code.
         format: of the directory's layout.
-        directory: where it was loaded from; not stored.
+        directory: where the files lie that are no shards: where it was loaded from, or a copy; not stored.
+        origin: the bucket that it was loaded from, where the shards lie; empty: `directory`. Not stored.
     """
 
     schema_fingerprint: str
@@ -232,6 +235,7 @@ class Manifest:
     clicks: Mapping[str, int] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
     directory: str = ""
+    origin: str = ""
 
     @classmethod
     def load(cls, directory: str | Path, *, verify: bool = True) -> "Manifest":
@@ -240,23 +244,25 @@ class Manifest:
         Shards are checked when they are read: their names and ends by `shard_paths`, every record by its CRC.
 
         Args:
-            directory: prepared data.
+            directory: prepared data, local or in a bucket; of those in a bucket all but the shards is copied.
             verify: whether to compare SHA-256.
 
         Raises:
             ConfigError: no such directory, no prepared data in it, a run that did not finish, or a damaged file.
         """
-        root = Path(directory)
+        root = copy_of_listed(directory, (MANIFEST, SUCCESS, SCHEMA)) if is_url(directory) else Path(directory)
+        place = place_of(root)
         if not root.is_dir():
-            raise ConfigError(f"no prepared data: {root} is not a directory; run `twin-tf preprocess` first")
+            raise ConfigError(f"no prepared data: {place} is not a directory; run `twin-tf preprocess` first")
         if not (root / MANIFEST).is_file():
-            raise ConfigError(f"{root} is not prepared data: it has no {MANIFEST}; run `twin-tf preprocess` first")
+            raise ConfigError(f"{place} is not prepared data: it has no {MANIFEST}; run `twin-tf preprocess` first")
         if not (root / SUCCESS).is_file():
-            raise ConfigError(f"{root} is not finished: it has no {SUCCESS}; run `twin-tf preprocess` into a new one")
+            raise ConfigError(f"{place} is not finished: it has no {SUCCESS}; run `twin-tf preprocess` into a new one")
         content = (root / MANIFEST).read_bytes()
         if verify:
-            check_manifest(content, (root / SUCCESS).read_bytes(), str(root))
-        manifest = cls.from_json(content, str(root))
+            check_manifest(content, (root / SUCCESS).read_bytes(), place)
+        origin = place if is_url(directory) else ""
+        manifest = dataclasses.replace(cls.from_json(content, place), directory=str(root), origin=origin)
         if verify:
             check_files(root, manifest.files, MANIFEST, PREPARE_AGAIN)
         return manifest
@@ -285,6 +291,11 @@ class Manifest:
             check_content(content, self.files[name], f"{root}/{name}", MANIFEST, PREPARE_AGAIN)
 
     @property
+    def place(self) -> str:
+        """Where the data lie, for people and for whoever is to load them again."""
+        return self.origin or self.directory
+
+    @property
     def label_of_all(self) -> int | None:
         """The label that every target of the train split has; None: it has both, no target, or nobody counted."""
         targets, clicks = self.counts.targets.get("train", 0), self.clicks.get("train")
@@ -293,7 +304,7 @@ class Manifest:
     def to_json(self) -> str:
         """The text of `manifest.json`; of data of earlier code as that code wrote it, since runs record its digest."""
         plain: dict[str, Any] = dataclasses.asdict(self)
-        del plain["directory"]
+        del plain["directory"], plain["origin"]
         if plain["split"]["by"] == "time":
             del plain["split"]["by"]
         if not plain["clicks"]:
@@ -317,7 +328,7 @@ class Manifest:
         schema = load_schema(Path(self.directory) / SCHEMA)
         if schema.fingerprint != self.schema_fingerprint:
             raise ConfigError(
-                f"{Path(self.directory) / SCHEMA} has fingerprint {schema.fingerprint}, the manifest says "
+                f"{self.place}/{SCHEMA} has fingerprint {schema.fingerprint}, the manifest says "
                 f"{self.schema_fingerprint}: it was edited after the data were made; preprocess again"
             )
         return schema
@@ -331,7 +342,7 @@ class Manifest:
         own = self.schema
         if schema is not None and not schema.clustered(own.history.clustered).trains_like(own):
             raise ConfigError(
-                f"{self.directory} was prepared with another schema than the configuration holds; preprocess again"
+                f"{self.place} was prepared with another schema than the configuration holds; preprocess again"
             )
 
     def shards(self, split: str) -> tuple[Shard, ...]:
@@ -344,29 +355,31 @@ class Manifest:
             raise ConfigError(f"no split {split!r}{nearest(split, self.splits)}")
         return tuple(self.splits[split])
 
-    def shard_paths(self, split: str) -> list[Path]:
+    def shard_paths(self, split: str) -> list[Path | BucketPath]:
         """Where the shards of a split lie, in order.
 
         Raises:
-            ConfigError: no such split, or a shard is missing, or its size or its ends are not those that the manifest
-                says.
+            ConfigError: no such split, or a shard is missing or not as the manifest says; in a bucket looked at once.
         """
-        paths = []
-        for shard in self.shards(split):
-            path = Path(self.directory) / shard.name
-            if not path.is_file():
-                raise ConfigError(f"{path} is missing, but {MANIFEST} lists it; preprocess again")
-            if path.stat().st_size != shard.bytes:
-                raise ConfigError(
-                    f"{path} has {path.stat().st_size} bytes, {MANIFEST} says {shard.bytes}; preprocess again"
-                )
-            if shard.ends_sha256 and ends_of_file(path) != shard.ends_sha256:
-                raise ConfigError(
-                    f"{path} is not the file that {MANIFEST} lists under this name: it was exchanged or "
-                    f"damaged; {COPY_ANEW}"
-                )
-            paths.append(path)
-        return paths
+        root = BucketPath(self.origin) if self.origin else Path(self.directory)
+        if split not in self._looked_at:
+            in_parallel(lambda shard: _check_shard(root / shard.name, shard), self.shards(split))
+        self._looked_at.update([split] if self.origin else ())
+        return [root / shard.name for shard in self.shards(split)]
+
+    _looked_at = cached_property(lambda self: set[str]())
+    """The splits whose shards in a bucket have been checked."""
+
+
+def _check_shard(path: Path | BucketPath, shard: Shard) -> None:
+    if (size := file_size(path)) is None:
+        raise ConfigError(f"{path} is missing, but {MANIFEST} lists it; preprocess again")
+    if size != shard.bytes:
+        raise ConfigError(f"{path} has {size} bytes, {MANIFEST} says {shard.bytes}; preprocess again")
+    if shard.ends_sha256 and ends_of_file(path) != shard.ends_sha256:
+        raise ConfigError(
+            f"{path} is not the file that {MANIFEST} lists under this name: it was exchanged or damaged; {COPY_ANEW}"
+        )
 
 
 def check_manifest(content: bytes, success: bytes, root: str) -> None:

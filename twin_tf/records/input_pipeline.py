@@ -19,6 +19,7 @@ from twin_tf.features.schema import FIRST_KNOWN, UNKNOWN, FeatureSchema
 from twin_tf.records import format as records
 from twin_tf.records.batch import Batch, History, Targets
 from twin_tf.records.format import Manifest, SplitName
+from twin_tf.records.shard_files import shard_files
 
 CHUNK_RECORDS = 64
 """Records that are parsed at once, whole, before what is not seen is dropped."""
@@ -76,11 +77,9 @@ def make_dataset(
     Raises:
         ConfigError: the split has no records.
     """
-    paths = [str(path) for path in manifest.shard_paths(split)]
+    paths = shard_files(manifest, split)
     if not any(shard.records for shard in manifest.splits.get(split, ())):
-        raise ConfigError(
-            f"the {split} split of {manifest.directory} has no records; check the split times and filters"
-        )
+        raise ConfigError(f"the {split} split of {manifest.place} has no records; check the split times and filters")
     seed = None
     if shuffle_seed is not None:
         seed = (shuffle_seed * 1_000_003 + epoch) % 2**31

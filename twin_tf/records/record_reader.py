@@ -10,6 +10,7 @@ from twin_tf.core.keras_api import tf
 from twin_tf.records import format as records
 from twin_tf.records.format import SPLITS, Manifest, SplitName
 from twin_tf.records.packing import unpack
+from twin_tf.records.shard_files import shard_files
 
 RECORDS_AT_ONCE = 64
 _TIMES = (records.HISTORY_TIME, records.TARGET_TIME)
@@ -36,7 +37,7 @@ def read_records(
     """
     spec: dict[str, Any] = {key: tf.io.FixedLenFeature([], tf.string) for key in keys}
     spec[records.USER_ID] = tf.io.FixedLenFeature([], tf.int64)
-    paths = [str(path) for path in manifest.shard_paths(split)]
+    paths = shard_files(manifest, split)
     dataset = tf.data.TFRecordDataset(paths) if paths else tf.data.Dataset.from_tensor_slices(np.zeros(0, "S1"))
     dataset = dataset.shard(every, 0).batch(RECORDS_AT_ONCE)
     origin = {key: manifest.time_origin if key in _TIMES else 0 for key in keys}

@@ -15,6 +15,7 @@ from twin_tf.records import format as records
 from twin_tf.records.format import Manifest
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.records.packing import unpack
+from twin_tf.records.shard_files import shard_files
 
 SEEN_ITEMS = "items/seen.npy"
 RECORDS_AT_ONCE = 256
@@ -34,8 +35,7 @@ def seen_items(manifest: Manifest) -> Flags:
     seen = np.zeros(len(load_item_ids(manifest.directory)), bool)
     keys = (records.HISTORY_ITEM, records.TARGET_ITEM)
     spec = {key: tf.io.FixedLenFeature([], tf.string) for key in keys}
-    paths = [str(path) for path in manifest.shard_paths("train")]
-    dataset = tf.data.TFRecordDataset(paths).batch(RECORDS_AT_ONCE)
+    dataset = tf.data.TFRecordDataset(shard_files(manifest, "train")).batch(RECORDS_AT_ONCE)
     for batch in dataset.map(lambda serialized: tf.io.parse_example(serialized, spec)).as_numpy_iterator():
         for key in keys:
             seen[unpack(b"".join(batch[key]), manifest.widths[key])] = True

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,15 @@ class CheckpointStore:
     Args:
         directory: of this run's checkpoints alone.
         checkpoint: the objects to save and restore.
+        kept: called whenever a checkpoint has been saved and what it replaces is gone.
     """
 
-    def __init__(self, directory: Path, checkpoint: tf.train.Checkpoint) -> None:
+    def __init__(
+        self, directory: Path, checkpoint: tf.train.Checkpoint, kept: Callable[[], None] = lambda: None
+    ) -> None:
         self._directory = directory
         self._checkpoint = checkpoint
+        self._kept = kept
         self._counter = checkpoint.save_counter  # made here: `tf.train.Checkpoint.restore` looks for one
         directory.mkdir(exist_ok=True)
 
@@ -94,6 +98,7 @@ class CheckpointStore:
         for path in self._directory.iterdir():
             if path.name != _STATE_FILE and path.name.rpartition(".")[0] not in names:
                 _delete(path)
+        self._kept()
 
     def _names(self) -> list[str]:
         return [path.stem for path in self._directory.glob(f"{_PREFIX}*.json")]

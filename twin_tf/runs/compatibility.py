@@ -38,15 +38,15 @@ def check_same_encoding(run: Path, manifest: Manifest, *, items_alone: bool = Fa
     mine, theirs = FeatureEncoder.load(prepared), run_encoder(run)
     if clause := difference(mine, theirs, items_alone=items_alone):
         raise ConfigError(
-            f"{prepared} was prepared with another contract than the run {run} was trained with: {clause}; preprocess "
-            "with --previous, which keeps it"
+            f"{manifest.place} was prepared with another contract than the run {run} was trained with: {clause}; "
+            "preprocess with --previous, which keeps it"
         )
     known, found = load_item_ids(run), load_item_ids(prepared)
     both = min(len(known), len(found))
     if not np.array_equal(known[:both], found[:both]):
         raise ConfigError(
-            f"{prepared} has another {records.ITEMS} than the run {run} was trained with: its rows differ; preprocess "
-            "with --previous, which keeps them"
+            f"{manifest.place} has another {records.ITEMS} than the run {run} was trained with: its rows differ; "
+            "preprocess with --previous, which keeps them"
         )
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
 from twin_tf.core.files import sha256_of_file
+from twin_tf.core.mirrors import at_hand
 from twin_tf.core.new_directory import check_new, new_directory
 from twin_tf.core.progress import progress_bar
 from twin_tf.core.yaml_text import parse_json
@@ -126,7 +127,7 @@ def load_item_embeddings(directory: str | Path, prepared: str | Path, trained_un
     Raises:
         ConfigError: unfinished or damaged embeddings, of other items, or of behaviours after the training window.
     """
-    root = Path(directory)
+    root = at_hand(directory)
     if not (root / SUCCESS).is_file():
         raise ConfigError(f"{directory} holds no finished item embeddings; run `twin-tf item-embeddings` first")
     plain = parse_json((root / MANIFEST).read_bytes(), str(root / MANIFEST))

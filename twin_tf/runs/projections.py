@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twin_tf.core.dataclass_yaml import ConfigError, build
+from twin_tf.core.mirrors import at_hand
 from twin_tf.core.yaml_text import parse_json
 from twin_tf.records.format import MANIFEST, SUCCESS, Manifest
 from twin_tf.records.input_pipeline import load_item_ids
@@ -115,7 +116,7 @@ def load_projections(directory: str | Path, run: Run) -> Projections:
     Raises:
         ConfigError: the directory is unfinished or damaged, or was made of other weights or another catalogue.
     """
-    root = Path(directory)
+    root = at_hand(directory)
     if not (root / SUCCESS).is_file():
         raise ConfigError(f"{root} holds no finished projections; run `python -m beam_pipelines.project_items` first")
     plain = parse_json((root / MANIFEST).read_bytes(), str(root / MANIFEST))

@@ -28,6 +28,7 @@ from twin_tf.core.dataclass_yaml import ConfigError, build, to_plain
 from twin_tf.core.digests import check_content, check_files, say_unchecked
 from twin_tf.core.files import sha256_of_file, write_json
 from twin_tf.core.keras_api import tf
+from twin_tf.core.mirrors import at_hand
 from twin_tf.core.yaml_text import parse_json
 from twin_tf.features.contract import CONTRACT
 from twin_tf.features.encoders import vocabulary_file
@@ -323,14 +324,14 @@ def load_run(directory: str | Path, *, verify: bool = True, history_length: int 
     """Loads a trained run.
 
     Args:
-        directory: of the run.
+        directory: of the run, local or in a bucket, from which it is copied.
         verify: see `finished_checkpoint`.
         history_length: let targets see at most so many of the behaviours that the run's own settings show them.
 
     Raises:
         ConfigError: the directory is not a run, training has not ended, or a file of it is damaged.
     """
-    root = Path(directory)
+    root = at_hand(directory)
     checkpoint, info = finished_checkpoint(root, verify=verify), load_info(root)
     config = load_run_config(root)
     if history_length is not None:

@@ -4,10 +4,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from twin_tf.core.buckets import BucketPath
 from twin_tf.core.files import read_json
 from twin_tf.core.markdown import plain, table
+from twin_tf.core.mirrors import original, working_copy
 from twin_tf.core.pages import NO_FIGURES, can_draw, figure_lines, write_page
-from twin_tf.evaluation.evaluation_page import RUN_PAGE, evaluations_section
+from twin_tf.evaluation.evaluation_page import RUN_PAGE, at_the_top, evaluations_section
 from twin_tf.evaluation.evaluation_text import printed
 from twin_tf.evaluation.verdicts import best_yardstick
 from twin_tf.training.learning_curve import CURVE
@@ -17,7 +19,7 @@ REPORT = "report.json"  # as in `runs.run`, which needs TensorFlow
 CURVE_FIGURE = "learning_curve.png"
 
 
-def write_run_page(run: str | Path) -> Path:
+def write_run_page(run: str | Path) -> Path | BucketPath:
     """Writes `report.md` and its figure into a finished run; of one that earlier code trained, what it holds.
 
     Returns:
@@ -26,13 +28,13 @@ def write_run_page(run: str | Path) -> Path:
     Raises:
         OSError: the run has no `report.json`.
     """
-    directory = Path(run)
-    report = read_json(directory / REPORT)
-    figures = {CURVE_FIGURE: _curve(report)} if can_draw() else None
-    drawn = None if figures is None else {name for name, content in figures.items() if content is not None}
-    text = "\n".join([run_page(report, drawn), *evaluations_section(directory)])
-    write_page(directory, RUN_PAGE, text, figures or {})
-    return directory / RUN_PAGE
+    with working_copy(run, at_the_top) as directory:
+        report = read_json(directory / REPORT)
+        figures = {CURVE_FIGURE: _curve(report)} if can_draw() else None
+        drawn = None if figures is None else {name for name, content in figures.items() if content is not None}
+        text = "\n".join([run_page(report, drawn), *evaluations_section(directory)])
+        write_page(directory, RUN_PAGE, text, figures or {})
+        return original(directory / RUN_PAGE)
 
 
 def _curve(report: Mapping[str, Any]) -> bytes | None:

@@ -5,19 +5,23 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twin_tf.config import Config
+from twin_tf.core.buckets import is_url
 from twin_tf.core.code_version import code_digest, commit
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.files import write_json, write_whole
 from twin_tf.core.keras_api import tf
+from twin_tf.core.mirrors import WorkingCopy, at_hand, original
 from twin_tf.evaluation.yardsticks import compute_yardsticks
 from twin_tf.records.corrupt_records import corrupt_records_named
 from twin_tf.records.format import SPLITS, Manifest
 from twin_tf.records.input_pipeline import make_dataset
 from twin_tf.records.seen_items import save_seen_items
+from twin_tf.runs.bucket_run import run_to_train
 from twin_tf.runs.checkpoints import CheckpointStore
 from twin_tf.runs.run import (
     CHECKPOINTS,
@@ -55,9 +59,9 @@ def train_model(
     """Trains a model on prepared data; called again after it was killed, it goes on where the last checkpoint is.
 
     Args:
-        prepared: directory of `build_examples`.
+        prepared: directory of `build_examples`, local or in a bucket.
         run: a directory for everything that training leaves behind, see `twin_tf.runs.run`: a new one, or that of an
-            unfinished run of the same settings and data.
+            unfinished run of the same settings and data; local or in a bucket, see `twin_tf.runs.bucket_run`.
         config: its schema section, if any, must be the one that the data were prepared with.
         strategy: where to train, of `strategies.make_strategy`; one replica on this machine if left out. Of several
             processes the chief alone writes `run`.
@@ -86,18 +90,18 @@ def train_model(
         tf.config.experimental.enable_op_determinism()
     strategy = tf.distribute.get_strategy() if strategy is None else strategy
     config = dataclasses.replace(config, schema=manifest.schema)
-    source, directory = Path(manifest.directory).resolve(), Path(run)
+    source = manifest.origin or str(Path(manifest.directory).resolve())
     digest = manifest.sha256
     if config.training.redraw_tables and init_from is not None:
         raise ConfigError("training.redraw_tables would forget what the tables of the earlier run have learned")
-    earlier = None if init_from is None else str(Path(init_from).resolve())
+    earlier = None if init_from is None else at_hand(init_from)
     plan = None if earlier is None else plan_transfer(earlier, manifest, config.model, verify)
     info = RunInfo(
         manifest.schema_fingerprint,
         manifest.cardinalities,
-        str(source),
+        source,
         manifest_sha256=digest,
-        init_from=earlier,
+        init_from=None if earlier is None else _recorded(earlier),
         trained_until=manifest.split.train_until,
         commit=commit(),
         code=(code_digest(__name__),),
@@ -105,10 +109,18 @@ def train_model(
         label_of_all=manifest.label_of_all,
     )
     if is_chief(strategy):
-        return _train(manifest, directory, config, info, strategy, plan)
+        with run_to_train(run) as (directory, send):
+            return _train(manifest, directory, config, info, strategy, plan, earlier, send)
     # It writes all the same, to where nobody looks: some of what is written takes part in what all workers do together.
     with tempfile.TemporaryDirectory(prefix="twin-not-chief-") as elsewhere:
-        return _train(manifest, Path(elsewhere), config, info, strategy, plan, resumes=directory)
+        resumes = WorkingCopy(run).directory if is_url(run) else Path(run)
+        return _train(manifest, Path(elsewhere), config, info, strategy, plan, earlier, resumes=resumes)
+
+
+def _recorded(run: Path) -> str:
+    """How a run is called in `run.json`: by its URL, or by its whole path."""
+    place = original(run)
+    return str(place.resolve() if isinstance(place, Path) else place)
 
 
 def _train(
@@ -118,11 +130,13 @@ def _train(
     info: RunInfo,
     strategy: tf.distribute.Strategy,
     plan: Transfer | None,
+    before: Path | None,
+    send: Callable[[], None] = lambda: None,
     resumes: Path | None = None,
 ) -> dict[str, Any]:
     """Trains into a run directory; from the checkpoints of another run, `resumes`, if it has any."""
     with strategy.scope():
-        model, _ = build_model(Path(info.prepared), config, info)
+        model, _ = build_model(Path(manifest.directory), config, info)
     make_dataset(manifest, "train", model.window, config.training.batch_records)
     manifest.shard_paths("valid")
     with (
@@ -133,11 +147,12 @@ def _train(
         if resumes is not None and (resumes / CHECKPOINTS).is_dir():
             shutil.copytree(resumes / CHECKPOINTS, directory / CHECKPOINTS)
         keep_search_state(directory, model)
+        send()
         trainer = TrainStep(model, config.training, strategy)
         checkpoint = tf.train.Checkpoint(model=model, optimizer=trainer.optimizer)
         log = TrainingLog(directory / "tensorboard")
         movement = MovementSample(trainer, None if plan is None else EarlierWeights(plan, model, trainer.optimizer))
-        store = CheckpointStore(directory / CHECKPOINTS, checkpoint)
+        store = CheckpointStore(directory / CHECKPOINTS, checkpoint, send)
         fit = TrainingLoop(trainer, manifest, config, store, log, movement)
         try:
             kept = fit.run(None if plan is None else lambda: apply_transfer(plan, model, trainer.optimizer))
@@ -155,7 +170,7 @@ def _train(
             log.flush()
         if plan is not None:
             report["init_from"] = {"run": info.init_from, "rows": plan.to_plain()}
-        save_seen_items(directory, manifest, info.init_from)
+        save_seen_items(directory, manifest, before)
         write_json(directory / REPORT, report)
         write_whole(directory / CURVE, curve_csv(report["curve"], report["valid"]))
         save_info(
@@ -183,7 +198,7 @@ def _check_labels(manifest: Manifest, config: Config) -> None:
     label = manifest.label_of_all
     if label is not None and not config.training.allow_one_class:
         raise ConfigError(
-            f"every target of the train split of {manifest.directory} {'is a click' if label else 'is no click'}, and "
+            f"every target of the train split of {manifest.place} {'is a click' if label else 'is no click'}, and "
             "a model learns nothing from one class: look at events.label and targets.where of the schema, "
             f"{'draw others by targets.negatives, ' if label else ''}or set training.allow_one_class: true"
         )
@@ -195,7 +210,7 @@ def _check_validation(manifest: Manifest, config: Config) -> None:
     if needed and not any(shard.records for shard in manifest.splits.get("valid", ())):
         raise ConfigError(
             "training.patience, evaluate_every_steps and keep: best need a valid split, and that of "
-            f"{manifest.directory} has no records; leave them out, or change the split times"
+            f"{manifest.place} has no records; leave them out, or change the split times"
         )
 
 

@@ -105,7 +105,7 @@ def plan_transfer(run: str | Path, manifest: Manifest, model: ModelConfig, verif
     if before != now:
         odd = sorted({name for name, _ in {*before} ^ {*now}}) or [name for name, _ in now]
         raise ConfigError(
-            f"the run {run} and {manifest.directory} differ in the features {', '.join(odd)} or their order; {_NO_FIT}"
+            f"the run {run} and {manifest.place} differ in the features {', '.join(odd)} or their order; {_NO_FIT}"
         )
     old, new = FeatureEncoder.load(directory), FeatureEncoder.load(manifest.directory)
     rows, dropped = {}, {}

@@ -20,47 +20,31 @@ from beam_pipelines.project_items import main as project_command
 from beam_pipelines.project_items import project_items
 from export.contract.file_manifest import fault, write_manifest
 from export.contract.probe_file import load_probe_file
-from export.contract.version_layout import version_numbers
+from export.contract.version_layout import LOCK, version_numbers
 from export.gate.limits import Limits
 from export.gate.provenance import check_content
 from export.publishing.publisher import PublishError, roll_back
 from export.publishing.refresh import refresh
 from export.publishing.version_store import whole_versions
-from export.saved_model.exporter import export_run
 from export.session.child_process import child_environment
-from tests.twin_tf import small_run, two_days
-from tests.twin_tf.built_once import built_once, shared_root
+from tests.export.publishing.two_day_models import two_models
+from tests.twin_tf import small_run
+from tests.twin_tf.built_once import shared_root
+from tests.twin_tf.fake_bucket import FakeBucket, registered
 from twin_tf.cli.main import main
 from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
+from twin_tf.core.mirrors import at_hand
 from twin_tf.features.encoders import FeatureEncoder
 from twin_tf.records.format import MANIFEST, SUCCESS
 from twin_tf.records.input_pipeline import load_item_ids
 from twin_tf.renamed_settings import put
 from twin_tf.runs.projections import load_projections, run_with_catalogue
-from twin_tf.training.train import train_model
 
 pytestmark = pytest.mark.integration
 
 FEW_TARGETS = Limits(auc_epsilon=0.5)
 """Of two days' models on 30 targets, either may be the better one."""
-
-
-@built_once
-def second_run(root):
-    """A run of the second day that starts from the first day's."""
-    manifest = two_days.second_day(root)
-    train_model(
-        manifest.directory, root / "days/run-2", two_days.config_of(manifest), init_from=two_days.first_run(root)
-    )
-    return root / "days/run-2"
-
-
-@built_once
-def two_models(root):
-    """Either day's run, exported."""
-    for number, run in enumerate([two_days.first_run(root), second_run(root)], 1):
-        export_run(run, root / f"days/model-{number}")
 
 
 @pytest.fixture(scope="module")
@@ -381,3 +365,24 @@ def test_a_version_with_a_flipped_byte_is_not_refreshed(days, tmp_path):
         refresh(tmp_path / "base", days / "run-1", model=version)
     with pytest.raises(PublishError, match=r"first \(version 1 is passed over: assets\.extra/schema\.yaml is damaged"):
         refresh(tmp_path / "base", days / "run-1")
+
+
+@pytest.mark.slow
+def test_a_base_path_a_run_and_data_in_a_bucket(days):
+    base, run = "fake://shop/twin", "fake://shop/run-1"
+    with registered("fake", FakeBucket()) as bucket:
+        for name, place in (("model-1", f"{base}/1"), ("run-1", run), ("prepared-2", "fake://shop/prepared-2")):
+            bucket.put(days / name, place)
+        said = refresh(base, run, prepared="fake://shop/prepared-2", limits=FEW_TARGETS)
+        assert (said["path"], said["refreshed"]) == (f"{base}/{said['version']}", f"{base}/1")
+        assert said["new_items"] == len(new_items(days))
+        version = at_hand(said["path"])
+        assert fault(version) == "" and check_content(version).ok
+        assert json.loads((version / "assets.extra/export.json").read_text())["run"] == "run-1"
+        assert bucket.done("copy")[-1] == f"shop/twin/{said['version']}/saved_model.pb"
+        assert str(roll_back(base)) == f"{base}/1"
+        with pytest.raises(
+            PublishError, match=f"^the run {run} was rolled back with version {said['version']} of {base}"
+        ):
+            refresh(base, run)
+        assert f"shop/twin/{LOCK}" not in bucket.objects
