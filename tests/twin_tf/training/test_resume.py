@@ -109,12 +109,12 @@ def interrupt(monkeypatch, steps):
 
 @pytest.fixture(scope="module")
 def stopped(prepared, tmp_path_factory):
-    """A run that has checkpoints after 17 and 21 steps and ended after 23."""
+    """A run that has checkpoints after 14 and 21 steps and ended after 23."""
     run = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(Interrupted):
         interrupt(monkeypatch, 23)
         train_model(prepared, run, config())
-    assert {path.stem for path in (run / "checkpoints").glob("ckpt-*.json")} == {"ckpt-17", "ckpt-21"}
+    assert {path.stem for path in (run / "checkpoints").glob("ckpt-*.json")} == {"ckpt-14", "ckpt-21"}
     with pytest.raises(ConfigError, match="has no finished training: train it to the end first"):
         load_run(run)
     return run
@@ -127,7 +127,7 @@ def test_a_truncated_newest_checkpoint_gives_way_to_the_one_before(stopped, whol
     train_model(prepared, run, config())
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("warning", "resuming"))]
     damage = f"the checkpoint file {path} is damaged or missing"
-    assert said == [f"warning: {damage}; going back to the one before", "resuming after 17 steps"]
+    assert said == [f"warning: {damage}; going back to the one before", "resuming after 14 steps"]
     assert_same_run(run, whole)
 
 
