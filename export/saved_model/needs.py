@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
+from twin_tf.core.mirrors import at_hand
 from twin_tf.features.schema import FIRST_KNOWN, load_schema
 from twin_tf.records.format import ITEMS, SCHEMA
 from twin_tf.runs.checkpoints import checkpoint_name
@@ -69,13 +70,13 @@ def export_needs(run: str | Path, table: str | None = None) -> ExportNeeds:
     """What an export of a run needs.
 
     Args:
-        run: a finished run.
+        run: a finished run, local or in a bucket, from which it is copied.
         table: type of the projection table, in place of the run's `serving.table`.
 
     Raises:
         ConfigError: not a finished run.
     """
-    root = Path(run)
+    root = at_hand(run)
     info = load_info(root)
     try:  # its index alone: whoever loads the run checks all of it
         reader = tf.train.load_checkpoint(str(root / CHECKPOINTS / checkpoint_name(info.steps)))

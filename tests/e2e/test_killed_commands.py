@@ -36,7 +36,7 @@ TIMES = {
     "bytes", "commit", "created", "examples_per_s", "files", "made", "path", "peak_rss_mb", "prepared", "published",
     "run", "seconds", "sha256", "table_version", "train_seconds", "weights_version",
 }  # fmt: skip
-LEFT_OUT = {".lock", "fingerprint.pb", "files.json", "report.md", "said"}
+LEFT_OUT = {".lock", ".publish.lock", "fingerprint.pb", "files.json", "report.md", "said"}
 SMALL = ("--set", "training.epochs=1")
 
 

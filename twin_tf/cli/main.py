@@ -22,7 +22,7 @@ from twin_tf.cli.serving import CommandFailedError, predict, publish, refresh, r
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.errors import UserError, is_users
 from twin_tf.core.files import full_disk
-from twin_tf.core.mirrors import local_path
+from twin_tf.core.mirrors import at_hand, local_path
 from twin_tf.core.mirrors import named as named_places
 from twin_tf.core.quiet_logs import quiet_processes
 
@@ -336,9 +336,10 @@ def export(
     from export.saved_model.exporter import export_run, export_text
     from export.saved_model.needs import check_room, export_needs
 
-    needs = export_needs(run_directory, table)
+    run = at_hand(run_directory)
+    needs = export_needs(run, table)
     click.echo("\n".join(line for line in (str(needs), check_room(needs, output)) if line), err=True)
-    result = export_run(run_directory, output, prepared, table, verify=verify)
+    result = export_run(run, output, prepared, table, verify=verify)
     show(result, as_json, export_text(output, result))
 
 

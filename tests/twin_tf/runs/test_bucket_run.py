@@ -38,7 +38,7 @@ class GoneError(Exception):
 
 @pytest.mark.slow
 def test_a_run_in_a_bucket_is_what_a_local_one_is(bucket, prepared, tmp_path, monkeypatch, capsys):
-    config = small_config("training.epochs=1", "training.batch_records=16", "training.checkpoint_steps=5")
+    config = small_config("training.epochs=1", "training.batch_records=8", "training.checkpoint_steps=5")
     local = train_model(prepared, tmp_path / "one", config)
 
     def gone(kind, path):
