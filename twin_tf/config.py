@@ -196,6 +196,11 @@ class Config:
     serving: ServingConfig = dataclasses.field(default_factory=ServingConfig)
 
     def __post_init__(self) -> None:
+        if self.training.relevance_learning_rate is not None and not self.model.decoupled_embeddings:
+            raise ConfigError(
+                "training.relevance_learning_rate is the rate of tables for the relevance alone, and there are none: "
+                "set model.decoupled_embeddings, or leave it out"
+            )
         if self.training.projections == "cached":
             for key, needed in (("relevance", "split"), ("search", "twin")):
                 value = getattr(self.model, key)

@@ -11,6 +11,9 @@ from typing import Any
 from twin_tf.core.keras_api import keras, tf
 from twin_tf.features.schema import FIRST_KNOWN
 
+MOST_FEATURES = 12
+"""The layer makes a number for each of the 2^features ways to agree."""
+
 
 @keras.utils.register_keras_serializable("twin_tf")
 class EqualityBias(keras.layers.Layer):

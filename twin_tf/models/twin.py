@@ -19,7 +19,7 @@ from twin_tf.features.schema import FeatureSchema, schema_from_mapping
 from twin_tf.layers.block_inputs import AttentionOutput
 from twin_tf.layers.cross_features import CrossRows
 from twin_tf.layers.embeddings import CrossEmbedding, FeatureEmbedding, ItemEmbedding, clock_index, table_variables
-from twin_tf.layers.equality_bias import EqualityBias
+from twin_tf.layers.equality_bias import MOST_FEATURES, EqualityBias
 from twin_tf.layers.esu import TargetAttention
 from twin_tf.layers.graded_counts import graded_counts
 from twin_tf.layers.gsu import Retrieved, share_found
@@ -94,10 +94,15 @@ class TwinModel(tfrs.Model):
             raise ConfigError(
                 f"model.search: {config.search} pools the history into entries and needs model.relevance: split"
             )
-        if isinstance(search, PoolingSearch) and config.equality_bias:
+        if isinstance(search, PoolingSearch) and (config.equality_bias or config.graded_counts):
             raise ConfigError(
-                f"model.search: {config.search} pools behaviours into entries, which equal no target: leave out "
-                "model.equality_bias"
+                f"model.search: {config.search} pools behaviours into entries, which equal no target and are not "
+                "counted: leave out model.equality_bias and model.graded_counts"
+            )
+        if config.equality_bias and len(schema.inherent) > MOST_FEATURES:
+            raise ConfigError(
+                f"model.equality_bias takes at most {MOST_FEATURES} inherent features, and the schema has "
+                f"{len(schema.inherent)}"
             )
         self.long_term = self._block("long_term", search, seed, beyond_paper=True)
         self.short_term: AttentionBlock | None = None

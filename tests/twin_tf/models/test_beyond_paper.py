@@ -8,6 +8,7 @@ import pytest
 from tests.reference import network
 from tests.twin_tf.models.test_faithful import check_network, places, trained_like
 from tests.twin_tf.toy import ITEMS, make_batch, make_model
+from twin_tf.config import load_config
 from twin_tf.core.dataclass_yaml import ConfigError
 from twin_tf.core.keras_api import tf
 from twin_tf.training.train_step import TrainStep
@@ -79,9 +80,10 @@ def test_equal_values_raise_relevance_of_items_that_no_table_knows_apart():
             assert history.item[user, place] == own[user, target]
 
 
-def test_a_pooling_search_refuses_the_equality_bias():
-    with pytest.raises(ConfigError, match="pools behaviours into entries, which equal no target"):
-        make_model(search="avg_pooling", equality_bias=True)
+def test_a_pooling_search_refuses_what_needs_behaviours():
+    for option in ({"equality_bias": True}, {"graded_counts": (1.0,)}):
+        with pytest.raises(ConfigError, match="pools behaviours into entries, which equal no target"):
+            make_model(search="avg_pooling", **option)
     model, batch = make_model(search="avg_pooling", null_key=True), batch_of()
     model.long_term.null_key.offset.assign(tf.fill([3], -1e9))
     plain = make_model(search="avg_pooling")
@@ -115,6 +117,18 @@ def test_relevance_tables_without_a_rate_of_their_own_train_as_all_tables():
             step.step(batch)
         found.append(model(batch).numpy())
     np.testing.assert_array_equal(*found)
+
+
+def test_a_rate_for_tables_that_do_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="relevance_learning_rate is the rate of tables for the relevance alone"):
+        load_config("simulated", ["training.relevance_learning_rate=0"])
+    assert load_config("simulated", ["training.relevance_learning_rate=0", "model.decoupled_embeddings=true"])
+
+
+def test_the_equality_bias_has_a_bound(monkeypatch):
+    monkeypatch.setattr("twin_tf.models.twin.MOST_FEATURES", 1)
+    with pytest.raises(ConfigError, match="takes at most 1 inherent features, and the schema has 2"):
+        make_model(equality_bias=True)
 
 
 def test_levels_of_counts_are_checked():
